@@ -1,0 +1,93 @@
+# invite_sync: auth.users synced to application tables
+#
+# A developer's commands:   make, make install, make installcheck (PGXS, PG_CONFIG as usual)
+# A fresh machine's ones:   make demo, make check, make bench (they install what is missing)
+
+EXTENSION = invite_sync
+EXTVERSION := $(shell sed -n "s/^default_version *= *'\(.*\)'.*/\1/p" invite_sync.control)
+
+MODULE_big = invite_sync
+OBJS = $(patsubst %.c,%.o,$(sort $(wildcard src/*.c)))
+
+# The install script is joined from its parts in this order; a room comes after the rooms it uses.
+SQL_PARTS = $(foreach part,prelude caller plan event sync standard quarantine grants,$(wildcard sql/$(part).sql))
+SQL_SCRIPT = $(EXTENSION)--$(EXTVERSION).sql
+
+DATA = $(wildcard sql/upgrade/*--*--*.sql)
+DATA_built = $(SQL_SCRIPT)
+PGFILEDESC = "invite_sync - auth.users synced to application tables"
+
+# setup makes the test database what all the others expect, so it goes first.
+TESTS = $(patsubst test/sql/%.sql,%,$(sort $(wildcard test/sql/*.sql)))
+REGRESS = $(filter setup,$(TESTS)) $(filter-out setup,$(TESTS))
+REGRESS_OPTS = --inputdir=test
+REGRESS_PREP = fixture-database
+
+ISOLATION = $(patsubst test/isolation/specs/%.spec,%,$(sort $(wildcard test/isolation/specs/*.spec)))
+ISOLATION_OPTS = --inputdir=test/isolation --use-existing --dbname=isolation_regression
+
+TAP_TESTS = $(if $(wildcard test/t/*.pl),1)
+PROVE_TESTS = test/t/*.pl
+PROVE_FLAGS = -I test/perl
+
+PG_CPPFLAGS = -DINVITE_SYNC_VERSION='"$(EXTVERSION)"'
+EXTRA_CLEAN = build src/*.bc results output_iso tmp_check regression.diffs regression.out
+
+# These targets build in a place of their own and must work before there is any PostgreSQL; besides, PGXS has a
+# "check" of its own, one that only refuses. So it is either they or PGXS.
+THROWAWAY = check demo demo-server demo-stop bench
+
+ifeq (,$(filter $(THROWAWAY),$(MAKECMDGOALS)))
+
+PG_CONFIG ?= pg_config
+PGXS := $(shell $(PG_CONFIG) --pgxs 2>/dev/null)
+
+ifneq (,$(wildcard $(PGXS)))
+include $(PGXS)
+
+# PGXS does not follow includes; the headers are few, so each object depends on all of them.
+$(OBJS) $(OBJS:.o=.bc): $(wildcard src/*.h) invite_sync.control
+
+$(SQL_SCRIPT): $(SQL_PARTS) invite_sync.control Makefile
+	cat $(SQL_PARTS) > $@.tmp && mv $@.tmp $@
+
+# pg_isolation_regress cannot load a file into its database, so the database is made for it.
+fixture-database:
+	$(if $(ISOLATION),PATH="$$($(PG_CONFIG) --bindir):$$PATH" scripts/fixture-db.sh isolation_regression invite_sync)
+
+.PHONY: fixture-database
+else
+all install installcheck:
+	@echo "There is no PostgreSQL to build against: $(PG_CONFIG) is missing or came without its build files." >&2
+	@echo "Install postgresql-server-dev-NN or set PG_CONFIG; or run 'make demo', which installs it." >&2
+	@exit 1
+clean:
+	rm -rf $(EXTRA_CLEAN) $(OBJS) $(MODULE_big).so $(SQL_SCRIPT)
+.PHONY: all install installcheck clean
+endif
+
+else
+
+check:
+	scripts/setup.sh check
+	scripts/with-cluster.sh scripts/check.sh
+
+demo:
+	@scripts/setup.sh demo
+	@scripts/with-cluster.sh scripts/demo.sh
+
+# Keeps the demo's cluster until Ctrl-C or "make demo-stop". It has a build directory of its own, so that the
+# other targets can be used meanwhile.
+demo-server:
+	@scripts/setup.sh demo
+	@BUILD_DIR=$(CURDIR)/build/demo-server scripts/with-cluster.sh scripts/demo.sh serve
+
+demo-stop:
+	@BUILD_DIR=$(CURDIR)/build/demo-server scripts/demo.sh stop
+
+bench:
+	scripts/setup.sh demo
+	scripts/with-cluster.sh bench/run.sh
+
+.PHONY: $(THROWAWAY)
+endif

@@ -1,0 +1,85 @@
+#!/usr/bin/env bash
+# Checks that need no server; each counts as a test in the closing line.
+#
+#   scripts/lint.sh compile    the library builds without a warning, with gcc and with clang
+#   scripts/lint.sh text       shell scripts, the version's copies, and the install script through pgspot
+
+# shellcheck source-path=SCRIPTDIR source=common.sh
+. "$(dirname "${BASH_SOURCE[0]}")/common.sh"
+
+passed=0 failed=0
+work=$BUILD_DIR/lint
+mkdir -p "$work"
+unset MAKEFLAGS MFLAGS MAKELEVEL
+find_postgres || die "no PostgreSQL to build against; scripts/setup.sh installs one"
+
+try() {
+	local what=$1 log=$work/log
+	shift
+	if "$@" >"$log" 2>&1; then
+		passed=$((passed + 1))
+		echo "ok      $what"
+	else
+		failed=$((failed + 1))
+		echo "FAILED  $what"
+		tail -n 100 "$log"
+	fi
+}
+
+copy() {
+	rm -rf "$1"
+	mkdir -p "$1"
+	cp -r "$ROOT/Makefile" "$ROOT/invite_sync.control" "$ROOT/sql" "$ROOT/src" "$1/"
+	rm -f "$1"/src/*.o
+}
+
+version() { sed -n "s/^default_version *= *'\(.*\)'.*/\1/p" "$ROOT/invite_sync.control"; }
+
+# The server's own headers are not ours to mend: as system headers they are exempt. The clang options are for flags in
+# PostgreSQL's configuration that only the compiler it was built with knows.
+compile() {
+	local compiler=$1 strict dir=$work/$1
+	strict="-Wall -Wextra -Werror -isystem $("$PG_CONFIG" --includedir-server)"
+	[ "$compiler" != clang ] || strict+=" -Wno-unknown-warning-option -Wno-ignored-optimization-argument"
+	copy "$dir"
+	make -C "$dir" PG_CONFIG="$PG_CONFIG" CC="$compiler" COPT="$strict" with_llvm=no all
+}
+
+# The version is written in the control file; META.json and the change log must not lag behind.
+version_copies() {
+	local version
+	version=$(version)
+	[ "$(grep -c "\"version\": \"$version\"" "$ROOT/META.json")" -eq 2 ] || { echo "META.json is not at $version"; return 1; }
+	grep -q "^## $version " "$ROOT/CHANGELOG.md" || { echo "CHANGELOG.md says nothing of $version"; return 1; }
+}
+
+# pgspot with the exceptions of scripts/pgspot.exceptions, each of which must give its reason.
+pgspot() {
+	local venv=$BUILD_DIR/venv options=() kind value reason
+	[ -x "$venv/bin/pgspot" ] || { python3 -m venv "$venv" && "$venv/bin/pip" install --quiet pgspot; } || return 1
+	while read -r kind value reason; do
+		case $kind in '' | '#'*) continue ;; esac
+		[ -n "$reason" ] || { echo "exception without a reason: $kind $value"; return 1; }
+		options+=("--$kind" "$value")
+	done <"$ROOT/scripts/pgspot.exceptions"
+	copy "$work/sql"
+	make -C "$work/sql" PG_CONFIG="$PG_CONFIG" "invite_sync--$(version).sql"
+	"$venv/bin/pgspot" "${options[@]}" "$work/sql/invite_sync--$(version).sql"
+}
+
+case ${1:-} in
+compile)
+	for compiler in gcc clang; do
+		try "no warnings: $compiler $("$compiler" -dumpversion), PostgreSQL $PG_MAJOR" compile "$compiler"
+	done
+	;;
+text)
+	mapfile -t shell_scripts < <(find "$ROOT/scripts" "$ROOT/bench" -name '*.sh')
+	try shellcheck shellcheck -x "${shell_scripts[@]}" "$ROOT/.ci/run"
+	try 'version in META.json and CHANGELOG.md' version_copies
+	try pgspot pgspot
+	;;
+*) die "usage: lint.sh compile|text" ;;
+esac
+echo "$passed passed, $failed failed"
+[ "$failed" -eq 0 ]
