@@ -1,0 +1,51 @@
+-- ---------------------------------------------------------------------
+-- Room caller: who is asking
+-- ---------------------------------------------------------------------
+
+CREATE TABLE invite_sync.operator (
+    role name PRIMARY KEY,
+    active boolean NOT NULL DEFAULT true,
+    granted_at timestamptz NOT NULL DEFAULT pg_catalog.now()
+);
+COMMENT ON TABLE invite_sync.operator IS
+    'Roles named by grant_operator(): they and their members configure and operate the extension. No personal columns.';
+COMMENT ON COLUMN invite_sync.operator.role IS 'name of the role';
+COMMENT ON COLUMN invite_sync.operator.active IS 'false after revoke_operator(); kept, so that a restored dump does not make it one again';
+COMMENT ON COLUMN invite_sync.operator.granted_at IS 'when grant_operator() named it';
+ALTER TABLE invite_sync.operator ENABLE ROW LEVEL SECURITY;
+SELECT pg_catalog.pg_extension_config_dump('invite_sync.operator', '');
+
+-- The install script names postgres, where it finds it, and so does a dump that is restored: the dump's word counts.
+CREATE FUNCTION invite_sync.operator_replace() RETURNS trigger
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+    AS $$
+BEGIN
+    UPDATE invite_sync.operator AS o SET active = NEW.active, granted_at = NEW.granted_at WHERE o.role = NEW.role;
+    IF FOUND THEN
+        RETURN NULL;
+    END IF;
+    RETURN NEW;
+END
+$$;
+COMMENT ON FUNCTION invite_sync.operator_replace() IS
+    'Trigger: a row for a role that is there already replaces it, as restoring a dump needs.';
+CREATE TRIGGER operator_replace BEFORE INSERT ON invite_sync.operator
+    FOR EACH ROW EXECUTE FUNCTION invite_sync.operator_replace();
+COMMENT ON TRIGGER operator_replace ON invite_sync.operator IS 'lets a dump be restored over the row of the install script';
+
+CREATE FUNCTION invite_sync.is_operator() RETURNS boolean
+    LANGUAGE C STABLE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'caller_is_operator';
+COMMENT ON FUNCTION invite_sync.is_operator() IS
+    'Is the caller an operator (a superuser, the extension''s owner, or a member of a role named by grant_operator()), '
+    'with no claims that lower it? Anybody with USAGE on the schema who was granted EXECUTE; never raises; locks nothing.';
+
+CREATE FUNCTION invite_sync.require_operator() RETURNS boolean
+    LANGUAGE C STABLE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'caller_require_operator_sql';
+COMMENT ON FUNCTION invite_sync.require_operator() IS
+    'true for an operator, else the error PT403 not_permitted. Used by the extension''s own functions.';
+
+CREATE FUNCTION invite_sync.require_service() RETURNS boolean
+    LANGUAGE C STABLE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'caller_require_service_sql';
+COMMENT ON FUNCTION invite_sync.require_service() IS
+    'true for service_role and operators, else the error PT403 not_permitted. Used by the extension''s own functions.';
+

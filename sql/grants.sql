@@ -1,0 +1,240 @@
+-- ---------------------------------------------------------------------
+-- Room caller, continued: who may call what. Last, because it names every room's functions.
+-- ---------------------------------------------------------------------
+
+CREATE FUNCTION invite_sync.api_grants()
+    RETURNS TABLE (audience text, object text)
+    LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp
+    AS $$
+    VALUES
+        -- room event
+        ('user', 'FUNCTION invite_sync.log_event(text, text, text, jsonb, uuid, uuid, text)'),
+        ('service', 'FUNCTION invite_sync.log_event(text, text, text, jsonb, uuid, uuid, text)'),
+        ('service', 'FUNCTION invite_sync.redact_payload(jsonb)'),
+        ('service', 'TABLE invite_sync.activity_log'),
+        ('service', 'TABLE invite_sync.admin_log'),
+        ('service', 'TABLE invite_sync.error_log'),
+        ('service', 'TABLE invite_sync.system_log'),
+        ('operator', 'FUNCTION invite_sync.seal_events(integer, interval)'),
+        ('operator', 'FUNCTION invite_sync.verify_events(text)'),
+        ('operator', 'PROCEDURE invite_sync.prune_events(interval, integer)'),
+        -- room caller
+        ('service', 'FUNCTION invite_sync.is_operator()'),
+        -- room sync
+        ('service', 'FUNCTION invite_sync.target_name(bigint, regclass, name, name, text)'),
+        ('service', 'TABLE invite_sync.target_list'),
+        ('service', 'FUNCTION invite_sync.sync_users(regclass, uuid, boolean, boolean)'),
+        ('service', 'FUNCTION invite_sync.ensure_user(uuid)'),
+        ('service', 'FUNCTION invite_sync.user_exists(uuid)'),
+        ('service', 'FUNCTION invite_sync.create_profile(uuid, jsonb)'),
+        ('service', 'FUNCTION invite_sync.sync_status()'),
+        ('service', 'FUNCTION invite_sync.preservation_report(uuid[])'),
+        ('operator', 'FUNCTION invite_sync.add_target(regclass, jsonb, name, text, text, name, boolean, boolean)'),
+        ('operator', 'FUNCTION invite_sync.set_target(regclass, jsonb, name, text, text, name, boolean, text, boolean)'),
+        ('operator', 'FUNCTION invite_sync.drop_target(text)'),
+        ('operator', 'FUNCTION invite_sync.attach(interval)'),
+        ('operator', 'FUNCTION invite_sync.detach(interval)'),
+        ('operator', 'PROCEDURE invite_sync.sync_all(integer, regclass)'),
+        ('operator', 'FUNCTION invite_sync.verify()'),
+        ('operator', 'FUNCTION invite_sync.create_standard_tables(boolean, boolean, boolean, name, boolean)'),
+        ('operator', 'FUNCTION invite_sync.create_auth_schema()'),
+        -- room quarantine
+        ('service', 'TABLE invite_sync.quarantine'),
+        ('service', 'FUNCTION invite_sync.retry_quarantine(integer, boolean)'),
+        -- triggers are created by the owner of auth.users
+        ('auth', 'FUNCTION invite_sync.sync_on_insert()'),
+        ('auth', 'FUNCTION invite_sync.sync_on_update()'),
+        ('auth', 'FUNCTION invite_sync.sync_on_delete()')
+    $$;
+COMMENT ON FUNCTION invite_sync.api_grants() IS
+    'What grant_api() and grant_operator() grant: audience (anon, user, service, auth, operator) and object. Operators also get what service gets. Internal.';
+
+CREATE FUNCTION invite_sync.grant_to(role name, audiences text[]) RETURNS integer
+    LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
+    AS $$
+DECLARE
+    object text;
+    granted integer := 0;
+BEGIN
+    EXECUTE format('GRANT USAGE ON SCHEMA invite_sync TO %I', role);
+    FOR object IN SELECT DISTINCT g.object FROM invite_sync.api_grants() AS g WHERE g.audience = ANY (audiences) ORDER BY 1 LOOP
+        EXECUTE format('GRANT %s ON %s TO %I', CASE WHEN object LIKE 'TABLE %' THEN 'SELECT' ELSE 'EXECUTE' END, object, role);
+        granted := granted + 1;
+    END LOOP;
+    RETURN granted;
+END
+$$;
+COMMENT ON FUNCTION invite_sync.grant_to(name, text[]) IS
+    'Grant a role what these audiences get; runs as the caller, who must be a superuser or own the objects. Internal.';
+
+CREATE FUNCTION invite_sync.require_superuser() RETURNS boolean
+    LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
+    AS $$
+BEGIN
+    IF NOT (SELECT r.rolsuper FROM pg_roles AS r WHERE r.rolname = CURRENT_USER) THEN
+        RAISE insufficient_privilege USING
+            MESSAGE = 'only a superuser may grant rights on the extension invite_sync',
+            HINT = 'Connect as the superuser who installed it (on Supabase: supabase_admin).';
+    END IF;
+    RETURN true;
+END
+$$;
+COMMENT ON FUNCTION invite_sync.require_superuser() IS
+    'true for a superuser, else the error 42501. Used by the extension''s own functions.';
+
+CREATE FUNCTION invite_sync.grant_operator(role regrole) RETURNS boolean
+    LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
+    AS $$
+DECLARE
+    operator_role name;
+    setting text;
+    is_new boolean;
+BEGIN
+    PERFORM invite_sync.require_superuser();
+    SELECT r.rolname INTO operator_role FROM pg_roles AS r WHERE r.oid = role;
+    IF operator_role IS NULL THEN
+        RAISE undefined_object USING
+            MESSAGE = 'role does not exist',
+            HINT = 'Name an existing role: SELECT invite_sync.grant_operator(''postgres'');';
+    END IF;
+    IF operator_role IN ('anon', 'authenticated', 'authenticator', 'invite_sync_owner') THEN
+        RAISE invalid_parameter_value USING
+            MESSAGE = format('role "%s" cannot be an operator', operator_role),
+            HINT = 'Anybody on the internet can be that role. Name the role of those who operate the database.';
+    END IF;
+    is_new := NOT EXISTS (SELECT 1 FROM invite_sync.operator AS o WHERE o.role = operator_role AND o.active);
+    IF is_new THEN
+        INSERT INTO invite_sync.operator (role) VALUES (operator_role);
+    END IF;
+    PERFORM invite_sync.grant_to(operator_role, ARRAY['service', 'operator']);
+    FOREACH setting IN ARRAY ARRAY['invite_sync.enabled', 'invite_sync.lock_timeout', 'invite_sync.log_refusals'] LOOP
+        EXECUTE format('GRANT SET ON PARAMETER %s TO %I', setting, operator_role);
+    END LOOP;
+    IF NOT is_new THEN
+        RAISE NOTICE 'role "%" is an operator already', operator_role;
+    END IF;
+    RETURN is_new;
+END
+$$;
+COMMENT ON FUNCTION invite_sync.grant_operator(regrole) IS
+$doc$Let a role, and its members, configure and operate the extension: it may call the functions of operators and SET the settings of the extension. It gets no right on any table. role: an existing role; anon, authenticated and authenticator are refused. true when it was none before.
+Superusers. Errors: 42501, 42704, 22023.$doc$;
+
+CREATE FUNCTION invite_sync.revoke_operator(role regrole) RETURNS boolean
+    LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
+    AS $$
+DECLARE
+    operator_role name;
+    was boolean;
+    object text;
+    setting text;
+BEGIN
+    PERFORM invite_sync.require_superuser();
+    SELECT r.rolname INTO operator_role FROM pg_roles AS r WHERE r.oid = role;
+    UPDATE invite_sync.operator AS o SET active = false WHERE o.role = operator_role AND o.active;
+    was := FOUND;
+    IF was THEN
+        FOR object IN SELECT DISTINCT g.object FROM invite_sync.api_grants() AS g WHERE g.audience IN ('service', 'operator') LOOP
+            EXECUTE format('REVOKE ALL ON %s FROM %I', object, operator_role);
+        END LOOP;
+        FOREACH setting IN ARRAY ARRAY['invite_sync.enabled', 'invite_sync.lock_timeout', 'invite_sync.log_refusals'] LOOP
+            EXECUTE format('REVOKE SET ON PARAMETER %s FROM %I', setting, operator_role);
+        END LOOP;
+    ELSE
+        RAISE NOTICE 'role "%" is no operator', operator_role;
+    END IF;
+    RETURN was;
+END
+$$;
+COMMENT ON FUNCTION invite_sync.revoke_operator(regrole) IS
+$doc$Take back what grant_operator() gave. true when the role was an operator. Superusers.$doc$;
+
+CREATE FUNCTION invite_sync.grant_dump(role regrole) RETURNS boolean
+    LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
+    AS $$
+DECLARE
+    dump_role name;
+    bypasses boolean;
+BEGIN
+    PERFORM invite_sync.require_superuser();
+    SELECT r.rolname, r.rolbypassrls OR r.rolsuper INTO dump_role, bypasses FROM pg_roles AS r WHERE r.oid = role;
+    EXECUTE format('GRANT USAGE ON SCHEMA invite_sync TO %I', dump_role);
+    EXECUTE format('GRANT SELECT ON ALL TABLES IN SCHEMA invite_sync TO %I', dump_role);
+    EXECUTE format('GRANT SELECT ON ALL SEQUENCES IN SCHEMA invite_sync TO %I', dump_role);
+    IF NOT bypasses THEN
+        RAISE WARNING 'role "%" cannot dump the tables of invite_sync yet: row level security is on', dump_role
+            USING HINT = format('ALTER ROLE %I BYPASSRLS;', dump_role);
+    END IF;
+    RETURN bypasses;
+END
+$$;
+COMMENT ON FUNCTION invite_sync.grant_dump(regrole) IS
+$doc$Let a role read all our tables and sequences, as pg_dump needs: without it the whole dump of a role that is no superuser fails. true when the role also bypasses row level security, which it needs. Superusers.$doc$;
+
+CREATE FUNCTION invite_sync.grant_api() RETURNS text[]
+    LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
+    AS $$
+DECLARE
+    audience record;
+    done text[] := '{}';
+    operator_role name;
+BEGIN
+    PERFORM invite_sync.require_superuser();
+    FOR audience IN
+        SELECT a.role, a.audiences FROM (VALUES
+            ('anon', ARRAY['anon']), ('authenticated', ARRAY['user']),
+            ('service_role', ARRAY['service']), ('supabase_auth_admin', ARRAY['auth'])) AS a (role, audiences)
+         WHERE EXISTS (SELECT 1 FROM pg_roles AS r WHERE r.rolname = a.role)
+    LOOP
+        PERFORM invite_sync.grant_to(audience.role, audience.audiences);
+        done := done || audience.role;
+    END LOOP;
+    -- Supabase's administrator is no superuser
+    IF EXISTS (SELECT 1 FROM pg_roles AS r WHERE r.rolname = 'postgres' AND NOT r.rolsuper) THEN
+        IF NOT EXISTS (SELECT 1 FROM invite_sync.operator AS o WHERE o.role = 'postgres') THEN
+            PERFORM invite_sync.grant_operator('postgres'::regrole);
+        END IF;
+        PERFORM invite_sync.grant_dump('postgres'::regrole);
+        done := done || 'postgres'::text;
+    END IF;
+    -- a function that came with an update is new to the operators of before
+    FOR operator_role IN SELECT o.role FROM invite_sync.operator AS o JOIN pg_roles AS r ON r.rolname = o.role WHERE o.active LOOP
+        PERFORM invite_sync.grant_to(operator_role, ARRAY['service', 'operator']);
+    END LOOP;
+    NOTIFY pgrst, 'reload schema';
+    RETURN done;
+END
+$$;
+COMMENT ON FUNCTION invite_sync.grant_api() IS
+$doc$Give the roles of Supabase that exist (anon, authenticated, service_role, supabase_auth_admin) what every room grants them, make postgres an operator who can dump where it is no superuser, and tell PostgREST to read its schemas anew. Run when the extension is created; call it again when such a role was made later. Returns the roles.
+Superusers. Error 42501.$doc$;
+
+-- The owner first: what is revoked before is recorded as the superuser's, and every dump would carry the difference.
+-- Nobody gets anything but what grant_api() and grant_operator() give; all that can be owned belongs to the powerless role.
+DO $grants$
+DECLARE
+    object record;
+BEGIN
+    FOR object IN
+        SELECT p.prokind, p.oid FROM pg_catalog.pg_proc AS p
+         WHERE p.pronamespace OPERATOR(pg_catalog.=) 'invite_sync'::pg_catalog.regnamespace
+    LOOP
+        EXECUTE pg_catalog.format('ALTER ROUTINE %s OWNER TO invite_sync_owner', object.oid::pg_catalog.regprocedure);
+        EXECUTE pg_catalog.format('REVOKE ALL ON ROUTINE %s FROM PUBLIC', object.oid::pg_catalog.regprocedure);
+    END LOOP;
+    FOR object IN
+        SELECT c.relkind, c.oid FROM pg_catalog.pg_class AS c
+         WHERE c.relnamespace OPERATOR(pg_catalog.=) 'invite_sync'::pg_catalog.regnamespace
+           AND c.relkind OPERATOR(pg_catalog.=) ANY (ARRAY['r', 'v', 'c']::pg_catalog."char"[])
+    LOOP
+        IF object.relkind OPERATOR(pg_catalog.=) 'c' THEN
+            EXECUTE pg_catalog.format('ALTER TYPE %s OWNER TO invite_sync_owner', object.oid::pg_catalog.regclass);
+        ELSE
+            EXECUTE pg_catalog.format('ALTER TABLE %s OWNER TO invite_sync_owner', object.oid::pg_catalog.regclass);
+            EXECUTE pg_catalog.format('REVOKE ALL ON TABLE %s FROM PUBLIC', object.oid::pg_catalog.regclass);
+        END IF;
+    END LOOP;
+END
+$grants$;
+
+SELECT invite_sync.grant_api();

@@ -1,0 +1,725 @@
+/*-------------------------------------------------------------------------
+ *
+ * caller.c
+ *	  Who is asking, what they may do, and under whose rights our own
+ *	  statements run.
+ *
+ * Everything that decides who somebody is stands in this file, so that one
+ * reading of it answers the question. Two rules run through it: claims can
+ * only lower what the database role may do, and no statement of ours runs as
+ * the superuser who installed the extension.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "compat.h"
+
+#include "access/genam.h"
+#include "access/htup_details.h"
+#include "access/relation.h"
+#include "access/stratnum.h"
+#include "access/table.h"
+#include "access/xact.h"
+#include "catalog/namespace.h"
+#include "catalog/pg_authid.h"
+#include "catalog/pg_class.h"
+#include "catalog/pg_extension.h"
+#include "commands/extension.h"
+#include "executor/spi.h"
+#include "fmgr.h"
+#include "funcapi.h"
+#include "mb/pg_wchar.h"
+#include "utils/acl.h"
+#include "utils/builtins.h"
+#include "utils/fmgroids.h"
+#include "utils/guc.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/syscache.h"
+
+#include "caller.h"
+#include "module.h"
+#include "plan.h"
+
+/* Claims nested deeper than this are nobody's: the parser would recurse. */
+#define CLAIMS_MAX_DEPTH	64
+
+#define CLAIMS_GUC			"request.jwt.claims"
+#define LEGACY_SUB_GUC		"request.jwt.claim.sub"
+
+typedef struct Claims
+{
+	bool		present;		/* there are claims at all */
+	bool		malformed;
+	bool		has_sub;		/* "sub" is a uuid */
+	pg_uuid_t	sub;
+	char		role[NAMEDATALEN];	/* "" when absent */
+} Claims;
+
+/*
+ * The settings are ours only where nobody else had defined them; then the
+ * assign hook tells us of every change and nothing is compared or looked up.
+ */
+static char *claims_setting = NULL;
+static char *legacy_sub_setting = NULL;
+static bool claims_hooked = false;
+static bool legacy_hooked = false;
+static uint64 claims_version = 1;
+
+static Claims claims_cache;
+static uint64 claims_cache_version = 0;
+
+PG_FUNCTION_INFO_V1(caller_is_operator);
+PG_FUNCTION_INFO_V1(caller_require_operator_sql);
+PG_FUNCTION_INFO_V1(caller_require_service_sql);
+
+/* ---------------------------------------------------------------------
+ * Claims
+ * ---------------------------------------------------------------------
+ */
+
+/* Only says that something may have changed; parsing waits until it is asked. */
+static void
+claims_assign_hook(const char *newval, void *extra)
+{
+	claims_version++;
+}
+
+uint64
+caller_claims_version(void)
+{
+	return claims_version;
+}
+
+/*
+ * Strict where uuid_in is generous, and silent where it raises: nothing in
+ * here may fail for what a client wrote into its token.
+ */
+static bool
+parse_uuid(const char *s, pg_uuid_t *uuid)
+{
+	int			i;
+
+	if (s == NULL || strlen(s) != 36)
+		return false;
+	for (i = 0; i < 16; i++)
+	{
+		int			hi;
+		int			lo;
+
+		if ((i == 4 || i == 6 || i == 8 || i == 10) && *s++ != '-')
+			return false;
+		if (!isxdigit((unsigned char) s[0]) || !isxdigit((unsigned char) s[1]))
+			return false;
+		hi = isdigit((unsigned char) s[0]) ? s[0] - '0' : (s[0] | 0x20) - 'a' + 10;
+		lo = isdigit((unsigned char) s[1]) ? s[1] - '0' : (s[1] | 0x20) - 'a' + 10;
+		uuid->data[i] = (unsigned char) (hi << 4 | lo);
+		s += 2;
+	}
+	return true;
+}
+
+typedef enum ClaimField
+{
+	CLAIM_NONE,
+	CLAIM_SUB,
+	CLAIM_ROLE
+} ClaimField;
+
+typedef struct ClaimsParse
+{
+	JsonLexContext *lex;
+	Claims	   *claims;
+	ClaimField	field;
+	int			depth;			/* of objects and arrays */
+	bool		top_is_object;
+} ClaimsParse;
+
+static compat_json_result
+claims_container_start(void *state)
+{
+	ClaimsParse *p = (ClaimsParse *) state;
+
+	p->depth++;
+	COMPAT_JSON_RETURN;
+}
+
+static compat_json_result
+claims_object_start(void *state)
+{
+	ClaimsParse *p = (ClaimsParse *) state;
+
+	if (p->depth == 0)
+		p->top_is_object = true;
+	p->depth++;
+	COMPAT_JSON_RETURN;
+}
+
+static compat_json_result
+claims_container_end(void *state)
+{
+	ClaimsParse *p = (ClaimsParse *) state;
+
+	p->depth--;
+	COMPAT_JSON_RETURN;
+}
+
+static compat_json_result
+claims_field_start(void *state, char *fname, bool isnull)
+{
+	ClaimsParse *p = (ClaimsParse *) state;
+
+	p->field = CLAIM_NONE;
+	if (p->depth == 1 && p->top_is_object && fname != NULL)
+	{
+		/* a repeated key: the last one counts, as in jsonb */
+		if (strcmp(fname, "sub") == 0)
+		{
+			p->field = CLAIM_SUB;
+			p->claims->has_sub = false;
+		}
+		else if (strcmp(fname, "role") == 0)
+		{
+			p->field = CLAIM_ROLE;
+			p->claims->role[0] = '\0';
+		}
+	}
+	COMPAT_JSON_RETURN;
+}
+
+static compat_json_result
+claims_scalar(void *state, char *token, JsonTokenType tokentype)
+{
+	ClaimsParse *p = (ClaimsParse *) state;
+
+	if (p->depth == 1 && tokentype == JSON_TOKEN_STRING && token != NULL)
+	{
+		if (p->field == CLAIM_SUB)
+			p->claims->has_sub = parse_uuid(token, &p->claims->sub);
+		else if (p->field == CLAIM_ROLE)
+			strlcpy(p->claims->role, token, NAMEDATALEN);
+	}
+	p->field = CLAIM_NONE;
+	COMPAT_JSON_RETURN;
+}
+
+/* The parser recurses and then raises; look before it does. */
+static bool
+claims_too_deep(const char *s)
+{
+	int			depth = 0;
+	bool		in_string = false;
+
+	for (; *s; s++)
+	{
+		if (in_string)
+		{
+			if (*s == '\\' && s[1] != '\0')
+				s++;
+			else if (*s == '"')
+				in_string = false;
+		}
+		else if (*s == '"')
+			in_string = true;
+		else if (*s == '{' || *s == '[')
+		{
+			if (++depth > CLAIMS_MAX_DEPTH)
+				return true;
+		}
+		else if (*s == '}' || *s == ']')
+			depth--;
+	}
+	return false;
+}
+
+static void
+claims_parse(const char *json, Claims *claims)
+{
+	MemoryContext scratch;
+	MemoryContext old;
+	JsonSemAction sem;
+	ClaimsParse parse;
+
+	claims->present = true;
+	if (claims_too_deep(json))
+	{
+		claims->malformed = true;
+		return;
+	}
+
+	scratch = AllocSetContextCreate(CurrentMemoryContext,
+									"invite_sync claims",
+									ALLOCSET_SMALL_SIZES);
+	old = MemoryContextSwitchTo(scratch);
+
+	memset(&parse, 0, sizeof(parse));
+	parse.claims = claims;
+	parse.lex = compat_json_lex(pstrdup(json), strlen(json), GetDatabaseEncoding());
+
+	memset(&sem, 0, sizeof(sem));
+	sem.semstate = &parse;
+	sem.object_start = claims_object_start;
+	sem.object_end = claims_container_end;
+	sem.array_start = claims_container_start;
+	sem.array_end = claims_container_end;
+	sem.object_field_start = claims_field_start;
+	sem.scalar = claims_scalar;
+
+	if (pg_parse_json(parse.lex, &sem) != JSON_SUCCESS || !parse.top_is_object)
+	{
+		claims->malformed = true;
+		claims->has_sub = false;
+		claims->role[0] = '\0';
+	}
+
+	MemoryContextSwitchTo(old);
+	MemoryContextDelete(scratch);
+}
+
+/*
+ * What the request says of itself. Where another module owns the settings we
+ * hear of no change, so the text is read again every time: slower, never
+ * stale.
+ */
+static const Claims *
+claims_get(void)
+{
+	const char *json;
+	const char *legacy;
+
+	if (claims_hooked && legacy_hooked && claims_cache_version == claims_version)
+		return &claims_cache;
+
+	json = claims_hooked ? claims_setting : GetConfigOption(CLAIMS_GUC, true, false);
+	legacy = legacy_hooked ? legacy_sub_setting : GetConfigOption(LEGACY_SUB_GUC, true, false);
+
+	memset(&claims_cache, 0, sizeof(claims_cache));
+	if (json != NULL && json[0] != '\0')
+		claims_parse(json, &claims_cache);
+	else if (legacy != NULL && legacy[0] != '\0')
+	{
+		claims_cache.present = true;
+		claims_cache.has_sub = parse_uuid(legacy, &claims_cache.sub);
+		claims_cache.malformed = !claims_cache.has_sub;
+	}
+	claims_cache_version = claims_version;
+	return &claims_cache;
+}
+
+/* ---------------------------------------------------------------------
+ * Who is asking
+ * ---------------------------------------------------------------------
+ */
+
+static SavedPlan operator_plan = {
+	.sql = "SELECT o.role FROM invite_sync.operator AS o WHERE o.active",
+	.nargs = 0
+};
+
+static bool
+extension_owner_is(Oid role)
+{
+	Relation	rel;
+	SysScanDesc scan;
+	ScanKeyData key;
+	HeapTuple	tuple;
+	bool		result = false;
+
+	rel = table_open(ExtensionRelationId, AccessShareLock);
+	ScanKeyInit(&key, Anum_pg_extension_extname, BTEqualStrategyNumber,
+				F_NAMEEQ, CStringGetDatum("invite_sync"));
+	scan = systable_beginscan(rel, ExtensionNameIndexId, true, NULL, 1, &key);
+	tuple = systable_getnext(scan);
+	if (HeapTupleIsValid(tuple))
+		result = ((Form_pg_extension) GETSTRUCT(tuple))->extowner == role;
+	systable_endscan(scan);
+	table_close(rel, AccessShareLock);
+	return result;
+}
+
+bool
+caller_role_is_operator(Oid role)
+{
+	Scope		scope;
+	bool		result = false;
+	uint64		i;
+
+	if (superuser_arg(role) || extension_owner_is(role))
+		return true;
+
+	SPI_connect();
+	scope_enter_own(&scope);
+	plan_execute(&operator_plan, NULL, NULL, true, 0);
+	for (i = 0; i < SPI_processed && !result; i++)
+	{
+		bool		isnull;
+		Datum		name = SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1, &isnull);
+		Oid			oid = get_role_oid(NameStr(*DatumGetName(name)), true);
+
+		/* not is_member_of_role(): what NOINHERIT holds back stays back */
+		result = OidIsValid(oid) && has_privs_of_role(role, oid);
+	}
+	scope_leave(&scope);
+	SPI_finish();
+	return result;
+}
+
+void
+caller_get(Caller *caller)
+{
+	const Claims *claims = claims_get();
+	Oid			role = GetOuterUserId();
+	Oid			service_role = get_role_oid("service_role", true);
+	Oid			anon_role = get_role_oid("anon", true);
+	bool		is_operator;
+	bool		privileged;
+
+	memset(caller, 0, sizeof(*caller));
+	caller->role = role;
+
+	is_operator = caller_role_is_operator(role);
+	privileged = is_operator || (OidIsValid(service_role) && role == service_role);
+
+	if (privileged && (!claims->present || strcmp(claims->role, "service_role") == 0))
+	{
+		caller->kind = CALLER_SERVICE;
+		caller->is_operator = is_operator;
+	}
+	else if ((OidIsValid(anon_role) && role == anon_role) ||
+			 strcmp(claims->role, "anon") == 0)
+		caller->kind = CALLER_ANON;
+	else if (claims->has_sub && !claims->malformed &&
+			 strcmp(claims->role, "service_role") != 0)
+	{
+		caller->kind = CALLER_USER;
+		caller->has_user = true;
+		caller->user_id = claims->sub;
+	}
+	else
+		caller->kind = CALLER_NOBODY;
+}
+
+void
+caller_require_operator(void)
+{
+	Caller		caller;
+
+	caller_get(&caller);
+	if (!caller.is_operator)
+		refuse("not_permitted", NULL,
+			   "Only operators may do this: a superuser can name one with invite_sync.grant_operator().");
+}
+
+void
+caller_require_service(void)
+{
+	Caller		caller;
+
+	caller_get(&caller);
+	if (caller.kind != CALLER_SERVICE)
+		refuse("not_permitted", NULL,
+			   "Only service_role and operators may do this.");
+}
+
+Datum
+caller_is_operator(PG_FUNCTION_ARGS)
+{
+	Caller		caller;
+
+	caller_get(&caller);
+	PG_RETURN_BOOL(caller.is_operator);
+}
+
+Datum
+caller_require_operator_sql(PG_FUNCTION_ARGS)
+{
+	caller_require_operator();
+	PG_RETURN_BOOL(true);
+}
+
+Datum
+caller_require_service_sql(PG_FUNCTION_ARGS)
+{
+	caller_require_service();
+	PG_RETURN_BOOL(true);
+}
+
+static SavedPlan user_state_plan = {
+	.sql = "SELECT u.deleted_at IS NULL AND (u.banned_until IS NULL OR u.banned_until <= pg_catalog.now()), "
+	"coalesce(u.is_anonymous, false) FROM auth.users AS u WHERE u.id = $1",
+	.nargs = 1,
+	.argtypes = {UUIDOID}
+};
+
+void
+caller_auth_user_state(const pg_uuid_t *user_id, AuthUserState *state)
+{
+	Scope		scope;
+	Datum		values[1];
+
+	memset(state, 0, sizeof(*state));
+	if (!OidIsValid(caller_auth_users_relid(true)))
+		return;
+
+	values[0] = UUIDPGetDatum(user_id);
+	SPI_connect();
+	scope_enter_auth(&scope);
+	plan_execute(&user_state_plan, values, NULL, true, 1);
+	if (SPI_processed == 1)
+	{
+		bool		isnull;
+
+		state->exists = true;
+		state->usable = DatumGetBool(SPI_getbinval(SPI_tuptable->vals[0],
+												   SPI_tuptable->tupdesc, 1, &isnull));
+		state->anonymous = DatumGetBool(SPI_getbinval(SPI_tuptable->vals[0],
+													  SPI_tuptable->tupdesc, 2, &isnull));
+	}
+	scope_leave(&scope);
+	SPI_finish();
+}
+
+/* ---------------------------------------------------------------------
+ * Scopes
+ * ---------------------------------------------------------------------
+ */
+
+Oid
+caller_extension_schema(void)
+{
+	return get_namespace_oid("invite_sync", false);
+}
+
+static Oid
+relation_owner(Oid relid)
+{
+	HeapTuple	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relid));
+	Oid			owner;
+
+	if (!HeapTupleIsValid(tuple))
+		elog(ERROR, "cache lookup failed for relation %u", relid);
+	owner = ((Form_pg_class) GETSTRUCT(tuple))->relowner;
+	ReleaseSysCache(tuple);
+	return owner;
+}
+
+/*
+ * Taken from the table and not from the role's name: whoever owns our tables
+ * is who can use them. A superuser must not: triggers of others would run as
+ * it.
+ */
+Oid
+caller_own_role(void)
+{
+	Oid			relid = get_relname_relid("operator", caller_extension_schema());
+	Oid			owner;
+
+	if (!OidIsValid(relid))
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_TABLE),
+				 errmsg("table \"invite_sync.operator\" does not exist"),
+				 errhint("Is the extension invite_sync installed in this database?")));
+	owner = relation_owner(relid);
+	if (superuser_arg(owner))
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("the tables of invite_sync belong to a superuser"),
+				 errhint("Give them back: ALTER TABLE invite_sync.operator OWNER TO invite_sync_owner, and so for every table of the schema.")));
+	return owner;
+}
+
+Oid
+caller_auth_users_relid(bool missing_ok)
+{
+	Oid			nsp = get_namespace_oid("auth", true);
+	Oid			relid = OidIsValid(nsp) ? get_relname_relid("users", nsp) : InvalidOid;
+
+	if (!OidIsValid(relid) && !missing_ok)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_TABLE),
+				 errmsg("table \"auth.users\" does not exist"),
+				 errhint("Start the auth server once so that it makes its schema, or call invite_sync.create_auth_schema().")));
+	return relid;
+}
+
+Oid
+caller_auth_owner(void)
+{
+	return relation_owner(caller_auth_users_relid(false));
+}
+
+static void
+scope_enter(Scope *scope, Oid userid, int extra_sec_context, const char *search_path)
+{
+	GetUserIdAndSecContext(&scope->save_userid, &scope->save_sec_context);
+	SetUserIdAndSecContext(userid,
+						   scope->save_sec_context | SECURITY_LOCAL_USERID_CHANGE |
+						   extra_sec_context);
+	scope->guc_level = NewGUCNestLevel();
+	(void) set_config_option("search_path", search_path, PGC_USERSET, PGC_S_SESSION,
+							 GUC_ACTION_SAVE, true, 0, false);
+}
+
+void
+scope_enter_own(Scope *scope)
+{
+	scope_enter(scope, caller_own_role(), 0, "pg_catalog, pg_temp");
+}
+
+void
+scope_enter_auth(Scope *scope)
+{
+	scope_enter(scope, caller_auth_owner(), 0, "pg_catalog, pg_temp");
+}
+
+void
+scope_enter_target(Scope *scope, Oid owner, const char *search_path)
+{
+	scope_enter(scope, owner, SECURITY_RESTRICTED_OPERATION, search_path);
+}
+
+void
+scope_leave(Scope *scope)
+{
+	AtEOXact_GUC(false, scope->guc_level);
+	SetUserIdAndSecContext(scope->save_userid, scope->save_sec_context);
+}
+
+/* ---------------------------------------------------------------------
+ * Refusals
+ * ---------------------------------------------------------------------
+ */
+
+typedef struct Reason
+{
+	const char *word;
+	const char *sqlstate;
+	const char *message;
+} Reason;
+
+/* MESSAGE becomes the HTTP reason phrase: fixed, ASCII, nothing of anybody's. */
+static const Reason reasons[] = {
+	{"email_malformed", "PT400", "email address is malformed"},
+	{"role_unknown", "PT400", "role is unknown"},
+	{"data_malformed", "PT400", "data is malformed"},
+	{"window_malformed", "PT400", "time window is malformed"},
+	{"name_malformed", "PT400", "name is malformed"},
+	{"slug_malformed", "PT400", "slug is malformed"},
+	{"hierarchy_cycle", "PT400", "organization would be its own ancestor"},
+	{"seats_below_usage", "PT400", "seat limit is below the seats in use"},
+	{"password_weak", "PT400", "password is too weak"},
+	{"not_authenticated", "PT401", "not authenticated"},
+	{"seats_exhausted", "PT402", "no seats left"},
+	{"not_permitted", "PT403", "not permitted"},
+	{"escalation", "PT403", "cannot give or take more than the caller has"},
+	{"email_mismatch", "PT403", "invitation is for another email address"},
+	{"email_unverified", "PT403", "email address is not verified"},
+	{"domain_not_allowed", "PT403", "email domain is not allowed"},
+	{"device_mismatch", "PT403", "invitation is bound to another device"},
+	{"mfa_required", "PT403", "multi-factor authentication required"},
+	{"anonymous_user", "PT403", "anonymous users may not do this"},
+	{"user_banned", "PT403", "user is banned"},
+	{"migration_required", "PT403", "account must be migrated first"},
+	{"invitation_unknown", "PT404", "invitation is unknown"},
+	{"organization_unknown", "PT404", "organization is unknown"},
+	{"user_unknown", "PT404", "user is unknown"},
+	{"member_unknown", "PT404", "member is unknown"},
+	{"domain_unknown", "PT404", "domain is unknown"},
+	{"join_request_unknown", "PT404", "join request is unknown"},
+	{"already_member", "PT409", "already a member"},
+	{"already_invited", "PT409", "already invited"},
+	{"user_exists", "PT409", "user exists already"},
+	{"last_owner", "PT409", "organization would lose its last owner"},
+	{"slug_taken", "PT409", "slug is taken"},
+	{"domain_taken", "PT409", "domain is taken"},
+	{"role_exists", "PT409", "role exists already"},
+	{"role_in_use", "PT409", "role is in use"},
+	{"idempotency_conflict", "PT409", "idempotency key was used for something else"},
+	{"invitation_expired", "PT410", "invitation has expired"},
+	{"invitation_used", "PT410", "invitation was used already"},
+	{"invitation_revoked", "PT410", "invitation was revoked"},
+	{"invitation_declined", "PT410", "invitation was declined"},
+	{"rate_limited", "PT429", "too many requests"},
+	{"quota_exhausted", "PT429", "invitation quota is used up"}
+};
+
+void
+refuse(const char *reason, const char *detail, const char *hint)
+{
+	const Reason *found = NULL;
+	const char *state;
+
+	for (size_t i = 0; i < lengthof(reasons); i++)
+		if (strcmp(reasons[i].word, reason) == 0)
+			found = &reasons[i];
+	if (found == NULL)
+		elog(ERROR, "unknown refusal \"%s\"", reason);
+
+	if (invite_sync_log_refusals)
+		ereport(LOG,
+				(errmsg("invite_sync refused: %s%s%s", reason,
+						detail ? " " : "", detail ? detail : ""),
+				 errhidestmt(true), errhidecontext(true)));
+
+	state = found->sqlstate;
+	ereport(ERROR,
+			(errcode(MAKE_SQLSTATE(state[0], state[1], state[2], state[3], state[4])),
+			 errmsg_internal("%s", found->message),
+			 errdetail_internal("%s%s%s", reason,
+								detail ? " " : "", detail ? detail : ""),
+			 hint ? errhint("%s", hint) : 0));
+}
+
+bool
+caller_must_rethrow(int sqlerrcode)
+{
+	switch (sqlerrcode)
+	{
+		case ERRCODE_QUERY_CANCELED:
+		case ERRCODE_ADMIN_SHUTDOWN:
+		case ERRCODE_CRASH_SHUTDOWN:
+		case ERRCODE_CANNOT_CONNECT_NOW:
+		case ERRCODE_DATABASE_DROPPED:
+		case ERRCODE_IDLE_SESSION_TIMEOUT:
+		case ERRCODE_T_R_SERIALIZATION_FAILURE:
+		case ERRCODE_OUT_OF_MEMORY:
+		case ERRCODE_DISK_FULL:
+		case ERRCODE_IO_ERROR:
+		case ERRCODE_DATA_CORRUPTED:
+		case ERRCODE_INDEX_CORRUPTED:
+			return true;
+		default:
+			return false;
+	}
+}
+
+/* ---------------------------------------------------------------------
+ * Load
+ * ---------------------------------------------------------------------
+ */
+
+/*
+ * A custom setting can be defined by one module only. Ours must be the first,
+ * or the setting must be a mere placeholder; else we read it by name.
+ */
+static bool
+define_request_setting(const char *name, const char *description, char **variable)
+{
+	if (GetConfigOption(name, true, false) != NULL &&
+		(GetConfigOptionFlags(name, true) & GUC_CUSTOM_PLACEHOLDER) == 0)
+		return false;
+
+	DefineCustomStringVariable(name, description, NULL, variable, "",
+							   PGC_USERSET, 0, NULL, claims_assign_hook, NULL);
+	return true;
+}
+
+void
+caller_init(void)
+{
+	claims_hooked = define_request_setting(CLAIMS_GUC,
+										   "Claims of the request's token, set by PostgREST.",
+										   &claims_setting);
+	legacy_hooked = define_request_setting(LEGACY_SUB_GUC,
+										   "Subject of the request's token, as older versions of PostgREST set it.",
+										   &legacy_sub_setting);
+}

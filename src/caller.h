@@ -1,0 +1,93 @@
+/*-------------------------------------------------------------------------
+ *
+ * caller.h
+ *	  Who is asking, what they may do, and under whose rights our own
+ *	  statements run.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef INVITE_SYNC_CALLER_H
+#define INVITE_SYNC_CALLER_H
+
+#include "utils/uuid.h"
+
+typedef enum CallerKind
+{
+	CALLER_NOBODY,				/* no usable claims, no privileged role */
+	CALLER_ANON,				/* role anon, or claims that say anon */
+	CALLER_USER,				/* an auth user, named by "sub" */
+	CALLER_SERVICE				/* service_role, superuser or operator, claims
+								 * absent or service_role */
+} CallerKind;
+
+typedef struct Caller
+{
+	CallerKind	kind;
+	bool		is_operator;	/* may configure and operate the extension */
+	bool		has_user;		/* user_id is set (kind is CALLER_USER) */
+	pg_uuid_t	user_id;		/* the "sub" claim, not looked up */
+	Oid			role;			/* GetOuterUserId() */
+} Caller;
+
+/* Never raises, whatever the claims contain. */
+extern void caller_get(Caller *caller);
+
+/* Bumped whenever request.jwt.claims or its legacy twin may have changed. */
+extern uint64 caller_claims_version(void);
+
+/* Is this role (or a role it is a member of) an operator? */
+extern bool caller_role_is_operator(Oid role);
+
+/* Raise not_permitted unless the caller is an operator / service or operator. */
+extern void caller_require_operator(void);
+extern void caller_require_service(void);
+
+/*
+ * The state of an auth user at the current snapshot. "usable" means present,
+ * not soft-deleted and not banned.
+ */
+typedef struct AuthUserState
+{
+	bool		exists;
+	bool		usable;
+	bool		anonymous;
+} AuthUserState;
+
+extern void caller_auth_user_state(const pg_uuid_t *user_id, AuthUserState *state);
+
+/*
+ * Scopes: whose rights a statement runs with, and under which search_path.
+ * Enter, run statements, leave, all at one subtransaction level. An error
+ * needs no clean-up: abort of the (sub)transaction restores everything.
+ */
+typedef struct Scope
+{
+	Oid			save_userid;
+	int			save_sec_context;
+	int			guc_level;
+} Scope;
+
+extern void scope_enter_own(Scope *scope);	/* invite_sync_owner: our tables */
+extern void scope_enter_auth(Scope *scope); /* owner of auth.users */
+extern void scope_enter_target(Scope *scope, Oid owner, const char *search_path);
+extern void scope_leave(Scope *scope);
+
+extern Oid	caller_own_role(void);
+extern Oid	caller_extension_schema(void);
+extern Oid	caller_auth_users_relid(bool missing_ok);
+extern Oid	caller_auth_owner(void);
+
+/*
+ * The one way to refuse: SQLSTATE is "PT" plus an HTTP status, the message is
+ * the fixed text that belongs to the reason word, DETAIL begins with the reason
+ * word. "detail" (may be NULL) is a list of key=value pairs, ids and times
+ * only; "hint" (may be NULL) is a sentence.
+ */
+extern void refuse(const char *reason, const char *detail, const char *hint) pg_attribute_cold;
+
+/* true when the SQLSTATE must never be contained (rooms/sync). */
+extern bool caller_must_rethrow(int sqlerrcode);
+
+extern void caller_init(void);
+
+#endif							/* INVITE_SYNC_CALLER_H */

@@ -1,0 +1,195 @@
+/*-------------------------------------------------------------------------
+ *
+ * plan.c
+ *	  Saved SPI plans.
+ *
+ * SPI revalidates a saved plan by itself, but it refuses one whose result type
+ * has changed, as an upgrade of the extension may do; so a plan that is no
+ * longer valid is prepared again from its text. Nothing is freed while a plan
+ * of ours runs: a trigger on an application's table may lead back into us, and
+ * what the outer call holds must still be there when the inner one returns.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "compat.h"
+
+#include "access/xact.h"
+#include "executor/spi.h"
+#include "utils/memutils.h"
+#include "utils/plancache.h"
+#include "utils/resowner.h"
+#include "utils/snapmgr.h"
+
+#include "plan.h"
+
+static int	hold_depth = 0;
+static List *retired_plans = NIL;
+static List *retired_contexts = NIL;
+
+static void
+free_retired(void)
+{
+	ListCell   *lc;
+	List	   *plans = retired_plans;
+	List	   *contexts = retired_contexts;
+
+	retired_plans = NIL;
+	retired_contexts = NIL;
+	foreach(lc, plans)
+		SPI_freeplan((SPIPlanPtr) lfirst(lc));
+	foreach(lc, contexts)
+		MemoryContextDelete((MemoryContext) lfirst(lc));
+	list_free(plans);
+	list_free(contexts);
+}
+
+int
+plan_hold(void)
+{
+	return hold_depth++;
+}
+
+void
+plan_release(void)
+{
+	if (hold_depth > 0 && --hold_depth == 0 &&
+		(retired_plans != NIL || retired_contexts != NIL))
+		free_retired();
+}
+
+void
+plan_restore(int depth)
+{
+	hold_depth = depth;
+}
+
+void
+plan_retire(SPIPlanPtr plan)
+{
+	MemoryContext old;
+
+	if (plan == NULL)
+		return;
+	if (hold_depth == 0)
+	{
+		SPI_freeplan(plan);
+		return;
+	}
+	old = MemoryContextSwitchTo(TopMemoryContext);
+	retired_plans = lappend(retired_plans, plan);
+	MemoryContextSwitchTo(old);
+}
+
+void
+plan_retire_context(MemoryContext context)
+{
+	MemoryContext old;
+
+	if (context == NULL)
+		return;
+	if (hold_depth == 0)
+	{
+		MemoryContextDelete(context);
+		return;
+	}
+	/* or the deletion of its parent would take it along first */
+	MemoryContextSetParent(context, TopMemoryContext);
+	old = MemoryContextSwitchTo(TopMemoryContext);
+	retired_contexts = lappend(retired_contexts, context);
+	MemoryContextSwitchTo(old);
+}
+
+SPIPlanPtr
+plan_make(const char *sql, int nargs, const Oid *argtypes)
+{
+	SPIPlanPtr	plan = SPI_prepare(sql, nargs, unconstify(Oid *, argtypes));
+
+	if (plan == NULL)
+		elog(ERROR, "SPI_prepare failed: %s", SPI_result_code_string(SPI_result));
+	if (SPI_keepplan(plan) != 0)
+		elog(ERROR, "SPI_keepplan failed");
+	return plan;
+}
+
+Query *
+plan_analyse(const char *sql, int nargs, const Oid *argtypes)
+{
+	SPIPlanPtr	plan = SPI_prepare(sql, nargs, unconstify(Oid *, argtypes));
+	List	   *sources;
+	CachedPlanSource *source;
+
+	if (plan == NULL)
+		elog(ERROR, "SPI_prepare failed: %s", SPI_result_code_string(SPI_result));
+	sources = SPI_plan_get_plan_sources(plan);
+	if (list_length(sources) != 1)
+		elog(ERROR, "expected one statement");
+	source = (CachedPlanSource *) linitial(sources);
+	if (list_length(source->query_list) != 1)
+		elog(ERROR, "expected one query");
+	return linitial_node(Query, source->query_list);
+}
+
+void
+plan_check(SPIPlanPtr plan)
+{
+	CachedPlan *cplan = SPI_plan_get_cached_plan(plan);
+
+	if (cplan != NULL)
+		ReleaseCachedPlan(cplan, CurrentResourceOwner);
+}
+
+SPIPlanPtr
+plan_get(SavedPlan *plan)
+{
+	if (plan->plan != NULL && !SPI_plan_is_valid(plan->plan))
+	{
+		SPIPlanPtr	stale = plan->plan;
+
+		plan->plan = NULL;
+		plan_retire(stale);
+	}
+	if (plan->plan == NULL)
+		plan->plan = plan_make(plan->sql, plan->nargs, plan->argtypes);
+	return plan->plan;
+}
+
+int
+plan_execute_snapshot(SavedPlan *plan, Datum *values, const char *nulls,
+					  Snapshot snapshot, bool read_only, long limit)
+{
+	SPIPlanPtr	spi_plan = plan_get(plan);
+	int			depth = plan_hold();
+	int			rc;
+
+	rc = SPI_execute_snapshot(spi_plan, values, nulls, snapshot, InvalidSnapshot,
+							  read_only, true, limit);
+	if (rc < 0)
+		elog(ERROR, "SPI_execute_snapshot failed: %s", SPI_result_code_string(rc));
+	plan_restore(depth + 1);
+	plan_release();
+	return rc;
+}
+
+int
+plan_execute(SavedPlan *plan, Datum *values, const char *nulls, bool read_only, long limit)
+{
+	return plan_execute_snapshot(plan, values, nulls, InvalidSnapshot, read_only, limit);
+}
+
+/*
+ * An error that nobody of ours caught leaves the depth too high, which only
+ * delays freeing; the end of the transaction sets that right.
+ */
+static void
+plan_xact_callback(XactEvent event, void *arg)
+{
+	if (event == XACT_EVENT_ABORT || event == XACT_EVENT_COMMIT ||
+		event == XACT_EVENT_PREPARE)
+		hold_depth = 0;
+}
+
+void
+plan_init(void)
+{
+	RegisterXactCallback(plan_xact_callback, NULL);
+}

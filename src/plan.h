@@ -1,0 +1,69 @@
+/*-------------------------------------------------------------------------
+ *
+ * plan.h
+ *	  Saved SPI plans. No other room calls SPI_prepare.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef INVITE_SYNC_PLAN_H
+#define INVITE_SYNC_PLAN_H
+
+#include "executor/spi.h"
+
+#define PLAN_MAX_ARGS 16
+
+/*
+ * A fixed statement over our own tables, auth's tables or the catalogs.
+ * Declare it static, zero but for sql, nargs and argtypes; it is prepared on
+ * first use, kept for the session, and prepared again when it has become
+ * invalid. Must be called inside SPI_connect, in the scope that the statement
+ * runs in (the scope pins the search_path; names in sql are qualified all the
+ * same).
+ */
+typedef struct SavedPlan
+{
+	const char *sql;
+	int			nargs;
+	Oid			argtypes[PLAN_MAX_ARGS];
+	SPIPlanPtr	plan;			/* private to plan.c */
+} SavedPlan;
+
+/* Execute; returns the SPI result code (checked to be >= 0 already). */
+extern int	plan_execute(SavedPlan *plan, Datum *values, const char *nulls,
+						 bool read_only, long limit);
+
+/* As above under an explicit snapshot (registered by the caller). */
+extern int	plan_execute_snapshot(SavedPlan *plan, Datum *values, const char *nulls,
+								  Snapshot snapshot, bool read_only, long limit);
+
+/* The saved SPI plan, for cursors. */
+extern SPIPlanPtr plan_get(SavedPlan *plan);
+
+/*
+ * A statement whose text is made at run time (the kept statements of a
+ * target). The result is kept for the session until plan_retire().
+ */
+extern SPIPlanPtr plan_make(const char *sql, int nargs, const Oid *argtypes);
+extern void plan_retire(SPIPlanPtr plan);
+
+/*
+ * Analyse a statement without planning it: planning would run its IMMUTABLE
+ * functions. Not kept; gone with the SPI connection. Returns the one Query.
+ */
+extern Query *plan_analyse(const char *sql, int nargs, const Oid *argtypes);
+
+/* Plan a kept statement, without running it. */
+extern void plan_check(SPIPlanPtr plan);
+
+/*
+ * Retired plans and memory contexts are freed only when no plan of ours is
+ * running: bracket everything that holds on to them.
+ */
+extern int	plan_hold(void);	/* returns the depth to restore on error */
+extern void plan_release(void);
+extern void plan_restore(int depth);
+extern void plan_retire_context(MemoryContext context);
+
+extern void plan_init(void);
+
+#endif							/* INVITE_SYNC_PLAN_H */
