@@ -1,0 +1,43 @@
+/*-------------------------------------------------------------------------
+ *
+ * quarantine.h
+ *	  The record of what failed, kept until it succeeds.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef INVITE_SYNC_QUARANTINE_H
+#define INVITE_SYNC_QUARANTINE_H
+
+#include "utils/uuid.h"
+
+/* A contained error, copied out of its subtransaction. */
+typedef struct Failure
+{
+	ErrorData  *edata;
+	int			sqlerrcode;
+} Failure;
+
+/* One user whose sync failed. */
+typedef struct QuarantineItem
+{
+	pg_uuid_t	user_id;
+	const Failure *failure;
+	const char *changed;		/* array literal of target columns whose source
+								 * changed, or NULL */
+} QuarantineItem;
+
+/*
+ * Record failures, in a subtransaction of its own under our lock_timeout. Never
+ * raises but what must be rethrown: when even this fails a WARNING says so and
+ * sync_status() still finds the users.
+ */
+extern void quarantine_record(int64 target_id, const char *action,
+							  const QuarantineItem *items, int64 nitems);
+
+/* Forget entries of users that are in step now; contained like the above. */
+extern void quarantine_resolve(int64 target_id, const pg_uuid_t *user_ids, int64 nids);
+
+/* The users are gone: forget their entries, but for deletes still to be done. */
+extern void quarantine_forget_users(const pg_uuid_t *user_ids, int64 nids);
+
+#endif							/* INVITE_SYNC_QUARANTINE_H */

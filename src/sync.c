@@ -1,0 +1,5884 @@
+/*-------------------------------------------------------------------------
+ *
+ * sync.c
+ *	  auth.users synced to application tables.
+ *
+ * The promise is: a statement of the auth server on auth.users never fails
+ * because of an application table, and no sync is lost. So everything that
+ * touches a target happens in a subtransaction, as the target's owner, with
+ * bounded lock waits; what fails is recorded in quarantine and done again.
+ *
+ * From top to bottom: the registry of targets as each backend knows it; the
+ * kept statements of a target; running them for a batch of users and finding
+ * the bad ones; the three triggers; the roads that are not triggers; the
+ * configuring calls; status and verification.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "compat.h"
+
+#include <ctype.h>
+#include <math.h>
+
+#include "access/detoast.h"
+#include "access/genam.h"
+#include "access/heapam.h"
+#include "access/htup_details.h"
+#include "access/relation.h"
+#include "access/table.h"
+#include "access/tableam.h"
+#include "access/xact.h"
+#include "access/xlog.h"
+#include "catalog/catalog.h"
+#include "catalog/dependency.h"
+#include "catalog/index.h"
+#include "catalog/namespace.h"
+#include "catalog/objectaccess.h"
+#include "catalog/pg_attrdef.h"
+#include "catalog/pg_class.h"
+#include "catalog/pg_collation.h"
+#include "catalog/pg_constraint.h"
+#include "catalog/pg_inherits.h"
+#include "catalog/pg_namespace.h"
+#include "catalog/pg_trigger.h"
+#include "catalog/pg_proc.h"
+#include "catalog/pg_type.h"
+#include "commands/trigger.h"
+#include "executor/executor.h"
+#include "executor/spi.h"
+#include "executor/tstoreReceiver.h"
+#include "funcapi.h"
+#include "nodes/makefuncs.h"
+#include "nodes/nodeFuncs.h"
+#include "optimizer/optimizer.h"
+#include "parser/parse_coerce.h"
+#include "parser/parser.h"
+#include "parser/parsetree.h"
+#include "rewrite/rewriteHandler.h"
+#include "storage/lmgr.h"
+#include "storage/lock.h"
+#include "storage/proc.h"
+#include "utils/acl.h"
+#include "utils/builtins.h"
+#include "utils/datum.h"
+#include "utils/fmgroids.h"
+#include "utils/guc.h"
+#include "utils/inval.h"
+#include "utils/json.h"
+#include "utils/jsonb.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/plancache.h"
+#include "utils/regproc.h"
+#include "utils/ruleutils.h"
+#include "utils/snapmgr.h"
+#include "utils/syscache.h"
+#include "utils/timeout.h"
+#include "utils/timestamp.h"
+#include "utils/tuplestore.h"
+#include "utils/typcache.h"
+#include "utils/varlena.h"
+
+#include "caller.h"
+#include "event.h"
+#include "module.h"
+#include "plan.h"
+#include "quarantine.h"
+#include "sync.h"
+
+/* The one name under which every road hands users to the kept statements. */
+#define SOURCE_NAME		"source_users"
+
+/* Ids alone, for questions about keys that need no expression. */
+#define IDS_NAME		"source_ids"
+
+/* Targets that write to auth.users again lead back here; stop before the stack does. */
+#define MAX_SYNC_NESTING	8
+
+/* A search for bad rows gives up after so many tries. */
+#define MAX_TRIES		1000
+#define FIRST_CHUNK		256
+#define MAX_CHUNK		2048
+
+/* Users locked at once by the roads that are not a trigger. */
+#define MAX_LOCK_BATCH	1000
+
+typedef enum UpdatePolicy
+{
+	POLICY_ALWAYS,
+	POLICY_IF_NULL,
+	POLICY_NEVER
+} UpdatePolicy;
+
+typedef enum OnDelete
+{
+	ON_DELETE_NONE,
+	ON_DELETE_DELETE,
+	ON_DELETE_DEACTIVATE
+} OnDelete;
+
+typedef struct MapColumn
+{
+	char	   *name;			/* of the target's column */
+	char	   *expression;
+	UpdatePolicy policy;
+	int			nsources;
+	char	  **sources;		/* columns of auth.users it reads */
+} MapColumn;
+
+typedef struct DeferredConstraint
+{
+	char	   *schema;
+	char	   *name;
+	bool		redefer;		/* can be set DEFERRED again by this name */
+} DeferredConstraint;
+
+typedef struct Target
+{
+	/* as registered */
+	int64		id;
+	Oid			relid;
+	char	   *schema;			/* the remembered name */
+	char	   *table;
+	char	   *key;
+	OnDelete	on_delete;
+	bool		on_error_raise;
+	bool		enabled;
+	char	   *link_by;
+	char	   *search_path;
+	char	   *definer;
+	bool		same_database;	/* registered in this very database */
+	int			ncolumns;
+	MapColumn  *columns;
+
+	/* attribute numbers of auth.users whose change matters to this target */
+	Bitmapset  *watch;
+
+	/* what was built from the catalogs, good while built_at == invalidations */
+	uint64		invalidations;	/* only the relcache callback writes it */
+	uint64		built_at;
+	bool		built;
+	Oid			owner;
+	MemoryContext home;			/* parent of the next one */
+	MemoryContext cxt;			/* of what follows */
+	char	   *insert_sql;
+	char	   *update_sql;		/* NULL: no column may be updated */
+	char	   *missing_sql;
+	char	   *check_sql;
+	char	   *candidates_sql; /* run once, over source_ids */
+	char	   *report_sql;
+	char	   *always_columns; /* array literals, for overwrite */
+	char	   *updatable_columns;
+	SPIPlanPtr	insert_plan;
+	SPIPlanPtr	update_plan;
+	SPIPlanPtr	missing_plan;
+	SPIPlanPtr	check_plan;
+	int			ndeferred;
+	DeferredConstraint *deferred;
+} Target;
+
+typedef struct Registry
+{
+	MemoryContext cxt;
+	int			ntargets;
+	Target	   *targets;
+	uint64		auth_seen;		/* auth_invalidations when attnums were looked up */
+	AttrNumber	id_att;
+	AttrNumber	deleted_att;	/* may be missing in a small auth schema */
+	Bitmapset  *watch_all;
+} Registry;
+
+static Registry *registry = NULL;
+static uint64 registry_valid_at = 0;	/* 0: never loaded */
+static uint64 registry_invalidations = 1;
+static uint64 auth_invalidations = 1;
+static Oid	registry_relid = InvalidOid;
+static Oid	mapping_relid = InvalidOid;
+static Oid	auth_relid = InvalidOid;
+static int	sync_nesting = 0;
+
+typedef enum WorkMode
+{
+	WORK_INSERT,				/* a signup: plain insert */
+	WORK_FILL,					/* update, then insert what is missing */
+	WORK_REMOVE					/* on_delete */
+} WorkMode;
+
+/* A batch of users for one target. */
+typedef struct Work
+{
+	Target	   *target;
+	Relation	auth;			/* auth.users, locked; NULL for WORK_REMOVE */
+	AttrNumber	id_att;
+	WorkMode	mode;
+	Tuplestorestate *single;	/* a row a user */
+	Tuplestorestate *pairs;		/* OLD, NEW; NULL: made of single twice */
+	pg_uuid_t  *ids;			/* filled when needed */
+	int64		nrows;
+	ArrayType  *overwrite;		/* text[] of target columns, or NULL */
+	bool		known_missing;	/* nobody of them has a row: skip the update */
+	bool		may_raise;		/* a trigger: the owner may want the error */
+
+	/* progress, for finding the bad row */
+	int			stage;			/* 1 update, 2 insert */
+
+	/* outcome */
+	const Failure **failures;	/* per row, NULL where it succeeded; NULL: all did */
+	int64		nfailed;
+} Work;
+
+PG_FUNCTION_INFO_V1(sync_registry_changed);
+PG_FUNCTION_INFO_V1(sync_on_insert);
+PG_FUNCTION_INFO_V1(sync_on_update);
+PG_FUNCTION_INFO_V1(sync_on_delete);
+
+static void apply_work(Work *work);
+
+/* ---------------------------------------------------------------------
+ * Containment
+ * ---------------------------------------------------------------------
+ */
+
+bool
+sync_run_contained(ContainedFn fn, void *arg, bool keep, Failure **failure)
+{
+	MemoryContext oldcontext = CurrentMemoryContext;
+	ResourceOwner oldowner = CurrentResourceOwner;
+	int			save_nesting = sync_nesting;
+	int			depth = plan_hold();
+	volatile bool ok = false;
+
+	*failure = NULL;
+	BeginInternalSubTransaction(NULL);
+	MemoryContextSwitchTo(oldcontext);
+	PG_TRY();
+	{
+		fn(arg);
+		if (keep)
+			ReleaseCurrentSubTransaction();
+		else
+			RollbackAndReleaseCurrentSubTransaction();
+		MemoryContextSwitchTo(oldcontext);
+		CurrentResourceOwner = oldowner;
+		ok = true;
+	}
+	PG_CATCH();
+	{
+		ErrorData  *edata;
+
+		MemoryContextSwitchTo(oldcontext);
+		edata = CopyErrorData();
+		FlushErrorState();
+		RollbackAndReleaseCurrentSubTransaction();
+		MemoryContextSwitchTo(oldcontext);
+		CurrentResourceOwner = oldowner;
+		sync_nesting = save_nesting;
+		plan_restore(depth + 1);
+		if (caller_must_rethrow(edata->sqlerrcode))
+			ReThrowError(edata);
+		*failure = palloc(sizeof(Failure));
+		(*failure)->edata = edata;
+		(*failure)->sqlerrcode = edata->sqlerrcode;
+	}
+	PG_END_TRY();
+
+	plan_release();
+	return ok;
+}
+
+/*
+ * Somebody else's LOCK TABLE must not hold up a signup longer than this. A
+ * client that asked for less gets less.
+ */
+void
+sync_bound_lock_wait(void)
+{
+	char		buf[32];
+
+	if (LockTimeout > 0 && LockTimeout <= invite_sync_lock_timeout)
+		return;
+	snprintf(buf, sizeof(buf), "%d", invite_sync_lock_timeout);
+	(void) set_config_option("lock_timeout", buf, PGC_USERSET, PGC_S_SESSION,
+							 GUC_ACTION_SAVE, true, 0, false);
+}
+
+/* ---------------------------------------------------------------------
+ * Registry
+ * ---------------------------------------------------------------------
+ */
+
+/*
+ * Only counts: the catalogs must not be read in here. A registry in use that
+ * has been replaced meanwhile hears nothing more; its statements revalidate
+ * themselves and at worst fail into quarantine.
+ */
+static void
+sync_relcache_callback(Datum arg, Oid relid)
+{
+	if (relid == InvalidOid || relid == registry_relid || relid == mapping_relid)
+		registry_invalidations++;
+	if (relid == InvalidOid || relid == auth_relid)
+		auth_invalidations++;
+	if (registry != NULL)
+	{
+		for (int i = 0; i < registry->ntargets; i++)
+		{
+			if (relid == InvalidOid || registry->targets[i].relid == relid)
+				registry->targets[i].invalidations++;
+		}
+	}
+}
+
+/*
+ * Statement trigger on the registry's tables: row changes send no
+ * invalidation by themselves. It names those tables and not auth.users, whose
+ * plans in every session of the auth server would be thrown away.
+ */
+Datum
+sync_registry_changed(PG_FUNCTION_ARGS)
+{
+	TriggerData *trigdata = (TriggerData *) fcinfo->context;
+
+	if (!CALLED_AS_TRIGGER(fcinfo))
+		ereport(ERROR,
+				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+				 errmsg("must be called as a trigger")));
+	CacheInvalidateRelcache(trigdata->tg_relation);
+	return PointerGetDatum(NULL);
+}
+
+static char *
+database_identity(void)
+{
+	return psprintf(UINT64_FORMAT "/%u", GetSystemIdentifier(), MyDatabaseId);
+}
+
+static SavedPlan registry_plan = {
+	.sql = "SELECT t.id, t.relation::pg_catalog.oid, t.schema_name, t.table_name, t.key, t.on_delete, t.on_error, "
+	"t.enabled, t.link_by, t.search_path, t.definer, t.registered_in, "
+	"m.column_name, m.expression, m.update_policy, m.source_columns "
+	"FROM invite_sync.target AS t LEFT JOIN invite_sync.mapping AS m ON m.target_id = t.id "
+	"ORDER BY t.id, m.position",
+	.nargs = 0
+};
+
+static char *
+get_text(HeapTuple tuple, TupleDesc desc, int col)
+{
+	/* works for text and name alike, NULL for null */
+	return SPI_getvalue(tuple, desc, col);
+}
+
+static UpdatePolicy
+policy_from_text(const char *s)
+{
+	if (strcmp(s, "always") == 0)
+		return POLICY_ALWAYS;
+	if (strcmp(s, "if_null") == 0)
+		return POLICY_IF_NULL;
+	return POLICY_NEVER;
+}
+
+static const char *
+policy_to_text(UpdatePolicy policy)
+{
+	switch (policy)
+	{
+		case POLICY_ALWAYS:
+			return "always";
+		case POLICY_IF_NULL:
+			return "if_null";
+		case POLICY_NEVER:
+			break;
+	}
+	return "never";
+}
+
+static OnDelete
+on_delete_from_text(const char *s)
+{
+	if (strcmp(s, "delete") == 0)
+		return ON_DELETE_DELETE;
+	if (strcmp(s, "deactivate") == 0)
+		return ON_DELETE_DEACTIVATE;
+	return ON_DELETE_NONE;
+}
+
+static void
+read_registry(Registry *reg, Snapshot snapshot)
+{
+	char	   *identity = database_identity();
+	Scope		scope;
+	Target	   *target = NULL;
+	SPITupleTable *rows;
+	uint64		nrows;
+	MemoryContext old;
+
+	SPI_connect();
+	scope_enter_own(&scope);
+	plan_execute_snapshot(&registry_plan, NULL, NULL, snapshot, true, 0);
+	rows = SPI_tuptable;
+	nrows = SPI_processed;
+	scope_leave(&scope);
+
+	old = MemoryContextSwitchTo(reg->cxt);
+	reg->targets = palloc0(sizeof(Target) * Max(nrows, 1));
+	reg->ntargets = 0;
+	for (uint64 i = 0; i < nrows; i++)
+	{
+		HeapTuple	tuple = rows->vals[i];
+		TupleDesc	desc = rows->tupdesc;
+		bool		isnull;
+		int64		id = DatumGetInt64(SPI_getbinval(tuple, desc, 1, &isnull));
+		char	   *column;
+
+		if (target == NULL || target->id != id)
+		{
+			char	   *value;
+
+			target = &reg->targets[reg->ntargets++];
+			target->id = id;
+			target->relid = DatumGetObjectId(SPI_getbinval(tuple, desc, 2, &isnull));
+			target->schema = get_text(tuple, desc, 3);
+			target->table = get_text(tuple, desc, 4);
+			target->key = get_text(tuple, desc, 5);
+			target->on_delete = on_delete_from_text(get_text(tuple, desc, 6));
+			target->on_error_raise = strcmp(get_text(tuple, desc, 7), "raise") == 0;
+			target->enabled = DatumGetBool(SPI_getbinval(tuple, desc, 8, &isnull));
+			target->link_by = get_text(tuple, desc, 9);
+			target->search_path = get_text(tuple, desc, 10);
+			target->definer = get_text(tuple, desc, 11);
+			value = get_text(tuple, desc, 12);
+			target->same_database = value != NULL && strcmp(value, identity) == 0;
+			target->columns = palloc0(sizeof(MapColumn) * nrows);
+			target->invalidations = 1;
+			target->home = reg->cxt;
+		}
+
+		column = get_text(tuple, desc, 13);
+		if (column != NULL)
+		{
+			MapColumn  *mc = &target->columns[target->ncolumns++];
+			Datum		sources;
+			Datum	   *elems;
+			bool	   *nulls;
+			int			n;
+
+			mc->name = column;
+			mc->expression = get_text(tuple, desc, 14);
+			mc->policy = policy_from_text(get_text(tuple, desc, 15));
+			sources = SPI_getbinval(tuple, desc, 16, &isnull);
+			if (!isnull)
+			{
+				deconstruct_array(DatumGetArrayTypeP(sources), NAMEOID, NAMEDATALEN,
+								  false, TYPALIGN_CHAR, &elems, &nulls, &n);
+				mc->sources = palloc(sizeof(char *) * Max(n, 1));
+				for (int j = 0; j < n; j++)
+					mc->sources[mc->nsources++] = pstrdup(NameStr(*DatumGetName(elems[j])));
+			}
+		}
+	}
+	MemoryContextSwitchTo(old);
+	SPI_finish();
+}
+
+/* Which columns of auth.users matter, by number, as the table is now. */
+static void
+resolve_attributes(Registry *reg, Relation auth)
+{
+	TupleDesc	desc = RelationGetDescr(auth);
+	MemoryContext old;
+
+	if (reg->auth_seen == auth_invalidations && reg->id_att != InvalidAttrNumber)
+		return;
+	reg->auth_seen = auth_invalidations;
+	reg->id_att = SPI_fnumber(desc, "id");
+	reg->deleted_att = SPI_fnumber(desc, "deleted_at");
+	if (reg->deleted_att < 0)
+		reg->deleted_att = InvalidAttrNumber;
+	if (reg->id_att <= 0 || TupleDescAttr(desc, reg->id_att - 1)->atttypid != UUIDOID)
+	{
+		reg->id_att = InvalidAttrNumber;
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_COLUMN),
+				 errmsg("auth.users has no column \"id\" of type uuid")));
+	}
+
+	old = MemoryContextSwitchTo(reg->cxt);
+	reg->watch_all = NULL;
+	for (int i = 0; i < reg->ntargets; i++)
+	{
+		Target	   *t = &reg->targets[i];
+
+		t->watch = NULL;
+		for (int c = 0; c < t->ncolumns; c++)
+		{
+			/* what is only ever inserted cannot be changed by an update */
+			if (t->columns[c].policy == POLICY_NEVER)
+				continue;
+			for (int s = 0; s < t->columns[c].nsources; s++)
+			{
+				int			att = SPI_fnumber(desc, t->columns[c].sources[s]);
+
+				/* one that is gone makes the statement fail, not this */
+				if (att > 0)
+					t->watch = bms_add_member(t->watch, att);
+			}
+		}
+		if (t->enabled)
+			reg->watch_all = bms_add_members(reg->watch_all, t->watch);
+	}
+	if (reg->deleted_att != InvalidAttrNumber)
+		reg->watch_all = bms_add_member(reg->watch_all, reg->deleted_att);
+	MemoryContextSwitchTo(old);
+}
+
+static void
+free_registry(Registry *reg)
+{
+	if (reg == NULL)
+		return;
+	for (int i = 0; i < reg->ntargets; i++)
+	{
+		Target	   *t = &reg->targets[i];
+
+		plan_retire(t->insert_plan);
+		plan_retire(t->update_plan);
+		plan_retire(t->missing_plan);
+		plan_retire(t->check_plan);
+	}
+	plan_retire_context(reg->cxt);
+}
+
+/*
+ * The registry as committed now, not as of the statement's snapshot: that one
+ * may be older than the change that we were just told of, and nobody would
+ * tell us again.
+ */
+static Registry *
+get_registry(void)
+{
+	AcceptInvalidationMessages();
+	for (int tries = 0; registry_valid_at != registry_invalidations; tries++)
+	{
+		uint64		seen = registry_invalidations;
+		MemoryContext cxt;
+		Registry   *fresh;
+		Registry   *old;
+		Snapshot	snapshot;
+
+		if (tries > 100)
+			elog(ERROR, "registry of invite_sync keeps changing");
+
+		auth_relid = caller_auth_users_relid(true);
+		registry_relid = get_relname_relid("target", caller_extension_schema());
+		mapping_relid = get_relname_relid("mapping", caller_extension_schema());
+
+		cxt = AllocSetContextCreate(CurrentMemoryContext, "invite_sync registry",
+									ALLOCSET_SMALL_SIZES);
+		fresh = MemoryContextAllocZero(cxt, sizeof(Registry));
+		fresh->cxt = cxt;
+		snapshot = RegisterSnapshot(GetLatestSnapshot());
+		read_registry(fresh, snapshot);
+		UnregisterSnapshot(snapshot);
+
+		/* valid last: an error above leaves the old one, marked stale */
+		MemoryContextSetParent(cxt, TopMemoryContext);
+		old = registry;
+		registry = fresh;
+		registry_valid_at = seen;
+		free_registry(old);
+	}
+	return registry;
+}
+
+/* ---------------------------------------------------------------------
+ * The kept statements of a target
+ * ---------------------------------------------------------------------
+ */
+
+static const char *
+target_display(const Target *t)
+{
+	return quote_qualified_identifier(t->schema, t->table);
+}
+
+/*
+ * Find the relation that this target means now. While it exists under its
+ * number that number leads, whatever it is called; a number that came from
+ * another database (a dump) is only believed where the name agrees. When it is
+ * gone, a table that took its name takes its place.
+ */
+static Relation
+open_target(Target *t, LOCKMODE lockmode)
+{
+	Relation	rel = NULL;
+
+	if (OidIsValid(t->relid))
+	{
+		rel = try_relation_open(t->relid, lockmode);
+		if (rel != NULL && !t->same_database)
+		{
+			char	   *nsp = get_namespace_name(RelationGetNamespace(rel));
+
+			if (nsp == NULL || strcmp(nsp, t->schema) != 0 ||
+				strcmp(RelationGetRelationName(rel), t->table) != 0)
+			{
+				relation_close(rel, lockmode);
+				rel = NULL;
+			}
+		}
+	}
+	if (rel == NULL)
+	{
+		Oid			nsp = get_namespace_oid(t->schema, true);
+		Oid			relid = OidIsValid(nsp) ? get_relname_relid(t->table, nsp) : InvalidOid;
+
+		if (OidIsValid(relid))
+			rel = try_relation_open(relid, lockmode);
+		if (rel == NULL)
+			ereport(ERROR,
+					(errcode(ERRCODE_UNDEFINED_TABLE),
+					 errmsg("target %s does not exist", target_display(t)),
+					 errhint("Create it again, or forget it with invite_sync.drop_target().")));
+		t->relid = relid;
+	}
+	return rel;
+}
+
+/*
+ * What a table must be to be written by us. Named one by one, since each has
+ * another remedy.
+ */
+static void
+check_target_kind(Relation rel)
+{
+	const char *why = NULL;
+	const char *hint = NULL;
+	char	   *nsp = get_namespace_name_or_temp(RelationGetNamespace(rel));
+
+	if (rel->rd_rel->relkind == RELKIND_VIEW || rel->rd_rel->relkind == RELKIND_MATVIEW)
+	{
+		why = "it is a view";
+		hint = "Name the table under the view.";
+	}
+	else if (rel->rd_rel->relkind == RELKIND_FOREIGN_TABLE)
+	{
+		why = "it is a foreign table";
+		hint = "Sync to a local table, and copy from there.";
+	}
+	else if (rel->rd_rel->relkind != RELKIND_RELATION &&
+			 rel->rd_rel->relkind != RELKIND_PARTITIONED_TABLE)
+	{
+		why = "it is not a table";
+		hint = "A target is an ordinary or a partitioned table.";
+	}
+	else if (rel->rd_rel->relpersistence == RELPERSISTENCE_TEMP)
+	{
+		why = "it is a temporary table";
+		hint = "Other sessions cannot write to it; create a permanent table.";
+	}
+	else if (nsp != NULL && (strcmp(nsp, "auth") == 0 || strcmp(nsp, "invite_sync") == 0))
+	{
+		why = "it belongs to the auth server or to this extension";
+		hint = "Name a table of your application, for example public.profiles.";
+	}
+	else if (IsSystemRelation(rel) ||
+			 (nsp != NULL && (strcmp(nsp, "information_schema") == 0 ||
+							  strncmp(nsp, "pg_", 3) == 0)))
+	{
+		why = "it is a system table";
+		hint = "Name a table of your application, for example public.profiles.";
+	}
+	else if (OidIsValid(getExtensionOfObject(RelationRelationId, RelationGetRelid(rel))))
+	{
+		why = "it belongs to an extension";
+		hint = "Name a table of your application, for example public.profiles.";
+	}
+	else if (rel->rd_rel->relispartition)
+	{
+		why = "it is a partition";
+		hint = "Name the partitioned table above it.";
+	}
+	else if (rel->rd_rel->relhasrules)
+	{
+		why = "it has rules";
+		hint = "Replace the rules by triggers.";
+	}
+	else if (rel->rd_rel->relkind == RELKIND_RELATION && rel->rd_rel->relhassubclass &&
+			 has_subclass(RelationGetRelid(rel)) &&
+			 find_inheritance_children(RelationGetRelid(rel), NoLock) != NIL)
+	{
+		why = "other tables inherit from it";
+		hint = "Use a partitioned table, or a table without children.";
+	}
+
+	if (why != NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
+				 errmsg("%s cannot be a target: %s",
+						quote_qualified_identifier(nsp, RelationGetRelationName(rel)), why),
+				 errhint("%s", hint)));
+}
+
+/* Is there a unique index that ON CONFLICT (key) can rest on? */
+static bool
+has_key_index(Relation rel, AttrNumber attnum)
+{
+	List	   *indexes = RelationGetIndexList(rel);
+	ListCell   *lc;
+	bool		found = false;
+
+	foreach(lc, indexes)
+	{
+		Relation	index = index_open(lfirst_oid(lc), AccessShareLock);
+		Form_pg_index form = index->rd_index;
+
+		if (form->indisunique && form->indisvalid && form->indimmediate &&
+			form->indnkeyatts == 1 && form->indkey.values[0] == attnum &&
+			heap_attisnull(index->rd_indextuple, Anum_pg_index_indpred, NULL) &&
+			heap_attisnull(index->rd_indextuple, Anum_pg_index_indexprs, NULL))
+			found = true;
+		index_close(index, AccessShareLock);
+		if (found)
+			break;
+	}
+	list_free(indexes);
+	return found;
+}
+
+/* May this mapping still write to the table, or has it passed to others? */
+static void
+check_definer(const Target *t, Oid owner)
+{
+	Oid			definer = get_role_oid(t->definer, true);
+
+	if (!OidIsValid(definer) || !has_privs_of_role(definer, owner))
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("role \"%s\", who defined the mapping, is not a member of the owner of %s",
+						t->definer, target_display(t)),
+				 errhint("Let a member of the table's owner call invite_sync.set_target().")));
+}
+
+typedef struct ColumnText
+{
+	char	   *quoted;
+	char	   *cast;			/* type without modifier: a too long value must fail */
+	char	   *full;			/* type with modifier, for comparing */
+	char	   *collate;		/* "" or COLLATE clause */
+	bool		comparable;
+	char	   *fallback;		/* default expression, or NULL */
+	MapColumn  *map;
+	char	   *literal;		/* the column's name as a literal */
+} ColumnText;
+
+static void
+append_difference(StringInfo buf, const ColumnText *c, int i)
+{
+	if (c->comparable)
+		appendStringInfo(buf, "(s.c%d)::%s%s IS DISTINCT FROM t.%s",
+						 i, c->full, c->collate, c->quoted);
+	else
+		appendStringInfo(buf, "(s.c%d)::%s::pg_catalog.text IS DISTINCT FROM t.%s::pg_catalog.text",
+						 i, c->full, c->quoted);
+}
+
+/*
+ * When may column i be set over a row that exists? with_old: s.o<i> holds the
+ * expression's value before the UPDATE of auth.users.
+ */
+static void
+append_condition(StringInfo buf, const ColumnText *c, int i, bool with_old)
+{
+	appendStringInfo(buf, "(s.c%d IS NOT NULL AND (t.%s IS NULL OR %s OPERATOR(pg_catalog.=) ANY ($1)",
+					 i, c->quoted, c->literal);
+	if (with_old && c->map->policy == POLICY_ALWAYS)
+	{
+		if (c->comparable)
+			appendStringInfo(buf, " OR s.c%d IS DISTINCT FROM s.o%d", i, i);
+		else
+			appendStringInfo(buf, " OR s.c%d::pg_catalog.text IS DISTINCT FROM s.o%d::pg_catalog.text", i, i);
+	}
+	appendStringInfoString(buf, "))");
+}
+
+/*
+ * Build the texts of the kept statements. Runs in the target's scope, whose
+ * search_path decides how defaults and types are spelled.
+ */
+static void
+build_statements(Target *t, Relation rel)
+{
+	TupleDesc	desc = RelationGetDescr(rel);
+	char	   *name = quote_qualified_identifier(get_namespace_name(RelationGetNamespace(rel)),
+												  RelationGetRelationName(rel));
+	const char *key = quote_identifier(t->key);
+	List	   *context = deparse_context_for(RelationGetRelationName(rel), RelationGetRelid(rel));
+	ColumnText *cols = palloc0(sizeof(ColumnText) * Max(t->ncolumns, 1));
+	int			ncols = 0;
+	StringInfoData source,
+				names,
+				values,
+				sets,
+				changes,
+				differs,
+				olds,
+				empties,
+				report,
+				buf;
+	ArrayBuildState *always = initArrayResult(TEXTOID, CurrentMemoryContext, false);
+	ArrayBuildState *updatable = initArrayResult(TEXTOID, CurrentMemoryContext, false);
+	char	   *always_text;
+	char	   *updatable_text;
+	MemoryContext old;
+
+	for (int i = 0; i < t->ncolumns; i++)
+	{
+		MapColumn  *mc = &t->columns[i];
+		int			attnum = SPI_fnumber(desc, mc->name);
+		Form_pg_attribute att;
+		ColumnText *c;
+		Node	   *def;
+
+		if (attnum <= 0)
+			ereport(ERROR,
+					(errcode(ERRCODE_UNDEFINED_COLUMN),
+					 errmsg("column \"%s\" of target %s does not exist", mc->name, name),
+					 err_generic_string(PG_DIAG_COLUMN_NAME, mc->name),
+					 errhint("Add the column, or leave it out with invite_sync.set_target(target, mapping => ...).")));
+		att = TupleDescAttr(desc, attnum - 1);
+
+		/* PostgreSQL computes these itself */
+		if (att->attgenerated != '\0' || att->attidentity == ATTRIBUTE_IDENTITY_ALWAYS)
+			continue;
+
+		c = &cols[ncols++];
+		c->map = mc;
+		c->quoted = pstrdup(quote_identifier(mc->name));
+		c->literal = quote_literal_cstr(mc->name);
+		c->cast = format_type_extended(att->atttypid, -1,
+									   FORMAT_TYPE_TYPEMOD_GIVEN | FORMAT_TYPE_FORCE_QUALIFY);
+		c->full = format_type_extended(att->atttypid, att->atttypmod,
+									   FORMAT_TYPE_TYPEMOD_GIVEN | FORMAT_TYPE_FORCE_QUALIFY);
+		c->comparable = OidIsValid(lookup_type_cache(att->atttypid, TYPECACHE_EQ_OPR)->eq_opr);
+		c->collate = "";
+		if (OidIsValid(att->attcollation))
+		{
+			HeapTuple	coll = SearchSysCache1(COLLOID, ObjectIdGetDatum(att->attcollation));
+
+			if (HeapTupleIsValid(coll))
+			{
+				Form_pg_collation form = (Form_pg_collation) GETSTRUCT(coll);
+
+				c->collate = psprintf(" COLLATE %s",
+									  quote_qualified_identifier(get_namespace_name(form->collnamespace),
+																 NameStr(form->collname)));
+				ReleaseSysCache(coll);
+			}
+		}
+		/* a NULL from the expression must not displace the column's default */
+		def = build_column_default(rel, attnum);
+		if (def != NULL)
+			c->fallback = deparse_expression(def, context, false, false);
+	}
+
+	initStringInfo(&source);
+	initStringInfo(&names);
+	initStringInfo(&values);
+	initStringInfo(&sets);
+	initStringInfo(&changes);
+	initStringInfo(&differs);
+	initStringInfo(&olds);
+	initStringInfo(&empties);
+	initStringInfo(&report);
+
+	appendStringInfoString(&source, "SELECT users.id AS k");
+	appendStringInfoString(&names, key);
+	appendStringInfoString(&values, "s.k");
+	for (int i = 0; i < ncols; i++)
+	{
+		ColumnText *c = &cols[i];
+
+		/* the newline ends a comment that the expression may end with */
+		appendStringInfo(&source, ", ((%s\n)::%s%s) AS c%d",
+						 c->map->expression, c->cast, c->collate, i);
+		appendStringInfo(&names, ", %s", c->quoted);
+		if (c->fallback != NULL)
+			appendStringInfo(&values, ", coalesce(s.c%d, %s)", i, c->fallback);
+		else
+			appendStringInfo(&values, ", s.c%d", i);
+
+		appendStringInfo(&report, "%s(%s, t.%s::pg_catalog.text, s.c%d::pg_catalog.text, ",
+						 report.len > 0 ? ", " : "", c->literal, c->quoted, i);
+		append_difference(&report, c, i);
+		appendStringInfo(&report, ", CASE WHEN t.%s IS NULL AND '%s' <> 'never' THEN 'filled' WHEN '%s' = 'always' THEN 'overwritten' ELSE 'kept' END)",
+						 c->quoted, policy_to_text(c->map->policy), policy_to_text(c->map->policy));
+
+		if (c->map->policy == POLICY_NEVER)
+			continue;
+		appendStringInfo(&empties, " OR t.%s IS NULL", c->quoted);
+		accumArrayResult(updatable, CStringGetTextDatum(c->map->name), false, TEXTOID, CurrentMemoryContext);
+		if (c->map->policy == POLICY_ALWAYS)
+			accumArrayResult(always, CStringGetTextDatum(c->map->name), false, TEXTOID, CurrentMemoryContext);
+		if (sets.len > 0)
+		{
+			appendStringInfoString(&sets, ", ");
+			appendStringInfoString(&changes, " OR ");
+			appendStringInfoString(&differs, " OR ");
+		}
+		appendStringInfo(&sets, "%s = CASE WHEN ", c->quoted);
+		append_condition(&sets, c, i, true);
+		appendStringInfo(&sets, " THEN s.c%d ELSE t.%s END", i, c->quoted);
+
+		appendStringInfoChar(&changes, '(');
+		append_condition(&changes, c, i, true);
+		appendStringInfoString(&changes, " AND ");
+		append_difference(&changes, c, i);
+		appendStringInfoChar(&changes, ')');
+
+		appendStringInfoChar(&differs, '(');
+		append_condition(&differs, c, i, false);
+		appendStringInfoString(&differs, " AND ");
+		append_difference(&differs, c, i);
+		appendStringInfoChar(&differs, ')');
+
+		if (c->map->policy == POLICY_ALWAYS)
+			appendStringInfo(&olds, ", pg_catalog.lag(p.c%d) OVER () AS o%d", i, i);
+	}
+	appendStringInfo(&source, " FROM %s AS users", SOURCE_NAME);
+
+	always_text = OidOutputFunctionCall(F_ARRAY_OUT, makeArrayResult(always, CurrentMemoryContext));
+	updatable_text = OidOutputFunctionCall(F_ARRAY_OUT, makeArrayResult(updatable, CurrentMemoryContext));
+
+	old = MemoryContextSwitchTo(t->cxt);
+	t->always_columns = pstrdup(always_text);
+	t->updatable_columns = pstrdup(updatable_text);
+
+	t->candidates_sql = psprintf("SELECT i.id, (t.%s IS NULL) FROM %s AS i LEFT JOIN %s AS t ON t.%s = i.id "
+								 "WHERE t.%s IS NULL%s",
+								 key, IDS_NAME, name, key, key, empties.data);
+	t->report_sql = NULL;
+	if (report.len > 0)
+		t->report_sql = psprintf("SELECT s.k, v.column_name, v.current_value, v.auth_value, v.verdict "
+								 "FROM (%s) AS s JOIN %s AS t ON t.%s = s.k "
+								 "CROSS JOIN LATERAL (VALUES %s) AS v (column_name, current_value, auth_value, differs, verdict) "
+								 "WHERE v.differs AND v.auth_value IS NOT NULL",
+								 source.data, name, key, report.data);
+
+	initStringInfo(&buf);
+	appendStringInfo(&buf, "INSERT INTO %s AS t (%s) SELECT %s FROM (%s) AS s",
+					 name, names.data, values.data, source.data);
+	t->insert_sql = buf.data;
+
+	initStringInfo(&buf);
+	appendStringInfo(&buf, "INSERT INTO %s AS t (%s) SELECT %s FROM (%s) AS s "
+					 "WHERE NOT EXISTS (SELECT 1 FROM %s AS x WHERE x.%s = s.k) "
+					 "ON CONFLICT (%s) DO NOTHING",
+					 name, names.data, values.data, source.data, name, key, key);
+	t->missing_sql = buf.data;
+
+	t->update_sql = NULL;
+	if (sets.len > 0)
+	{
+		/* source_users holds OLD and NEW of each user in turn; keep NEW */
+		initStringInfo(&buf);
+		appendStringInfo(&buf, "UPDATE %s AS t SET %s FROM (SELECT p.*%s, "
+						 "pg_catalog.row_number() OVER () AS n FROM (%s) AS p) AS s "
+						 "WHERE s.n OPERATOR(pg_catalog.%%) 2::pg_catalog.int8 OPERATOR(pg_catalog.=) 0::pg_catalog.int8 "
+						 "AND t.%s = s.k AND (%s)",
+						 name, sets.data, olds.data, source.data, key, changes.data);
+		t->update_sql = buf.data;
+	}
+
+	initStringInfo(&buf);
+	appendStringInfo(&buf, "SELECT s.k, (t.%s IS NULL) FROM (%s) AS s LEFT JOIN %s AS t ON t.%s = s.k "
+					 "WHERE t.%s IS NULL%s%s%s",
+					 key, source.data, name, key, key,
+					 differs.len > 0 ? " OR (" : "", differs.data, differs.len > 0 ? ")" : "");
+	t->check_sql = buf.data;
+
+	MemoryContextSwitchTo(old);
+}
+
+static SavedPlan deferred_plan = {
+	.sql = "SELECT n.nspname, c.conname, NOT EXISTS (SELECT 1 FROM pg_catalog.pg_constraint AS d "
+	"WHERE d.connamespace = c.connamespace AND d.conname = c.conname AND NOT d.condeferrable) "
+	"FROM pg_catalog.pg_constraint AS c JOIN pg_catalog.pg_namespace AS n ON n.oid = c.connamespace "
+	"WHERE c.condeferred AND (c.conrelid = $1 OR c.confrelid = $1) ORDER BY 1, 2",
+	.nargs = 1,
+	.argtypes = {OIDOID}
+};
+
+static void
+find_deferred_constraints(Target *t)
+{
+	Scope		scope;
+	Datum		values[1];
+
+	values[0] = ObjectIdGetDatum(t->relid);
+	SPI_connect();
+	scope_enter_own(&scope);
+	plan_execute(&deferred_plan, values, NULL, true, 0);
+	scope_leave(&scope);
+	t->ndeferred = 0;
+	t->deferred = MemoryContextAllocZero(t->cxt, sizeof(DeferredConstraint) * Max(SPI_processed, 1));
+	for (uint64 i = 0; i < SPI_processed; i++)
+	{
+		DeferredConstraint *d = &t->deferred[t->ndeferred++];
+		bool		isnull;
+
+		d->schema = MemoryContextStrdup(t->cxt, SPI_getvalue(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1));
+		d->name = MemoryContextStrdup(t->cxt, SPI_getvalue(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 2));
+		d->redefer = DatumGetBool(SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 3, &isnull));
+	}
+	SPI_finish();
+}
+
+/*
+ * The target's relation, checked to be one that we may write to, and who owns
+ * it. Called inside the subtransaction, with lock waits bounded. When lockmode
+ * is AccessShareLock nothing is going to be written (a standby allows no more).
+ * The lock stays until the (sub)transaction ends.
+ */
+static Relation
+locate_target(Target *t, LOCKMODE lockmode)
+{
+	Relation	rel = open_target(t, lockmode);
+
+	check_target_kind(rel);
+	t->owner = rel->rd_rel->relowner;
+	check_definer(t, t->owner);
+	return rel;
+}
+
+/* Make the kept statements, if anything about the table has changed since. */
+static void
+prepare_target(Target *t, LOCKMODE lockmode)
+{
+	Relation	rel;
+	Scope		scope;
+	uint64		seen;
+
+	if (t->built && t->built_at == t->invalidations)
+	{
+		check_definer(t, t->owner);
+		return;
+	}
+
+	rel = locate_target(t, lockmode);
+	seen = t->invalidations;
+
+	t->built = false;
+	plan_retire(t->insert_plan);
+	plan_retire(t->update_plan);
+	plan_retire(t->missing_plan);
+	plan_retire(t->check_plan);
+	t->insert_plan = t->update_plan = t->missing_plan = t->check_plan = NULL;
+	if (t->cxt != NULL)
+		plan_retire_context(t->cxt);
+	t->cxt = NULL;
+	t->cxt = AllocSetContextCreate(t->home, "invite_sync target", ALLOCSET_SMALL_SIZES);
+
+	find_deferred_constraints(t);
+	scope_enter_target(&scope, t->owner, t->search_path);
+	build_statements(t, rel);
+	scope_leave(&scope);
+
+	relation_close(rel, NoLock);
+	t->built_at = seen;
+	t->built = true;
+}
+
+/* ---------------------------------------------------------------------
+ * Running the statements for a batch
+ * ---------------------------------------------------------------------
+ */
+
+static const Oid overwrite_argtypes[] = {TEXTARRAYOID};
+static Oid remove_argtypes[] = {UUIDARRAYOID};
+
+/*
+ * Make source_users known to the SPI connection. The row type is that of
+ * auth.users as stored, dropped columns included, and the estimate is always
+ * one row: a kept plan would remember the first batch's size for ever.
+ */
+static void
+register_source(EphemeralNamedRelation enr, Relation auth, Tuplestorestate *store)
+{
+	int			rc;
+
+	memset(enr, 0, sizeof(*enr));
+	enr->md.name = SOURCE_NAME;
+	enr->md.reliddesc = RelationGetRelid(auth);
+	enr->md.tupdesc = NULL;
+	enr->md.enrtype = ENR_NAMED_TUPLESTORE;
+	enr->md.enrtuples = 1;
+	enr->reldata = store;
+	rc = SPI_register_relation(enr);
+	if (rc != SPI_OK_REL_REGISTER)
+		elog(ERROR, "SPI_register_relation failed: %s", SPI_result_code_string(rc));
+}
+
+/* Run one kept statement over a tuplestore, in the target's scope. */
+static void
+run_kept(Work *work, SPIPlanPtr *plan, const char *sql, Tuplestorestate *store,
+		 bool takes_overwrite, bool read_only)
+{
+	EphemeralNamedRelationData enr;
+	Datum		values[1];
+	char		nulls[1] = {' '};
+	int			rc;
+
+	register_source(&enr, work->auth, store);
+	if (*plan == NULL)
+		*plan = plan_make(sql, takes_overwrite ? 1 : 0, overwrite_argtypes);
+	if (takes_overwrite)
+	{
+		if (work->overwrite != NULL)
+			values[0] = PointerGetDatum(work->overwrite);
+		else
+			values[0] = PointerGetDatum(construct_empty_array(TEXTOID));
+	}
+	rc = SPI_execute_plan(*plan, takes_overwrite ? values : NULL,
+						  takes_overwrite ? nulls : NULL, read_only, 0);
+	if (rc < 0)
+		elog(ERROR, "SPI_execute_plan failed: %s", SPI_result_code_string(rc));
+	SPI_unregister_relation(SOURCE_NAME);
+}
+
+/* Each user twice: OLD and NEW alike, so that no source counts as changed. */
+static Tuplestorestate *
+double_rows(Relation auth, Tuplestorestate *single)
+{
+	Tuplestorestate *pairs = tuplestore_begin_heap(false, false, work_mem);
+	TupleTableSlot *slot = MakeSingleTupleTableSlot(RelationGetDescr(auth), &TTSOpsMinimalTuple);
+
+	tuplestore_select_read_pointer(single, 0);
+	tuplestore_rescan(single);
+	while (tuplestore_gettupleslot(single, true, false, slot))
+	{
+		tuplestore_puttupleslot(pairs, slot);
+		tuplestore_puttupleslot(pairs, slot);
+	}
+	ExecDropSingleTupleTableSlot(slot);
+	return pairs;
+}
+
+/*
+ * Constraints of the target that wait until COMMIT would fail there, out of our
+ * reach, and a restricted operation may not queue them: check them now.
+ */
+static void
+set_deferred(const Target *t, bool deferred)
+{
+	ConstraintsSetStmt *stmt;
+
+	if (t->ndeferred == 0)
+		return;
+	stmt = makeNode(ConstraintsSetStmt);
+	stmt->deferred = deferred;
+	for (int i = 0; i < t->ndeferred; i++)
+		if (!deferred || t->deferred[i].redefer)
+			stmt->constraints = lappend(stmt->constraints,
+										makeRangeVar(t->deferred[i].schema, t->deferred[i].name, -1));
+	if (stmt->constraints != NIL)
+		AfterTriggerSetState(stmt);
+}
+
+static ArrayType *
+uuid_array(const pg_uuid_t *ids, int64 n)
+{
+	Datum	   *elems = palloc(sizeof(Datum) * Max(n, 1));
+	ArrayType  *result;
+
+	for (int64 i = 0; i < n; i++)
+		elems[i] = UUIDPGetDatum(&ids[i]);
+	result = construct_array(elems, n, UUIDOID, UUID_LEN, false, TYPALIGN_CHAR);
+	pfree(elems);
+	return result;
+}
+
+static char *
+relation_display(Relation rel)
+{
+	return quote_qualified_identifier(get_namespace_name(RelationGetNamespace(rel)),
+									  RelationGetRelationName(rel));
+}
+
+/*
+ * Carry out on_delete. Made anew each time: it needs the key only, so that a
+ * mapping that no longer fits does not keep rows of deleted users alive, and
+ * deletions are rare.
+ */
+static void
+run_remove(Work *work)
+{
+	Target	   *t = work->target;
+	Relation	rel = locate_target(t, RowExclusiveLock);
+	TupleDesc	desc = RelationGetDescr(rel);
+	const char *key = quote_identifier(t->key);
+	StringInfoData buf;
+	Scope		scope;
+	Datum		values[1];
+	int			rc;
+
+	initStringInfo(&buf);
+	if (t->on_delete == ON_DELETE_DELETE)
+		appendStringInfo(&buf, "DELETE FROM %s AS t WHERE t.%s = ANY ($1)",
+						 relation_display(rel), key);
+	else
+	{
+		appendStringInfo(&buf, "UPDATE %s AS t SET is_active = false", relation_display(rel));
+		if (SPI_fnumber(desc, "deactivated_at") > 0)
+			appendStringInfoString(&buf, ", deactivated_at = coalesce(t.deactivated_at, pg_catalog.now())");
+		if (SPI_fnumber(desc, "deactivation_reason") > 0)
+			appendStringInfoString(&buf, ", deactivation_reason = coalesce(t.deactivation_reason, 'auth user deleted')");
+		appendStringInfo(&buf, " WHERE t.%s = ANY ($1) AND t.is_active IS DISTINCT FROM false", key);
+	}
+	if (t->cxt == NULL)
+		t->cxt = AllocSetContextCreate(t->home, "invite_sync target", ALLOCSET_SMALL_SIZES);
+	if (!t->built)
+		find_deferred_constraints(t);
+	relation_close(rel, NoLock);
+
+	SPI_connect();
+	scope_enter_target(&scope, t->owner, t->search_path);
+	set_deferred(t, false);
+	values[0] = PointerGetDatum(uuid_array(work->ids, work->nrows));
+	rc = SPI_execute_with_args(buf.data, 1, remove_argtypes, values, NULL, false, 0);
+	if (rc < 0)
+		elog(ERROR, "SPI_execute_with_args failed: %s", SPI_result_code_string(rc));
+	set_deferred(t, true);
+	scope_leave(&scope);
+	SPI_finish();
+}
+
+/* The body of the subtransaction: bring one batch into one target, or raise. */
+static void
+run_work(void *arg)
+{
+	Work	   *work = (Work *) arg;
+	Target	   *t = work->target;
+	int			guc_level = NewGUCNestLevel();
+	Scope		scope;
+
+	work->stage = 0;
+	if (++sync_nesting > MAX_SYNC_NESTING)
+		ereport(ERROR,
+				(errcode(ERRCODE_STATEMENT_TOO_COMPLEX),
+				 errmsg("triggers of targets lead back to auth.users more than %d levels deep",
+						MAX_SYNC_NESTING),
+				 errhint("Let no trigger of a target write to auth.users.")));
+
+	sync_bound_lock_wait();
+	if (work->mode == WORK_REMOVE)
+	{
+		run_remove(work);
+		AtEOXact_GUC(false, guc_level);
+		sync_nesting--;
+		return;
+	}
+
+	prepare_target(t, RowExclusiveLock);
+	SPI_connect();
+	scope_enter_target(&scope, t->owner, t->search_path);
+	set_deferred(t, false);
+	switch (work->mode)
+	{
+		case WORK_INSERT:
+			work->stage = 2;
+			run_kept(work, &t->insert_plan, t->insert_sql, work->single, false, false);
+			break;
+		case WORK_FILL:
+			if (t->update_sql != NULL && !work->known_missing)
+			{
+				Tuplestorestate *pairs = work->pairs;
+
+				work->stage = 1;
+				if (pairs == NULL)
+					pairs = double_rows(work->auth, work->single);
+				run_kept(work, &t->update_plan, t->update_sql, pairs, true, false);
+				if (work->pairs == NULL)
+					tuplestore_end(pairs);
+			}
+			work->stage = 2;
+			run_kept(work, &t->missing_plan, t->missing_sql, work->single, false, false);
+			break;
+		case WORK_REMOVE:
+			break;
+	}
+	set_deferred(t, true);
+	scope_leave(&scope);
+	SPI_finish();
+	AtEOXact_GUC(false, guc_level);
+	sync_nesting--;
+}
+
+/* Can another row of the batch fare better than the one that failed? */
+static bool
+depends_on_row(int sqlerrcode)
+{
+	switch (sqlerrcode)
+	{
+		case ERRCODE_UNDEFINED_TABLE:
+		case ERRCODE_UNDEFINED_COLUMN:
+		case ERRCODE_UNDEFINED_FUNCTION:
+		case ERRCODE_INVALID_COLUMN_REFERENCE:
+		case ERRCODE_INVALID_SCHEMA_NAME:
+		case ERRCODE_LOCK_NOT_AVAILABLE:
+		case ERRCODE_T_R_DEADLOCK_DETECTED:
+			return false;
+		default:
+			return true;
+	}
+}
+
+/* The ids of a batch, read from its rows when first needed. */
+static void
+need_ids(Work *work)
+{
+	TupleTableSlot *slot;
+	int64		i = 0;
+
+	if (work->ids != NULL)
+		return;
+	work->ids = MemoryContextAllocHuge(CurrentMemoryContext,
+									   sizeof(pg_uuid_t) * Max(work->nrows, 1));
+	slot = MakeSingleTupleTableSlot(RelationGetDescr(work->auth), &TTSOpsMinimalTuple);
+	tuplestore_select_read_pointer(work->single, 0);
+	tuplestore_rescan(work->single);
+	while (i < work->nrows && tuplestore_gettupleslot(work->single, true, false, slot))
+	{
+		bool		isnull;
+		Datum		id = slot_getattr(slot, work->id_att, &isnull);
+
+		if (isnull)
+			memset(&work->ids[i], 0, sizeof(pg_uuid_t));
+		else
+			work->ids[i] = *DatumGetUUIDP(id);
+		i++;
+	}
+	ExecDropSingleTupleTableSlot(slot);
+}
+
+static void
+fail_row(Work *work, int64 row, const Failure *failure)
+{
+	if (work->failures == NULL)
+		work->failures = MemoryContextAllocExtended(CurrentMemoryContext,
+													sizeof(Failure *) * work->nrows,
+													MCXT_ALLOC_HUGE | MCXT_ALLOC_ZERO);
+	if (work->failures[row] == NULL)
+		work->nfailed++;
+	work->failures[row] = failure;
+}
+
+static void
+fail_all(Work *work, const Failure *failure)
+{
+	for (int64 i = 0; i < work->nrows; i++)
+		fail_row(work, i, failure);
+}
+
+/*
+ * A window over the rows of a batch, held in memory, that moves from the first
+ * to the last: whatever is tried is tried on rows of the window.
+ */
+typedef struct Window
+{
+	Work	   *work;
+	TupleTableSlot *slot;
+	int64		start;			/* row number of the first row held */
+	int64		next;			/* row number of the next one to be read */
+	int			count;
+	MinimalTuple single[MAX_CHUNK];
+	MinimalTuple old[MAX_CHUNK];
+	MinimalTuple new[MAX_CHUNK];
+} Window;
+
+static void
+window_open(Window *w, Work *work)
+{
+	w->work = work;
+	w->start = w->next = 0;
+	w->count = 0;
+	if (work->mode == WORK_REMOVE)
+		return;
+	w->slot = MakeSingleTupleTableSlot(RelationGetDescr(work->auth), &TTSOpsMinimalTuple);
+	tuplestore_select_read_pointer(work->single, 0);
+	tuplestore_rescan(work->single);
+	if (work->pairs != NULL)
+	{
+		tuplestore_select_read_pointer(work->pairs, 0);
+		tuplestore_rescan(work->pairs);
+	}
+}
+
+static MinimalTuple
+window_read(Window *w, Tuplestorestate *store)
+{
+	tuplestore_select_read_pointer(store, 0);
+	if (!tuplestore_gettupleslot(store, true, false, w->slot))
+		elog(ERROR, "source rows of a sync came to an early end");
+	return ExecCopySlotMinimalTuple(w->slot);
+}
+
+/* Hold at least "want" rows, or as many as are left. */
+static void
+window_fill(Window *w, int want)
+{
+	Work	   *work = w->work;
+
+	while (w->count < want && w->next < work->nrows)
+	{
+		if (work->mode != WORK_REMOVE)
+		{
+			w->single[w->count] = window_read(w, work->single);
+			if (work->pairs != NULL)
+			{
+				w->old[w->count] = window_read(w, work->pairs);
+				w->new[w->count] = window_read(w, work->pairs);
+			}
+		}
+		w->count++;
+		w->next++;
+	}
+}
+
+static void
+window_advance(Window *w, int by)
+{
+	if (w->work->mode != WORK_REMOVE)
+	{
+		bool		pairs = w->work->pairs != NULL;
+
+		for (int i = 0; i < by; i++)
+		{
+			pfree(w->single[i]);
+			if (pairs)
+			{
+				pfree(w->old[i]);
+				pfree(w->new[i]);
+			}
+		}
+		memmove(&w->single[0], &w->single[by], sizeof(MinimalTuple) * (w->count - by));
+		if (pairs)
+		{
+			memmove(&w->old[0], &w->old[by], sizeof(MinimalTuple) * (w->count - by));
+			memmove(&w->new[0], &w->new[by], sizeof(MinimalTuple) * (w->count - by));
+		}
+	}
+	w->start += by;
+	w->count -= by;
+}
+
+static void
+window_close(Window *w)
+{
+	window_advance(w, w->count);
+	if (w->work->mode != WORK_REMOVE)
+		ExecDropSingleTupleTableSlot(w->slot);
+}
+
+static void
+put_minimal(Tuplestorestate *store, TupleTableSlot *slot, MinimalTuple tuple)
+{
+	ExecStoreMinimalTuple(tuple, slot, false);
+	tuplestore_puttupleslot(store, slot);
+	ExecClearTuple(slot);
+}
+
+/*
+ * How many rows did the statement that failed take from its source? The scan's
+ * own read pointer, the second of a tuplestore of ours, still stands there. A
+ * hint only: what it names is tried alone before it is believed.
+ */
+static int
+rows_consumed(Tuplestorestate *store, int rows)
+{
+	int			left = 0;
+
+	tuplestore_select_read_pointer(store, 1);
+	while (left < rows && tuplestore_skiptuples(store, 1, true))
+		left++;
+	return rows - left;
+}
+
+/*
+ * Try rows [from, from + len) of the window that are not known to be bad. On
+ * failure *suspect is the window index of the row that seems to be to blame, or
+ * -1, and *stage the statement that failed.
+ */
+static bool
+try_rows(Window *w, int from, int len, bool keep, Failure **failure, int *suspect, int *stage)
+{
+	Work	   *work = w->work;
+	Work		sub = *work;
+	int			index[MAX_CHUNK];
+	bool		ok;
+
+	sub.mode = work->mode == WORK_REMOVE ? WORK_REMOVE : WORK_FILL;
+	sub.failures = NULL;
+	sub.nrows = 0;
+	*suspect = -1;
+	for (int i = from; i < from + len; i++)
+		if (work->failures == NULL || work->failures[w->start + i] == NULL)
+			index[sub.nrows++] = i;
+	if (sub.nrows == 0)
+		return true;
+
+	if (work->mode == WORK_REMOVE)
+	{
+		sub.ids = palloc(sizeof(pg_uuid_t) * sub.nrows);
+		for (int64 i = 0; i < sub.nrows; i++)
+			sub.ids[i] = work->ids[w->start + index[i]];
+	}
+	else
+	{
+		sub.single = tuplestore_begin_heap(true, false, work_mem);
+		sub.pairs = tuplestore_begin_heap(true, false, work_mem);
+		for (int64 i = 0; i < sub.nrows; i++)
+		{
+			int			r = index[i];
+
+			put_minimal(sub.single, w->slot, w->single[r]);
+			put_minimal(sub.pairs, w->slot, work->pairs ? w->old[r] : w->single[r]);
+			put_minimal(sub.pairs, w->slot, work->pairs ? w->new[r] : w->single[r]);
+		}
+	}
+
+	ok = sync_run_contained(run_work, &sub, keep, failure);
+	if (!ok && work->mode != WORK_REMOVE)
+	{
+		int			consumed = 0;
+
+		if (sub.stage == 1)
+			consumed = (rows_consumed(sub.pairs, sub.nrows * 2) + 1) / 2;
+		else if (sub.stage == 2)
+			consumed = rows_consumed(sub.single, sub.nrows);
+		/* all of them taken: the error may have come after the last */
+		if (consumed > 0 && consumed < sub.nrows)
+			*suspect = index[consumed - 1];
+	}
+	*stage = sub.stage;
+
+	if (work->mode == WORK_REMOVE)
+		pfree(sub.ids);
+	else
+	{
+		tuplestore_end(sub.single);
+		tuplestore_end(sub.pairs);
+	}
+	return ok;
+}
+
+typedef struct Search
+{
+	Window		window;
+	Work	   *work;
+	int			tries;
+	bool		keep;			/* keep what succeeds, to meet collisions */
+	const Failure *hopeless;	/* an error no row is to blame for */
+} Search;
+
+/* May the search go on? What is not tried any more is quarantined untried. */
+static bool
+search_may_try(Search *s, const Failure *last)
+{
+	if (s->hopeless != NULL)
+		return false;
+	if (++s->tries <= MAX_TRIES)
+		return true;
+	for (int64 i = s->window.start; i < s->work->nrows; i++)
+		if (s->work->failures == NULL || s->work->failures[i] == NULL)
+			fail_row(s->work, i, last);
+	s->hopeless = last;
+	return false;
+}
+
+/* Known to fail as a whole: find the bad rows of [from, from + len) by halves. */
+static void
+search_halves(Search *s, int from, int len, Failure *failure)
+{
+	if (!depends_on_row(failure->sqlerrcode))
+	{
+		s->hopeless = failure;
+		return;
+	}
+	if (len == 1)
+	{
+		fail_row(s->work, s->window.start + from, failure);
+		return;
+	}
+	for (int half = 0; half < 2; half++)
+	{
+		int			start = half == 0 ? from : from + len / 2;
+		int			n = half == 0 ? len / 2 : len - len / 2;
+		Failure    *f;
+		int			suspect;
+		int			stage;
+
+		if (!search_may_try(s, failure))
+			return;
+		if (!try_rows(&s->window, start, n, s->keep, &f, &suspect, &stage))
+			search_halves(s, start, n, f);
+	}
+}
+
+/*
+ * Find the bad rows. Where the scan's position names the row it is tried alone
+ * and the search goes on behind it; otherwise by halves. Everything tried is
+ * rolled back (with keep, by our caller): no subtransaction stays alive.
+ */
+static void
+search_bad_rows(void *arg)
+{
+	Search	   *s = (Search *) arg;
+	Work	   *work = s->work;
+	int			chunk = FIRST_CHUNK;
+	Failure    *failure = NULL;
+
+	window_open(&s->window, work);
+	while (s->window.start < work->nrows && s->hopeless == NULL)
+	{
+		Failure    *single;
+		int			len;
+		int			suspect;
+		int			stage;
+		int			dummy;
+
+		window_fill(&s->window, chunk);
+		len = Min(chunk, s->window.count);
+		if (!search_may_try(s, failure))
+			break;
+		if (try_rows(&s->window, 0, len, s->keep, &failure, &suspect, &stage))
+		{
+			window_advance(&s->window, len);
+			chunk = Min(chunk * 2, MAX_CHUNK);
+			continue;
+		}
+		if (!depends_on_row(failure->sqlerrcode))
+		{
+			s->hopeless = failure;
+			break;
+		}
+		if (len == 1)
+		{
+			fail_row(work, s->window.start, failure);
+			window_advance(&s->window, 1);
+			continue;
+		}
+		if (s->keep || suspect < 0)
+		{
+			search_halves(s, 0, len, failure);
+			if (s->hopeless == NULL)
+				window_advance(&s->window, len);
+			continue;
+		}
+		if (!search_may_try(s, failure))
+			break;
+		if (try_rows(&s->window, suspect, 1, false, &single, &dummy, &dummy))
+			search_halves(s, 0, len, failure);
+		else
+		{
+			fail_row(work, s->window.start + suspect, single);
+
+			/*
+			 * The rows before it have passed the statement that failed; if that
+			 * was the first of two they have to pass the second yet.
+			 */
+			if (stage == 2)
+				window_advance(&s->window, suspect + 1);
+			continue;
+		}
+		if (s->hopeless == NULL)
+			window_advance(&s->window, len);
+	}
+	window_close(&s->window);
+}
+
+/* Write all rows that are not known to be bad by one statement. */
+static bool
+write_good_rows(Work *work, Failure **failure)
+{
+	Work		good = *work;
+	bool		ok;
+
+	good.mode = work->mode == WORK_REMOVE ? WORK_REMOVE : WORK_FILL;
+	good.failures = NULL;
+	good.nrows = 0;
+	if (work->nfailed == work->nrows)
+		return true;
+	if (work->mode == WORK_REMOVE)
+	{
+		good.ids = palloc(sizeof(pg_uuid_t) * work->nrows);
+		for (int64 i = 0; i < work->nrows; i++)
+			if (work->failures == NULL || work->failures[i] == NULL)
+				good.ids[good.nrows++] = work->ids[i];
+		return sync_run_contained(run_work, &good, true, failure);
+	}
+
+	{
+		TupleTableSlot *slot = MakeSingleTupleTableSlot(RelationGetDescr(work->auth),
+														&TTSOpsMinimalTuple);
+
+		good.single = tuplestore_begin_heap(false, false, work_mem);
+		good.pairs = tuplestore_begin_heap(false, false, work_mem);
+		tuplestore_select_read_pointer(work->single, 0);
+		tuplestore_rescan(work->single);
+		if (work->pairs != NULL)
+		{
+			tuplestore_select_read_pointer(work->pairs, 0);
+			tuplestore_rescan(work->pairs);
+		}
+		for (int64 i = 0; i < work->nrows; i++)
+		{
+			bool		take = work->failures == NULL || work->failures[i] == NULL;
+
+			tuplestore_select_read_pointer(work->single, 0);
+			tuplestore_gettupleslot(work->single, true, false, slot);
+			if (take)
+			{
+				good.nrows++;
+				tuplestore_puttupleslot(good.single, slot);
+			}
+			for (int p = 0; p < 2; p++)
+			{
+				if (work->pairs != NULL)
+				{
+					tuplestore_select_read_pointer(work->pairs, 0);
+					tuplestore_gettupleslot(work->pairs, true, false, slot);
+				}
+				if (take)
+					tuplestore_puttupleslot(good.pairs, slot);
+			}
+		}
+		ExecDropSingleTupleTableSlot(slot);
+		ok = sync_run_contained(run_work, &good, true, failure);
+		tuplestore_end(good.single);
+		tuplestore_end(good.pairs);
+	}
+	return ok;
+}
+
+/* The rows that succeed one after the other, rolled back as a whole. */
+static void
+search_with_collisions(void *arg)
+{
+	search_bad_rows(arg);
+}
+
+/*
+ * Bring a batch into its target. Rows that cannot be brought in are named in
+ * work->failures; nothing is raised but what must be rethrown, or what the
+ * target's owner wants raised.
+ */
+static void
+apply_work(Work *work)
+{
+	Failure    *failure;
+	Search	   *search;
+
+	if (work->nrows == 0)
+		return;
+	if (sync_run_contained(run_work, work, true, &failure))
+		return;
+
+	/* the row was there already: the application's, or a signup's before */
+	if (work->mode == WORK_INSERT && failure->sqlerrcode == ERRCODE_UNIQUE_VIOLATION)
+	{
+		work->mode = WORK_FILL;
+		if (sync_run_contained(run_work, work, true, &failure))
+			return;
+	}
+
+	if (work->may_raise && work->target->on_error_raise)
+		ReThrowError(failure->edata);
+
+	need_ids(work);
+	if (work->nrows == 1 || !depends_on_row(failure->sqlerrcode))
+	{
+		fail_all(work, failure);
+		return;
+	}
+
+	search = palloc0(sizeof(Search));
+	search->work = work;
+	search_bad_rows(search);
+	if (search->hopeless != NULL && search->tries <= MAX_TRIES)
+	{
+		fail_all(work, search->hopeless);
+		return;
+	}
+	if (write_good_rows(work, &failure))
+		return;
+
+	/*
+	 * Each of them passes alone but not all of them together: two want the same
+	 * name. Take them one after the other, keeping what succeeds, to learn which
+	 * come too late.
+	 */
+	if (depends_on_row(failure->sqlerrcode))
+	{
+		Failure    *ignored;
+
+		memset(search, 0, sizeof(*search));
+		search->work = work;
+		search->keep = true;
+		(void) sync_run_contained(search_with_collisions, search, false, &ignored);
+		if (!(search->hopeless != NULL && search->tries <= MAX_TRIES) &&
+			write_good_rows(work, &failure))
+			return;
+	}
+	for (int64 i = 0; i < work->nrows; i++)
+		if (work->failures == NULL || work->failures[i] == NULL)
+			fail_row(work, i, failure);
+}
+
+/* ---------------------------------------------------------------------
+ * After a batch: quarantine and warning
+ * ---------------------------------------------------------------------
+ */
+
+/* Do OLD and NEW differ in any of these attributes? Images, no operators. */
+static bool
+attributes_differ(TupleTableSlot *old, TupleTableSlot *new, const Bitmapset *atts,
+				  Bitmapset **which)
+{
+	TupleDesc	desc = old->tts_tupleDescriptor;
+	bool		result = false;
+	int			att = -1;
+
+	while ((att = bms_next_member(atts, att)) >= 0)
+	{
+		Form_pg_attribute form = TupleDescAttr(desc, att - 1);
+		bool		oldnull;
+		bool		newnull;
+		Datum		oldval = slot_getattr(old, att, &oldnull);
+		Datum		newval = slot_getattr(new, att, &newnull);
+
+		if (oldnull != newnull ||
+			(!oldnull && !datum_image_eq(oldval, newval, form->attbyval, form->attlen)))
+		{
+			result = true;
+			if (which == NULL)
+				break;
+			*which = bms_add_member(*which, att);
+		}
+	}
+	return result;
+}
+
+/*
+ * Which columns of the target have to be set when this failed update is done
+ * again: OLD will be gone then, and a retry only fills what is NULL. By source
+ * column, so that the target's expressions need not be run for it.
+ */
+static char *
+changed_columns(const Target *t, TupleDesc desc, const Bitmapset *which)
+{
+	ArrayBuildState *astate = NULL;
+
+	for (int c = 0; c < t->ncolumns; c++)
+	{
+		if (t->columns[c].policy != POLICY_ALWAYS)
+			continue;
+		for (int s = 0; s < t->columns[c].nsources; s++)
+		{
+			int			att = SPI_fnumber(desc, t->columns[c].sources[s]);
+
+			if (att > 0 && bms_is_member(att, which))
+			{
+				astate = accumArrayResult(astate, CStringGetTextDatum(t->columns[c].name),
+										  false, TEXTOID, CurrentMemoryContext);
+				break;
+			}
+		}
+	}
+	if (astate == NULL)
+		return NULL;
+	return OidOutputFunctionCall(F_ARRAY_OUT, makeArrayResult(astate, CurrentMemoryContext));
+}
+
+/*
+ * One WARNING per statement and target. It goes to the server's log: target,
+ * SQLSTATE and ids, and nothing of the rows.
+ */
+static void
+warn_failures(const Work *work)
+{
+	StringInfoData ids;
+	const Failure *first = NULL;
+	int			shown = 0;
+
+	initStringInfo(&ids);
+	for (int64 i = 0; i < work->nrows && shown < 5; i++)
+	{
+		if (work->failures[i] == NULL)
+			continue;
+		if (first == NULL)
+			first = work->failures[i];
+		appendStringInfo(&ids, "%s%s", shown > 0 ? ", " : "",
+						 DatumGetCString(DirectFunctionCall1(uuid_out, UUIDPGetDatum(&work->ids[i]))));
+		shown++;
+	}
+	ereport(WARNING,
+			(errcode(ERRCODE_WARNING),
+			 errmsg("sync to %s failed for " INT64_FORMAT " of " INT64_FORMAT " users and is in quarantine",
+					target_display(work->target), work->nfailed, work->nrows),
+			 errdetail("SQLSTATE %s; users %s%s.",
+					   unpack_sql_state(first->sqlerrcode), ids.data,
+					   work->nfailed > shown ? ", ..." : ""),
+			 errhint("See invite_sync.quarantine; after the cause is mended, invite_sync.retry_quarantine()."),
+			 errhidestmt(true), errhidecontext(true)));
+	pfree(ids.data);
+}
+
+static void
+quarantine_failures(Work *work, const char *action, const Registry *reg)
+{
+	QuarantineItem *items;
+	int64		n = 0;
+	TupleTableSlot *old = NULL;
+	TupleTableSlot *new = NULL;
+
+	if (work->nfailed == 0)
+		return;
+	items = MemoryContextAllocExtended(CurrentMemoryContext,
+									   sizeof(QuarantineItem) * work->nfailed,
+									   MCXT_ALLOC_HUGE | MCXT_ALLOC_ZERO);
+	if (work->pairs != NULL)
+	{
+		old = MakeSingleTupleTableSlot(RelationGetDescr(work->auth), &TTSOpsMinimalTuple);
+		new = MakeSingleTupleTableSlot(RelationGetDescr(work->auth), &TTSOpsMinimalTuple);
+		tuplestore_select_read_pointer(work->pairs, 0);
+		tuplestore_rescan(work->pairs);
+	}
+	for (int64 i = 0; i < work->nrows; i++)
+	{
+		if (work->pairs != NULL)
+		{
+			tuplestore_gettupleslot(work->pairs, true, true, old);
+			tuplestore_gettupleslot(work->pairs, true, true, new);
+		}
+		if (work->failures[i] == NULL)
+			continue;
+		items[n].user_id = work->ids[i];
+		items[n].failure = work->failures[i];
+		if (work->pairs != NULL)
+		{
+			Bitmapset  *which = NULL;
+
+			(void) attributes_differ(old, new, work->target->watch, &which);
+			items[n].changed = changed_columns(work->target, RelationGetDescr(work->auth), which);
+		}
+		n++;
+	}
+	if (old != NULL)
+	{
+		ExecDropSingleTupleTableSlot(old);
+		ExecDropSingleTupleTableSlot(new);
+	}
+	quarantine_record(work->target->id, action, items, n);
+	warn_failures(work);
+}
+
+/* What is in step now has nothing left to wait for. */
+static void
+resolve_successes(Work *work)
+{
+	pg_uuid_t  *ids;
+	int64		n = 0;
+
+	need_ids(work);
+	if (work->nfailed == 0)
+	{
+		quarantine_resolve(work->target->id, work->ids, work->nrows);
+		return;
+	}
+	ids = MemoryContextAllocHuge(CurrentMemoryContext, sizeof(pg_uuid_t) * work->nrows);
+	for (int64 i = 0; i < work->nrows; i++)
+		if (work->failures[i] == NULL)
+			ids[n++] = work->ids[i];
+	quarantine_resolve(work->target->id, ids, n);
+}
+
+/* ---------------------------------------------------------------------
+ * The triggers on auth.users
+ * ---------------------------------------------------------------------
+ */
+
+static void
+load_registry(void *arg)
+{
+	Relation	auth = (Relation) arg;
+	Registry   *reg = get_registry();
+
+	if (auth != NULL)
+		resolve_attributes(reg, auth);
+}
+
+/*
+ * The registry for a trigger, or NULL with a WARNING: objects of another
+ * version of the extension, or an auth.users without an id, must not fail a
+ * signup. What is missed so is found by sync_status().
+ */
+static Registry *
+registry_for_trigger(Relation auth)
+{
+	Failure    *failure;
+
+	AcceptInvalidationMessages();
+	if (registry != NULL && registry_valid_at == registry_invalidations &&
+		registry->auth_seen == auth_invalidations &&
+		registry->id_att != InvalidAttrNumber)
+		return registry;
+
+	if (sync_run_contained(load_registry, auth, true, &failure))
+		return registry;
+	ereport(WARNING,
+			(errcode(ERRCODE_WARNING),
+			 errmsg("registry of invite_sync cannot be read, nothing is synced"),
+			 errdetail("SQLSTATE %s: %s", unpack_sql_state(failure->sqlerrcode),
+					   failure->edata->message),
+			 errhint("Do library and extension have the same version? See invite_sync.verify()."),
+			 errhidestmt(true), errhidecontext(true)));
+	return NULL;
+}
+
+/*
+ * Only our own triggers on auth.users may run these functions: on another table
+ * they would sync rows that no auth server wrote.
+ */
+static TriggerData *
+check_trigger(FunctionCallInfo fcinfo, TriggerEvent event, bool for_row)
+{
+	TriggerData *trigdata = (TriggerData *) fcinfo->context;
+
+	if (!CALLED_AS_TRIGGER(fcinfo))
+		ereport(ERROR,
+				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+				 errmsg("must be called as a trigger")));
+	if (!TRIGGER_FIRED_AFTER(trigdata->tg_event) ||
+		(trigdata->tg_event & TRIGGER_EVENT_OPMASK) != event ||
+		(TRIGGER_FIRED_FOR_ROW(trigdata->tg_event) != 0) != for_row ||
+		RelationGetRelid(trigdata->tg_relation) != caller_auth_users_relid(true))
+		ereport(ERROR,
+				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+				 errmsg("trigger functions of invite_sync belong on auth.users"),
+				 errhint("Let invite_sync.attach() make the triggers.")));
+	return trigdata;
+}
+
+/* Scratch memory of one firing, gone when it is done. */
+static MemoryContext
+begin_firing(void)
+{
+	MemoryContext cxt = AllocSetContextCreate(CurrentMemoryContext, "invite_sync sync",
+											  ALLOCSET_SMALL_SIZES);
+
+	return MemoryContextSwitchTo(cxt);
+}
+
+static void
+end_firing(MemoryContext old)
+{
+	MemoryContext cxt = CurrentMemoryContext;
+
+	MemoryContextSwitchTo(old);
+	MemoryContextDelete(cxt);
+}
+
+Datum
+sync_on_insert(PG_FUNCTION_ARGS)
+{
+	TriggerData *trigdata = check_trigger(fcinfo, TRIGGER_EVENT_INSERT, false);
+	Registry   *reg;
+	int64		nrows;
+	MemoryContext old;
+
+	if (!invite_sync_enabled || trigdata->tg_newtable == NULL)
+		return PointerGetDatum(NULL);
+	nrows = tuplestore_tuple_count(trigdata->tg_newtable);
+	if (nrows == 0)
+		return PointerGetDatum(NULL);
+	reg = registry_for_trigger(trigdata->tg_relation);
+	if (reg == NULL || reg->ntargets == 0)
+		return PointerGetDatum(NULL);
+
+	plan_hold();
+	old = begin_firing();
+	for (int i = 0; i < reg->ntargets; i++)
+	{
+		Work		work;
+
+		if (!reg->targets[i].enabled)
+			continue;
+		memset(&work, 0, sizeof(work));
+		work.target = &reg->targets[i];
+		work.auth = trigdata->tg_relation;
+		work.id_att = reg->id_att;
+		work.mode = WORK_INSERT;
+		work.may_raise = true;
+		work.single = trigdata->tg_newtable;
+		work.nrows = nrows;
+		apply_work(&work);
+		quarantine_failures(&work, "insert", reg);
+	}
+	end_firing(old);
+	plan_release();
+	return PointerGetDatum(NULL);
+}
+
+/* What an UPDATE of auth.users means for one target. */
+typedef struct Changes
+{
+	Tuplestorestate *single;
+	Tuplestorestate *pairs;
+	int64		nrows;
+} Changes;
+
+static void
+remove_from_targets(Registry *reg, pg_uuid_t *ids, int64 nids)
+{
+	for (int i = 0; i < reg->ntargets; i++)
+	{
+		Target	   *t = &reg->targets[i];
+		Work		work;
+
+		if (!t->enabled || t->on_delete == ON_DELETE_NONE)
+			continue;
+		memset(&work, 0, sizeof(work));
+		work.target = t;
+		work.mode = WORK_REMOVE;
+		work.may_raise = true;
+		work.ids = ids;
+		work.nrows = nids;
+		apply_work(&work);
+		quarantine_failures(&work, "delete", reg);
+	}
+}
+
+/*
+ * Walks OLD and NEW side by side. A login changes no column that any mapping
+ * reads: then nothing is opened, planned or written.
+ */
+Datum
+sync_on_update(PG_FUNCTION_ARGS)
+{
+	TriggerData *trigdata = check_trigger(fcinfo, TRIGGER_EVENT_UPDATE, false);
+	Tuplestorestate *oldtable = trigdata->tg_oldtable;
+	Tuplestorestate *newtable = trigdata->tg_newtable;
+	TupleDesc	desc = RelationGetDescr(trigdata->tg_relation);
+	TupleTableSlot *old_slot;
+	TupleTableSlot *new_slot;
+	Registry   *reg;
+	MemoryContext old;
+	Changes    *changes = NULL;
+	pg_uuid_t  *removed = NULL;
+	int64		nremoved = 0;
+	int64		maxremoved = 0;
+
+	if (!invite_sync_enabled || newtable == NULL || oldtable == NULL ||
+		tuplestore_tuple_count(newtable) == 0)
+		return PointerGetDatum(NULL);
+	reg = registry_for_trigger(trigdata->tg_relation);
+	if (reg == NULL || reg->ntargets == 0)
+		return PointerGetDatum(NULL);
+
+	plan_hold();
+	old = begin_firing();
+	old_slot = MakeSingleTupleTableSlot(desc, &TTSOpsMinimalTuple);
+	new_slot = MakeSingleTupleTableSlot(desc, &TTSOpsMinimalTuple);
+	tuplestore_select_read_pointer(oldtable, 0);
+	tuplestore_rescan(oldtable);
+	tuplestore_select_read_pointer(newtable, 0);
+	tuplestore_rescan(newtable);
+	for (;;)
+	{
+		bool		was_deleted = false;
+		bool		is_deleted = false;
+
+		tuplestore_select_read_pointer(oldtable, 0);
+		tuplestore_select_read_pointer(newtable, 0);
+		if (!tuplestore_gettupleslot(oldtable, true, false, old_slot) ||
+			!tuplestore_gettupleslot(newtable, true, false, new_slot))
+			break;
+		if (!attributes_differ(old_slot, new_slot, reg->watch_all, NULL))
+			continue;
+
+		if (reg->deleted_att != InvalidAttrNumber)
+		{
+			was_deleted = !slot_attisnull(old_slot, reg->deleted_att);
+			is_deleted = !slot_attisnull(new_slot, reg->deleted_att);
+		}
+		if (is_deleted)
+		{
+			bool		isnull;
+
+			/* a soft delete; the auth server scrambles email and phone in it */
+			if (was_deleted)
+				continue;
+			if (nremoved == maxremoved)
+			{
+				maxremoved = Max(16, maxremoved * 2);
+				if (removed == NULL)
+					removed = palloc(sizeof(pg_uuid_t) * maxremoved);
+				else
+					removed = repalloc_huge(removed, sizeof(pg_uuid_t) * maxremoved);
+			}
+			removed[nremoved++] = *DatumGetUUIDP(slot_getattr(new_slot, reg->id_att, &isnull));
+			continue;
+		}
+
+		if (changes == NULL)
+			changes = palloc0(sizeof(Changes) * reg->ntargets);
+		for (int i = 0; i < reg->ntargets; i++)
+		{
+			Changes    *c = &changes[i];
+
+			if (!reg->targets[i].enabled ||
+				(!was_deleted &&
+				 !attributes_differ(old_slot, new_slot, reg->targets[i].watch, NULL)))
+				continue;
+			if (c->single == NULL)
+			{
+				c->single = tuplestore_begin_heap(false, false, work_mem);
+				c->pairs = tuplestore_begin_heap(false, false, work_mem);
+			}
+			c->nrows++;
+			tuplestore_puttupleslot(c->single, new_slot);
+			tuplestore_puttupleslot(c->pairs, old_slot);
+			tuplestore_puttupleslot(c->pairs, new_slot);
+		}
+	}
+	ExecDropSingleTupleTableSlot(old_slot);
+	ExecDropSingleTupleTableSlot(new_slot);
+
+	for (int i = 0; changes != NULL && i < reg->ntargets; i++)
+	{
+		Work		work;
+
+		if (changes[i].nrows == 0)
+			continue;
+		memset(&work, 0, sizeof(work));
+		work.target = &reg->targets[i];
+		work.auth = trigdata->tg_relation;
+		work.id_att = reg->id_att;
+		work.mode = WORK_FILL;
+		work.may_raise = true;
+		work.single = changes[i].single;
+		work.pairs = changes[i].pairs;
+		work.nrows = changes[i].nrows;
+		apply_work(&work);
+		resolve_successes(&work);
+		quarantine_failures(&work, "update", reg);
+		tuplestore_end(changes[i].single);
+		tuplestore_end(changes[i].pairs);
+	}
+	if (nremoved > 0)
+	{
+		quarantine_forget_users(removed, nremoved);
+		remove_from_targets(reg, removed, nremoved);
+	}
+	end_firing(old);
+	plan_release();
+	return PointerGetDatum(NULL);
+}
+
+/*
+ * A row trigger, and AFTER, so that it sorts by its name before the foreign
+ * keys' own triggers and a target without CASCADE is emptied before it is
+ * looked at. The first row's event does the work for the whole statement.
+ */
+Datum
+sync_on_delete(PG_FUNCTION_ARGS)
+{
+	TriggerData *trigdata = check_trigger(fcinfo, TRIGGER_EVENT_DELETE, true);
+	Tuplestorestate *oldtable = trigdata->tg_oldtable;
+	TupleTableSlot *slot;
+	Registry   *reg;
+	MemoryContext old;
+	pg_uuid_t  *ids;
+	int64		nids = 0;
+	int64		count;
+	bool		isnull;
+	Datum		id;
+	bool		first;
+
+	if (!invite_sync_enabled || oldtable == NULL)
+		return PointerGetDatum(NULL);
+	reg = registry_for_trigger(trigdata->tg_relation);
+	if (reg == NULL)
+		return PointerGetDatum(NULL);
+
+	old = begin_firing();
+	slot = MakeSingleTupleTableSlot(RelationGetDescr(trigdata->tg_relation), &TTSOpsMinimalTuple);
+	tuplestore_select_read_pointer(oldtable, 0);
+	tuplestore_rescan(oldtable);
+	first = tuplestore_gettupleslot(oldtable, true, false, slot);
+	if (first)
+	{
+		id = slot_getattr(trigdata->tg_trigslot, reg->id_att, &isnull);
+		first = !isnull &&
+			memcmp(DatumGetUUIDP(id),
+				   DatumGetUUIDP(slot_getattr(slot, reg->id_att, &isnull)), UUID_LEN) == 0;
+	}
+	if (!first)
+	{
+		ExecDropSingleTupleTableSlot(slot);
+		end_firing(old);
+		return PointerGetDatum(NULL);
+	}
+
+	plan_hold();
+	count = tuplestore_tuple_count(oldtable);
+	ids = MemoryContextAllocHuge(CurrentMemoryContext, sizeof(pg_uuid_t) * count);
+	do
+	{
+		ids[nids++] = *DatumGetUUIDP(slot_getattr(slot, reg->id_att, &isnull));
+	} while (nids < count && tuplestore_gettupleslot(oldtable, true, false, slot));
+	ExecDropSingleTupleTableSlot(slot);
+
+	quarantine_forget_users(ids, nids);
+	remove_from_targets(reg, ids, nids);
+	end_firing(old);
+	plan_release();
+	return PointerGetDatum(NULL);
+}
+
+/* ---------------------------------------------------------------------
+ * The roads that are not a trigger
+ * ---------------------------------------------------------------------
+ */
+
+static Relation
+open_auth_users(LOCKMODE lockmode)
+{
+	return table_open(caller_auth_users_relid(false), lockmode);
+}
+
+static SavedPlan lock_plan = {
+	.sql = "SELECT u.id, u.ctid FROM auth.users AS u WHERE u.id OPERATOR(pg_catalog.=) ANY ($1) "
+	"AND u.deleted_at IS NULL ORDER BY u.id FOR SHARE OF u SKIP LOCKED",
+	.nargs = 1,
+	.argtypes = {UUIDARRAYOID}
+};
+
+static SavedPlan lock_wait_plan = {
+	.sql = "SELECT u.id, u.ctid FROM auth.users AS u WHERE u.id OPERATOR(pg_catalog.=) ANY ($1) "
+	"AND u.deleted_at IS NULL ORDER BY u.id FOR SHARE OF u",
+	.nargs = 1,
+	.argtypes = {UUIDARRAYOID}
+};
+
+static SavedPlan exists_plan = {
+	.sql = "SELECT u.id, u.ctid FROM auth.users AS u WHERE u.id OPERATOR(pg_catalog.=) ANY ($1) "
+	"AND u.deleted_at IS NULL",
+	.nargs = 1,
+	.argtypes = {UUIDARRAYOID}
+};
+
+static int
+compare_uuid(const void *a, const void *b)
+{
+	return memcmp(a, b, UUID_LEN);
+}
+
+static Target *
+find_target(Registry *reg, int64 id)
+{
+	for (int i = 0; i < reg->ntargets; i++)
+		if (reg->targets[i].id == id)
+			return &reg->targets[i];
+	return NULL;
+}
+
+/*
+ * Read rows of auth.users as they are stored, by the addresses that a statement
+ * in the auth scope returned: SPI's own tuples have lost the dropped columns,
+ * and with them the meaning of an attribute's number. With any_version the row
+ * is locked, and may be newer than the snapshot.
+ */
+static int
+fetch_rows(Relation auth, AttrNumber id_att, bool any_version,
+		   Tuplestorestate *store, pg_uuid_t *found)
+{
+	TupleTableSlot *slot = table_slot_create(auth, NULL);
+	int			n = 0;
+
+	for (uint64 i = 0; i < SPI_processed; i++)
+	{
+		bool		isnull;
+		Datum		id = SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1, &isnull);
+		ItemPointer tid = (ItemPointer) DatumGetPointer(SPI_getbinval(SPI_tuptable->vals[i],
+																	  SPI_tuptable->tupdesc, 2, &isnull));
+
+		if (!table_tuple_fetch_row_version(auth, tid,
+										   any_version ? SnapshotAny : GetActiveSnapshot(), slot))
+			continue;
+		found[n++] = *DatumGetUUIDP(id);
+		tuplestore_puttupleslot(store, slot);
+		ExecClearTuple(slot);
+	}
+	ExecDropSingleTupleTableSlot(slot);
+	return n;
+}
+
+/* Lock users and hand their rows out; returns how many could be had. */
+static int
+lock_users(Relation auth, AttrNumber id_att, const pg_uuid_t *ids, int nids, bool wait,
+		   Tuplestorestate *store, pg_uuid_t *found)
+{
+	Scope		scope;
+	Datum		args[1];
+	int			n;
+
+	args[0] = PointerGetDatum(uuid_array(ids, nids));
+	SPI_connect();
+	scope_enter_auth(&scope);
+	plan_execute(wait ? &lock_wait_plan : &lock_plan, args, NULL, false, 0);
+	n = fetch_rows(auth, id_att, true, store, found);
+	scope_leave(&scope);
+	SPI_finish();
+	return n;
+}
+
+/* The same without a lock, at the active snapshot; for looking only. */
+static int
+read_users(Relation auth, AttrNumber id_att, const pg_uuid_t *ids, int nids, bool read_only,
+		   Tuplestorestate *store, pg_uuid_t *found)
+{
+	Scope		scope;
+	Datum		args[1];
+	int			n;
+
+	args[0] = PointerGetDatum(uuid_array(ids, nids));
+	SPI_connect();
+	scope_enter_auth(&scope);
+	plan_execute(&exists_plan, args, NULL, read_only, 0);
+	/* what the statement saw it saw under a snapshot at least as new as ours */
+	n = fetch_rows(auth, id_att, true, store, found);
+	scope_leave(&scope);
+	SPI_finish();
+	return n;
+}
+
+static void
+fill_chunk(int64 target_id, const pg_uuid_t *ids, int nids, ArrayType *overwrite,
+		   bool known_missing, bool wait, SyncOutcome *outcomes)
+{
+	Relation	auth = open_auth_users(RowShareLock);
+	Tuplestorestate *store = tuplestore_begin_heap(true, false, work_mem);
+	pg_uuid_t  *found = palloc(sizeof(pg_uuid_t) * nids);
+	Registry   *reg;
+	Target	   *t;
+	int			nfound;
+
+	plan_hold();
+	load_registry(auth);
+	reg = registry;
+	t = find_target(reg, target_id);
+
+	for (int i = 0; i < nids; i++)
+	{
+		outcomes[i].user_id = ids[i];
+		outcomes[i].failure = NULL;
+		outcomes[i].skipped = t != NULL;
+		outcomes[i].exists = true;
+	}
+
+	if (t != NULL && t->enabled)
+	{
+		Work		work;
+		pg_uuid_t  *present = palloc(sizeof(pg_uuid_t) * nids);
+		int			npresent = 0;
+
+		nfound = lock_users(auth, reg->id_att, ids, nids, wait, store, found);
+		memset(&work, 0, sizeof(work));
+		work.target = t;
+		work.auth = auth;
+		work.id_att = reg->id_att;
+		work.mode = WORK_FILL;
+		work.single = store;
+		work.nrows = nfound;
+		work.overwrite = overwrite;
+		work.known_missing = known_missing;
+		apply_work(&work);
+		need_ids(&work);
+
+		/* lock_users returns them in the order of id */
+		for (int i = 0; i < nids; i++)
+		{
+			pg_uuid_t  *hit = bsearch(&ids[i], found, nfound, sizeof(pg_uuid_t), compare_uuid);
+
+			if (hit == NULL)
+				continue;
+			outcomes[i].skipped = false;
+			if (work.failures != NULL)
+				outcomes[i].failure = work.failures[hit - found];
+		}
+
+		/* of the others: held by somebody, or no longer there? */
+		if (nfound < nids)
+		{
+			Tuplestorestate *ignored = tuplestore_begin_heap(false, false, work_mem);
+
+			npresent = read_users(auth, reg->id_att, ids, nids, false, ignored, present);
+			tuplestore_end(ignored);
+			qsort(present, npresent, sizeof(pg_uuid_t), compare_uuid);
+			for (int i = 0; i < nids; i++)
+			{
+				if (outcomes[i].skipped &&
+					bsearch(&ids[i], present, npresent, sizeof(pg_uuid_t), compare_uuid) == NULL)
+				{
+					outcomes[i].skipped = false;
+					outcomes[i].exists = false;
+				}
+			}
+		}
+	}
+
+	tuplestore_end(store);
+	table_close(auth, NoLock);
+	plan_release();
+}
+
+static void
+fill_users(int64 target_id, const pg_uuid_t *ids, int nids, ArrayType *overwrite,
+		   bool known_missing, bool wait, SyncOutcome *outcomes)
+{
+	for (int i = 0; i < nids; i += MAX_LOCK_BATCH)
+		fill_chunk(target_id, ids + i, Min(MAX_LOCK_BATCH, nids - i), overwrite,
+				   known_missing, wait, outcomes + i);
+}
+
+void
+sync_fill_users(int64 target_id, const pg_uuid_t *user_ids, int nids,
+				ArrayType *overwrite, bool wait, SyncOutcome *outcomes)
+{
+	fill_users(target_id, user_ids, nids, overwrite, false, wait, outcomes);
+}
+
+void
+sync_remove_users(int64 target_id, const pg_uuid_t *user_ids, int nids, SyncOutcome *outcomes)
+{
+	Relation	auth = open_auth_users(AccessShareLock);
+	Tuplestorestate *ignored = tuplestore_begin_heap(false, false, work_mem);
+	pg_uuid_t  *present = palloc(sizeof(pg_uuid_t) * nids);
+	pg_uuid_t  *gone = palloc(sizeof(pg_uuid_t) * nids);
+	int		   *index = palloc(sizeof(int) * nids);
+	int			npresent;
+	int			ngone = 0;
+	Target	   *t;
+
+	plan_hold();
+	load_registry(auth);
+	t = find_target(registry, target_id);
+
+	/* somebody may have the same id again */
+	npresent = read_users(auth, registry->id_att, user_ids, nids, false, ignored, present);
+	tuplestore_end(ignored);
+	qsort(present, npresent, sizeof(pg_uuid_t), compare_uuid);
+	for (int i = 0; i < nids; i++)
+	{
+		outcomes[i].user_id = user_ids[i];
+		outcomes[i].failure = NULL;
+		outcomes[i].skipped = false;
+		outcomes[i].exists = bsearch(&user_ids[i], present, npresent,
+									 sizeof(pg_uuid_t), compare_uuid) != NULL;
+		if (!outcomes[i].exists)
+		{
+			index[ngone] = i;
+			gone[ngone++] = user_ids[i];
+		}
+	}
+	if (t != NULL && !t->enabled)
+	{
+		for (int i = 0; i < nids; i++)
+			outcomes[i].skipped = true;
+	}
+	else if (t != NULL && ngone > 0)
+	{
+		Work		work;
+
+		memset(&work, 0, sizeof(work));
+		work.target = t;
+		work.mode = WORK_REMOVE;
+		work.ids = gone;
+		work.nrows = ngone;
+		apply_work(&work);
+		for (int i = 0; i < ngone; i++)
+			if (work.failures != NULL)
+				outcomes[index[i]].failure = work.failures[i];
+	}
+	table_close(auth, NoLock);
+	plan_release();
+}
+
+/* Record what a road could not do; forget what it did. */
+static int64
+settle_outcomes(int64 target_id, const SyncOutcome *outcomes, int n, ArrayType *overwrite)
+{
+	QuarantineItem *items = palloc0(sizeof(QuarantineItem) * Max(n, 1));
+	pg_uuid_t  *good = palloc(sizeof(pg_uuid_t) * Max(n, 1));
+	int			nitems = 0;
+	int			ngood = 0;
+	char	   *changed = NULL;
+
+	if (overwrite != NULL)
+		changed = OidOutputFunctionCall(F_ARRAY_OUT, PointerGetDatum(overwrite));
+	for (int i = 0; i < n; i++)
+	{
+		if (outcomes[i].skipped)
+			continue;
+		if (outcomes[i].failure != NULL)
+		{
+			items[nitems].user_id = outcomes[i].user_id;
+			items[nitems].failure = outcomes[i].failure;
+			items[nitems].changed = changed;
+			nitems++;
+		}
+		else
+			good[ngood++] = outcomes[i].user_id;
+	}
+	quarantine_record(target_id, "update", items, nitems);
+	quarantine_resolve(target_id, good, ngood);
+	pfree(items);
+	pfree(good);
+	return nitems;
+}
+
+/*
+ * All users of auth.users that are not soft-deleted (or, with deleted, all), by
+ * id only. Read straight from the table: no statement, so nobody's rights and
+ * no row security are asked; nothing but ids comes out.
+ */
+static Tuplestorestate *
+read_all_ids(Relation auth, const Registry *reg, bool deleted, TupleDesc *desc, int64 *count)
+{
+	Tuplestorestate *store = tuplestore_begin_heap(false, false, work_mem);
+	TupleTableSlot *slot = table_slot_create(auth, NULL);
+	TableScanDesc scan;
+
+	*desc = CreateTemplateTupleDesc(1);
+	TupleDescInitEntry(*desc, 1, "id", UUIDOID, -1, 0);
+	*count = 0;
+	scan = table_beginscan(auth, GetActiveSnapshot(), 0, NULL);
+	while (table_scan_getnextslot(scan, ForwardScanDirection, slot))
+	{
+		Datum		values[1];
+		bool		nulls[1];
+
+		CHECK_FOR_INTERRUPTS();
+		if (!deleted && reg->deleted_att != InvalidAttrNumber &&
+			!slot_attisnull(slot, reg->deleted_att))
+			continue;
+		values[0] = slot_getattr(slot, reg->id_att, &nulls[0]);
+		if (nulls[0])
+			continue;
+		tuplestore_putvalues(store, *desc, values, nulls);
+		(*count)++;
+	}
+	table_endscan(scan);
+	ExecDropSingleTupleTableSlot(slot);
+	return store;
+}
+
+static void
+register_ids(EphemeralNamedRelation enr, TupleDesc desc, Tuplestorestate *store, int64 count)
+{
+	int			rc;
+
+	memset(enr, 0, sizeof(*enr));
+	enr->md.name = IDS_NAME;
+	enr->md.reliddesc = InvalidOid;
+	enr->md.tupdesc = desc;
+	enr->md.enrtype = ENR_NAMED_TUPLESTORE;
+	enr->md.enrtuples = count;
+	enr->reldata = store;
+	rc = SPI_register_relation(enr);
+	if (rc != SPI_OK_REL_REGISTER)
+		elog(ERROR, "SPI_register_relation failed: %s", SPI_result_code_string(rc));
+}
+
+/* Questions to a target that write nothing; each in a subtransaction. */
+typedef struct Question
+{
+	Target	   *target;
+	LOCKMODE	lockmode;
+	bool		read_only;
+	Relation	auth;
+	AttrNumber	id_att;
+	ArrayType  *overwrite;
+	Tuplestorestate *source;	/* of users, or of ids */
+	TupleDesc	ids_desc;
+	int64		count;
+	DestReceiver *dest;			/* where rows go, or NULL */
+	Tuplestorestate *answers;
+
+	/* answers to counting questions */
+	int64		rows;
+	int64		keyed;
+	int64		orphaned;
+	int64		missing;
+	int64		differing;
+} Question;
+
+/* Who may have something to be written? Those missing, or with a NULL to fill. */
+static void
+ask_candidates(void *arg)
+{
+	Question   *q = (Question *) arg;
+	EphemeralNamedRelationData enr;
+	int			guc_level = NewGUCNestLevel();
+	Scope		scope;
+	SPIExecuteOptions options;
+	int			rc;
+
+	sync_bound_lock_wait();
+	prepare_target(q->target, q->lockmode);
+	SPI_connect();
+	scope_enter_target(&scope, q->target->owner, q->target->search_path);
+	register_ids(&enr, q->ids_desc, q->source, q->count);
+	memset(&options, 0, sizeof(options));
+	options.read_only = q->read_only;
+	options.dest = CreateTuplestoreDestReceiver();
+	SetTuplestoreDestReceiverParams(options.dest, q->answers, CurrentMemoryContext,
+									false, NULL, NULL);
+	rc = SPI_execute_extended(q->target->candidates_sql, &options);
+	if (rc < 0)
+		elog(ERROR, "SPI_execute_extended failed: %s", SPI_result_code_string(rc));
+	scope_leave(&scope);
+	SPI_finish();
+	AtEOXact_GUC(false, guc_level);
+}
+
+/* Counts need the key only: they can be had while the mapping does not fit. */
+static void
+ask_counts(void *arg)
+{
+	Question   *q = (Question *) arg;
+	Target	   *t = q->target;
+	EphemeralNamedRelationData enr;
+	int			guc_level = NewGUCNestLevel();
+	const char *key = quote_identifier(t->key);
+	Relation	rel;
+	Scope		scope;
+	bool		isnull;
+	int			rc;
+
+	sync_bound_lock_wait();
+	rel = locate_target(t, q->lockmode);
+	SPI_connect();
+	scope_enter_target(&scope, t->owner, t->search_path);
+	register_ids(&enr, q->ids_desc, q->source, q->count);
+	rc = SPI_execute(psprintf("SELECT pg_catalog.count(*), pg_catalog.count(t.%s), "
+							  "pg_catalog.count(*) FILTER (WHERE t.%s IS NOT NULL AND i.id IS NULL) "
+							  "FROM %s AS t LEFT JOIN %s AS i ON i.id = t.%s",
+							  key, key, relation_display(rel), IDS_NAME, key),
+					 q->read_only, 0);
+	if (rc < 0)
+		elog(ERROR, "SPI_execute failed: %s", SPI_result_code_string(rc));
+	q->rows = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
+	q->keyed = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 2, &isnull));
+	q->orphaned = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 3, &isnull));
+	scope_leave(&scope);
+	SPI_finish();
+	relation_close(rel, NoLock);
+	AtEOXact_GUC(false, guc_level);
+}
+
+/* Exactly who is missing or differs, of the users in q->source. */
+static void
+ask_check(void *arg)
+{
+	Question   *q = (Question *) arg;
+	EphemeralNamedRelationData enr;
+	int			guc_level = NewGUCNestLevel();
+	Scope		scope;
+	Datum		values[1];
+	int			rc;
+
+	sync_bound_lock_wait();
+	prepare_target(q->target, q->lockmode);
+	SPI_connect();
+	scope_enter_target(&scope, q->target->owner, q->target->search_path);
+	register_source(&enr, q->auth, q->source);
+	if (q->target->check_plan == NULL)
+		q->target->check_plan = plan_make(q->target->check_sql, 1, overwrite_argtypes);
+	values[0] = PointerGetDatum(q->overwrite ? q->overwrite : construct_empty_array(TEXTOID));
+	rc = SPI_execute_plan(q->target->check_plan, values, NULL, q->read_only, 0);
+	if (rc < 0)
+		elog(ERROR, "SPI_execute_plan failed: %s", SPI_result_code_string(rc));
+	for (uint64 i = 0; i < SPI_processed; i++)
+	{
+		Datum		row[2];
+		bool		nulls[2] = {false, false};
+
+		row[0] = SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1, &nulls[0]);
+		row[1] = SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 2, &nulls[1]);
+		if (DatumGetBool(row[1]))
+			q->missing++;
+		else
+			q->differing++;
+		if (q->answers != NULL)
+			tuplestore_putvalues(q->answers, q->ids_desc, row, nulls);
+	}
+	scope_leave(&scope);
+	SPI_finish();
+	AtEOXact_GUC(false, guc_level);
+}
+
+static TupleDesc
+answer_desc(void)
+{
+	TupleDesc	desc = CreateTemplateTupleDesc(2);
+
+	TupleDescInitEntry(desc, 1, "id", UUIDOID, -1, 0);
+	TupleDescInitEntry(desc, 2, "missing", BOOLOID, -1, 0);
+	return desc;
+}
+
+static ArrayType *
+text_array_from_literal(const char *literal)
+{
+	return DatumGetArrayTypeP(OidInputFunctionCall(F_ARRAY_IN, unconstify(char *, literal),
+												   TEXTOID, -1));
+}
+
+static LOCKMODE
+reading_lock(void)
+{
+	return AccessShareLock;
+}
+
+/*
+ * Scan all users in chunks and ask the check statement about each chunk. For
+ * what keys alone cannot tell: values that differ.
+ */
+static bool
+check_all_users(Target *t, Relation auth, Registry *reg, ArrayType *overwrite, bool read_only,
+				Tuplestorestate *answers, Question *total, Failure **failure)
+{
+	TupleTableSlot *slot = table_slot_create(auth, NULL);
+	TupleDesc	desc = answer_desc();
+	TableScanDesc scan;
+	bool		more = true;
+	bool		ok = true;
+
+	scan = table_beginscan(auth, GetActiveSnapshot(), 0, NULL);
+	while (more && ok)
+	{
+		Tuplestorestate *store = tuplestore_begin_heap(true, false, work_mem);
+		int			n = 0;
+		Question	q;
+
+		while (n < 5000 && (more = table_scan_getnextslot(scan, ForwardScanDirection, slot)))
+		{
+			CHECK_FOR_INTERRUPTS();
+			if (reg->deleted_att != InvalidAttrNumber && !slot_attisnull(slot, reg->deleted_att))
+				continue;
+			tuplestore_puttupleslot(store, slot);
+			n++;
+		}
+		memset(&q, 0, sizeof(q));
+		q.target = t;
+		q.lockmode = reading_lock();
+		q.read_only = read_only;
+		q.auth = auth;
+		q.id_att = reg->id_att;
+		q.overwrite = overwrite;
+		q.source = store;
+		q.answers = answers;
+		q.ids_desc = desc;
+		if (n > 0 || !more)
+			ok = sync_run_contained(ask_check, &q, true, failure);
+		total->missing += q.missing;
+		total->differing += q.differing;
+		total->count += n;
+		tuplestore_end(store);
+	}
+	table_endscan(scan);
+	ExecDropSingleTupleTableSlot(slot);
+	return ok;
+}
+
+/*
+ * Who in this target may need something? Answers go to a tuplestore (id,
+ * missing). Without overwrite a comparison of keys and NULLs tells, in one
+ * statement over all users; with it every value has to be looked at.
+ */
+static bool
+find_candidates(Target *t, Relation auth, Registry *reg, ArrayType *overwrite,
+				Tuplestorestate *answers, int64 *ncandidates, Failure **failure)
+{
+	Question	q;
+	TupleDesc	desc;
+	bool		ok;
+
+	memset(&q, 0, sizeof(q));
+	if (overwrite != NULL)
+	{
+		ok = check_all_users(t, auth, reg, overwrite, false, answers, &q, failure);
+	}
+	else
+	{
+		q.target = t;
+		q.lockmode = reading_lock();
+		q.source = read_all_ids(auth, reg, false, &desc, &q.count);
+		q.ids_desc = desc;
+		q.answers = answers;
+		ok = sync_run_contained(ask_candidates, &q, true, failure);
+		tuplestore_end(q.source);
+	}
+	*ncandidates = tuplestore_tuple_count(answers);
+	return ok;
+}
+
+/*
+ * A signup that was under way while a target was added has been synced by
+ * nobody: its trigger ran before. Wait for it, then look.
+ */
+static void
+wait_for_signups(Oid auth)
+{
+	LOCKTAG		tag;
+
+	SET_LOCKTAG_RELATION(tag, MyDatabaseId, auth);
+	WaitForLockers(tag, ShareLock, false);
+}
+
+/* Look at these users without locking them, and keep those that need anything. */
+static bool
+filter_users(int64 target_id, pg_uuid_t *ids, int *nids, bool *missing, ArrayType *overwrite,
+			 Failure **failure)
+{
+	Relation	auth = open_auth_users(AccessShareLock);
+	Tuplestorestate *store = tuplestore_begin_heap(true, false, work_mem);
+	Tuplestorestate *answers = tuplestore_begin_heap(true, false, work_mem);
+	pg_uuid_t  *found = palloc(sizeof(pg_uuid_t) * Max(*nids, 1));
+	Target	   *t;
+	Question	q;
+	bool		ok = true;
+
+	plan_hold();
+	load_registry(auth);
+	t = find_target(registry, target_id);
+	memset(&q, 0, sizeof(q));
+	if (t != NULL)
+	{
+		TupleTableSlot *slot;
+
+		(void) read_users(auth, registry->id_att, ids, *nids, false, store, found);
+		q.target = t;
+		q.lockmode = reading_lock();
+		q.auth = auth;
+		q.overwrite = overwrite;
+		q.source = store;
+		q.answers = answers;
+		q.ids_desc = answer_desc();
+		ok = sync_run_contained(ask_check, &q, true, failure);
+		if (ok)
+		{
+			*nids = 0;
+			slot = MakeSingleTupleTableSlot(q.ids_desc, &TTSOpsMinimalTuple);
+			while (tuplestore_gettupleslot(answers, true, false, slot))
+			{
+				bool		isnull;
+
+				ids[*nids] = *DatumGetUUIDP(slot_getattr(slot, 1, &isnull));
+				missing[*nids] = DatumGetBool(slot_getattr(slot, 2, &isnull));
+				(*nids)++;
+			}
+			ExecDropSingleTupleTableSlot(slot);
+		}
+	}
+	tuplestore_end(store);
+	tuplestore_end(answers);
+	table_close(auth, NoLock);
+	plan_release();
+	return ok;
+}
+
+/* The targets a call is about, by id: the registry may be replaced under way. */
+static int64 *
+select_targets(Oid relid, int *ntargets)
+{
+	Registry   *reg;
+	int64	   *ids;
+
+	load_registry(NULL);
+	reg = registry;
+	ids = palloc(sizeof(int64) * Max(reg->ntargets, 1));
+	*ntargets = 0;
+	for (int i = 0; i < reg->ntargets; i++)
+	{
+		Target	   *t = &reg->targets[i];
+
+		if (OidIsValid(relid) ? t->relid == relid : t->enabled)
+			ids[(*ntargets)++] = t->id;
+	}
+	if (OidIsValid(relid) && *ntargets == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("%s is not a target",
+						get_rel_name(relid) ?
+						quote_qualified_identifier(get_namespace_name(get_rel_namespace(relid)),
+												   get_rel_name(relid)) : "relation"),
+				 errhint("Add it: SELECT * FROM invite_sync.add_target('schema.table').")));
+	return ids;
+}
+
+static char *
+target_name_by_id(int64 id)
+{
+	Target	   *t = registry ? find_target(registry, id) : NULL;
+
+	return t ? pstrdup(target_display(t)) : psprintf("target " INT64_FORMAT, id);
+}
+
+static char *
+failure_detail(const Failure *f)
+{
+	return psprintf("SQLSTATE %s: %s", unpack_sql_state(f->sqlerrcode), f->edata->message);
+}
+
+typedef struct Tally
+{
+	int64		inserted;
+	int64		updated;
+	int64		failed;
+	int64		skipped;
+} Tally;
+
+static void
+emit_sync_row(ReturnSetInfo *rsinfo, const char *target, const pg_uuid_t *user_id,
+			  const char *action, const char *detail)
+{
+	Datum		values[4];
+	bool		nulls[4] = {target == NULL, user_id == NULL, false, detail == NULL};
+
+	values[0] = target ? CStringGetTextDatum(target) : (Datum) 0;
+	values[1] = user_id ? UUIDPGetDatum(user_id) : (Datum) 0;
+	values[2] = CStringGetTextDatum(action);
+	values[3] = detail ? CStringGetTextDatum(detail) : (Datum) 0;
+	tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
+}
+
+/* One chunk of users into one target, with a result row each. */
+static int
+sync_chunk(ReturnSetInfo *rsinfo, int64 target_id, pg_uuid_t *ids, int nids, ArrayType *overwrite,
+		   bool dry_run, bool wait, Tally *tally, pg_uuid_t *skipped)
+{
+	char	   *name = target_name_by_id(target_id);
+	bool	   *missing = palloc(sizeof(bool) * Max(nids, 1));
+	SyncOutcome *outcomes;
+	Failure    *failure;
+	int			nskipped = 0;
+	bool		known = filter_users(target_id, ids, &nids, missing, overwrite, &failure);
+
+	if (!known && dry_run)
+	{
+		emit_sync_row(rsinfo, name, NULL, "would fail", failure_detail(failure));
+		tally->failed += nids;
+		return 0;
+	}
+	if (dry_run)
+	{
+		for (int i = 0; i < nids; i++)
+		{
+			emit_sync_row(rsinfo, name, &ids[i], missing[i] ? "would insert" : "would update", NULL);
+			if (missing[i])
+				tally->inserted++;
+			else
+				tally->updated++;
+		}
+		return 0;
+	}
+
+	outcomes = palloc0(sizeof(SyncOutcome) * Max(nids, 1));
+	fill_users(target_id, ids, nids, overwrite, false, wait, outcomes);
+	settle_outcomes(target_id, outcomes, nids, overwrite);
+	for (int i = 0; i < nids; i++)
+	{
+		if (outcomes[i].skipped)
+			skipped[nskipped++] = ids[i];
+		else if (outcomes[i].failure != NULL)
+		{
+			emit_sync_row(rsinfo, name, &ids[i], "quarantined", failure_detail(outcomes[i].failure));
+			tally->failed++;
+		}
+		else if (outcomes[i].exists)
+		{
+			emit_sync_row(rsinfo, name, &ids[i],
+						  known && missing[i] ? "inserted" : "updated", NULL);
+			if (known && missing[i])
+				tally->inserted++;
+			else
+				tally->updated++;
+		}
+	}
+	return nskipped;
+}
+
+static int
+read_answers(Tuplestorestate *answers, TupleTableSlot *slot, pg_uuid_t *ids, bool *missing, int max)
+{
+	int			n = 0;
+
+	while (n < max && tuplestore_gettupleslot(answers, true, false, slot))
+	{
+		bool		isnull;
+
+		ids[n] = *DatumGetUUIDP(slot_getattr(slot, 1, &isnull));
+		missing[n] = DatumGetBool(slot_getattr(slot, 2, &isnull));
+		n++;
+	}
+	return n;
+}
+
+PG_FUNCTION_INFO_V1(sync_users);
+
+/* sync_users(target, user_id, dry_run, overwrite) */
+Datum
+sync_users(PG_FUNCTION_ARGS)
+{
+	Oid			relid = PG_ARGISNULL(0) ? InvalidOid : PG_GETARG_OID(0);
+	bool		one_user = !PG_ARGISNULL(1);
+	bool		dry_run = !PG_ARGISNULL(2) && PG_GETARG_BOOL(2);
+	bool		overwriting = !PG_ARGISNULL(3) && PG_GETARG_BOOL(3);
+	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+	int64	   *targets;
+	int			ntargets;
+	Tally		tally;
+	Oid			auth_oid;
+	char		summary[200];
+
+	caller_require_service();
+	InitMaterializedSRF(fcinfo, 0);
+	memset(&tally, 0, sizeof(tally));
+
+	auth_oid = caller_auth_users_relid(false);
+	if (!dry_run)
+		sync_refresh_names();
+	targets = select_targets(relid, &ntargets);
+	if (!one_user)
+		wait_for_signups(auth_oid);
+
+	for (int i = 0; i < ntargets; i++)
+	{
+		Relation	auth = open_auth_users(AccessShareLock);
+		Tuplestorestate *answers = tuplestore_begin_heap(true, false, work_mem);
+		TupleTableSlot *slot = MakeSingleTupleTableSlot(answer_desc(), &TTSOpsMinimalTuple);
+		ArrayType  *overwrite = NULL;
+		pg_uuid_t  *ids = palloc(sizeof(pg_uuid_t) * MAX_LOCK_BATCH);
+		bool	   *missing = palloc(sizeof(bool) * MAX_LOCK_BATCH);
+		pg_uuid_t  *skipped;
+		int			nskipped = 0;
+		int64		ncandidates = 1;
+		Failure    *failure = NULL;
+		bool		ok = true;
+		Target	   *t;
+		Question	q;
+
+		/* the names of all columns come with the statements */
+		PushActiveSnapshot(GetTransactionSnapshot());
+		plan_hold();
+		load_registry(auth);
+		t = find_target(registry, targets[i]);
+		if (t != NULL && overwriting)
+		{
+			memset(&q, 0, sizeof(q));
+			q.target = t;
+			q.lockmode = reading_lock();
+			q.auth = auth;
+			q.source = tuplestore_begin_heap(true, false, work_mem);
+			q.ids_desc = answer_desc();
+			ok = sync_run_contained(ask_check, &q, true, &failure);
+			if (ok)
+				overwrite = text_array_from_literal(t->updatable_columns);
+			tuplestore_end(q.source);
+		}
+		if (t != NULL && ok && !one_user)
+			ok = find_candidates(t, auth, registry, overwrite, answers, &ncandidates, &failure);
+		plan_release();
+		PopActiveSnapshot();
+		table_close(auth, NoLock);
+
+		if (t == NULL)
+			continue;
+		if (!ok && !one_user)
+		{
+			emit_sync_row(rsinfo, target_name_by_id(targets[i]), NULL, "failed", failure_detail(failure));
+			tally.failed++;
+			continue;
+		}
+
+		skipped = palloc_extended(sizeof(pg_uuid_t) * Max(ncandidates, 1), MCXT_ALLOC_HUGE);
+		if (one_user)
+		{
+			ids[0] = *PG_GETARG_UUID_P(1);
+			nskipped = sync_chunk(rsinfo, targets[i], ids, 1, overwrite, dry_run, true, &tally, skipped);
+		}
+		else
+		{
+			int			n;
+
+			while ((n = read_answers(answers, slot, ids, missing, MAX_LOCK_BATCH)) > 0)
+				nskipped += sync_chunk(rsinfo, targets[i], ids, n, overwrite, dry_run, false,
+									   &tally, skipped + nskipped);
+			/* what others held: once more, waiting for it */
+			for (int k = 0; k < nskipped; k += MAX_LOCK_BATCH)
+				(void) sync_chunk(rsinfo, targets[i], skipped + k, Min(MAX_LOCK_BATCH, nskipped - k),
+								  overwrite, dry_run, true, &tally, palloc(sizeof(pg_uuid_t) * MAX_LOCK_BATCH));
+		}
+		ExecDropSingleTupleTableSlot(slot);
+		tuplestore_end(answers);
+		if (!dry_run)
+			sync_note_run(targets[i]);
+	}
+
+	snprintf(summary, sizeof(summary),
+			 "%s" INT64_FORMAT " inserted, " INT64_FORMAT " updated, " INT64_FORMAT " failed",
+			 dry_run ? "dry run: " : "", tally.inserted, tally.updated, tally.failed);
+	emit_sync_row(rsinfo, NULL, NULL, "summary", summary);
+	return (Datum) 0;
+}
+
+PG_FUNCTION_INFO_V1(sync_all);
+
+static void
+report_progress(const char *name, int64 done, int64 total, TimestampTz started)
+{
+	double		seconds = (double) (GetCurrentTimestamp() - started) / USECS_PER_SEC;
+	double		rate = seconds > 0 ? done / seconds : 0;
+
+	ereport(NOTICE,
+			(errmsg("%s: " INT64_FORMAT " of " INT64_FORMAT " done, %.0f per second, %.0f s to go",
+					name, done, total, rate, rate > 0 ? (total - done) / rate : 0.0)));
+}
+
+/*
+ * CALL sync_all(batch_size, target). Commits after each batch, so it holds no
+ * lock for longer than one; what is done stays done, and the next call goes on
+ * from there. No scope is held and no setting changed at a commit.
+ */
+Datum
+sync_all(PG_FUNCTION_ARGS)
+{
+	int32		batch_size = PG_ARGISNULL(0) ? 1000 : PG_GETARG_INT32(0);
+	Oid			relid = PG_ARGISNULL(1) ? InvalidOid : PG_GETARG_OID(1);
+	bool		atomic = true;
+	MemoryContext keep;
+	MemoryContext scratch;
+	int64	   *targets;
+	int			ntargets;
+	Oid			auth_oid;
+
+	if (fcinfo->context && IsA(fcinfo->context, CallContext))
+		atomic = castNode(CallContext, fcinfo->context)->atomic;
+	caller_require_operator();
+	if (batch_size < 1 || batch_size > 100000)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("batch_size must be between 1 and 100000"),
+				 errhint("Leave it out for batches of 1000 users.")));
+	if (atomic)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_TRANSACTION_TERMINATION),
+				 errmsg("sync_all cannot run inside a transaction block"),
+				 errhint("It commits after each batch: call it outside of BEGIN and of functions, or use invite_sync.sync_users().")));
+
+	SPI_connect_ext(SPI_OPT_NONATOMIC);
+	/* the context of SPI_connect_ext lives through commits; ours hang from it */
+	keep = AllocSetContextCreate(CurrentMemoryContext, "invite_sync sync_all", ALLOCSET_SMALL_SIZES);
+	scratch = AllocSetContextCreate(keep, "invite_sync sync_all batch", ALLOCSET_DEFAULT_SIZES);
+	MemoryContextSwitchTo(keep);
+
+	auth_oid = caller_auth_users_relid(false);
+	sync_refresh_names();
+	targets = select_targets(relid, &ntargets);
+	wait_for_signups(auth_oid);
+	/* a new transaction, hence a snapshot that sees whom we waited for */
+	SPI_commit();
+
+	for (int i = 0; i < ntargets; i++)
+	{
+		Tuplestorestate *answers;
+		TupleTableSlot *slot;
+		TimestampTz started = GetCurrentTimestamp();
+		TimestampTz reported = started;
+		int64		total = 0;
+		int64		done = 0;
+		int64		failed = 0;
+		pg_uuid_t  *ids;
+		bool	   *missing;
+		pg_uuid_t  *skipped = NULL;
+		int			nskipped = 0;
+		int			maxskipped = 0;
+		char	   *name;
+		Relation	auth;
+		Target	   *t;
+		Failure    *failure = NULL;
+		bool		ok;
+		int			n;
+
+		MemoryContextSwitchTo(keep);
+		ids = palloc(sizeof(pg_uuid_t) * batch_size);
+		missing = palloc(sizeof(bool) * batch_size);
+		answers = tuplestore_begin_heap(true, true, work_mem);
+		slot = MakeSingleTupleTableSlot(answer_desc(), &TTSOpsMinimalTuple);
+
+		auth = open_auth_users(AccessShareLock);
+		PushActiveSnapshot(GetTransactionSnapshot());
+		plan_hold();
+		load_registry(auth);
+		t = find_target(registry, targets[i]);
+		ok = t != NULL && find_candidates(t, auth, registry, NULL, answers, &total, &failure);
+		plan_release();
+		PopActiveSnapshot();
+		table_close(auth, NoLock);
+		name = target_name_by_id(targets[i]);
+		SPI_commit();
+		if (!ok)
+		{
+			if (failure != NULL)
+				ereport(WARNING,
+						(errcode(ERRCODE_WARNING),
+						 errmsg("target %s cannot be read, nobody was synced to it", name),
+						 errdetail("SQLSTATE %s.", unpack_sql_state(failure->sqlerrcode)),
+						 errhint("See SELECT * FROM invite_sync.verify().")));
+			continue;
+		}
+
+		while ((n = read_answers(answers, slot, ids, missing, batch_size)) > 0)
+		{
+			SyncOutcome *outcomes;
+			int			nmissing = 0;
+			int			nother = 0;
+			pg_uuid_t  *absent;
+			pg_uuid_t  *others;
+
+			MemoryContextSwitchTo(scratch);
+			PushActiveSnapshot(GetTransactionSnapshot());
+			absent = palloc(sizeof(pg_uuid_t) * n);
+			others = palloc(sizeof(pg_uuid_t) * n);
+			for (int k = 0; k < n; k++)
+			{
+				if (missing[k])
+					absent[nmissing++] = ids[k];
+				else
+					others[nother++] = ids[k];
+			}
+			/* a NULL that nothing can fill is no reason to lock anybody */
+			if (nother > 0)
+			{
+				bool	   *flags = palloc(sizeof(bool) * n);
+
+				(void) filter_users(targets[i], others, &nother, flags, NULL, &failure);
+			}
+			for (int part = 0; part < 2; part++)
+			{
+				pg_uuid_t  *list = part == 0 ? absent : others;
+				int			nlist = part == 0 ? nmissing : nother;
+
+				outcomes = palloc0(sizeof(SyncOutcome) * Max(nlist, 1));
+				fill_users(targets[i], list, nlist, NULL, part == 0, false, outcomes);
+				failed += settle_outcomes(targets[i], outcomes, nlist, NULL);
+				for (int k = 0; k < nlist; k++)
+				{
+					if (!outcomes[k].skipped)
+						continue;
+					if (nskipped == maxskipped)
+					{
+						maxskipped = Max(1000, maxskipped * 2);
+						MemoryContextSwitchTo(keep);
+						skipped = skipped == NULL ?
+							palloc(sizeof(pg_uuid_t) * maxskipped) :
+							repalloc_huge(skipped, sizeof(pg_uuid_t) * maxskipped);
+						MemoryContextSwitchTo(scratch);
+					}
+					skipped[nskipped++] = list[k];
+				}
+			}
+			PopActiveSnapshot();
+			MemoryContextSwitchTo(keep);
+			MemoryContextReset(scratch);
+			SPI_commit();
+			done += n;
+			if (TimestampDifferenceExceeds(reported, GetCurrentTimestamp(), 1000) && done < total)
+			{
+				reported = GetCurrentTimestamp();
+				report_progress(name, done, total, started);
+			}
+		}
+
+		for (int k = 0; k < nskipped; k += MAX_LOCK_BATCH)
+		{
+			int			nlist = Min(MAX_LOCK_BATCH, nskipped - k);
+			SyncOutcome *outcomes;
+
+			MemoryContextSwitchTo(scratch);
+			PushActiveSnapshot(GetTransactionSnapshot());
+			outcomes = palloc0(sizeof(SyncOutcome) * nlist);
+			fill_users(targets[i], skipped + k, nlist, NULL, false, true, outcomes);
+			failed += settle_outcomes(targets[i], outcomes, nlist, NULL);
+			PopActiveSnapshot();
+			MemoryContextSwitchTo(keep);
+			MemoryContextReset(scratch);
+			SPI_commit();
+		}
+
+		MemoryContextSwitchTo(keep);
+		PushActiveSnapshot(GetTransactionSnapshot());
+		sync_note_run(targets[i]);
+		PopActiveSnapshot();
+		SPI_commit();
+		ExecDropSingleTupleTableSlot(slot);
+		tuplestore_end(answers);
+		report_progress(name, total, total, started);
+		if (failed > 0)
+			ereport(WARNING,
+					(errcode(ERRCODE_WARNING),
+					 errmsg("%s: " INT64_FORMAT " users are in quarantine", name, failed)));
+	}
+
+	SPI_finish();
+	PG_RETURN_VOID();
+}
+
+static SavedPlan note_run_plan = {
+	.sql = "INSERT INTO invite_sync.sync_run AS r (target_id, last_success) "
+	"VALUES ($1, pg_catalog.clock_timestamp()) "
+	"ON CONFLICT (target_id) DO UPDATE SET last_success = excluded.last_success",
+	.nargs = 1,
+	.argtypes = {INT8OID}
+};
+
+/*
+ * In a table of its own: the registry's would tell every session to read the
+ * registry again.
+ */
+void
+sync_note_run(int64 target_id)
+{
+	Scope		scope;
+	Datum		args[1];
+
+	args[0] = Int64GetDatum(target_id);
+	SPI_connect();
+	scope_enter_own(&scope);
+	plan_execute(&note_run_plan, args, NULL, false, 0);
+	scope_leave(&scope);
+	SPI_finish();
+}
+
+static SavedPlan rename_plan = {
+	.sql = "UPDATE invite_sync.target AS t SET relation = $2::pg_catalog.regclass, schema_name = $3, table_name = $4, "
+	"registered_in = $5 WHERE t.id = $1",
+	.nargs = 5,
+	.argtypes = {INT8OID, OIDOID, NAMEOID, NAMEOID, TEXTOID}
+};
+
+/*
+ * Write down what targets are called now. Only roads that are not a trigger do:
+ * two signups must never write the same row.
+ */
+void
+sync_refresh_names(void)
+{
+	char	   *identity = database_identity();
+	Registry   *reg;
+
+	load_registry(NULL);
+	reg = registry;
+	plan_hold();
+	for (int i = 0; i < reg->ntargets; i++)
+	{
+		Target	   *t = &reg->targets[i];
+		Oid			relid = t->relid;
+		char	   *table = OidIsValid(relid) ? get_rel_name(relid) : NULL;
+		char	   *schema = table ? get_namespace_name(get_rel_namespace(relid)) : NULL;
+		bool		same_name = schema != NULL && strcmp(schema, t->schema) == 0 &&
+			strcmp(table, t->table) == 0;
+		Scope		scope;
+		Datum		args[5];
+
+		if (same_name && t->same_database)
+			continue;
+		if (schema == NULL || (!t->same_database && !same_name))
+		{
+			Oid			nsp = get_namespace_oid(t->schema, true);
+
+			relid = OidIsValid(nsp) ? get_relname_relid(t->table, nsp) : InvalidOid;
+			if (!OidIsValid(relid))
+				continue;
+			schema = t->schema;
+			table = t->table;
+		}
+		args[0] = Int64GetDatum(t->id);
+		args[1] = ObjectIdGetDatum(relid);
+		args[2] = DirectFunctionCall1(namein, CStringGetDatum(schema));
+		args[3] = DirectFunctionCall1(namein, CStringGetDatum(table));
+		args[4] = CStringGetTextDatum(identity);
+		SPI_connect();
+		scope_enter_own(&scope);
+		plan_execute(&rename_plan, args, NULL, false, 0);
+		scope_leave(&scope);
+		SPI_finish();
+	}
+	plan_release();
+}
+
+PG_FUNCTION_INFO_V1(sync_user_exists);
+PG_FUNCTION_INFO_V1(sync_ensure_user);
+PG_FUNCTION_INFO_V1(sync_create_profile);
+
+Datum
+sync_user_exists(PG_FUNCTION_ARGS)
+{
+	Relation	auth;
+	Tuplestorestate *ignored;
+	pg_uuid_t	found[1];
+	int			n;
+
+	caller_require_service();
+	auth = open_auth_users(AccessShareLock);
+	load_registry(auth);
+	ignored = tuplestore_begin_heap(false, false, work_mem);
+	n = read_users(auth, registry->id_att, PG_GETARG_UUID_P(0), 1, true, ignored, found);
+	tuplestore_end(ignored);
+	table_close(auth, AccessShareLock);
+	PG_RETURN_BOOL(n == 1);
+}
+
+/*
+ * Is there a row for this user in every enabled target, after trying? The event
+ * room comes before this one and so calls it through a hook.
+ */
+static bool
+ensure_user(const pg_uuid_t *user_id)
+{
+	int			ntargets;
+	int64	   *targets = select_targets(InvalidOid, &ntargets);
+	bool		result = true;
+
+	for (int i = 0; i < ntargets; i++)
+	{
+		SyncOutcome outcome;
+
+		fill_users(targets[i], user_id, 1, NULL, false, true, &outcome);
+		if (!outcome.exists)
+			return false;
+		settle_outcomes(targets[i], &outcome, 1, NULL);
+		if (outcome.failure != NULL || outcome.skipped)
+			result = false;
+	}
+	if (ntargets == 0)
+	{
+		AuthUserState state;
+
+		caller_auth_user_state(user_id, &state);
+		result = state.exists;
+	}
+	return result;
+}
+
+Datum
+sync_ensure_user(PG_FUNCTION_ARGS)
+{
+	caller_require_service();
+	PG_RETURN_BOOL(ensure_user(PG_GETARG_UUID_P(0)));
+}
+
+/* One target's part of create_profile, in its scope. */
+typedef struct Profile
+{
+	Target	   *target;
+	pg_uuid_t  *user_id;
+	int			ncolumns;
+	char	  **names;
+	char	  **values;
+	bool	   *used;
+	char	   *result;			/* the row, as json */
+	MemoryContext cxt;
+} Profile;
+
+static void
+write_profile(void *arg)
+{
+	Profile    *p = (Profile *) arg;
+	Target	   *t = p->target;
+	int			guc_level = NewGUCNestLevel();
+	Scope		scope;
+	StringInfoData buf;
+	Relation	rel;
+	TupleDesc	desc;
+	Datum	   *args = palloc(sizeof(Datum) * (p->ncolumns + 1));
+	char	   *nulls = palloc0(p->ncolumns + 2);
+	Oid		   *types = palloc(sizeof(Oid) * (p->ncolumns + 1));
+	int			n = 1;
+	int			rc;
+
+	sync_bound_lock_wait();
+	prepare_target(t, RowExclusiveLock);
+	rel = relation_open(t->relid, NoLock);
+	desc = RelationGetDescr(rel);
+
+	args[0] = UUIDPGetDatum(p->user_id);
+	nulls[0] = ' ';
+	types[0] = UUIDOID;
+	initStringInfo(&buf);
+	for (int i = 0; i < p->ncolumns; i++)
+	{
+		int			att = SPI_fnumber(desc, p->names[i]);
+
+		if (att <= 0 || strcmp(p->names[i], t->key) == 0)
+			continue;
+		p->used[i] = true;
+		args[n] = p->values[i] ? CStringGetTextDatum(p->values[i]) : (Datum) 0;
+		nulls[n] = p->values[i] ? ' ' : 'n';
+		types[n] = TEXTOID;
+		n++;
+		appendStringInfo(&buf, "%s%s = $%d::%s", n > 2 ? ", " : "",
+						 quote_identifier(p->names[i]), n,
+						 format_type_extended(TupleDescAttr(desc, att - 1)->atttypid, -1,
+											  FORMAT_TYPE_TYPEMOD_GIVEN | FORMAT_TYPE_FORCE_QUALIFY));
+	}
+
+	SPI_connect();
+	scope_enter_target(&scope, t->owner, t->search_path);
+	set_deferred(t, false);
+	if (n > 1)
+	{
+		char	   *sql = psprintf("UPDATE %s AS t SET %s WHERE t.%s = $1",
+								   quote_qualified_identifier(get_namespace_name(RelationGetNamespace(rel)),
+															  RelationGetRelationName(rel)),
+								   buf.data, quote_identifier(t->key));
+
+		rc = SPI_execute_with_args(sql, n, types, args, nulls, false, 0);
+		if (rc < 0)
+			elog(ERROR, "SPI_execute_with_args failed: %s", SPI_result_code_string(rc));
+	}
+	rc = SPI_execute_with_args(psprintf("SELECT pg_catalog.to_jsonb(t)::pg_catalog.text FROM %s AS t WHERE t.%s = $1",
+										quote_qualified_identifier(get_namespace_name(RelationGetNamespace(rel)),
+																   RelationGetRelationName(rel)),
+										quote_identifier(t->key)),
+							   1, types, args, nulls, false, 1);
+	if (rc < 0)
+		elog(ERROR, "SPI_execute_with_args failed: %s", SPI_result_code_string(rc));
+	if (SPI_processed == 1)
+		p->result = MemoryContextStrdup(p->cxt, SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1));
+	set_deferred(t, true);
+	scope_leave(&scope);
+	SPI_finish();
+	relation_close(rel, NoLock);
+	AtEOXact_GUC(false, guc_level);
+}
+
+/*
+ * create_profile(user_id, overrides): the user's rows in all targets, with some
+ * columns set by the caller. Unlike a sync this raises: the caller waits for
+ * the answer.
+ */
+Datum
+sync_create_profile(PG_FUNCTION_ARGS)
+{
+	pg_uuid_t  *user_id = PG_GETARG_UUID_P(0);
+	Jsonb	   *overrides = PG_GETARG_JSONB_P(1);
+	JsonbIterator *it;
+	JsonbValue	v;
+	JsonbIteratorToken tok;
+	Profile		p;
+	int64	   *targets;
+	int			ntargets;
+	StringInfoData out;
+
+	caller_require_service();
+	if (!JB_ROOT_IS_OBJECT(overrides))
+		refuse("data_malformed", NULL, "overrides is a JSON object: {\"column\": value}.");
+
+	memset(&p, 0, sizeof(p));
+	p.user_id = user_id;
+	p.cxt = CurrentMemoryContext;
+	p.names = palloc(sizeof(char *) * (JB_ROOT_COUNT(overrides) + 1));
+	p.values = palloc(sizeof(char *) * (JB_ROOT_COUNT(overrides) + 1));
+	p.used = palloc0(sizeof(bool) * (JB_ROOT_COUNT(overrides) + 1));
+	it = JsonbIteratorInit(&overrides->root);
+	while ((tok = JsonbIteratorNext(&it, &v, true)) != WJB_DONE)
+	{
+		if (tok == WJB_KEY)
+			p.names[p.ncolumns] = pnstrdup(v.val.string.val, v.val.string.len);
+		else if (tok == WJB_VALUE)
+		{
+			if (v.type == jbvNull)
+				p.values[p.ncolumns++] = NULL;
+			else if (v.type == jbvString)
+				p.values[p.ncolumns++] = pnstrdup(v.val.string.val, v.val.string.len);
+			else
+			{
+				Jsonb	   *j = JsonbValueToJsonb(&v);
+
+				p.values[p.ncolumns++] = JsonbToCString(NULL, &j->root, VARSIZE(j));
+			}
+		}
+	}
+
+	targets = select_targets(InvalidOid, &ntargets);
+	initStringInfo(&out);
+	appendStringInfoChar(&out, '{');
+	for (int i = 0; i < ntargets; i++)
+	{
+		SyncOutcome outcome;
+		Failure    *failure;
+
+		fill_users(targets[i], user_id, 1, NULL, false, true, &outcome);
+		if (!outcome.exists)
+			refuse("user_unknown", NULL, "There is no such row in auth.users.");
+		if (outcome.failure != NULL)
+			ReThrowError(outcome.failure->edata);
+		quarantine_resolve(targets[i], user_id, 1);
+
+		plan_hold();
+		load_registry(NULL);
+		p.target = find_target(registry, targets[i]);
+		p.result = NULL;
+		if (p.target == NULL)
+		{
+			plan_release();
+			continue;
+		}
+		if (!sync_run_contained(write_profile, &p, true, &failure))
+			ReThrowError(failure->edata);
+		if (p.result != NULL)
+		{
+			if (out.len > 1)
+				appendStringInfoString(&out, ", ");
+			escape_json(&out, target_display(p.target));
+			appendStringInfo(&out, ": %s", p.result);
+		}
+		plan_release();
+	}
+	for (int i = 0; i < p.ncolumns; i++)
+		if (!p.used[i])
+			refuse("data_malformed", NULL, "Every key of overrides must be a column of a target, and none its key.");
+	appendStringInfoChar(&out, '}');
+	return DirectFunctionCall1(jsonb_in, CStringGetDatum(out.data));
+}
+
+/* ---------------------------------------------------------------------
+ * Status
+ * ---------------------------------------------------------------------
+ */
+
+PG_FUNCTION_INFO_V1(sync_target_name);
+
+/*
+ * What a target is called now, for the views. A number from another database
+ * says nothing.
+ */
+Datum
+sync_target_name(PG_FUNCTION_ARGS)
+{
+	Oid			relid;
+	char	   *table;
+
+	if (PG_ARGISNULL(0))
+		PG_RETURN_NULL();
+	relid = PG_ARGISNULL(1) ? InvalidOid : PG_GETARG_OID(1);
+	table = OidIsValid(relid) && !PG_ARGISNULL(4) &&
+		strcmp(text_to_cstring(PG_GETARG_TEXT_PP(4)), database_identity()) == 0 ?
+		get_rel_name(relid) : NULL;
+	if (table != NULL)
+		PG_RETURN_TEXT_P(cstring_to_text(quote_qualified_identifier(get_namespace_name(get_rel_namespace(relid)),
+																	table)));
+	PG_RETURN_TEXT_P(cstring_to_text(quote_qualified_identifier(NameStr(*PG_GETARG_NAME(2)),
+																NameStr(*PG_GETARG_NAME(3)))));
+}
+
+static SavedPlan status_plan = {
+	.sql = "SELECT (SELECT pg_catalog.count(*) FROM invite_sync.quarantine_entry AS q WHERE q.target_id = $1), "
+	"(SELECT pg_catalog.count(*) FROM invite_sync.quarantine_entry AS q WHERE q.target_id = $1 "
+	"AND q.replayable AND q.next_retry_at OPERATOR(pg_catalog.<) pg_catalog.now()), "
+	"(SELECT r.last_success FROM invite_sync.sync_run AS r WHERE r.target_id = $1), "
+	"(SELECT pg_catalog.max(q.last_failed_at) FROM invite_sync.quarantine_entry AS q WHERE q.target_id = $1)",
+	.nargs = 1,
+	.argtypes = {INT8OID}
+};
+
+PG_FUNCTION_INFO_V1(sync_status);
+PG_FUNCTION_INFO_V1(sync_preservation_report);
+
+/*
+ * sync_status(). Reads everything under the caller's snapshot and writes
+ * nothing, so it works in READ ONLY transactions and on a standby. A target
+ * that cannot be read has NULL where its rows would have to be looked at, and
+ * every user counts as missing where it does not exist at all.
+ */
+Datum
+sync_status(PG_FUNCTION_ARGS)
+{
+	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+	Relation	auth;
+	Registry   *reg;
+
+	caller_require_service();
+	InitMaterializedSRF(fcinfo, 0);
+	if (!OidIsValid(caller_auth_users_relid(true)))
+		return (Datum) 0;
+	auth = open_auth_users(AccessShareLock);
+	plan_hold();
+	load_registry(auth);
+	reg = registry;
+	for (int i = 0; i < reg->ntargets; i++)
+	{
+		Target	   *t = &reg->targets[i];
+		Tuplestorestate *all;
+		Tuplestorestate *none;
+		TupleDesc	desc;
+		Question	counts;
+		Question	check;
+		Question	total;
+		Failure    *failure;
+		bool		counted;
+		bool		checked;
+		int64		users;
+		Datum		values[12];
+		bool		nulls[12];
+		Scope		scope;
+		Datum		args[1];
+
+		memset(&counts, 0, sizeof(counts));
+		memset(&check, 0, sizeof(check));
+		memset(&total, 0, sizeof(total));
+		memset(nulls, 0, sizeof(nulls));
+
+		all = read_all_ids(auth, reg, true, &desc, &counts.count);
+		counts.target = t;
+		counts.lockmode = reading_lock();
+		counts.read_only = true;
+		counts.source = all;
+		counts.ids_desc = desc;
+		counted = sync_run_contained(ask_counts, &counts, true, &failure);
+		tuplestore_end(all);
+
+		/* the statements, and with them the columns, are there once this ran */
+		none = tuplestore_begin_heap(true, false, work_mem);
+		check.target = t;
+		check.lockmode = reading_lock();
+		check.read_only = true;
+		check.auth = auth;
+		check.source = none;
+		check.ids_desc = answer_desc();
+		checked = sync_run_contained(ask_check, &check, true, &failure);
+		tuplestore_end(none);
+		if (checked)
+			checked = check_all_users(t, auth, reg, text_array_from_literal(t->always_columns),
+									  true, NULL, &total, &failure);
+		if (checked)
+			users = total.count;
+		else
+		{
+			none = read_all_ids(auth, reg, false, &desc, &users);
+			tuplestore_end(none);
+			/* the columns are wrong, yet the keys can be told */
+			total.missing = counted ? Max(users - (counts.keyed - counts.orphaned), 0) : users;
+		}
+
+		values[0] = CStringGetTextDatum(target_display(t));
+		values[1] = Int64GetDatum(users);
+		values[2] = Int64GetDatum(counts.rows);
+		nulls[2] = !counted;
+		values[3] = Int64GetDatum(total.missing);
+		values[4] = Int64GetDatum(counts.orphaned);
+		nulls[4] = !counted;
+		values[5] = Int64GetDatum(total.differing);
+		nulls[5] = !checked;
+		values[6] = Int64GetDatum(counts.rows - counts.keyed);
+		nulls[6] = !counted;
+
+		args[0] = Int64GetDatum(t->id);
+		SPI_connect();
+		scope_enter_own(&scope);
+		plan_execute(&status_plan, args, NULL, true, 0);
+		for (int c = 0; c < 2; c++)
+			values[7 + c] = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, c + 1, &nulls[7 + c]);
+		for (int c = 2; c < 4; c++)
+			values[8 + c] = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, c + 1, &nulls[8 + c]);
+		scope_leave(&scope);
+		SPI_finish();
+
+		values[9] = DirectFunctionCall1(float8_numeric,
+										Float8GetDatum(users == 0 ? 100.0 :
+													   floor((users - total.missing) * 10000.0 / users) / 100.0));
+		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
+	}
+	plan_release();
+	table_close(auth, AccessShareLock);
+	return (Datum) 0;
+}
+
+/* preservation_report(user_ids): what a sync keeps, fills and overwrites. */
+typedef struct Report
+{
+	Question	q;
+	ReturnSetInfo *rsinfo;
+} Report;
+
+static void
+ask_report(void *arg)
+{
+	Report	   *r = (Report *) arg;
+	Question   *q = &r->q;
+	EphemeralNamedRelationData enr;
+	int			guc_level = NewGUCNestLevel();
+	Scope		scope;
+	int			rc;
+
+	sync_bound_lock_wait();
+	prepare_target(q->target, q->lockmode);
+	if (q->target->report_sql != NULL)
+	{
+		SPI_connect();
+		scope_enter_target(&scope, q->target->owner, q->target->search_path);
+		register_source(&enr, q->auth, q->source);
+		rc = SPI_execute(q->target->report_sql, true, 0);
+		if (rc < 0)
+			elog(ERROR, "SPI_execute failed: %s", SPI_result_code_string(rc));
+		for (uint64 i = 0; i < SPI_processed; i++)
+		{
+			Datum		values[6];
+			bool		nulls[6] = {false};
+
+			values[0] = CStringGetTextDatum(target_display(q->target));
+			for (int c = 1; c <= 5; c++)
+				values[c] = SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, c, &nulls[c]);
+			tuplestore_putvalues(r->rsinfo->setResult, r->rsinfo->setDesc, values, nulls);
+		}
+		scope_leave(&scope);
+		SPI_finish();
+	}
+	AtEOXact_GUC(false, guc_level);
+}
+
+Datum
+sync_preservation_report(PG_FUNCTION_ARGS)
+{
+	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+	Relation	auth;
+	TupleTableSlot *slot;
+	TableScanDesc scan;
+	Registry   *reg;
+	pg_uuid_t  *wanted = NULL;
+	int			nwanted = 0;
+	bool		more = true;
+
+	caller_require_service();
+	InitMaterializedSRF(fcinfo, 0);
+	if (!PG_ARGISNULL(0))
+	{
+		Datum	   *elems;
+		bool	   *nulls;
+
+		deconstruct_array(PG_GETARG_ARRAYTYPE_P(0), UUIDOID, UUID_LEN, false, TYPALIGN_CHAR,
+						  &elems, &nulls, &nwanted);
+		wanted = palloc(sizeof(pg_uuid_t) * Max(nwanted, 1));
+		for (int i = 0; i < nwanted; i++)
+			if (nulls[i])
+				memset(&wanted[i], 0, sizeof(pg_uuid_t));
+			else
+				wanted[i] = *DatumGetUUIDP(elems[i]);
+		qsort(wanted, nwanted, sizeof(pg_uuid_t), compare_uuid);
+	}
+
+	auth = open_auth_users(AccessShareLock);
+	plan_hold();
+	load_registry(auth);
+	reg = registry;
+	slot = table_slot_create(auth, NULL);
+	scan = table_beginscan(auth, GetActiveSnapshot(), 0, NULL);
+	while (more)
+	{
+		Tuplestorestate *store = tuplestore_begin_heap(true, false, work_mem);
+		int			n = 0;
+
+		while (n < 5000 && (more = table_scan_getnextslot(scan, ForwardScanDirection, slot)))
+		{
+			bool		isnull;
+			Datum		id = slot_getattr(slot, reg->id_att, &isnull);
+
+			CHECK_FOR_INTERRUPTS();
+			if (reg->deleted_att != InvalidAttrNumber && !slot_attisnull(slot, reg->deleted_att))
+				continue;
+			if (wanted != NULL &&
+				bsearch(DatumGetUUIDP(id), wanted, nwanted, sizeof(pg_uuid_t), compare_uuid) == NULL)
+				continue;
+			tuplestore_puttupleslot(store, slot);
+			n++;
+		}
+		for (int i = 0; n > 0 && i < reg->ntargets; i++)
+		{
+			Report		r;
+			Failure    *failure;
+
+			memset(&r, 0, sizeof(r));
+			r.q.target = &reg->targets[i];
+			r.q.lockmode = reading_lock();
+			r.q.auth = auth;
+			r.q.source = store;
+			r.rsinfo = rsinfo;
+			if (!sync_run_contained(ask_report, &r, true, &failure))
+				ereport(WARNING,
+						(errcode(ERRCODE_WARNING),
+						 errmsg("target %s cannot be read", target_display(r.q.target)),
+						 errdetail("SQLSTATE %s.", unpack_sql_state(failure->sqlerrcode))));
+		}
+		tuplestore_end(store);
+	}
+	table_endscan(scan);
+	ExecDropSingleTupleTableSlot(slot);
+	plan_release();
+	table_close(auth, AccessShareLock);
+	return (Datum) 0;
+}
+
+/* ---------------------------------------------------------------------
+ * Mappings: inferred, checked, stored
+ * ---------------------------------------------------------------------
+ */
+
+typedef struct Inference
+{
+	const char *column;			/* name in lower snake case */
+	const char *expression;
+	char		category;		/* type category the target column must have */
+	UpdatePolicy policy;
+} Inference;
+
+/*
+ * What a column's name says about its source. Names of rights are absent but
+ * for role, which only the auth server's own metadata may fill: users write
+ * raw_user_meta_data themselves. updated_at is set once, since every login
+ * changes it and would write the row.
+ */
+static const Inference inferences[] = {
+	{"email", "email", 'S', POLICY_ALWAYS},
+	{"email_address", "email", 'S', POLICY_ALWAYS},
+	{"phone", "phone", 'S', POLICY_ALWAYS},
+	{"phone_number", "phone", 'S', POLICY_ALWAYS},
+	{"full_name", "coalesce(raw_user_meta_data->>'full_name', raw_user_meta_data->>'name')", 'S', POLICY_IF_NULL},
+	{"name", "coalesce(raw_user_meta_data->>'name', raw_user_meta_data->>'full_name')", 'S', POLICY_IF_NULL},
+	{"display_name", "coalesce(raw_user_meta_data->>'display_name', raw_user_meta_data->>'full_name', raw_user_meta_data->>'name')", 'S', POLICY_IF_NULL},
+	{"first_name", "coalesce(raw_user_meta_data->>'first_name', raw_user_meta_data->>'given_name')", 'S', POLICY_IF_NULL},
+	{"last_name", "coalesce(raw_user_meta_data->>'last_name', raw_user_meta_data->>'family_name')", 'S', POLICY_IF_NULL},
+	{"username", "coalesce(raw_user_meta_data->>'username', raw_user_meta_data->>'user_name', raw_user_meta_data->>'preferred_username')", 'S', POLICY_IF_NULL},
+	{"user_name", "coalesce(raw_user_meta_data->>'user_name', raw_user_meta_data->>'username', raw_user_meta_data->>'preferred_username')", 'S', POLICY_IF_NULL},
+	{"avatar_url", "coalesce(raw_user_meta_data->>'avatar_url', raw_user_meta_data->>'picture')", 'S', POLICY_IF_NULL},
+	{"avatar", "coalesce(raw_user_meta_data->>'avatar_url', raw_user_meta_data->>'picture')", 'S', POLICY_IF_NULL},
+	{"picture", "coalesce(raw_user_meta_data->>'picture', raw_user_meta_data->>'avatar_url')", 'S', POLICY_IF_NULL},
+	{"job_title", "raw_user_meta_data->>'job_title'", 'S', POLICY_IF_NULL},
+	{"role", "raw_app_meta_data->>'role'", 'S', POLICY_ALWAYS},
+	{"role", "raw_app_meta_data->>'role'", 'E', POLICY_ALWAYS},
+	{"provider", "raw_app_meta_data->>'provider'", 'S', POLICY_ALWAYS},
+	{"auth_provider", "raw_app_meta_data->>'provider'", 'S', POLICY_ALWAYS},
+	{"sso_provider", "CASE WHEN is_sso_user THEN raw_app_meta_data->>'provider' END", 'S', POLICY_ALWAYS},
+	{"is_sso_user", "is_sso_user", 'B', POLICY_ALWAYS},
+	{"is_anonymous", "is_anonymous", 'B', POLICY_ALWAYS},
+	{"email_verified", "email_confirmed_at IS NOT NULL", 'B', POLICY_ALWAYS},
+	{"email_confirmed_at", "email_confirmed_at", 'D', POLICY_ALWAYS},
+	{"phone_confirmed_at", "phone_confirmed_at", 'D', POLICY_ALWAYS},
+	{"invited_at", "invited_at", 'D', POLICY_ALWAYS},
+	{"created_at", "created_at", 'D', POLICY_ALWAYS},
+	{"updated_at", "updated_at", 'D', POLICY_NEVER},
+	{"last_sign_in_at", "last_sign_in_at", 'D', POLICY_ALWAYS},
+	{"last_login", "last_sign_in_at", 'D', POLICY_ALWAYS},
+	{"last_login_at", "last_sign_in_at", 'D', POLICY_ALWAYS},
+	{"raw_user_meta_data", "raw_user_meta_data", 'U', POLICY_IF_NULL},
+	{"raw_app_meta_data", "raw_app_meta_data", 'U', POLICY_ALWAYS}
+};
+
+/* A column that grants something, or says whom somebody belongs to. */
+static bool
+looks_like_a_right(const char *column)
+{
+	static const char *const words[] = {
+		"role", "roles", "is_admin", "admin", "is_superuser", "superuser", "is_staff",
+		"is_owner", "is_active", "active", "is_super_admin", "permission", "permissions",
+		"scopes", "plan", "tier", "subscription", "subscription_plan", "organization_id",
+		"organisation_id", "org_id", "tenant", "tenant_id", "team_id", "workspace_id",
+		"company_id", "account_id", "account_type", "user_type", "user_role", "group_id",
+		"groups", "access_level", "is_verified", "verified", "is_moderator", "credits", "quota",
+		"platform_role", "app_role", "is_premium"
+	};
+
+	for (size_t i = 0; i < lengthof(words); i++)
+		if (strcmp(words[i], column) == 0)
+			return true;
+	return false;
+}
+
+/* createdAt and CreatedAt read like created_at. */
+static char *
+snake_case(const char *s)
+{
+	StringInfoData buf;
+
+	initStringInfo(&buf);
+	for (int i = 0; s[i]; i++)
+	{
+		if (isupper((unsigned char) s[i]))
+		{
+			if (i > 0 && (islower((unsigned char) s[i - 1]) || isdigit((unsigned char) s[i - 1])))
+				appendStringInfoChar(&buf, '_');
+			appendStringInfoChar(&buf, pg_tolower((unsigned char) s[i]));
+		}
+		else
+			appendStringInfoChar(&buf, s[i]);
+	}
+	return buf.data;
+}
+
+static bool
+is_secret_column(const char *name)
+{
+	return strcmp(name, "encrypted_password") == 0 ||
+		strcmp(name, "email_change") == 0 ||
+		strcmp(name, "phone_change") == 0 ||
+		strstr(name, "_token") != NULL;
+}
+
+/* Not yet checked: what somebody asked for, or what the names suggest. */
+typedef struct MappingDraft
+{
+	int			n;
+	MapColumn  *columns;
+	bool	   *explicit_policy;
+} MappingDraft;
+
+static void
+infer_mapping(Relation rel, const char *key, MappingDraft *draft)
+{
+	TupleDesc	desc = RelationGetDescr(rel);
+
+	draft->columns = palloc0(sizeof(MapColumn) * Max(desc->natts, 1));
+	draft->explicit_policy = palloc0(sizeof(bool) * Max(desc->natts, 1));
+	draft->n = 0;
+	for (int i = 0; i < desc->natts; i++)
+	{
+		Form_pg_attribute att = TupleDescAttr(desc, i);
+		char	   *name;
+		char		category;
+		bool		preferred;
+		Oid			type;
+
+		if (att->attisdropped || att->attgenerated != '\0' ||
+			att->attidentity == ATTRIBUTE_IDENTITY_ALWAYS ||
+			strcmp(NameStr(att->attname), key) == 0)
+			continue;
+		name = snake_case(NameStr(att->attname));
+		type = getBaseType(att->atttypid);
+		get_type_category_preferred(type, &category, &preferred);
+		for (size_t k = 0; k < lengthof(inferences); k++)
+		{
+			const Inference *inf = &inferences[k];
+			MapColumn  *mc;
+
+			if (strcmp(inf->column, name) != 0 || inf->category != category)
+				continue;
+			if (category == 'U' && type != JSONBOID && type != JSONOID)
+				continue;
+			mc = &draft->columns[draft->n];
+			mc->name = pstrdup(NameStr(att->attname));
+			/* a timestamp without time zone must not depend on the session's */
+			if (category == 'D' && type == TIMESTAMPOID)
+				mc->expression = psprintf("%s AT TIME ZONE 'UTC'", inf->expression);
+			else
+				mc->expression = pstrdup(inf->expression);
+			mc->policy = inf->policy;
+			draft->explicit_policy[draft->n] = true;
+			draft->n++;
+			break;
+		}
+	}
+}
+
+static char *
+jsonb_string(const JsonbValue *v)
+{
+	return pnstrdup(v->val.string.val, v->val.string.len);
+}
+
+static void
+mapping_error(const char *column, const char *what, const char *hint)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+			 errmsg("mapping of column \"%s\": %s", column, what),
+			 errhint("%s", hint)));
+}
+
+#define MAPPING_SHAPE_HINT \
+	"A mapping is {\"column\": \"expression\"} or {\"column\": {\"value\": \"expression\", \"update\": \"always|if_null|never\"}}."
+
+/* {"column": "expression"} or {"column": {"value": …, "update": …}} */
+static void
+parse_mapping(Jsonb *mapping, MappingDraft *draft)
+{
+	JsonbIterator *it;
+	JsonbValue	v;
+	JsonbIteratorToken tok;
+
+	if (!JB_ROOT_IS_OBJECT(mapping))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("mapping is not a JSON object"),
+				 errhint(MAPPING_SHAPE_HINT)));
+	draft->columns = palloc0(sizeof(MapColumn) * (JB_ROOT_COUNT(mapping) + 1));
+	draft->explicit_policy = palloc0(sizeof(bool) * (JB_ROOT_COUNT(mapping) + 1));
+	draft->n = 0;
+
+	it = JsonbIteratorInit(&mapping->root);
+	while ((tok = JsonbIteratorNext(&it, &v, true)) != WJB_DONE)
+	{
+		MapColumn  *mc = &draft->columns[draft->n];
+
+		if (tok == WJB_KEY)
+		{
+			mc->name = jsonb_string(&v);
+			mc->expression = NULL;
+		}
+		else if (tok == WJB_VALUE)
+		{
+			if (v.type == jbvString)
+				mc->expression = jsonb_string(&v);
+			else if (v.type == jbvBinary)
+			{
+				JsonbIterator *inner = JsonbIteratorInit(v.val.binary.data);
+				JsonbValue	iv;
+				JsonbIteratorToken itok;
+				char	   *field = NULL;
+
+				if (!JsonContainerIsObject(v.val.binary.data))
+					mapping_error(mc->name, "neither an expression nor an object", MAPPING_SHAPE_HINT);
+				while ((itok = JsonbIteratorNext(&inner, &iv, true)) != WJB_DONE)
+				{
+					if (itok == WJB_KEY)
+						field = jsonb_string(&iv);
+					else if (itok == WJB_VALUE)
+					{
+						char	   *text;
+
+						if (iv.type != jbvString)
+							mapping_error(mc->name, "\"value\" and \"update\" are strings", MAPPING_SHAPE_HINT);
+						text = jsonb_string(&iv);
+						if (strcmp(field, "value") == 0)
+							mc->expression = text;
+						else if (strcmp(field, "update") == 0)
+						{
+							if (strcmp(text, "always") != 0 && strcmp(text, "if_null") != 0 &&
+								strcmp(text, "never") != 0)
+								mapping_error(mc->name, "unknown update policy", MAPPING_SHAPE_HINT);
+							mc->policy = policy_from_text(text);
+							draft->explicit_policy[draft->n] = true;
+						}
+						else
+							mapping_error(mc->name, "unknown field", MAPPING_SHAPE_HINT);
+					}
+				}
+			}
+			if (mc->expression == NULL)
+				mapping_error(mc->name, "no expression given", MAPPING_SHAPE_HINT);
+			draft->n++;
+		}
+	}
+}
+
+/* What one expression reads and does. */
+typedef struct ExpressionCheck
+{
+	const char *column;
+	TupleDesc	auth;
+	Bitmapset  *sources;
+} ExpressionCheck;
+
+static bool
+volatile_function(Oid funcid, void *context)
+{
+	if (funcid == F_CLOCK_TIMESTAMP || funcid == F_TIMEOFDAY)
+		return false;
+	return func_volatile(funcid) == PROVOLATILE_VOLATILE;
+}
+
+static bool
+expression_walker(Node *node, void *context)
+{
+	ExpressionCheck *check = (ExpressionCheck *) context;
+
+	if (node == NULL)
+		return false;
+	if (IsA(node, Var))
+	{
+		Var		   *var = (Var *) node;
+
+		if (var->varattno == 0)
+			mapping_error(check->column, "the whole row is not allowed, it holds secrets",
+						  "Name the columns of auth.users that the expression needs.");
+		if (var->varattno < 0)
+			mapping_error(check->column, "system columns are not allowed",
+						  "Name columns of auth.users, for example email.");
+		check->sources = bms_add_member(check->sources, var->varattno);
+		return false;
+	}
+	if (IsA(node, SubLink))
+		mapping_error(check->column, "subqueries are not allowed",
+					  "An expression reads one row of auth.users; call a function of yours for more.");
+	if (IsA(node, NextValueExpr) ||
+		check_functions_in_node(node, volatile_function, NULL))
+		mapping_error(check->column, "volatile functions are not allowed",
+					  "Leave the column out of the mapping and give it a DEFAULT instead.");
+	return expression_tree_walker(node, expression_walker, context);
+}
+
+/* One expression and nothing else, or text could leave its parentheses. */
+static void
+check_single_expression(const char *column, const char *expression)
+{
+	List	   *raw = raw_parser(expression, RAW_PARSE_PLPGSQL_EXPR);
+	SelectStmt *stmt;
+	ResTarget  *res;
+
+	if (list_length(raw) == 1 && IsA(linitial_node(RawStmt, raw)->stmt, SelectStmt))
+	{
+		stmt = (SelectStmt *) linitial_node(RawStmt, raw)->stmt;
+		if (list_length(stmt->targetList) == 1 && stmt->op == SETOP_NONE &&
+			stmt->distinctClause == NIL && stmt->intoClause == NULL && stmt->fromClause == NIL &&
+			stmt->whereClause == NULL && stmt->groupClause == NIL && stmt->havingClause == NULL &&
+			stmt->windowClause == NIL && stmt->valuesLists == NIL && stmt->sortClause == NIL &&
+			stmt->limitOffset == NULL && stmt->limitCount == NULL && stmt->lockingClause == NIL &&
+			stmt->withClause == NULL)
+		{
+			res = linitial_node(ResTarget, stmt->targetList);
+			if (res->name == NULL && res->indirection == NIL &&
+				!(IsA(res->val, ColumnRef) &&
+				  IsA(llast(((ColumnRef *) res->val)->fields), A_Star)))
+				return;
+		}
+	}
+	mapping_error(column, "not a single expression",
+				  "Write an SQL expression over one row of auth.users, for example raw_user_meta_data->>'full_name'.");
+}
+
+typedef struct Compile
+{
+	MapColumn  *mc;
+	bool		explicit_policy;
+	bool		allow_user_written;
+	Relation	auth;
+	Relation	rel;
+	Oid			owner;
+	const char *search_path;
+	MemoryContext cxt;
+} Compile;
+
+/*
+ * Analyse one expression in the target's scope; analysing runs nothing. Fills
+ * in the sources and the default policy.
+ */
+static void
+compile_column(void *arg)
+{
+	Compile    *c = (Compile *) arg;
+	MapColumn  *mc = c->mc;
+	TupleDesc	desc = RelationGetDescr(c->rel);
+	TupleDesc	auth = RelationGetDescr(c->auth);
+	int			attnum = SPI_fnumber(desc, mc->name);
+	Form_pg_attribute att;
+	EphemeralNamedRelationData enr;
+	ExpressionCheck check;
+	Scope		scope;
+	Query	   *query;
+	Tuplestorestate *store;
+	bool		user_meta = false;
+	int			source = -1;
+	MemoryContext old;
+
+	if (attnum == SPI_ERROR_NOATTRIBUTE || attnum <= 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_COLUMN),
+				 errmsg("column \"%s\" does not exist", mc->name),
+				 errhint("Name columns of the target; the key column is filled by itself.")));
+	att = TupleDescAttr(desc, attnum - 1);
+	if (att->attgenerated != '\0' || att->attidentity == ATTRIBUTE_IDENTITY_ALWAYS)
+		mapping_error(mc->name, "PostgreSQL generates this column itself",
+					  "Leave it out of the mapping.");
+	check_single_expression(mc->name, mc->expression);
+
+	store = tuplestore_begin_heap(false, false, work_mem);
+	SPI_connect();
+	scope_enter_target(&scope, c->owner, c->search_path);
+	register_source(&enr, c->auth, store);
+	query = plan_analyse(psprintf("SELECT ((%s\n)::%s) AS c FROM %s AS users", mc->expression,
+								  format_type_extended(att->atttypid, -1,
+													   FORMAT_TYPE_TYPEMOD_GIVEN | FORMAT_TYPE_FORCE_QUALIFY),
+								  SOURCE_NAME), 0, NULL);
+	if (query->hasAggs || query->hasWindowFuncs)
+		mapping_error(mc->name, "aggregates and window functions are not allowed",
+					  "An expression reads one row of auth.users.");
+	if (query->hasTargetSRFs)
+		mapping_error(mc->name, "set-returning functions are not allowed",
+					  "An expression gives one value for one row of auth.users.");
+	memset(&check, 0, sizeof(check));
+	check.column = mc->name;
+	check.auth = auth;
+	(void) expression_walker((Node *) linitial_node(TargetEntry, query->targetList)->expr, &check);
+
+	old = MemoryContextSwitchTo(c->cxt);
+	mc->nsources = 0;
+	mc->sources = palloc(sizeof(char *) * (bms_num_members(check.sources) + 1));
+	while ((source = bms_next_member(check.sources, source)) >= 0)
+	{
+		char	   *name = NameStr(TupleDescAttr(auth, source - 1)->attname);
+
+		if (is_secret_column(name))
+			mapping_error(mc->name, psprintf("auth.users.%s is a secret", name),
+						  "Passwords, tokens and unconfirmed addresses never leave auth.users.");
+		if (strcmp(name, "raw_user_meta_data") == 0)
+			user_meta = true;
+		mc->sources[mc->nsources++] = pstrdup(name);
+	}
+	MemoryContextSwitchTo(old);
+	if (user_meta && looks_like_a_right(snake_case(mc->name)) && !c->allow_user_written)
+		mapping_error(mc->name, "raw_user_meta_data is written by the users themselves",
+					  "Take rights from raw_app_meta_data, or say allow_user_written => true.");
+	if (!c->explicit_policy)
+		mc->policy = mc->nsources == 0 ? POLICY_NEVER :
+			user_meta ? POLICY_IF_NULL : POLICY_ALWAYS;
+	scope_leave(&scope);
+	SPI_finish();
+	tuplestore_end(store);
+}
+
+static void
+append_mapping_json(StringInfo buf, MapColumn *columns, int n)
+{
+	appendStringInfoChar(buf, '{');
+	for (int i = 0; i < n; i++)
+	{
+		if (i > 0)
+			appendStringInfoString(buf, ", ");
+		escape_json(buf, columns[i].name);
+		appendStringInfoString(buf, ": {\"value\": ");
+		escape_json(buf, columns[i].expression);
+		appendStringInfo(buf, ", \"update\": \"%s\"}", policy_to_text(columns[i].policy));
+	}
+	appendStringInfoChar(buf, '}');
+}
+
+/* ---------------------------------------------------------------------
+ * Configuring calls
+ * ---------------------------------------------------------------------
+ */
+
+static SavedPlan foreign_key_plan = {
+	.sql = "SELECT a.attname, c.conname, c.confdeltype FROM pg_catalog.pg_constraint AS c "
+	"JOIN pg_catalog.pg_attribute AS a ON a.attrelid = c.conrelid AND a.attnum = c.conkey[1] "
+	"WHERE c.contype = 'f' AND c.conrelid = $1 AND c.confrelid = $2 "
+	"AND pg_catalog.cardinality(c.conkey) = 1 ORDER BY c.conname",
+	.nargs = 2,
+	.argtypes = {OIDOID, OIDOID}
+};
+
+typedef struct UserKey
+{
+	char	   *column;			/* of a foreign key to auth.users, or NULL */
+	char	   *constraint;
+	char		action;			/* ON DELETE */
+} UserKey;
+
+/* The foreign key to auth.users on this column, or (NULL) on any uuid column. */
+static void
+find_user_key(Oid relid, Oid auth, const char *column, UserKey *key)
+{
+	Scope		scope;
+	Datum		args[2];
+	MemoryContext cxt = CurrentMemoryContext;
+
+	memset(key, 0, sizeof(*key));
+	args[0] = ObjectIdGetDatum(relid);
+	args[1] = ObjectIdGetDatum(auth);
+	SPI_connect();
+	scope_enter_own(&scope);
+	plan_execute(&foreign_key_plan, args, NULL, true, 0);
+	for (uint64 i = 0; i < SPI_processed && key->column == NULL; i++)
+	{
+		char	   *name = SPI_getvalue(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1);
+		bool		isnull;
+
+		if (column != NULL && strcmp(column, name) != 0)
+			continue;
+		key->column = MemoryContextStrdup(cxt, name);
+		key->constraint = MemoryContextStrdup(cxt, SPI_getvalue(SPI_tuptable->vals[i],
+																SPI_tuptable->tupdesc, 2));
+		key->action = DatumGetChar(SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 3, &isnull));
+	}
+	scope_leave(&scope);
+	SPI_finish();
+}
+
+static char *
+choose_key(Relation rel, Oid auth)
+{
+	static const char *const names[] = {"auth_user_id", "auth_id", "user_id", "id", "uid"};
+	TupleDesc	desc = RelationGetDescr(rel);
+	UserKey		fk;
+
+	find_user_key(RelationGetRelid(rel), auth, NULL, &fk);
+	if (fk.column != NULL)
+	{
+		int			att = SPI_fnumber(desc, fk.column);
+
+		if (att > 0 && TupleDescAttr(desc, att - 1)->atttypid == UUIDOID &&
+			has_key_index(rel, att))
+			return fk.column;
+	}
+	for (size_t i = 0; i < lengthof(names); i++)
+	{
+		for (int a = 0; a < desc->natts; a++)
+		{
+			Form_pg_attribute att = TupleDescAttr(desc, a);
+
+			if (!att->attisdropped && att->atttypid == UUIDOID &&
+				strcmp(snake_case(NameStr(att->attname)), names[i]) == 0 &&
+				has_key_index(rel, att->attnum))
+				return pstrdup(NameStr(att->attname));
+		}
+	}
+	ereport(ERROR,
+			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+			 errmsg("%s has no usable key column",
+					quote_qualified_identifier(get_namespace_name(RelationGetNamespace(rel)),
+											   RelationGetRelationName(rel))),
+			 errdetail("A key is a uuid column that holds auth.users.id, with a unique index on exactly that column, neither partial nor deferrable."),
+			 errhint("%s",
+					 fk.column ?
+					 psprintf("For example: ALTER TABLE %s ADD UNIQUE (%s);",
+							  quote_qualified_identifier(get_namespace_name(RelationGetNamespace(rel)),
+														 RelationGetRelationName(rel)),
+							  quote_identifier(fk.column)) :
+					 "Add such a column, or name it with the argument key.")));
+	return NULL;				/* not reached */
+}
+
+static void
+check_key(Relation rel, const char *key)
+{
+	TupleDesc	desc = RelationGetDescr(rel);
+	int			att = SPI_fnumber(desc, key);
+	char	   *name = quote_qualified_identifier(get_namespace_name(RelationGetNamespace(rel)),
+												  RelationGetRelationName(rel));
+
+	if (att <= 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_COLUMN),
+				 errmsg("key column \"%s\" of %s does not exist", key, name),
+				 errhint("Name the uuid column that holds auth.users.id.")));
+	if (TupleDescAttr(desc, att - 1)->atttypid != UUIDOID)
+		ereport(ERROR,
+				(errcode(ERRCODE_DATATYPE_MISMATCH),
+				 errmsg("key column \"%s\" of %s is not of type uuid", key, name),
+				 errhint("Name the uuid column that holds auth.users.id.")));
+	if (TupleDescAttr(desc, att - 1)->attgenerated != '\0')
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("key column \"%s\" of %s is generated", key, name),
+				 errhint("Name an ordinary uuid column.")));
+	if (!has_key_index(rel, att))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("no usable unique index on %s (%s)", name, quote_identifier(key)),
+				 errdetail("It must be on exactly this column, neither partial nor deferrable."),
+				 errhint("ALTER TABLE %s ADD UNIQUE (%s);", name, quote_identifier(key))));
+}
+
+/* By default: what the system offers, and where the table lives. */
+static char *
+default_search_path(Relation rel)
+{
+	char	   *schema = get_namespace_name(RelationGetNamespace(rel));
+
+	return psprintf("pg_catalog, %s%s, pg_temp", quote_identifier(schema),
+					OidIsValid(get_namespace_oid("extensions", true)) &&
+					strcmp(schema, "extensions") != 0 ? ", extensions" : "");
+}
+
+static void
+warn_about_search_path(const char *search_path, Oid owner)
+{
+	List	   *names;
+	ListCell   *lc;
+
+	if (!SplitIdentifierString(pstrdup(search_path), ',', &names))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("search_path \"%s\" is malformed", search_path),
+				 errhint("List schemas, for example: pg_catalog, public, pg_temp.")));
+	foreach(lc, names)
+	{
+		char	   *name = (char *) lfirst(lc);
+		Oid			nsp = get_namespace_oid(name, true);
+
+		if (strncmp(name, "pg_", 3) == 0)
+			continue;
+		if (!OidIsValid(nsp))
+		{
+			ereport(WARNING,
+					(errmsg("schema \"%s\" of the target's search_path does not exist", name)));
+			continue;
+		}
+		if (compat_namespace_aclcheck(nsp, ACL_ID_PUBLIC, ACL_CREATE) == ACLCHECK_OK)
+			ereport(WARNING,
+					(errmsg("everybody may create objects in schema \"%s\" of the target's search_path", name),
+					 errhint("REVOKE CREATE ON SCHEMA %s FROM PUBLIC;", quote_identifier(name))));
+	}
+}
+
+typedef struct TargetOptions
+{
+	Jsonb	   *mapping;		/* NULL: infer (new) or keep (existing) */
+	char	   *key;
+	char	   *on_delete;
+	char	   *on_error;
+	char	   *link_by;
+	bool		enabled;
+	bool		has_enabled;
+	bool		allow_user_written;
+	char	   *search_path;
+} TargetOptions;
+
+static SavedPlan lock_registry_plan = {
+	.sql = "LOCK TABLE invite_sync.target IN SHARE ROW EXCLUSIVE MODE",
+	.nargs = 0
+};
+
+static SavedPlan existing_plan = {
+	.sql = "SELECT t.id, t.key, t.on_delete, t.on_error, t.link_by, t.enabled, t.allow_user_written, t.search_path, "
+	"t.definer, coalesce((SELECT pg_catalog.jsonb_object_agg(m.column_name, "
+	"pg_catalog.jsonb_build_object('value', m.expression, 'update', m.update_policy)) "
+	"FROM invite_sync.mapping AS m WHERE m.target_id = t.id), '{}') "
+	"FROM invite_sync.target AS t WHERE t.id = $1",
+	.nargs = 1,
+	.argtypes = {INT8OID}
+};
+
+static SavedPlan insert_target_plan = {
+	.sql = "INSERT INTO invite_sync.target (relation, schema_name, table_name, key, on_delete, on_error, link_by, enabled, "
+	"allow_user_written, search_path, definer, registered_in) "
+	"VALUES ($1::pg_catalog.regclass, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12) RETURNING id",
+	.nargs = 12,
+	.argtypes = {OIDOID, NAMEOID, NAMEOID, NAMEOID, TEXTOID, TEXTOID, NAMEOID, BOOLOID, BOOLOID, TEXTOID, NAMEOID, TEXTOID}
+};
+
+static SavedPlan update_target_plan = {
+	.sql = "UPDATE invite_sync.target AS t SET relation = $1::pg_catalog.regclass, schema_name = $2, table_name = $3, key = $4, "
+	"on_delete = $5, on_error = $6, link_by = $7, enabled = $8, allow_user_written = $9, search_path = $10, "
+	"definer = $11, registered_in = $12 WHERE t.id = $13 RETURNING t.id",
+	.nargs = 13,
+	.argtypes = {OIDOID, NAMEOID, NAMEOID, NAMEOID, TEXTOID, TEXTOID, NAMEOID, BOOLOID, BOOLOID, TEXTOID, NAMEOID, TEXTOID, INT8OID}
+};
+
+static SavedPlan clear_mapping_plan = {
+	.sql = "DELETE FROM invite_sync.mapping AS m WHERE m.target_id = $1",
+	.nargs = 1,
+	.argtypes = {INT8OID}
+};
+
+static SavedPlan insert_mapping_plan = {
+	.sql = "INSERT INTO invite_sync.mapping (target_id, position, column_name, expression, update_policy, source_columns) "
+	"VALUES ($1, $2, $3, $4, $5, $6::pg_catalog.name[])",
+	.nargs = 6,
+	.argtypes = {INT8OID, INT4OID, NAMEOID, TEXTOID, TEXTOID, TEXTARRAYOID}
+};
+
+static void
+refuse_auth_schema_missing(void)
+{
+	(void) caller_auth_users_relid(false);
+}
+
+static Datum
+name_datum(const char *s)
+{
+	return DirectFunctionCall1(namein, CStringGetDatum(s));
+}
+
+static void attach_triggers(const char *wait, bool only_if_wanted);
+
+/* Plan the statements as the owner, and run none. */
+static void
+plan_statements(void *arg)
+{
+	Work	   *work = (Work *) arg;
+	Target	   *t = work->target;
+	EphemeralNamedRelationData enr;
+	Scope		scope;
+
+	prepare_target(t, RowExclusiveLock);
+	SPI_connect();
+	scope_enter_target(&scope, t->owner, t->search_path);
+	register_source(&enr, work->auth, work->single);
+	plan_check(plan_make(t->insert_sql, 0, NULL));
+	plan_check(plan_make(t->missing_sql, 0, NULL));
+	plan_check(plan_make(t->check_sql, 1, overwrite_argtypes));
+	if (t->update_sql != NULL)
+		plan_check(plan_make(t->update_sql, 1, overwrite_argtypes));
+	scope_leave(&scope);
+	SPI_finish();
+}
+
+static void
+raise_with_hint(const Failure *failure, const char *prefix, const char *hint)
+{
+	ereport(ERROR,
+			(errcode(failure->sqlerrcode),
+			 errmsg("%s%s", prefix, failure->edata->message),
+			 failure->edata->detail ? errdetail_internal("%s", failure->edata->detail) : 0,
+			 errhint("%s", failure->edata->hint ? failure->edata->hint : hint)));
+}
+
+/* Columns that nobody would fill: every signup would end in quarantine. */
+static void
+check_not_null_columns(Relation rel, const char *key, const MappingDraft *draft)
+{
+	TupleDesc	desc = RelationGetDescr(rel);
+	StringInfoData missing;
+	StringInfoData example;
+	int			n = 0;
+
+	initStringInfo(&missing);
+	initStringInfo(&example);
+	for (int i = 0; i < desc->natts; i++)
+	{
+		Form_pg_attribute att = TupleDescAttr(desc, i);
+		bool		mapped = false;
+
+		if (att->attisdropped || !att->attnotnull || att->attgenerated != '\0' ||
+			att->attidentity != '\0' || strcmp(NameStr(att->attname), key) == 0)
+			continue;
+		for (int k = 0; k < draft->n; k++)
+			if (strcmp(draft->columns[k].name, NameStr(att->attname)) == 0)
+				mapped = true;
+		if (mapped || build_column_default(rel, i + 1) != NULL)
+			continue;
+		appendStringInfo(&missing, "%s\"%s\"", n > 0 ? ", " : "", NameStr(att->attname));
+		n++;
+	}
+	if (n == 0)
+		return;
+
+	{
+		StringInfoData json;
+
+		/* the mapping in force, with a place for each missing source */
+		initStringInfo(&json);
+		appendStringInfoChar(&json, '{');
+		for (int k = 0; k < draft->n; k++)
+		{
+			if (k > 0)
+				appendStringInfoString(&json, ", ");
+			escape_json(&json, draft->columns[k].name);
+			appendStringInfoString(&json, ": ");
+			escape_json(&json, draft->columns[k].expression);
+		}
+		for (int i = 0, k = draft->n; i < desc->natts; i++)
+		{
+			Form_pg_attribute att = TupleDescAttr(desc, i);
+
+			if (att->attisdropped ||
+				strstr(missing.data, psprintf("\"%s\"", NameStr(att->attname))) == NULL)
+				continue;
+			appendStringInfoString(&json, k++ > 0 ? ", " : "");
+			escape_json(&json, NameStr(att->attname));
+			appendStringInfoString(&json, ": \"...\"");
+		}
+		appendStringInfoChar(&json, '}');
+		appendStringInfo(&example, "SELECT * FROM invite_sync.add_target(%s, mapping => %s);",
+						 quote_literal_cstr(quote_qualified_identifier(get_namespace_name(RelationGetNamespace(rel)),
+																	   RelationGetRelationName(rel))),
+						 quote_literal_cstr(json.data));
+	}
+	ereport(ERROR,
+			(errcode(ERRCODE_NOT_NULL_VIOLATION),
+			 errmsg("NOT NULL column%s %s of %s would get no value", n > 1 ? "s" : "", missing.data,
+					quote_qualified_identifier(get_namespace_name(RelationGetNamespace(rel)),
+											   RelationGetRelationName(rel))),
+			 errdetail("Neither a default nor the mapping fills it."),
+			 errhint("Give it a DEFAULT, or an expression in place of the dots: %s", example.data)));
+}
+
+static void
+check_on_delete(Relation rel, const char *key, const char *on_delete, Oid auth)
+{
+	TupleDesc	desc = RelationGetDescr(rel);
+	char	   *name = quote_qualified_identifier(get_namespace_name(RelationGetNamespace(rel)),
+												  RelationGetRelationName(rel));
+	UserKey		fk;
+
+	find_user_key(RelationGetRelid(rel), auth, key, &fk);
+	if (strcmp(on_delete, "deactivate") == 0)
+	{
+		int			att = SPI_fnumber(desc, "is_active");
+		bool		not_null;
+
+		if (att <= 0 || TupleDescAttr(desc, att - 1)->atttypid != BOOLOID)
+			ereport(ERROR,
+					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					 errmsg("on_delete \"deactivate\" needs a boolean column \"is_active\" in %s", name),
+					 errhint("ALTER TABLE %s ADD COLUMN is_active boolean NOT NULL DEFAULT true;", name)));
+		not_null = TupleDescAttr(desc, SPI_fnumber(desc, key) - 1)->attnotnull;
+		if (fk.column != NULL && (fk.action != 'n' || not_null))
+			ereport(ERROR,
+					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					 errmsg("on_delete \"deactivate\" cannot work: the foreign key \"%s\" of %s %s",
+							fk.constraint, name,
+							fk.action == 'c' ? "deletes the row with the user" :
+							fk.action == 'n' ? "sets a NOT NULL column to NULL" :
+							"keeps the user from being deleted"),
+					 errhint("%sALTER TABLE %s DROP CONSTRAINT %s, ADD CONSTRAINT %s FOREIGN KEY (%s) REFERENCES auth.users (id) ON DELETE SET NULL;",
+							 not_null ? psprintf("The key must allow NULL (so it cannot be the primary key): ALTER TABLE %s ALTER COLUMN %s DROP NOT NULL; ",
+												 name, quote_identifier(key)) : "",
+							 name, quote_identifier(fk.constraint), quote_identifier(fk.constraint),
+							 quote_identifier(key))));
+	}
+	else if (strcmp(on_delete, "none") == 0 && fk.column != NULL &&
+			 (fk.action == 'a' || fk.action == 'r'))
+		ereport(WARNING,
+				(errcode(ERRCODE_WARNING),
+				 errmsg("foreign key \"%s\" of %s keeps the auth server from deleting users",
+						fk.constraint, name),
+				 errhint("Use on_delete => 'delete', or a foreign key with ON DELETE CASCADE.")));
+}
+
+static void
+check_one_of(const char *argument, const char *value, const char *a, const char *b, const char *c)
+{
+	if (strcmp(value, a) != 0 && strcmp(value, b) != 0 && (c == NULL || strcmp(value, c) != 0))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("%s cannot be \"%s\"", argument, value),
+				 errhint("One of: %s, %s%s%s.", a, b, c ? ", " : "", c ? c : "")));
+}
+
+static int64
+count_missing(Target *t, Relation auth)
+{
+	Tuplestorestate *answers = tuplestore_begin_heap(true, false, work_mem);
+	TupleTableSlot *slot = MakeSingleTupleTableSlot(answer_desc(), &TTSOpsMinimalTuple);
+	Failure    *failure;
+	int64		n;
+	int64		count = 0;
+
+	if (!find_candidates(t, auth, registry, NULL, answers, &n, &failure))
+		return -1;
+	while (tuplestore_gettupleslot(answers, true, false, slot))
+	{
+		bool		isnull;
+
+		if (DatumGetBool(slot_getattr(slot, 2, &isnull)))
+			count++;
+	}
+	ExecDropSingleTupleTableSlot(slot);
+	tuplestore_end(answers);
+	return count;
+}
+
+/* The id under which this relation is registered, or 0. */
+static int64
+registered_id(Oid relid)
+{
+	for (int i = 0; i < registry->ntargets; i++)
+	{
+		Target	   *t = &registry->targets[i];
+
+		if (t->relid == relid && t->same_database)
+			return t->id;
+	}
+	/* a target that was dropped and created again, or came with a dump */
+	for (int i = 0; i < registry->ntargets; i++)
+	{
+		Target	   *t = &registry->targets[i];
+		char	   *name = get_rel_name(relid);
+
+		if (name != NULL && strcmp(t->table, name) == 0 &&
+			strcmp(t->schema, get_namespace_name(get_rel_namespace(relid))) == 0 &&
+			(!t->same_database || get_rel_name(t->relid) == NULL))
+			return t->id;
+	}
+	return 0;
+}
+
+/*
+ * add_target and set_target: check everything, then write the registry. The
+ * checks run before the first write, so that a refusal leaves nothing behind.
+ */
+static Datum
+configure_target(FunctionCallInfo fcinfo, Oid relid, TargetOptions *o, bool must_exist)
+{
+	Relation	auth;
+	Relation	rel;
+	Target		draft_target;
+	MappingDraft draft;
+	Oid			outer = GetOuterUserId();
+	int64		id;
+	char	   *name;
+	bool		unchanged = false;
+	bool		existed;
+	Scope		scope;
+	Work		work;
+	Failure    *failure;
+	StringInfoData json;
+	TupleDesc	desc;
+	Datum		values[11];
+	bool		nulls[11];
+	int64		missing;
+	MemoryContext cxt = CurrentMemoryContext;
+
+	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
+		elog(ERROR, "return type must be a row type");
+	desc = BlessTupleDesc(desc);
+
+	refuse_auth_schema_missing();
+	rel = try_relation_open(relid, ShareUpdateExclusiveLock);
+	if (rel == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_TABLE),
+				 errmsg("relation with OID %u does not exist", relid),
+				 errhint("It was dropped meanwhile; create it, then call again.")));
+	name = quote_qualified_identifier(get_namespace_name(RelationGetNamespace(rel)),
+									  RelationGetRelationName(rel));
+	check_target_kind(rel);
+	if (!has_privs_of_role(outer, rel->rd_rel->relowner))
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("must be a member of the owner of %s", name),
+				 errhint("Let role %s call it, or a member of it: what is mapped runs with the rights of the table's owner.",
+						 quote_identifier(GetUserNameFromId(rel->rd_rel->relowner, false)))));
+
+	auth = open_auth_users(AccessShareLock);
+
+	/* one configuring call at a time; readers and signups do not notice */
+	SPI_connect();
+	scope_enter_own(&scope);
+	plan_execute(&lock_registry_plan, NULL, NULL, false, 0);
+	scope_leave(&scope);
+	SPI_finish();
+	plan_hold();
+	load_registry(auth);
+	id = registered_id(relid);
+	existed = id != 0;
+	if (must_exist && !existed)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("%s is not a target", name),
+				 errhint("Add it: SELECT * FROM invite_sync.add_target(%s);", quote_literal_cstr(name))));
+
+	memset(&draft, 0, sizeof(draft));
+	memset(&draft_target, 0, sizeof(draft_target));
+
+	/* what is not said stays as it was */
+	if (existed)
+	{
+		HeapTuple	row;
+		TupleDesc	rowdesc;
+		bool		isnull;
+		Datum		args[1];
+		Jsonb	   *old_mapping;
+		MemoryContext spi_cxt;
+
+		args[0] = Int64GetDatum(id);
+		SPI_connect();
+		scope_enter_own(&scope);
+		plan_execute(&existing_plan, args, NULL, false, 1);
+		scope_leave(&scope);
+		row = SPI_tuptable->vals[0];
+		rowdesc = SPI_tuptable->tupdesc;
+		spi_cxt = MemoryContextSwitchTo(cxt);
+		old_mapping = DatumGetJsonbPCopy(SPI_getbinval(row, rowdesc, 10, &isnull));
+		if (must_exist)
+		{
+			if (o->mapping == NULL)
+			{
+				o->mapping = old_mapping;
+				o->allow_user_written = DatumGetBool(SPI_getbinval(row, rowdesc, 7, &isnull));
+			}
+			if (o->key == NULL)
+				o->key = SPI_getvalue(row, rowdesc, 2);
+			if (o->on_delete == NULL)
+				o->on_delete = SPI_getvalue(row, rowdesc, 3);
+			if (o->on_error == NULL)
+				o->on_error = SPI_getvalue(row, rowdesc, 4);
+			if (o->link_by == NULL)
+				o->link_by = SPI_getvalue(row, rowdesc, 5);
+			if (!o->has_enabled)
+				o->enabled = DatumGetBool(SPI_getbinval(row, rowdesc, 6, &isnull));
+		}
+		if (o->search_path == NULL)
+			o->search_path = SPI_getvalue(row, rowdesc, 8);
+		MemoryContextSwitchTo(spi_cxt);
+		SPI_finish();
+	}
+
+	check_one_of("on_delete", o->on_delete, "none", "delete", "deactivate");
+	check_one_of("on_error", o->on_error, "quarantine", "raise", NULL);
+	if (o->link_by != NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("link_by is not supported by this version"),
+				 errhint("Leave it out; rows made before the signup are not claimed yet.")));
+	if (o->key == NULL)
+		o->key = choose_key(rel, RelationGetRelid(auth));
+	check_key(rel, o->key);
+	if (o->search_path == NULL)
+		o->search_path = default_search_path(rel);
+	warn_about_search_path(o->search_path, rel->rd_rel->relowner);
+	check_on_delete(rel, o->key, o->on_delete, RelationGetRelid(auth));
+
+	if (o->mapping != NULL)
+		parse_mapping(o->mapping, &draft);
+	else
+		infer_mapping(rel, o->key, &draft);
+	for (int i = 0; i < draft.n; i++)
+	{
+		Compile		c;
+
+		if (strcmp(draft.columns[i].name, o->key) == 0)
+			mapping_error(o->key, "the key column always holds auth.users.id",
+						  "Leave it out of the mapping.");
+		memset(&c, 0, sizeof(c));
+		c.mc = &draft.columns[i];
+		c.explicit_policy = draft.explicit_policy[i];
+		c.allow_user_written = o->allow_user_written;
+		c.auth = auth;
+		c.rel = rel;
+		c.owner = rel->rd_rel->relowner;
+		c.search_path = o->search_path;
+		c.cxt = cxt;
+		if (!sync_run_contained(compile_column, &c, true, &failure))
+			raise_with_hint(failure,
+							failure->edata->hint ? "" :
+							psprintf("mapping of column \"%s\" cannot be used: ", draft.columns[i].name),
+							"Write an SQL expression over a row of auth.users whose value can be cast to the column's type.");
+	}
+	check_not_null_columns(rel, o->key, &draft);
+
+	/* the statements themselves, as the owner, planned and not run */
+	draft_target.relid = relid;
+	draft_target.schema = get_namespace_name(RelationGetNamespace(rel));
+	draft_target.table = pstrdup(RelationGetRelationName(rel));
+	draft_target.key = o->key;
+	draft_target.on_delete = on_delete_from_text(o->on_delete);
+	draft_target.search_path = o->search_path;
+	draft_target.definer = GetUserNameFromId(outer, false);
+	draft_target.same_database = true;
+	draft_target.ncolumns = draft.n;
+	draft_target.columns = draft.columns;
+	draft_target.home = CurrentMemoryContext;
+	memset(&work, 0, sizeof(work));
+	work.target = &draft_target;
+	work.auth = auth;
+	work.single = tuplestore_begin_heap(false, false, work_mem);
+	if (!sync_run_contained(plan_statements, &work, false, &failure))
+		raise_with_hint(failure, psprintf("%s cannot be synced to: ", name),
+						"The statements of a sync run as the table's owner; see the search_path of the target too.");
+	tuplestore_end(work.single);
+
+	initStringInfo(&json);
+	append_mapping_json(&json, draft.columns, draft.n);
+
+	/* write, if anything differs */
+	{
+		Datum		args[13];
+		char		nil[14] = "             ";
+		HeapTuple	row = NULL;
+
+		SPI_connect();
+		scope_enter_own(&scope);
+		if (existed)
+		{
+			TupleDesc	rowdesc;
+			bool		isnull;
+			Jsonb	   *old_mapping;
+			Jsonb	   *new_mapping = DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum(json.data)));
+			Target	   *t = find_target(registry, id);
+
+			args[0] = Int64GetDatum(id);
+			plan_execute(&existing_plan, args, NULL, false, 1);
+			row = SPI_tuptable->vals[0];
+			rowdesc = SPI_tuptable->tupdesc;
+			old_mapping = DatumGetJsonbP(SPI_getbinval(row, rowdesc, 10, &isnull));
+			unchanged = t != NULL && t->relid == relid && t->same_database &&
+				strcmp(t->schema, draft_target.schema) == 0 && strcmp(t->table, draft_target.table) == 0 &&
+				compareJsonbContainers(&old_mapping->root, &new_mapping->root) == 0 &&
+				strcmp(SPI_getvalue(row, rowdesc, 2), o->key) == 0 &&
+				strcmp(SPI_getvalue(row, rowdesc, 3), o->on_delete) == 0 &&
+				strcmp(SPI_getvalue(row, rowdesc, 4), o->on_error) == 0 &&
+				DatumGetBool(SPI_getbinval(row, rowdesc, 6, &isnull)) == o->enabled &&
+				DatumGetBool(SPI_getbinval(row, rowdesc, 7, &isnull)) == o->allow_user_written &&
+				strcmp(SPI_getvalue(row, rowdesc, 8), o->search_path) == 0 &&
+				strcmp(SPI_getvalue(row, rowdesc, 9), draft_target.definer) == 0;
+		}
+		if (!unchanged)
+		{
+			bool		isnull;
+
+			args[0] = ObjectIdGetDatum(relid);
+			args[1] = name_datum(draft_target.schema);
+			args[2] = name_datum(draft_target.table);
+			args[3] = name_datum(o->key);
+			args[4] = CStringGetTextDatum(o->on_delete);
+			args[5] = CStringGetTextDatum(o->on_error);
+			args[6] = o->link_by ? name_datum(o->link_by) : (Datum) 0;
+			nil[6] = o->link_by ? ' ' : 'n';
+			args[7] = BoolGetDatum(o->enabled);
+			args[8] = BoolGetDatum(o->allow_user_written);
+			args[9] = CStringGetTextDatum(o->search_path);
+			args[10] = name_datum(draft_target.definer);
+			args[11] = CStringGetTextDatum(database_identity());
+			args[12] = Int64GetDatum(id);
+			plan_execute(existed ? &update_target_plan : &insert_target_plan, args, nil, false, 0);
+			id = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
+
+			args[0] = Int64GetDatum(id);
+			plan_execute(&clear_mapping_plan, args, NULL, false, 0);
+			for (int i = 0; i < draft.n; i++)
+			{
+				MapColumn  *mc = &draft.columns[i];
+				Datum	   *sources = palloc(sizeof(Datum) * Max(mc->nsources, 1));
+
+				for (int s = 0; s < mc->nsources; s++)
+					sources[s] = CStringGetTextDatum(mc->sources[s]);
+				args[0] = Int64GetDatum(id);
+				args[1] = Int32GetDatum(i + 1);
+				args[2] = name_datum(mc->name);
+				args[3] = CStringGetTextDatum(mc->expression);
+				args[4] = CStringGetTextDatum(policy_to_text(mc->policy));
+				args[5] = PointerGetDatum(construct_array(sources, mc->nsources, TEXTOID, -1, false, TYPALIGN_INT));
+				plan_execute(&insert_mapping_plan, args, NULL, false, 0);
+			}
+		}
+		scope_leave(&scope);
+		SPI_finish();
+	}
+	plan_release();
+
+	if (unchanged)
+		ereport(NOTICE,
+				(errmsg("target %s is unchanged", name)));
+	else
+		event_append("admin", existed ? "sync.target_set" : "sync.target_added",
+					 NULL, NULL, "target", name, NULL);
+
+	if (o->enabled)
+		attach_triggers("2 s", true);
+
+	/* as every other session will see it from its next statement on */
+	CommandCounterIncrement();
+	plan_hold();
+	{
+		/* our own uncommitted rows are not in the latest snapshot */
+		PushActiveSnapshot(GetTransactionSnapshot());
+		if (registry == NULL || registry->id_att == InvalidAttrNumber)
+			load_registry(auth);
+		missing = count_missing(&draft_target, auth);
+		PopActiveSnapshot();
+	}
+	plan_release();
+
+	memset(nulls, 0, sizeof(nulls));
+	values[0] = CStringGetTextDatum(name);
+	values[1] = name_datum(o->key);
+	values[2] = DirectFunctionCall1(jsonb_in, CStringGetDatum(json.data));
+	values[3] = CStringGetTextDatum(o->on_delete);
+	values[4] = CStringGetTextDatum(o->on_error);
+	nulls[5] = o->link_by == NULL;
+	values[5] = o->link_by ? name_datum(o->link_by) : (Datum) 0;
+	values[6] = BoolGetDatum(o->enabled);
+	values[7] = CStringGetTextDatum(o->search_path);
+	values[8] = Int64GetDatum(missing);
+	nulls[8] = missing < 0;
+	values[9] = CStringGetTextDatum(psprintf("CALL invite_sync.sync_all(target => %s)", quote_literal_cstr(name)));
+
+	relation_close(rel, NoLock);
+	table_close(auth, NoLock);
+	return HeapTupleGetDatum(heap_form_tuple(desc, values, nulls));
+}
+
+PG_FUNCTION_INFO_V1(sync_add_target);
+PG_FUNCTION_INFO_V1(sync_set_target);
+PG_FUNCTION_INFO_V1(sync_drop_target);
+
+static void
+refuse_null(bool isnull, const char *argument)
+{
+	if (isnull)
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("%s must not be null", argument),
+				 strcmp(argument, "target") == 0 ?
+				 errhint("Name a table, for example public.profiles.") :
+				 errhint("Leave the argument out for its default.")));
+}
+
+static char *
+text_arg(FunctionCallInfo fcinfo, int n)
+{
+	return PG_ARGISNULL(n) ? NULL : text_to_cstring(PG_GETARG_TEXT_PP(n));
+}
+
+static char *
+name_arg(FunctionCallInfo fcinfo, int n)
+{
+	return PG_ARGISNULL(n) ? NULL : pstrdup(NameStr(*PG_GETARG_NAME(n)));
+}
+
+/* add_target(target, mapping, key, on_delete, on_error, link_by, enabled, allow_user_written) */
+Datum
+sync_add_target(PG_FUNCTION_ARGS)
+{
+	TargetOptions o;
+
+	caller_require_operator();
+	refuse_null(PG_ARGISNULL(0), "target");
+	refuse_null(PG_ARGISNULL(3), "on_delete");
+	refuse_null(PG_ARGISNULL(4), "on_error");
+	refuse_null(PG_ARGISNULL(6), "enabled");
+	refuse_null(PG_ARGISNULL(7), "allow_user_written");
+	memset(&o, 0, sizeof(o));
+	o.mapping = PG_ARGISNULL(1) ? NULL : PG_GETARG_JSONB_P(1);
+	o.key = name_arg(fcinfo, 2);
+	o.on_delete = text_arg(fcinfo, 3);
+	o.on_error = text_arg(fcinfo, 4);
+	o.link_by = name_arg(fcinfo, 5);
+	o.enabled = PG_GETARG_BOOL(6);
+	o.has_enabled = true;
+	o.allow_user_written = PG_GETARG_BOOL(7);
+	return configure_target(fcinfo, PG_GETARG_OID(0), &o, false);
+}
+
+/* set_target(target, mapping, key, on_delete, on_error, link_by, enabled, search_path, allow_user_written) */
+Datum
+sync_set_target(PG_FUNCTION_ARGS)
+{
+	TargetOptions o;
+
+	caller_require_operator();
+	refuse_null(PG_ARGISNULL(0), "target");
+	memset(&o, 0, sizeof(o));
+	o.mapping = PG_ARGISNULL(1) ? NULL : PG_GETARG_JSONB_P(1);
+	o.key = name_arg(fcinfo, 2);
+	o.on_delete = text_arg(fcinfo, 3);
+	o.on_error = text_arg(fcinfo, 4);
+	o.link_by = name_arg(fcinfo, 5);
+	o.has_enabled = !PG_ARGISNULL(6);
+	o.enabled = o.has_enabled && PG_GETARG_BOOL(6);
+	o.search_path = text_arg(fcinfo, 7);
+	o.allow_user_written = !PG_ARGISNULL(8) && PG_GETARG_BOOL(8);
+	return configure_target(fcinfo, PG_GETARG_OID(0), &o, true);
+}
+
+static SavedPlan drop_target_plan = {
+	.sql = "WITH q AS (DELETE FROM invite_sync.quarantine_entry AS q WHERE q.target_id = $1), "
+	"r AS (DELETE FROM invite_sync.sync_run AS r WHERE r.target_id = $1) "
+	"DELETE FROM invite_sync.target AS t WHERE t.id = $1",
+	.nargs = 1,
+	.argtypes = {INT8OID}
+};
+
+/*
+ * drop_target(target text): by name and not by regclass, so that a target whose
+ * table is gone can be forgotten too.
+ */
+Datum
+sync_drop_target(PG_FUNCTION_ARGS)
+{
+	char	   *given;
+	List	   *names;
+	RangeVar   *rv;
+	Oid			relid;
+	int64		id = 0;
+	char	   *display = NULL;
+	Scope		scope;
+	Datum		args[1];
+
+	caller_require_operator();
+	refuse_null(PG_ARGISNULL(0), "target");
+	given = text_to_cstring(PG_GETARG_TEXT_PP(0));
+
+	names = textToQualifiedNameList(PG_GETARG_TEXT_PP(0));
+	rv = makeRangeVarFromNameList(names);
+	relid = RangeVarGetRelid(rv, NoLock, true);
+	load_registry(NULL);
+	for (int pass = 0; pass < 2 && id == 0; pass++)
+	{
+		for (int i = 0; i < registry->ntargets; i++)
+		{
+			Target	   *t = &registry->targets[i];
+
+			if (pass == 0 ? (OidIsValid(relid) && t->relid == relid) :
+				(strcmp(t->table, rv->relname) == 0 &&
+				 (rv->schemaname == NULL || strcmp(rv->schemaname, t->schema) == 0)))
+			{
+				id = t->id;
+				display = pstrdup(target_display(t));
+				break;
+			}
+		}
+	}
+	if (id == 0)
+	{
+		ereport(NOTICE,
+				(errmsg("%s is not a target, nothing to drop", given)));
+		PG_RETURN_BOOL(false);
+	}
+	if (OidIsValid(relid))
+	{
+		Oid			outer = GetOuterUserId();
+		HeapTuple	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relid));
+		Oid			owner = HeapTupleIsValid(tuple) ? ((Form_pg_class) GETSTRUCT(tuple))->relowner : outer;
+
+		if (HeapTupleIsValid(tuple))
+			ReleaseSysCache(tuple);
+		if (!has_privs_of_role(outer, owner))
+			ereport(ERROR,
+					(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+					 errmsg("must be a member of the owner of %s", display),
+					 errhint("Let role %s call it, or a member of it.",
+							 quote_identifier(GetUserNameFromId(owner, false)))));
+	}
+
+	args[0] = Int64GetDatum(id);
+	SPI_connect();
+	scope_enter_own(&scope);
+	plan_execute(&drop_target_plan, args, NULL, false, 0);
+	scope_leave(&scope);
+	SPI_finish();
+	event_append("admin", "sync.target_dropped", NULL, NULL, "target", display, NULL);
+	PG_RETURN_BOOL(true);
+}
+
+/* ---------------------------------------------------------------------
+ * Triggers on and off
+ * ---------------------------------------------------------------------
+ */
+
+typedef struct OurTrigger
+{
+	const char *name;
+	const char *function;
+	const char *definition;
+	int16		type;
+} OurTrigger;
+
+static const OurTrigger our_triggers[] = {
+	{"invite_sync_insert", "sync_on_insert",
+		"CREATE OR REPLACE TRIGGER invite_sync_insert AFTER INSERT ON auth.users "
+		"REFERENCING NEW TABLE AS new_users FOR EACH STATEMENT EXECUTE FUNCTION invite_sync.sync_on_insert()",
+	TRIGGER_TYPE_INSERT},
+	{"invite_sync_update", "sync_on_update",
+		"CREATE OR REPLACE TRIGGER invite_sync_update AFTER UPDATE ON auth.users "
+		"REFERENCING OLD TABLE AS old_users NEW TABLE AS new_users FOR EACH STATEMENT EXECUTE FUNCTION invite_sync.sync_on_update()",
+	TRIGGER_TYPE_UPDATE},
+	{"Invite_sync_delete", "sync_on_delete",
+		"CREATE OR REPLACE TRIGGER \"Invite_sync_delete\" AFTER DELETE ON auth.users "
+		"REFERENCING OLD TABLE AS old_users FOR EACH ROW EXECUTE FUNCTION invite_sync.sync_on_delete()",
+	TRIGGER_TYPE_DELETE | TRIGGER_TYPE_ROW}
+};
+
+typedef enum TriggerState
+{
+	TRIGGER_IS_ABSENT,
+	TRIGGER_IS_OTHER,				/* of that name, but not as we make it */
+	TRIGGER_IS_OFF,
+	TRIGGER_IS_GOOD
+} TriggerState;
+
+static SavedPlan trigger_plan = {
+	.sql = "SELECT t.tgtype, t.tgenabled, t.tgqual IS NULL AND t.tgattr = '' AND t.tgfoid = "
+	"(SELECT p.oid FROM pg_catalog.pg_proc AS p JOIN pg_catalog.pg_namespace AS n ON n.oid = p.pronamespace "
+	"WHERE n.nspname = 'invite_sync' AND p.proname = $3) "
+	"FROM pg_catalog.pg_trigger AS t WHERE t.tgrelid = $1 AND t.tgname = $2 AND NOT t.tgisinternal",
+	.nargs = 3,
+	.argtypes = {OIDOID, NAMEOID, NAMEOID}
+};
+
+static TriggerState
+trigger_state(Oid auth, const OurTrigger *trg)
+{
+	Scope		scope;
+	Datum		args[3];
+	TriggerState result = TRIGGER_IS_ABSENT;
+
+	args[0] = ObjectIdGetDatum(auth);
+	args[1] = name_datum(trg->name);
+	args[2] = name_datum(trg->function);
+	SPI_connect();
+	scope_enter_own(&scope);
+	plan_execute(&trigger_plan, args, NULL, true, 1);
+	if (SPI_processed == 1)
+	{
+		bool		isnull;
+		int16		type = DatumGetInt16(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
+		char		enabled = DatumGetChar(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 2, &isnull));
+		bool		ours = DatumGetBool(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 3, &isnull));
+
+		if (!ours || isnull || type != trg->type)
+			result = TRIGGER_IS_OTHER;
+		else if (enabled == 'O' || enabled == 'A')
+			result = TRIGGER_IS_GOOD;
+		else
+			result = TRIGGER_IS_OFF;
+	}
+	scope_leave(&scope);
+	SPI_finish();
+	return result;
+}
+
+static SavedPlan holders_plan = {
+	.sql = "SELECT pg_catalog.string_agg(DISTINCT l.pid::pg_catalog.text, ', ') FROM pg_catalog.pg_locks AS l "
+	"WHERE l.locktype = 'relation' AND l.granted AND l.relation = $1 AND l.pid <> pg_catalog.pg_backend_pid() "
+	"AND l.database = (SELECT d.oid FROM pg_catalog.pg_database AS d WHERE d.datname = pg_catalog.current_database()) "
+	"AND ($2 OR l.mode NOT IN ('AccessShareLock', 'RowShareLock'))",
+	.nargs = 2,
+	.argtypes = {OIDOID, BOOLOID}
+};
+
+/* DDL on auth.users, in its owner's scope, with a bounded wait. */
+typedef struct TriggerDDL
+{
+	const char *wait;			/* milliseconds */
+	int			n;
+	char	   *statements[8];
+} TriggerDDL;
+
+static void
+run_trigger_ddl(void *arg)
+{
+	TriggerDDL *ddl = (TriggerDDL *) arg;
+	int			guc_level = NewGUCNestLevel();
+	Scope		scope;
+
+	(void) set_config_option("lock_timeout", ddl->wait, PGC_USERSET, PGC_S_SESSION,
+							 GUC_ACTION_SAVE, true, 0, false);
+	SPI_connect();
+	scope_enter_auth(&scope);
+	for (int i = 0; i < ddl->n; i++)
+	{
+		int			rc = SPI_execute(ddl->statements[i], false, 0);
+
+		if (rc < 0)
+			elog(ERROR, "SPI_execute failed: %s", SPI_result_code_string(rc));
+	}
+	scope_leave(&scope);
+	SPI_finish();
+	AtEOXact_GUC(false, guc_level);
+}
+
+static void
+trigger_ddl(TriggerDDL *ddl, Oid auth, bool all_modes)
+{
+	Failure    *failure;
+	Scope		scope;
+	Datum		args[2];
+	char	   *pids;
+
+	if (sync_run_contained(run_trigger_ddl, ddl, true, &failure))
+		return;
+	if (failure->sqlerrcode != ERRCODE_LOCK_NOT_AVAILABLE)
+		ReThrowError(failure->edata);
+
+	args[0] = ObjectIdGetDatum(auth);
+	args[1] = BoolGetDatum(all_modes);
+	SPI_connect();
+	scope_enter_own(&scope);
+	plan_execute(&holders_plan, args, NULL, false, 1);
+	pids = SPI_processed == 1 ? SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1) : NULL;
+	scope_leave(&scope);
+	ereport(ERROR,
+			(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
+			 errmsg("auth.users could not be locked within the time allowed"),
+			 errdetail("Nothing was changed."),
+			 pids ? errhint("Held by the session with process id %s; try again when it is done, or with a longer wait.", pids) :
+			 errhint("Try again, or with a longer wait.")));
+}
+
+static SavedPlan detached_plan = {
+	.sql = "SELECT coalesce((SELECT a.detached FROM invite_sync.attachment AS a), false)",
+	.nargs = 0
+};
+
+static SavedPlan set_detached_plan = {
+	.sql = "INSERT INTO invite_sync.attachment AS a (detached) VALUES ($1) "
+	"ON CONFLICT (only_row) DO UPDATE SET detached = excluded.detached WHERE a.detached <> excluded.detached",
+	.nargs = 1,
+	.argtypes = {BOOLOID}
+};
+
+static bool
+is_detached(void)
+{
+	Scope		scope;
+	bool		isnull;
+	bool		result;
+
+	SPI_connect();
+	scope_enter_own(&scope);
+	plan_execute(&detached_plan, NULL, NULL, true, 1);
+	result = DatumGetBool(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
+	scope_leave(&scope);
+	SPI_finish();
+	return result;
+}
+
+static void
+set_detached(bool detached)
+{
+	Scope		scope;
+	Datum		args[1];
+
+	args[0] = BoolGetDatum(detached);
+	SPI_connect();
+	scope_enter_own(&scope);
+	plan_execute(&set_detached_plan, args, NULL, false, 0);
+	scope_leave(&scope);
+	SPI_finish();
+}
+
+/*
+ * The owner of auth.users creates the triggers, so it needs to see the functions.
+ */
+static void
+grant_trigger_functions(Oid auth_owner)
+{
+	Scope		scope;
+	const char *role = quote_identifier(GetUserNameFromId(auth_owner, false));
+
+	if (superuser_arg(auth_owner))
+		return;
+	SPI_connect();
+	scope_enter_own(&scope);
+	if (compat_namespace_aclcheck(caller_extension_schema(), auth_owner, ACL_USAGE) != ACLCHECK_OK)
+		SPI_execute(psprintf("GRANT USAGE ON SCHEMA invite_sync TO %s", role), false, 0);
+	for (size_t i = 0; i < lengthof(our_triggers); i++)
+		SPI_execute(psprintf("GRANT EXECUTE ON FUNCTION invite_sync.%s() TO %s",
+							 our_triggers[i].function, role), false, 0);
+	scope_leave(&scope);
+	SPI_finish();
+}
+
+static SavedPlan row_triggers_plan = {
+	.sql = "SELECT t.tgname, p.proname FROM pg_catalog.pg_trigger AS t JOIN pg_catalog.pg_proc AS p ON p.oid = t.tgfoid "
+	"WHERE t.tgrelid = $1 AND NOT t.tgisinternal AND (t.tgtype::pg_catalog.int4 & 1) = 1 "
+	"AND EXISTS (SELECT 1 FROM invite_sync.target AS r WHERE pg_catalog.strpos(p.prosrc, r.table_name::pg_catalog.text) > 0) "
+	"AND t.tgname <> 'Invite_sync_delete' ORDER BY 1",
+	.nargs = 1,
+	.argtypes = {OIDOID}
+};
+
+/* They fire before the sync: what needs the profile belongs on the profile. */
+static void
+notice_row_triggers(Oid auth)
+{
+	Scope		scope;
+	Datum		args[1];
+
+	args[0] = ObjectIdGetDatum(auth);
+	SPI_connect();
+	scope_enter_own(&scope);
+	plan_execute(&row_triggers_plan, args, NULL, false, 0);
+	for (uint64 i = 0; i < SPI_processed; i++)
+		ereport(NOTICE,
+				(errmsg("trigger \"%s\" on auth.users runs function \"%s\", which names a target",
+						SPI_getvalue(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1),
+						SPI_getvalue(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 2)),
+				 errhint("It fires before the sync. What needs the synced row belongs into a trigger on the target; what only makes the row can go.")));
+	scope_leave(&scope);
+	SPI_finish();
+}
+
+/*
+ * Make our triggers. With only_if_wanted nothing is done after a detach(), and
+ * nothing is said when they are there.
+ */
+static bool
+attach_triggers_internal(const char *wait, bool only_if_wanted)
+{
+	Oid			auth = caller_auth_users_relid(false);
+	TriggerDDL	ddl;
+
+	if (only_if_wanted && is_detached())
+		return false;
+	memset(&ddl, 0, sizeof(ddl));
+	ddl.wait = wait;
+	for (size_t i = 0; i < lengthof(our_triggers); i++)
+	{
+		TriggerState state = trigger_state(auth, &our_triggers[i]);
+
+		if (state == TRIGGER_IS_ABSENT || state == TRIGGER_IS_OTHER)
+			ddl.statements[ddl.n++] = pstrdup(our_triggers[i].definition);
+		if (state == TRIGGER_IS_OFF || state == TRIGGER_IS_OTHER)
+			ddl.statements[ddl.n++] = psprintf("ALTER TABLE auth.users ENABLE TRIGGER %s",
+											   quote_identifier(our_triggers[i].name));
+	}
+	if (!only_if_wanted)
+		set_detached(false);
+	if (ddl.n == 0)
+		return false;
+	grant_trigger_functions(caller_auth_owner());
+	trigger_ddl(&ddl, auth, false);
+	event_append("admin", "sync.attached", NULL, NULL, NULL, NULL, NULL);
+	notice_row_triggers(auth);
+	return true;
+}
+
+static void
+attach_triggers(const char *wait, bool only_if_wanted)
+{
+	(void) attach_triggers_internal(wait, only_if_wanted);
+}
+
+PG_FUNCTION_INFO_V1(sync_attach);
+PG_FUNCTION_INFO_V1(sync_detach);
+
+/* An interval as the milliseconds that lock_timeout takes. */
+static char *
+wait_arg(FunctionCallInfo fcinfo)
+{
+	Interval   *span;
+	double		ms;
+
+	refuse_null(PG_ARGISNULL(0), "wait");
+	span = PG_GETARG_INTERVAL_P(0);
+	ms = span->time / 1000.0 + (span->day + span->month * 30.0) * 86400000.0;
+	if (ms < 1 || ms > 3600000.0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("wait must be between 1 millisecond and 1 hour"),
+				 errhint("Logins wait behind this call for as long; seconds are enough.")));
+	return psprintf("%d", (int) ms);
+}
+
+Datum
+sync_attach(PG_FUNCTION_ARGS)
+{
+	bool		changed;
+
+	caller_require_operator();
+	changed = attach_triggers_internal(wait_arg(fcinfo), false);
+	if (!changed)
+		ereport(NOTICE,
+				(errmsg("the triggers are on auth.users already")));
+	PG_RETURN_BOOL(changed);
+}
+
+Datum
+sync_detach(PG_FUNCTION_ARGS)
+{
+	Oid			auth = caller_auth_users_relid(false);
+	TriggerDDL	ddl;
+
+	caller_require_operator();
+	memset(&ddl, 0, sizeof(ddl));
+	ddl.wait = wait_arg(fcinfo);
+	for (size_t i = 0; i < lengthof(our_triggers); i++)
+	{
+		TriggerState state = trigger_state(auth, &our_triggers[i]);
+
+		if (state == TRIGGER_IS_GOOD || state == TRIGGER_IS_OFF)
+			ddl.statements[ddl.n++] = psprintf("DROP TRIGGER %s ON auth.users",
+											   quote_identifier(our_triggers[i].name));
+	}
+	set_detached(true);
+	if (ddl.n == 0)
+	{
+		ereport(NOTICE,
+				(errmsg("there are no triggers of invite_sync on auth.users")));
+		PG_RETURN_BOOL(false);
+	}
+	trigger_ddl(&ddl, auth, true);
+	event_append("admin", "sync.detached", NULL, NULL, NULL, NULL, NULL);
+	PG_RETURN_BOOL(true);
+}
+
+/* ---------------------------------------------------------------------
+ * Verification
+ * ---------------------------------------------------------------------
+ */
+
+PG_FUNCTION_INFO_V1(sync_verify);
+
+static void
+emit_finding(ReturnSetInfo *rsinfo, const char *severity, const char *area, const char *object,
+			 const char *finding, const char *detail, const char *fix)
+{
+	Datum		values[6];
+	bool		nulls[6] = {false, false, object == NULL, false, detail == NULL, fix == NULL};
+
+	values[0] = CStringGetTextDatum(severity);
+	values[1] = CStringGetTextDatum(area);
+	values[2] = object ? CStringGetTextDatum(object) : (Datum) 0;
+	values[3] = CStringGetTextDatum(finding);
+	values[4] = detail ? CStringGetTextDatum(detail) : (Datum) 0;
+	values[5] = fix ? CStringGetTextDatum(fix) : (Datum) 0;
+	tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
+}
+
+static SavedPlan overdue_plan = {
+	.sql = "SELECT coalesce(pg_catalog.quote_ident(t.schema_name) OPERATOR(pg_catalog.||) '.' "
+	"OPERATOR(pg_catalog.||) pg_catalog.quote_ident(t.table_name), q.trigger_name), pg_catalog.count(*), "
+	"pg_catalog.string_agg(DISTINCT q.sqlstate, ', ') "
+	"FROM invite_sync.quarantine_entry AS q LEFT JOIN invite_sync.target AS t ON t.id = q.target_id GROUP BY 1 ORDER BY 1",
+	.nargs = 0
+};
+
+typedef struct VerifyTarget
+{
+	Work		work;
+	bool		read_only;
+} VerifyTarget;
+
+static void
+verify_target(void *arg)
+{
+	VerifyTarget *v = (VerifyTarget *) arg;
+	int			guc_level = NewGUCNestLevel();
+
+	sync_bound_lock_wait();
+	if (v->read_only)
+		prepare_target(v->work.target, AccessShareLock);
+	else
+		plan_statements(&v->work);
+	AtEOXact_GUC(false, guc_level);
+}
+
+/* verify(): what is not as it must be, and what mends it. Writes nothing. */
+Datum
+sync_verify(PG_FUNCTION_ARGS)
+{
+	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+	Oid			auth_oid;
+	Relation	auth;
+	Registry   *reg;
+	Scope		scope;
+	bool		any_enabled = false;
+
+	caller_require_operator();
+	InitMaterializedSRF(fcinfo, 0);
+
+	auth_oid = caller_auth_users_relid(true);
+	if (!OidIsValid(auth_oid))
+	{
+		emit_finding(rsinfo, "error", "sync", "auth.users", "there is no table auth.users",
+					 "Nothing can be synced.", "SELECT invite_sync.create_auth_schema();");
+		return (Datum) 0;
+	}
+	auth = open_auth_users(AccessShareLock);
+	plan_hold();
+	load_registry(auth);
+	reg = registry;
+
+	if (superuser_arg(caller_auth_owner()))
+		emit_finding(rsinfo, "warning", "caller", "auth.users", "auth.users belongs to a superuser",
+					 "Statements of invite_sync on it, and triggers of others that they fire, run as that superuser.",
+					 "ALTER TABLE auth.users OWNER TO supabase_auth_admin;");
+	for (int i = 0; i < reg->ntargets; i++)
+		any_enabled = any_enabled || reg->targets[i].enabled;
+	if (!invite_sync_enabled)
+		emit_finding(rsinfo, "error", "sync", "invite_sync.enabled", "the setting is off: nothing is synced",
+					 NULL, "RESET invite_sync.enabled; -- and look into postgresql.conf, ALTER SYSTEM, ALTER DATABASE and ALTER ROLE");
+	if (is_detached())
+		emit_finding(rsinfo, "info", "sync", "auth.users", "detach() was called: the triggers are off on purpose",
+					 NULL, "SELECT invite_sync.attach();");
+	else if (any_enabled)
+	{
+		for (size_t i = 0; i < lengthof(our_triggers); i++)
+		{
+			TriggerState state = trigger_state(auth_oid, &our_triggers[i]);
+
+			if (state != TRIGGER_IS_GOOD)
+				emit_finding(rsinfo, "error", "sync", our_triggers[i].name,
+							 state == TRIGGER_IS_ABSENT ? "the trigger on auth.users is missing" :
+							 state == TRIGGER_IS_OFF ? "the trigger on auth.users is disabled" :
+							 "the trigger on auth.users is not the one that attach() makes",
+							 "Changes of auth.users are not synced; sync_status() counts what is missing.",
+							 "SELECT invite_sync.attach(); CALL invite_sync.sync_all();");
+		}
+	}
+
+	for (int i = 0; i < reg->ntargets; i++)
+	{
+		Target	   *t = &reg->targets[i];
+		VerifyTarget v;
+		Failure    *failure;
+		char	   *current;
+
+		if (!t->enabled)
+		{
+			emit_finding(rsinfo, "info", "sync", target_display(t), "the target is disabled", NULL,
+						 psprintf("SELECT invite_sync.set_target(%s, enabled => true);",
+								  quote_literal_cstr(target_display(t))));
+			continue;
+		}
+		memset(&v, 0, sizeof(v));
+		v.read_only = RecoveryInProgress() || XactReadOnly;
+		v.work.target = t;
+		v.work.auth = auth;
+		v.work.single = tuplestore_begin_heap(false, false, work_mem);
+		if (!sync_run_contained(verify_target, &v, false, &failure))
+			emit_finding(rsinfo, "error", "sync", target_display(t), "users cannot be synced to this target",
+						 failure_detail(failure), failure->edata->hint);
+		else
+		{
+			current = get_rel_name(t->relid);
+			if (current != NULL && (strcmp(current, t->table) != 0 ||
+									strcmp(get_namespace_name(get_rel_namespace(t->relid)), t->schema) != 0))
+				emit_finding(rsinfo, "info", "sync", target_display(t), "the target was renamed",
+							 psprintf("It is %s now, and is synced to under that name.",
+									  quote_qualified_identifier(get_namespace_name(get_rel_namespace(t->relid)), current)),
+							 psprintf("SELECT * FROM invite_sync.set_target(%s);",
+									  quote_literal_cstr(quote_qualified_identifier(get_namespace_name(get_rel_namespace(t->relid)), current))));
+		}
+		tuplestore_end(v.work.single);
+	}
+
+	SPI_connect();
+	scope_enter_own(&scope);
+	plan_execute(&overdue_plan, NULL, NULL, true, 0);
+	for (uint64 i = 0; i < SPI_processed; i++)
+	{
+		HeapTuple	row = SPI_tuptable->vals[i];
+		TupleDesc	desc = SPI_tuptable->tupdesc;
+
+		emit_finding(rsinfo, "warning", "quarantine", SPI_getvalue(row, desc, 1),
+					 psprintf("%s in quarantine", SPI_getvalue(row, desc, 2)),
+					 psprintf("SQLSTATE %s; see invite_sync.quarantine.", SPI_getvalue(row, desc, 3)),
+					 "SELECT * FROM invite_sync.retry_quarantine(due_only => false);");
+	}
+	scope_leave(&scope);
+	SPI_finish();
+	plan_release();
+	table_close(auth, AccessShareLock);
+	return (Datum) 0;
+}
+
+/* ---------------------------------------------------------------------
+ * Load
+ * ---------------------------------------------------------------------
+ */
+
+void
+sync_init(void)
+{
+	CacheRegisterRelcacheCallback(sync_relcache_callback, (Datum) 0);
+	event_ensure_user_hook = ensure_user;
+}
