@@ -133,7 +133,7 @@ tap() {
 		# 15 reads TESTDIR, later majors the other two.
 		tap_file "tap: $name" "$dir/output" env TESTDIR="$dir" TESTLOGDIR="$dir/log" TESTDATADIR="$dir/data" \
 			PG_TEST_PORT_DIR="$RUN_DIR/tap" PG_REGRESS="$PGXS_DIR/src/test/regress/pg_regress" \
-			prove --verbose -I "$PGXS_DIR/src/test/perl" -I test/perl "test/t/$name.pl"
+			PERL5LIB="$PGXS_DIR/src/test/perl:$ROOT/test/perl" prove --verbose "test/t/$name.pl"
 		stop_servers_below "$dir"
 		[ "$failed" -gt "$failed_before" ] || continue
 		while IFS= read -r file; do

@@ -18,7 +18,7 @@ story() {
 
 # A process id may have been reused since: only a waiting process of ours is ended.
 waiting() {
-	pid=$(cat "$pid_file" 2>/dev/null) && [ "$(tr '\0' ' ' <"/proc/$pid/cmdline" 2>/dev/null)" = "sleep infinity " ]
+	pid=$(cat "$pid_file" 2>/dev/null) && [[ $(tr '\0' ' ' <"/proc/$pid/cmdline" 2>/dev/null) == *"demo.sh serve "* ]]
 }
 
 case ${1:-} in
@@ -33,8 +33,10 @@ serve)
 	echo
 	echo "(user=supabase_admin is the superuser; psql is also at $(command -v psql))"
 	echo "It ends, and everything of it goes, with Ctrl-C here or 'make demo-stop' elsewhere."
+	trap 'kill "$!"; exit 0' INT TERM
 	echo $$ >"$pid_file"
-	exec sleep infinity
+	sleep infinity &
+	wait
 	;;
 stop)
 	if waiting; then

@@ -16,14 +16,19 @@ installed() { [ "$(dpkg-query -W -f='${db:Status-Status}' "$1" 2>/dev/null)" = i
 available() { [ -n "$(apt-cache madison "$1" 2>/dev/null)" ]; }
 
 # The packages of PostgreSQL itself are not asked for where the user names a PostgreSQL of their own.
+own_postgres=${PG_CONFIG:-}
 packages() {
 	printf '%s\n' make gcc libc6-dev
-	[ -n "${PG_CONFIG:-}" ] || printf '%s\n' "postgresql-$major" "postgresql-server-dev-$major"
+	[ -n "$own_postgres" ] || printf '%s\n' "postgresql-$major" "postgresql-server-dev-$major"
 	[ "$level" != demo ] || return 0
 	printf '%s\n' perl libipc-run-perl libtap-parser-sourcehandler-pgtap-perl
-	[ -n "${PG_CONFIG:-}" ] || printf '%s\n' "postgresql-$major-pgtap"
+	[ -n "$own_postgres" ] || printf '%s\n' "postgresql-$major-pgtap"
+	# a suite that is skipped without it, except in CI
+	if [ "$level" != check ] || available "postgresql-$major-plpgsql-check"; then
+		[ -n "$own_postgres" ] || printf '%s\n' "postgresql-$major-plpgsql-check"
+	fi
 	[ "$level" != check ] || return 0
-	printf '%s\n' clang "postgresql-$major-plpgsql-check"
+	printf '%s\n' clang
 	[ "$level" != ci ] || return 0
 	printf '%s\n' debootstrap git python3 python3-venv shellcheck
 }
@@ -84,7 +89,7 @@ refresh() {
 major=${PG_MAJOR:-}
 if find_postgres; then
 	major=$PG_MAJOR
-elif [ -n "${PG_CONFIG:-}" ]; then
+elif [ -n "$own_postgres" ]; then
 	die "PG_CONFIG=$PG_CONFIG is not a PostgreSQL 15 to 18 with server and build files"
 elif [ -z "$major" ]; then
 	say "Looking for PostgreSQL in the package lists"
@@ -105,14 +110,19 @@ if [ ${#missing[@]} -gt 0 ]; then
 		die "no right to install; as root: apt-get install --no-install-recommends ${missing[*]}"
 	fi
 	refresh
+	find_missing # the lists may offer more now
 	for package in "${missing[@]}"; do
 		available "$package" || die "this system's package lists have no $package"
 	done
 	log=$(mktemp)
 	wanted=("${missing[@]}")
+	install=(apt install --no-install-recommends)
 	{
-		apt install --no-install-recommends postgresql-common &&
-			without_cluster apt install --no-install-recommends "${wanted[@]}"
+		if [[ " ${wanted[*]} " == *" postgresql-$major "* ]]; then
+			"${install[@]}" postgresql-common && without_cluster "${install[@]}" "${wanted[@]}"
+		else
+			"${install[@]}" "${wanted[@]}"
+		fi
 	} >"$log" 2>&1 || say "apt-get reported an error"
 	find_missing
 	if [ ${#missing[@]} -gt 0 ]; then

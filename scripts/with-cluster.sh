@@ -51,13 +51,15 @@ mkdir -p "$work/run" "$work/src"
 # PostgreSQL finds its libraries and data relative to its own binary, so a copy is a whole installation: the extension
 # is tried in it without a file being put into the system's.
 root=$work/root
-if [ "$(cat "$root/version" 2>/dev/null)" != "$("$PG_CONFIG" --version)" ]; then
+installed=("$("$PG_CONFIG" --bindir)" "$("$PG_CONFIG" --pkglibdir)" "$("$PG_CONFIG" --sharedir)")
+find "${installed[@]}" -type f -printf '%p %s %T@\n' | sort >"$work/installed"
+if ! cmp -s "$work/installed" "$root/installed"; then
 	rm -rf "$root"
-	for dir in "$("$PG_CONFIG" --bindir)" "$("$PG_CONFIG" --pkglibdir)" "$("$PG_CONFIG" --sharedir)"; do
+	for dir in "${installed[@]}"; do
 		mkdir -p "$root$(dirname "$dir")"
 		cp -a "$dir" "$root$(dirname "$dir")/"
 	done
-	"$PG_CONFIG" --version >"$root/version"
+	cp "$work/installed" "$root/installed"
 fi
 
 # Built in a copy as well, so that objects of another PostgreSQL or of a developer's own "make" never mix in.

@@ -140,6 +140,15 @@ BEGIN
         FOREACH setting IN ARRAY ARRAY['invite_sync.enabled', 'invite_sync.lock_timeout', 'invite_sync.log_refusals'] LOOP
             EXECUTE format('REVOKE SET ON PARAMETER %s FROM %I', setting, operator_role);
         END LOOP;
+        -- what grant_dump() and grant_api() gave stays
+        IF has_table_privilege(operator_role, 'invite_sync.event', 'SELECT') THEN
+            PERFORM invite_sync.grant_dump(role);
+        ELSIF operator_role NOT IN ('service_role', 'supabase_auth_admin') THEN
+            EXECUTE format('REVOKE USAGE ON SCHEMA invite_sync FROM %I', operator_role);
+        END IF;
+        IF operator_role = 'service_role' THEN
+            PERFORM invite_sync.grant_to(operator_role, ARRAY['service']);
+        END IF;
     ELSE
         RAISE NOTICE 'role "%" is no operator', operator_role;
     END IF;

@@ -49,9 +49,9 @@ SELECT pg_catalog.pg_extension_config_dump('invite_sync.quarantine_entry_id_seq'
 
 CREATE FUNCTION invite_sync.next_retry(attempts integer) RETURNS timestamptz
     LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp
-    AS $$SELECT clock_timestamp() + interval '1 millisecond' * least(3600000, 500 * 2 ^ least($1, 30)) * (0.75 + 0.25 * random())$$;
+    AS $$SELECT clock_timestamp() + interval '1 millisecond' * least(3600000, 500 * 2 ^ least($1 - 1, 30)) * (0.75 + 0.25 * random())$$;
 COMMENT ON FUNCTION invite_sync.next_retry(integer) IS
-    'When to try again after so many failures: 500 ms times 2 to the attempts, an hour at most, less a quarter at random. Internal.';
+    'When to try again after so many failures: 500 ms after the first, twice as long after each further one, an hour at most, less a quarter at random. Internal.';
 
 CREATE VIEW invite_sync.quarantine WITH (security_barrier = true) AS
     SELECT q.id, invite_sync.target_name(t.id, t.relation, t.schema_name, t.table_name, t.registered_in) AS target,

@@ -191,7 +191,7 @@ service_role, operators. One transaction: for many users use sync_all(). Waits f
 CREATE PROCEDURE invite_sync.sync_all(batch_size integer DEFAULT 1000, target regclass DEFAULT NULL)
     LANGUAGE C AS 'MODULE_PATHNAME', 'sync_all';
 COMMENT ON PROCEDURE invite_sync.sync_all(integer, regclass) IS
-$doc$Bring all users in step with all enabled targets, or one, committing after each batch of batch_size users (1 to 100000). Interrupted, it goes on from there when it is called again. NOTICEs tell done, total, rate and time to go. Fills only NULLs over rows that exist.
+$doc$Bring all users in step with all enabled targets, or one, committing after each batch of batch_size users (1 to 100000; above 1000 counts as 1000). Interrupted, it goes on from there when it is called again. NOTICEs tell done, total, rate and time to go. Fills only NULLs over rows that exist.
 Operators; outside of a transaction block. Waits for the transactions that are writing auth.users, then locks at most one batch of users at a time (FOR SHARE), skipping those held by others until the end.$doc$;
 
 CREATE FUNCTION invite_sync.ensure_user(user_id uuid) RETURNS boolean

@@ -597,9 +597,15 @@ get_registry(void)
  * ---------------------------------------------------------------------
  */
 
+/* What the target is called now; the remembered name where it is gone. */
 static const char *
 target_display(const Target *t)
 {
+	char	   *table = t->same_database && OidIsValid(t->relid) ? get_rel_name(t->relid) : NULL;
+	char	   *schema = table ? get_namespace_name(get_rel_namespace(t->relid)) : NULL;
+
+	if (schema != NULL)
+		return quote_qualified_identifier(schema, table);
 	return quote_qualified_identifier(t->schema, t->table);
 }
 
@@ -3285,6 +3291,8 @@ sync_all(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("batch_size must be between 1 and 100000"),
 				 errhint("Leave it out for batches of 1000 users.")));
+	/* more locks at once than this are not worth their wait */
+	batch_size = Min(batch_size, MAX_LOCK_BATCH);
 	if (atomic)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_TRANSACTION_TERMINATION),
@@ -3313,6 +3321,7 @@ sync_all(PG_FUNCTION_ARGS)
 		int64		total = 0;
 		int64		done = 0;
 		int64		failed = 0;
+		int64		written = 0;
 		pg_uuid_t  *ids;
 		bool	   *missing;
 		pg_uuid_t  *skipped = NULL;
@@ -3390,7 +3399,10 @@ sync_all(PG_FUNCTION_ARGS)
 				for (int k = 0; k < nlist; k++)
 				{
 					if (!outcomes[k].skipped)
+					{
+						written += outcomes[k].exists && outcomes[k].failure == NULL;
 						continue;
+					}
 					if (nskipped == maxskipped)
 					{
 						maxskipped = Max(1000, maxskipped * 2);
@@ -3425,6 +3437,8 @@ sync_all(PG_FUNCTION_ARGS)
 			outcomes = palloc0(sizeof(SyncOutcome) * nlist);
 			fill_users(targets[i], skipped + k, nlist, NULL, false, true, outcomes);
 			failed += settle_outcomes(targets[i], outcomes, nlist, NULL);
+			for (int k2 = 0; k2 < nlist; k2++)
+				written += outcomes[k2].exists && outcomes[k2].failure == NULL && !outcomes[k2].skipped;
 			PopActiveSnapshot();
 			MemoryContextSwitchTo(keep);
 			MemoryContextReset(scratch);
@@ -3438,7 +3452,9 @@ sync_all(PG_FUNCTION_ARGS)
 		SPI_commit();
 		ExecDropSingleTupleTableSlot(slot);
 		tuplestore_end(answers);
-		report_progress(name, total, total, started);
+		ereport(NOTICE,
+				(errmsg("%s: done, " INT64_FORMAT " users written in %.1f s", name, written,
+						(double) (GetCurrentTimestamp() - started) / USECS_PER_SEC)));
 		if (failed > 0)
 			ereport(WARNING,
 					(errcode(ERRCODE_WARNING),
@@ -4654,6 +4670,7 @@ typedef struct TargetOptions
 	bool		enabled;
 	bool		has_enabled;
 	bool		allow_user_written;
+	bool		has_allow_user_written;
 	char	   *search_path;
 } TargetOptions;
 
@@ -5008,10 +5025,9 @@ configure_target(FunctionCallInfo fcinfo, Oid relid, TargetOptions *o, bool must
 		if (must_exist)
 		{
 			if (o->mapping == NULL)
-			{
 				o->mapping = old_mapping;
+			if (!o->has_allow_user_written)
 				o->allow_user_written = DatumGetBool(SPI_getbinval(row, rowdesc, 7, &isnull));
-			}
 			if (o->key == NULL)
 				o->key = SPI_getvalue(row, rowdesc, 2);
 			if (o->on_delete == NULL)
@@ -5066,7 +5082,7 @@ configure_target(FunctionCallInfo fcinfo, Oid relid, TargetOptions *o, bool must
 		c.cxt = cxt;
 		if (!sync_run_contained(compile_column, &c, true, &failure))
 			raise_with_hint(failure,
-							failure->edata->hint ? "" :
+							strncmp(failure->edata->message, "mapping of column", 17) == 0 ? "" :
 							psprintf("mapping of column \"%s\" cannot be used: ", draft.columns[i].name),
 							"Write an SQL expression over a row of auth.users whose value can be cast to the column's type.");
 	}
@@ -5263,6 +5279,7 @@ sync_add_target(PG_FUNCTION_ARGS)
 	o.enabled = PG_GETARG_BOOL(6);
 	o.has_enabled = true;
 	o.allow_user_written = PG_GETARG_BOOL(7);
+	o.has_allow_user_written = true;
 	return configure_target(fcinfo, PG_GETARG_OID(0), &o, false);
 }
 
@@ -5283,7 +5300,8 @@ sync_set_target(PG_FUNCTION_ARGS)
 	o.has_enabled = !PG_ARGISNULL(6);
 	o.enabled = o.has_enabled && PG_GETARG_BOOL(6);
 	o.search_path = text_arg(fcinfo, 7);
-	o.allow_user_written = !PG_ARGISNULL(8) && PG_GETARG_BOOL(8);
+	o.has_allow_user_written = !PG_ARGISNULL(8);
+	o.allow_user_written = o.has_allow_user_written && PG_GETARG_BOOL(8);
 	return configure_target(fcinfo, PG_GETARG_OID(0), &o, true);
 }
 

@@ -18,7 +18,7 @@ SELECT target, user_id, action, sqlstate, message, column_name, attempts, replay
 SELECT target, auth_users, rows, missing, quarantined FROM invite_sync.sync_status() ORDER BY 1;
 -- not yet mended: fails again, and waits longer
 SELECT * FROM invite_sync.retry_quarantine(due_only => false);
-SELECT action, sqlstate, attempts, next_retry_at > last_failed_at + interval '700 ms' AS later FROM invite_sync.quarantine;
+SELECT action, sqlstate, attempts, next_retry_at > last_failed_at + interval '600 ms' AS later FROM invite_sync.quarantine;
 -- not due: left alone
 SELECT * FROM invite_sync.retry_quarantine();
 ALTER TABLE public.q ADD COLUMN full_name text;
