@@ -31,7 +31,7 @@ PROVE_TESTS = test/t/*.pl
 PROVE_FLAGS = -I test/perl
 
 PG_CPPFLAGS = -DINVITE_SYNC_VERSION='"$(EXTVERSION)"'
-EXTRA_CLEAN = build src/*.bc results output_iso tmp_check regression.diffs regression.out
+EXTRA_CLEAN = build src/*.bc src/errcodes_known.h results output_iso tmp_check regression.diffs regression.out
 
 # These targets build in a place of their own and must work before there is any PostgreSQL; besides, PGXS has a
 # "check" of its own, one that only refuses. So it is either they or PGXS.
@@ -44,6 +44,12 @@ PGXS := $(shell $(PG_CONFIG) --pgxs 2>/dev/null)
 
 ifneq (,$(wildcard $(PGXS)))
 include $(PGXS)
+
+# The SQLSTATEs that this PostgreSQL defines, for telling a deliberate refusal from a failure.
+src/errcodes_known.h: $(shell $(PG_CONFIG) --includedir-server)/utils/errcodes.h
+	sed -n 's/^#define \(ERRCODE_[A-Z0-9_]*\) .*/	\1,/p' $< > $@.tmp && mv $@.tmp $@
+
+src/quarantine.o src/quarantine.bc: src/errcodes_known.h
 
 # PGXS does not follow includes; the headers are few, so each object depends on all of them.
 $(OBJS) $(OBJS:.o=.bc): $(wildcard src/*.h) invite_sync.control

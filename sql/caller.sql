@@ -49,3 +49,13 @@ CREATE FUNCTION invite_sync.require_service() RETURNS boolean
 COMMENT ON FUNCTION invite_sync.require_service() IS
     'true for service_role and operators, else the error PT403 not_permitted. Used by the extension''s own functions.';
 
+CREATE FUNCTION invite_sync.require_superuser() RETURNS boolean
+    LANGUAGE C STABLE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'caller_require_superuser_sql';
+COMMENT ON FUNCTION invite_sync.require_superuser() IS
+    'true for a superuser who asks as one, else the error 42501. Used by the extension''s own functions.';
+
+CREATE FUNCTION invite_sync.require_direct() RETURNS boolean
+    LANGUAGE C STABLE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'caller_require_direct_sql';
+COMMENT ON FUNCTION invite_sync.require_direct() IS
+    'true unless it is called through a security definer function, else the error PT403 not_permitted: whoever asks lends nobody''s rights. Used by the extension''s own functions.';
+

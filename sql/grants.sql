@@ -20,8 +20,9 @@ CREATE FUNCTION invite_sync.api_grants()
         ('operator', 'PROCEDURE invite_sync.prune_events(interval, integer)'),
         -- room caller
         ('service', 'FUNCTION invite_sync.is_operator()'),
+        ('operator', 'FUNCTION invite_sync.require_direct()'),
         -- room sync
-        ('service', 'FUNCTION invite_sync.target_name(bigint, regclass, name, name, text)'),
+        ('service', 'FUNCTION invite_sync.target_name(bigint, regclass, name, name, text, oid)'),
         ('service', 'TABLE invite_sync.target_list'),
         ('service', 'FUNCTION invite_sync.sync_users(regclass, uuid, boolean, boolean)'),
         ('service', 'FUNCTION invite_sync.ensure_user(uuid)'),
@@ -41,6 +42,9 @@ CREATE FUNCTION invite_sync.api_grants()
         -- room quarantine
         ('service', 'TABLE invite_sync.quarantine'),
         ('service', 'FUNCTION invite_sync.retry_quarantine(integer, boolean)'),
+        ('service', 'FUNCTION invite_sync.close_quarantine(bigint)'),
+        ('operator', 'FUNCTION invite_sync.guard_trigger(name, text, text[])'),
+        ('operator', 'FUNCTION invite_sync.unguard_trigger(name)'),
         -- triggers are created by the owner of auth.users
         ('auth', 'FUNCTION invite_sync.sync_on_insert()'),
         ('auth', 'FUNCTION invite_sync.sync_on_update()'),
@@ -66,21 +70,6 @@ END
 $$;
 COMMENT ON FUNCTION invite_sync.grant_to(name, text[]) IS
     'Grant a role what these audiences get; runs as the caller, who must be a superuser or own the objects. Internal.';
-
-CREATE FUNCTION invite_sync.require_superuser() RETURNS boolean
-    LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
-    AS $$
-BEGIN
-    IF NOT (SELECT r.rolsuper FROM pg_roles AS r WHERE r.rolname = CURRENT_USER) THEN
-        RAISE insufficient_privilege USING
-            MESSAGE = 'only a superuser may grant rights on the extension invite_sync',
-            HINT = 'Connect as the superuser who installed it (on Supabase: supabase_admin).';
-    END IF;
-    RETURN true;
-END
-$$;
-COMMENT ON FUNCTION invite_sync.require_superuser() IS
-    'true for a superuser, else the error 42501. Used by the extension''s own functions.';
 
 CREATE FUNCTION invite_sync.grant_operator(role regrole) RETURNS boolean
     LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
@@ -185,7 +174,7 @@ CREATE FUNCTION invite_sync.grant_api() RETURNS text[]
     AS $$
 DECLARE
     audience record;
-    done text[] := '{}';
+    done text[] := ARRAY[]::text[];
     operator_role name;
 BEGIN
     PERFORM invite_sync.require_superuser();

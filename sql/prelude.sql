@@ -3,6 +3,9 @@
 -- complain if the script is sourced in psql, rather than by CREATE EXTENSION
 \echo Use "CREATE EXTENSION invite_sync" to load this file. \quit
 
+-- every name below is qualified all the same
+SET LOCAL search_path TO pg_catalog, pg_temp;
+
 -- The role that owns everything of ours and may do nothing else, and a schema that is ours alone: whoever owned or
 -- had filled the schema before could put code into the way of everything that follows.
 DO $prelude$

@@ -34,10 +34,11 @@ DECLARE
 	spec			record;
 	target			text;
 	statement		text;
-	ddl				text[] := '{}';
+	ddl				text[] := ARRAY[]::text[];
 	old_timeout		text;
 	holders			text;
 BEGIN
+	PERFORM invite_sync.require_direct();
 	IF profiles IS NULL OR users IS NULL OR user_profiles IS NULL
 	   OR in_schema IS NULL OR run IS NULL THEN
 		RAISE EXCEPTION 'arguments of create_standard_tables must not be null'
@@ -269,10 +270,11 @@ DECLARE
 	item			record;
 	api_role		name;
 	lacking			text;
-	made			text[] := '{}';
-	to_hand_over	text[] := '{}';
+	made			text[] := ARRAY[]::text[];
+	to_hand_over	text[] := ARRAY[]::text[];
 	statement		text;
 BEGIN
+	PERFORM invite_sync.require_direct();
 	SELECT c.oid, c.relkind INTO auth_users, auth_users_kind
 	  FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 	 WHERE n.nspname = 'auth' AND c.relname = 'users';

@@ -5,6 +5,7 @@
 CREATE TABLE invite_sync.target (
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     relation regclass NOT NULL,
+    relation_number oid NOT NULL,
     schema_name name NOT NULL,
     table_name name NOT NULL,
     key name NOT NULL,
@@ -16,12 +17,12 @@ CREATE TABLE invite_sync.target (
     search_path text NOT NULL,
     definer name NOT NULL,
     registered_in text NOT NULL,
-    created_at timestamptz NOT NULL DEFAULT pg_catalog.now(),
-    UNIQUE (schema_name, table_name)
+    created_at timestamptz NOT NULL DEFAULT pg_catalog.now()
 );
 COMMENT ON TABLE invite_sync.target IS
     'The registry: application tables kept in sync with auth.users. Written by add_target(), set_target() and drop_target(). No personal columns.';
 COMMENT ON COLUMN invite_sync.target.relation IS 'the table; leads while it exists, under whatever name';
+COMMENT ON COLUMN invite_sync.target.relation_number IS 'the same as a number: after a restore it differs where relation came by name, and so is right';
 COMMENT ON COLUMN invite_sync.target.schema_name IS 'remembered name: finds the table again when it was dropped and created, or came with a dump';
 COMMENT ON COLUMN invite_sync.target.table_name IS 'remembered name';
 COMMENT ON COLUMN invite_sync.target.key IS 'the uuid column that holds auth.users.id';
@@ -36,7 +37,7 @@ COMMENT ON COLUMN invite_sync.target.registered_in IS 'database in which the num
 COMMENT ON COLUMN invite_sync.target.created_at IS 'when it was added';
 
 CREATE TABLE invite_sync.mapping (
-    target_id bigint NOT NULL REFERENCES invite_sync.target ON DELETE CASCADE,
+    target_id bigint NOT NULL,
     position integer NOT NULL,
     column_name name NOT NULL,
     expression text NOT NULL,
@@ -72,6 +73,7 @@ COMMENT ON TABLE invite_sync.attachment IS
 COMMENT ON COLUMN invite_sync.attachment.only_row IS 'there is one row at most';
 COMMENT ON COLUMN invite_sync.attachment.detached IS 'true after detach(), false after attach()';
 
+COMMENT ON SEQUENCE invite_sync.target_id_seq IS 'ids of targets';
 ALTER TABLE invite_sync.target ENABLE ROW LEVEL SECURITY;
 ALTER TABLE invite_sync.mapping ENABLE ROW LEVEL SECURITY;
 ALTER TABLE invite_sync.sync_run ENABLE ROW LEVEL SECURITY;
@@ -118,14 +120,14 @@ CREATE TYPE invite_sync.sync_target AS (
 COMMENT ON TYPE invite_sync.sync_target IS
     'A target as it is configured: the mapping in force, how many users have no row in it yet, and the call that makes their rows.';
 
-CREATE FUNCTION invite_sync.target_name(target_id bigint, relation regclass, schema_name name, table_name name, registered_in text)
+CREATE FUNCTION invite_sync.target_name(target_id bigint, relation regclass, schema_name name, table_name name, registered_in text, relation_number oid)
     RETURNS text
     LANGUAGE C STABLE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'sync_target_name';
-COMMENT ON FUNCTION invite_sync.target_name(bigint, regclass, name, name, text) IS
+COMMENT ON FUNCTION invite_sync.target_name(bigint, regclass, name, name, text, oid) IS
     'What a target is called now: the name of the relation where its number is true, else the remembered one; NULL for a NULL target_id. Internal, for the views.';
 
 CREATE VIEW invite_sync.target_list WITH (security_barrier = true) AS
-    SELECT invite_sync.target_name(t.id, t.relation, t.schema_name, t.table_name, t.registered_in) AS target,
+    SELECT invite_sync.target_name(t.id, t.relation, t.schema_name, t.table_name, t.registered_in, t.relation_number) AS target,
            t.key,
            (SELECT coalesce(pg_catalog.jsonb_object_agg(m.column_name, pg_catalog.jsonb_build_object('value', m.expression, 'update', m.update_policy)), '{}')
               FROM invite_sync.mapping AS m WHERE m.target_id = t.id) AS mapping,
@@ -214,7 +216,7 @@ CREATE FUNCTION invite_sync.sync_status()
                    quarantined bigint, overdue bigint, percent numeric, last_success timestamptz, last_failure timestamptz)
     LANGUAGE C STABLE PARALLEL UNSAFE ROWS 10 AS 'MODULE_PATHNAME', 'sync_status';
 COMMENT ON FUNCTION invite_sync.sync_status() IS
-$doc$Per target: auth_users (not soft-deleted), rows, missing (users without a row), orphaned (rows whose user is gone), stale (rows where a column with policy always differs), unlinked (rows with a NULL key), quarantined, overdue (of those), percent of users with a row, last_success of sync_all, sync_users or retry, last_failure in quarantine. NULL where a target cannot be read.
+$doc$Per target: auth_users (not soft-deleted), rows, missing (users without a row), orphaned (rows whose user is gone), stale (rows where a column with policy always differs, or a NULL could be filled), unlinked (rows with a NULL key), quarantined, overdue (of those), percent of users with a row, last_success of sync_all, sync_users or retry, last_failure in quarantine. NULL where a target cannot be read.
 service_role, operators. Reads everything once: seconds for a million users. Locks nothing; works in READ ONLY transactions and on a standby.$doc$;
 
 CREATE FUNCTION invite_sync.preservation_report(user_ids uuid[] DEFAULT NULL)
@@ -228,6 +230,6 @@ CREATE FUNCTION invite_sync.verify()
     RETURNS TABLE (severity text, area text, object text, finding text, detail text, fix text)
     LANGUAGE C STABLE PARALLEL UNSAFE ROWS 10 AS 'MODULE_PATHNAME', 'sync_verify';
 COMMENT ON FUNCTION invite_sync.verify() IS
-$doc$What is not as it must be for users to be synced: triggers missing, disabled or replaced, targets that cannot be written, definers who lost their membership, entries in quarantine. severity: error, warning, info. fix: SQL or words, never run by us. No rows: all is well.
+$doc$What is not as it must be for users to be synced: triggers missing, disabled or replaced, targets that cannot be written, definers who lost their membership, entries in quarantine. severity: error, warning, info. fix: SQL or words, never run by us. No rows: users are synced from now on; whether all rows are in step is sync_status()'s to say.
 Operators. Writes nothing; works in READ ONLY transactions and on a standby.$doc$;
 

@@ -28,6 +28,8 @@
 #include "fmgr.h"
 #include "funcapi.h"
 #include "mb/pg_wchar.h"
+#include "parser/parse_expr.h"
+#include "parser/parser.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
@@ -71,6 +73,8 @@ static uint64 claims_cache_version = 0;
 PG_FUNCTION_INFO_V1(caller_is_operator);
 PG_FUNCTION_INFO_V1(caller_require_operator_sql);
 PG_FUNCTION_INFO_V1(caller_require_service_sql);
+PG_FUNCTION_INFO_V1(caller_require_superuser_sql);
+PG_FUNCTION_INFO_V1(caller_require_direct_sql);
 
 /* ---------------------------------------------------------------------
  * Claims
@@ -363,11 +367,17 @@ caller_role_is_operator(Oid role)
 	return result;
 }
 
+Oid
+caller_role(void)
+{
+	return InSecurityRestrictedOperation() ? GetUserId() : GetOuterUserId();
+}
+
 void
 caller_get(Caller *caller)
 {
 	const Claims *claims = claims_get();
-	Oid			role = GetOuterUserId();
+	Oid			role = caller_role();
 	Oid			service_role = get_role_oid("service_role", true);
 	Oid			anon_role = get_role_oid("anon", true);
 	bool		is_operator;
@@ -433,6 +443,31 @@ Datum
 caller_require_operator_sql(PG_FUNCTION_ARGS)
 {
 	caller_require_operator();
+	PG_RETURN_BOOL(true);
+}
+
+/* For what only a superuser can do, through whatever wrapper it is asked. */
+Datum
+caller_require_superuser_sql(PG_FUNCTION_ARGS)
+{
+	Caller		caller;
+
+	caller_get(&caller);
+	if (!caller.is_operator || !superuser_arg(caller.role))
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("only a superuser may grant rights on the extension invite_sync"),
+				 errhint("Connect as the superuser who installed it (on Supabase: supabase_admin).")));
+	PG_RETURN_BOOL(true);
+}
+
+/* For what runs with the caller's own rights: they must not be lent. */
+Datum
+caller_require_direct_sql(PG_FUNCTION_ARGS)
+{
+	if (GetUserId() != caller_role())
+		refuse("not_permitted", NULL,
+			   "Call it yourself: it runs with the caller's rights, and not with those of a security definer function.");
 	PG_RETURN_BOOL(true);
 }
 
@@ -541,10 +576,19 @@ caller_auth_users_relid(bool missing_ok)
 	return relid;
 }
 
+/* As with our own tables: nothing of ours runs as a superuser. */
 Oid
 caller_auth_owner(void)
 {
-	return relation_owner(caller_auth_users_relid(false));
+	Oid			owner = relation_owner(caller_auth_users_relid(false));
+
+	if (superuser_arg(owner))
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("auth.users belongs to a superuser"),
+				 errdetail("Triggers of others on it would run as that superuser."),
+				 errhint("ALTER TABLE auth.users OWNER TO supabase_auth_admin;")));
+	return owner;
 }
 
 static void
@@ -557,6 +601,16 @@ scope_enter(Scope *scope, Oid userid, int extra_sec_context, const char *search_
 	scope->guc_level = NewGUCNestLevel();
 	(void) set_config_option("search_path", search_path, PGC_USERSET, PGC_S_SESSION,
 							 GUC_ACTION_SAVE, true, 0, false);
+	/* text that was checked must be read again the way it was read then */
+	if (!standard_conforming_strings)
+		(void) set_config_option("standard_conforming_strings", "on", PGC_USERSET,
+								 PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+	if (Transform_null_equals)
+		(void) set_config_option("transform_null_equals", "off", PGC_USERSET,
+								 PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+	if (quote_all_identifiers)
+		(void) set_config_option("quote_all_identifiers", "off", PGC_USERSET,
+								 PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
 }
 
 void

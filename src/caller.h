@@ -26,11 +26,18 @@ typedef struct Caller
 	bool		is_operator;	/* may configure and operate the extension */
 	bool		has_user;		/* user_id is set (kind is CALLER_USER) */
 	pg_uuid_t	user_id;		/* the "sub" claim, not looked up */
-	Oid			role;			/* GetOuterUserId() */
+	Oid			role;			/* caller_role() */
 } Caller;
 
 /* Never raises, whatever the claims contain. */
 extern void caller_get(Caller *caller);
+
+/*
+ * The role that asks: what login or SET ROLE made it, whatever definer functions
+ * are around us. In a security-restricted operation (ANALYZE, REINDEX, a target's
+ * triggers) the code that runs is the current user's, and so is the question.
+ */
+extern Oid	caller_role(void);
 
 /* Bumped whenever request.jwt.claims or its legacy twin may have changed. */
 extern uint64 caller_claims_version(void);

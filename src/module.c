@@ -15,6 +15,7 @@
 #include "caller.h"
 #include "module.h"
 #include "plan.h"
+#include "quarantine.h"
 #include "sync.h"
 
 COMPAT_MODULE_MAGIC("invite_sync", INVITE_SYNC_VERSION);
@@ -55,6 +56,7 @@ _PG_init(void)
 	caller_init();
 	plan_init();
 	sync_init();
+	quarantine_init();
 
 	/* last: from here on unknown settings under our name are errors */
 	MarkGUCPrefixReserved("invite_sync");

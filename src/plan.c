@@ -102,25 +102,19 @@ plan_retire_context(MemoryContext context)
 SPIPlanPtr
 plan_make(const char *sql, int nargs, const Oid *argtypes)
 {
-	SPIPlanPtr	plan = SPI_prepare(sql, nargs, unconstify(Oid *, argtypes));
+	SPIPlanPtr	plan = plan_try(sql, nargs, argtypes);
 
-	if (plan == NULL)
-		elog(ERROR, "SPI_prepare failed: %s", SPI_result_code_string(SPI_result));
 	if (SPI_keepplan(plan) != 0)
 		elog(ERROR, "SPI_keepplan failed");
 	return plan;
 }
 
 Query *
-plan_analyse(const char *sql, int nargs, const Oid *argtypes)
+plan_query(SPIPlanPtr plan)
 {
-	SPIPlanPtr	plan = SPI_prepare(sql, nargs, unconstify(Oid *, argtypes));
-	List	   *sources;
+	List	   *sources = SPI_plan_get_plan_sources(plan);
 	CachedPlanSource *source;
 
-	if (plan == NULL)
-		elog(ERROR, "SPI_prepare failed: %s", SPI_result_code_string(SPI_result));
-	sources = SPI_plan_get_plan_sources(plan);
 	if (list_length(sources) != 1)
 		elog(ERROR, "expected one statement");
 	source = (CachedPlanSource *) linitial(sources);
@@ -129,13 +123,29 @@ plan_analyse(const char *sql, int nargs, const Oid *argtypes)
 	return linitial_node(Query, source->query_list);
 }
 
+SPIPlanPtr
+plan_try(const char *sql, int nargs, const Oid *argtypes)
+{
+	SPIPlanPtr	plan = SPI_prepare(sql, nargs, unconstify(Oid *, argtypes));
+
+	if (plan == NULL)
+		elog(ERROR, "SPI_prepare failed: %s", SPI_result_code_string(SPI_result));
+	return plan;
+}
+
+Query *
+plan_analyse(const char *sql, int nargs, const Oid *argtypes)
+{
+	return plan_query(plan_try(sql, nargs, argtypes));
+}
+
 void
 plan_check(SPIPlanPtr plan)
 {
 	CachedPlan *cplan = SPI_plan_get_cached_plan(plan);
 
 	if (cplan != NULL)
-		ReleaseCachedPlan(cplan, CurrentResourceOwner);
+		ReleaseCachedPlan(cplan, NULL);
 }
 
 SPIPlanPtr

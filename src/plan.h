@@ -52,7 +52,13 @@ extern void plan_retire(SPIPlanPtr plan);
  */
 extern Query *plan_analyse(const char *sql, int nargs, const Oid *argtypes);
 
-/* Plan a kept statement, without running it. */
+/* The analysed query of a kept statement. */
+extern Query *plan_query(SPIPlanPtr plan);
+
+/* A statement that is not kept: gone with the SPI connection. */
+extern SPIPlanPtr plan_try(const char *sql, int nargs, const Oid *argtypes);
+
+/* Plan such a statement, without running it. */
 extern void plan_check(SPIPlanPtr plan);
 
 /*

@@ -7,19 +7,45 @@
  */
 #include "compat.h"
 
+#include <ctype.h>
+
+#include "access/genam.h"
+#include "access/htup_details.h"
+#include "access/stratnum.h"
+#include "access/table.h"
+#include "access/tableam.h"
+#include "access/xact.h"
+#include "catalog/dependency.h"
+#include "catalog/indexing.h"
+#include "catalog/namespace.h"
+#include "catalog/objectaccess.h"
+#include "catalog/pg_depend.h"
+#include "catalog/pg_proc.h"
+#include "catalog/pg_trigger.h"
 #include "catalog/pg_type.h"
+#include "commands/extension.h"
+#include "commands/proclang.h"
+#include "commands/trigger.h"
+#include "executor/executor.h"
 #include "executor/spi.h"
 #include "fmgr.h"
+#include "miscadmin.h"
 #include "funcapi.h"
 #include "mb/pg_wchar.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
+#include "utils/catcache.h"
 #include "utils/fmgroids.h"
 #include "utils/guc.h"
+#include "utils/inval.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
+#include "utils/rel.h"
+#include "utils/snapmgr.h"
+#include "utils/syscache.h"
 
 #include "caller.h"
+#include "event.h"
 #include "plan.h"
 #include "quarantine.h"
 #include "sync.h"
@@ -59,9 +85,10 @@ static SavedPlan record_plan = {
 
 static SavedPlan resolve_plan = {
 	.sql = "DELETE FROM invite_sync.quarantine_entry AS q "
-	"WHERE q.target_id OPERATOR(pg_catalog.=) $1 AND q.user_id OPERATOR(pg_catalog.=) ANY ($2)",
-	.nargs = 2,
-	.argtypes = {INT8OID, UUIDARRAYOID}
+	"WHERE q.target_id OPERATOR(pg_catalog.=) $1 AND q.user_id OPERATOR(pg_catalog.=) ANY ($2) "
+	"AND (q.changed_columns IS NULL OR q.changed_columns OPERATOR(pg_catalog.<@) $3)",
+	.nargs = 3,
+	.argtypes = {INT8OID, UUIDARRAYOID, TEXTARRAYOID}
 };
 
 static SavedPlan forget_plan = {
@@ -78,6 +105,7 @@ typedef struct QuarantineCall
 	int64		nitems;
 	const pg_uuid_t *ids;
 	int64		nids;
+	ArrayType  *applied;
 } QuarantineCall;
 
 static Datum
@@ -206,7 +234,7 @@ resolve_ids(void *arg)
 	QuarantineCall *call = (QuarantineCall *) arg;
 	int			guc_level = NewGUCNestLevel();
 	Datum	   *ids = palloc_extended(sizeof(Datum) * call->nids, MCXT_ALLOC_HUGE);
-	Datum		args[2];
+	Datum		args[3];
 	Scope		scope;
 
 	for (int64 i = 0; i < call->nids; i++)
@@ -219,6 +247,7 @@ resolve_ids(void *arg)
 	{
 		args[0] = Int64GetDatum(call->target_id);
 		args[1] = make_array(ids, NULL, call->nids, UUIDOID);
+		args[2] = PointerGetDatum(call->applied ? call->applied : construct_empty_array(TEXTOID));
 		plan_execute(&resolve_plan, args, NULL, false, 0);
 	}
 	else
@@ -262,9 +291,9 @@ quarantine_record(int64 target_id, const char *action, const QuarantineItem *ite
 }
 
 void
-quarantine_resolve(int64 target_id, const pg_uuid_t *user_ids, int64 nids)
+quarantine_resolve(int64 target_id, const pg_uuid_t *user_ids, int64 nids, ArrayType *applied)
 {
-	QuarantineCall call = {.target_id = target_id,.ids = user_ids,.nids = nids};
+	QuarantineCall call = {.target_id = target_id,.ids = user_ids,.nids = nids,.applied = applied};
 
 	if (nids > 0)
 		run_quarantine_call(resolve_ids, &call, "resolved entries cannot be taken out of quarantine");
@@ -289,6 +318,7 @@ static SavedPlan due_plan = {
 	"FROM invite_sync.quarantine_entry AS q "
 	"WHERE q.replayable AND q.target_id IS NOT NULL "
 	"AND (NOT $2 OR q.next_retry_at OPERATOR(pg_catalog.<=) pg_catalog.clock_timestamp()) "
+	"AND NOT EXISTS (SELECT 1 FROM invite_sync.target AS t WHERE t.id OPERATOR(pg_catalog.=) q.target_id AND NOT t.enabled) "
 	"ORDER BY q.next_retry_at, q.id LIMIT $1",
 	.nargs = 2,
 	.argtypes = {INT8OID, BOOLOID}
@@ -330,6 +360,8 @@ due_ids(Due *dues, int n, bool claimed_only)
 	return make_array(ids, NULL, k, INT8OID);
 }
 
+static void retry_triggers(int max_rows, bool due_only, int *retried, int *resolved, int *failed);
+
 /*
  * retry_quarantine(max_rows, due_only): try again what failed, by the same
  * statements as the triggers. Entries that another retry works on are left to
@@ -353,11 +385,11 @@ quarantine_retry(PG_FUNCTION_ARGS)
 	bool		nulls[3] = {false, false, false};
 
 	caller_require_service();
-	if (max_rows < 1)
+	if (max_rows < 1 || max_rows > 10000)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("max_rows must be at least 1"),
-				 errhint("Leave it out to retry up to 1000 entries.")));
+				 errmsg("max_rows must be between 1 and 10000"),
+				 errhint("One call is one transaction and locks its users; leave it out to retry up to 1000 entries, and call again.")));
 	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
 		elog(ERROR, "return type must be a row type");
 	desc = BlessTupleDesc(desc);
@@ -393,6 +425,7 @@ quarantine_retry(PG_FUNCTION_ARGS)
 		int64		id = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[r],
 													 SPI_tuptable->tupdesc, 1, &isnull));
 
+		CHECK_FOR_INTERRUPTS();
 		for (int i = 0; i < ndues; i++)
 			if (dues[i].id == id)
 				dues[i].claimed = true;
@@ -412,6 +445,7 @@ quarantine_retry(PG_FUNCTION_ARGS)
 		Datum	   *gone;
 		int			ngone = 0;
 
+		CHECK_FOR_INTERRUPTS();
 		if (!dues[i].claimed || dues[i].done)
 			continue;
 		ids = palloc(sizeof(pg_uuid_t) * ndues);
@@ -471,8 +505,1364 @@ quarantine_retry(PG_FUNCTION_ARGS)
 		}
 	}
 
+	if (ndues < max_rows)
+		retry_triggers(max_rows - ndues, due_only, &retried, &resolved, &failed);
+
 	values[0] = Int32GetDatum(retried);
 	values[1] = Int32GetDatum(resolved);
 	values[2] = Int32GetDatum(failed);
 	return HeapTupleGetDatum(heap_form_tuple(desc, values, nulls));
+}
+
+/* ---------------------------------------------------------------------
+ * Guarded triggers: the registry
+ * ---------------------------------------------------------------------
+ */
+
+PG_FUNCTION_INFO_V1(quarantine_guard);
+PG_FUNCTION_INFO_V1(quarantine_guard_trigger);
+PG_FUNCTION_INFO_V1(quarantine_unguard_trigger);
+PG_FUNCTION_INFO_V1(quarantine_close);
+
+typedef enum OnFailure
+{
+	FAIL_QUARANTINE,			/* no gate: record it and go on */
+	FAIL_REFUSE,				/* a gate: keep the user out */
+	FAIL_LET_IN					/* a gate: let the user in, and say so loudly */
+} OnFailure;
+
+typedef struct Guarded
+{
+	NameData	name;
+	Oid			function;		/* as registered, true in same_database */
+	char	   *schema;
+	char	   *function_name;
+	OnFailure	on_failure;
+	bool		gate;
+	bool		same_database;
+	int			nlet_through;
+	int		   *let_through;	/* SQLSTATEs */
+} Guarded;
+
+/* As this backend knows it; nested firings may replace it under a caller. */
+typedef struct GuardRegistry
+{
+	MemoryContext cxt;
+	int			n;
+	Guarded    *entries;
+} GuardRegistry;
+
+static GuardRegistry *guards = NULL;
+static uint64 guards_valid_at = 0;
+static uint64 guards_invalidations = 1;
+static Oid	guards_relid = InvalidOid;
+
+/* Only counts, like sync's. */
+static void
+guards_relcache_callback(Datum arg, Oid relid)
+{
+	if (relid == InvalidOid || relid == guards_relid)
+		guards_invalidations++;
+}
+
+static SavedPlan guards_plan = {
+	.sql = "SELECT g.trigger_name, g.function_id, g.function_schema, g.function_name, g.on_failure, g.gate, g.let_through, g.registered_in "
+	"FROM invite_sync.guarded_trigger AS g ORDER BY g.trigger_name",
+	.nargs = 0
+};
+
+static OnFailure
+on_failure_from_text(const char *s)
+{
+	if (strcmp(s, "refuse") == 0)
+		return FAIL_REFUSE;
+	if (strcmp(s, "let_in") == 0)
+		return FAIL_LET_IN;
+	return FAIL_QUARANTINE;
+}
+
+static int
+sqlstate_from_text(const char *s)
+{
+	return MAKE_SQLSTATE(s[0], s[1], s[2], s[3], s[4]);
+}
+
+static void
+read_guards(GuardRegistry *reg, Snapshot snapshot)
+{
+	Scope		scope;
+	MemoryContext old;
+	SPITupleTable *rows;
+
+	SPI_connect();
+	scope_enter_own(&scope);
+	plan_execute_snapshot(&guards_plan, NULL, NULL, snapshot, true, 0);
+	scope_leave(&scope);
+	rows = SPI_tuptable;
+	old = MemoryContextSwitchTo(reg->cxt);
+	reg->n = SPI_processed;
+	reg->entries = palloc0(sizeof(Guarded) * Max(reg->n, 1));
+	for (int i = 0; i < reg->n; i++)
+	{
+		Guarded    *g = &reg->entries[i];
+		HeapTuple	row = rows->vals[i];
+		bool		isnull;
+		Datum	   *elems;
+		bool	   *nulls;
+		int			n;
+		char	   *registered;
+
+		namestrcpy(&g->name, SPI_getvalue(row, rows->tupdesc, 1));
+		g->function = DatumGetObjectId(SPI_getbinval(row, rows->tupdesc, 2, &isnull));
+		g->schema = SPI_getvalue(row, rows->tupdesc, 3);
+		g->function_name = SPI_getvalue(row, rows->tupdesc, 4);
+		g->on_failure = on_failure_from_text(SPI_getvalue(row, rows->tupdesc, 5));
+		g->gate = DatumGetBool(SPI_getbinval(row, rows->tupdesc, 6, &isnull));
+		deconstruct_array(DatumGetArrayTypeP(SPI_getbinval(row, rows->tupdesc, 7, &isnull)),
+						  TEXTOID, -1, false, TYPALIGN_INT, &elems, &nulls, &n);
+		g->let_through = palloc(sizeof(int) * Max(n, 1));
+		for (int k = 0; k < n; k++)
+			g->let_through[g->nlet_through++] = sqlstate_from_text(TextDatumGetCString(elems[k]));
+		registered = SPI_getvalue(row, rows->tupdesc, 8);
+		g->same_database = strcmp(registered, sync_database_identity()) == 0;
+	}
+	MemoryContextSwitchTo(old);
+	SPI_finish();
+}
+
+static GuardRegistry *
+get_guards(void)
+{
+	AcceptInvalidationMessages();
+	for (int tries = 0; guards_valid_at != guards_invalidations; tries++)
+	{
+		uint64		seen = guards_invalidations;
+		MemoryContext cxt;
+		GuardRegistry *fresh;
+		GuardRegistry *old = guards;
+		Snapshot	snapshot;
+
+		if (tries > 100)
+			elog(ERROR, "registry of guarded triggers keeps changing");
+		guards_relid = get_relname_relid("guarded_trigger", caller_extension_schema());
+		cxt = AllocSetContextCreate(CurrentMemoryContext, "invite_sync guarded triggers",
+									ALLOCSET_SMALL_SIZES);
+		fresh = MemoryContextAllocZero(cxt, sizeof(GuardRegistry));
+		fresh->cxt = cxt;
+		snapshot = RegisterSnapshot(GetLatestSnapshot());
+		read_guards(fresh, snapshot);
+		UnregisterSnapshot(snapshot);
+		MemoryContextSetParent(cxt, TopMemoryContext);
+		guards = fresh;
+		guards_valid_at = seen;
+		if (old != NULL)
+			plan_retire_context(old->cxt);
+	}
+	return guards;
+}
+
+static Guarded *
+find_guard(GuardRegistry *reg, const char *name)
+{
+	for (int i = 0; i < reg->n; i++)
+		if (strcmp(NameStr(reg->entries[i].name), name) == 0)
+			return &reg->entries[i];
+	return NULL;
+}
+
+/* The trigger function of this name, or InvalidOid. */
+static Oid
+find_trigger_function(const char *schema, const char *name)
+{
+	Oid			nsp = get_namespace_oid(schema, true);
+	oidvector  *noargs = buildoidvector(NULL, 0);
+
+	if (!OidIsValid(nsp))
+		return InvalidOid;
+	return GetSysCacheOid3(PROCNAMEARGSNSP, Anum_pg_proc_oid, CStringGetDatum(name),
+						   PointerGetDatum(noargs), ObjectIdGetDatum(nsp));
+}
+
+/* The number leads while it is true; after a restore the name does. */
+static Oid
+guarded_function(const Guarded *g)
+{
+	Oid			function;
+
+	if (g->same_database && SearchSysCacheExists1(PROCOID, ObjectIdGetDatum(g->function)))
+		return g->function;
+	function = find_trigger_function(g->schema, g->function_name);
+	if (!OidIsValid(function))
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_FUNCTION),
+				 errmsg("function %s() of the guarded trigger \"%s\" does not exist",
+						quote_qualified_identifier(g->schema, g->function_name),
+						NameStr(g->name))));
+	return function;
+}
+
+/* ---------------------------------------------------------------------
+ * Guarded triggers: running one
+ * ---------------------------------------------------------------------
+ */
+
+typedef struct GuardCall
+{
+	FunctionCallInfo outer;
+	Guarded		guard;			/* a copy: the registry may be replaced */
+	bool		found;
+	Datum		result;
+} GuardCall;
+
+static void
+call_guarded(void *arg)
+{
+	GuardCall  *call = (GuardCall *) arg;
+	TriggerData *trigdata = (TriggerData *) call->outer->context;
+	Guarded    *g = find_guard(get_guards(), trigdata->tg_trigger->tgname);
+	FmgrInfo	flinfo;
+
+	LOCAL_FCINFO(inner, 0);
+
+	if (g == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("trigger \"%s\" is not registered as guarded",
+						trigdata->tg_trigger->tgname)));
+	call->guard = *g;
+	call->found = true;
+
+	fmgr_info(guarded_function(g), &flinfo);
+	InitFunctionCallInfoData(*inner, &flinfo, 0, InvalidOid, call->outer->context, NULL);
+	call->result = FunctionCallInvoke(inner);
+	if (inner->isnull)
+		ereport(ERROR,
+				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+				 errmsg("trigger function %u returned null value", flinfo.fn_oid)));
+}
+
+/* Every SQLSTATE that PostgreSQL defines, taken from its own header. */
+static const int known_sqlstates[] = {
+#include "errcodes_known.h"
+};
+
+/*
+ * Did somebody mean to refuse? Told by where it was raised, since a message or
+ * a SQLSTATE can be anything; and by a SQLSTATE that PostgreSQL does not have.
+ */
+static bool
+is_refusal(const ErrorData *e, const Guarded *g)
+{
+	if (e->funcname != NULL &&
+		(strcmp(e->funcname, "exec_stmt_raise") == 0 ||
+		 strcmp(e->funcname, "exec_stmt_assert") == 0))
+		return true;
+	for (int i = 0; i < g->nlet_through; i++)
+		if (g->let_through[i] == e->sqlerrcode)
+			return true;
+	for (size_t i = 0; i < lengthof(known_sqlstates); i++)
+		if (known_sqlstates[i] == e->sqlerrcode)
+			return false;
+	return true;
+}
+
+static SavedPlan record_trigger_plan = {
+	.sql = "INSERT INTO invite_sync.quarantine_entry AS q (trigger_name, user_id, action, sqlstate, message, detail, "
+	"constraint_name, column_name, context, next_retry_at, replayable) "
+	"VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, CASE WHEN $10 THEN invite_sync.next_retry(1) END, $10) "
+	"ON CONFLICT (trigger_name, user_id, action) WHERE trigger_name IS NOT NULL AND user_id IS NOT NULL DO UPDATE SET "
+	"sqlstate = excluded.sqlstate, message = excluded.message, detail = excluded.detail, "
+	"constraint_name = excluded.constraint_name, column_name = excluded.column_name, context = excluded.context, "
+	"attempts = q.attempts OPERATOR(pg_catalog.+) 1, last_failed_at = excluded.last_failed_at, "
+	"next_retry_at = CASE WHEN q.replayable THEN invite_sync.next_retry(q.attempts OPERATOR(pg_catalog.+) 1) END",
+	.nargs = 10,
+	.argtypes = {NAMEOID, UUIDOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, BOOLOID}
+};
+
+typedef struct TriggerRecord
+{
+	const char *trigger;
+	const pg_uuid_t *user_id;	/* NULL for a statement trigger */
+	const char *action;
+	const Failure *failure;
+	bool		replayable;
+	bool		gate_let_in;
+} TriggerRecord;
+
+static void
+record_trigger(void *arg)
+{
+	TriggerRecord *r = (TriggerRecord *) arg;
+	int			guc_level = NewGUCNestLevel();
+	Datum		args[10];
+	char		nulls[11] = "          ";
+	Scope		scope;
+
+	args[0] = DirectFunctionCall1(namein, CStringGetDatum(r->trigger));
+	args[1] = r->user_id ? UUIDPGetDatum(r->user_id) : (Datum) 0;
+	nulls[1] = r->user_id ? ' ' : 'n';
+	args[2] = CStringGetTextDatum(r->action);
+	for (int field = 0; field < 6; field++)
+	{
+		char	   *s = failure_field(r->failure, field);
+
+		args[3 + field] = s ? CStringGetTextDatum(s) : (Datum) 0;
+		nulls[3 + field] = s ? ' ' : 'n';
+	}
+	args[9] = BoolGetDatum(r->replayable);
+
+	sync_bound_lock_wait();
+	SPI_connect();
+	scope_enter_own(&scope);
+	plan_execute(&record_trigger_plan, args, nulls, false, 0);
+	scope_leave(&scope);
+	SPI_finish();
+	if (r->gate_let_in)
+		(void) event_append("error", "quarantine.gate_let_in", NULL, NULL,
+							r->user_id ? "user" : NULL,
+							r->user_id ? DatumGetCString(DirectFunctionCall1(uuid_out, UUIDPGetDatum(r->user_id))) : NULL,
+							NULL);
+	AtEOXact_GUC(false, guc_level);
+}
+
+/* The auth user a row trigger fired for. */
+static bool
+trigger_user(TriggerData *trigdata, pg_uuid_t *user_id)
+{
+	HeapTuple	tuple = trigdata->tg_trigtuple;
+	TupleDesc	desc = RelationGetDescr(trigdata->tg_relation);
+	int			att = SPI_fnumber(desc, "id");
+	bool		isnull;
+	Datum		id;
+
+	if (tuple == NULL || att <= 0 || TupleDescAttr(desc, att - 1)->atttypid != UUIDOID)
+		return false;
+	id = heap_getattr(tuple, att, desc, &isnull);
+	if (isnull)
+		return false;
+	*user_id = *DatumGetUUIDP(id);
+	return true;
+}
+
+static const char *
+trigger_action(TriggerEvent event)
+{
+	if (TRIGGER_FIRED_BY_INSERT(event))
+		return "insert";
+	if (TRIGGER_FIRED_BY_DELETE(event))
+		return "delete";
+	if (TRIGGER_FIRED_BY_UPDATE(event))
+		return "update";
+	return "truncate";
+}
+
+/* May a failure be done again from the row alone? */
+static bool
+is_replayable(const Trigger *trigger)
+{
+	return TRIGGER_TYPE_MATCHES(trigger->tgtype, TRIGGER_TYPE_ROW, TRIGGER_TYPE_AFTER,
+								TRIGGER_TYPE_INSERT) &&
+		trigger->tgoldtable == NULL && trigger->tgnewtable == NULL;
+}
+
+/*
+ * The guard: runs the trigger's own function in a subtransaction, as the same
+ * user. It answers to registered triggers on auth.users only, or anybody could
+ * run somebody else's function by putting it on a table of theirs.
+ */
+Datum
+quarantine_guard(PG_FUNCTION_ARGS)
+{
+	TriggerData *trigdata = (TriggerData *) fcinfo->context;
+	GuardCall	call;
+	Failure    *failure;
+	pg_uuid_t	user_id;
+	bool		has_user;
+	TriggerRecord record;
+	Failure    *record_failure;
+
+	if (!CALLED_AS_TRIGGER(fcinfo))
+		ereport(ERROR,
+				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+				 errmsg("must be called as a trigger")));
+	if (RelationGetRelid(trigdata->tg_relation) != caller_auth_users_relid(true))
+		ereport(ERROR,
+				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+				 errmsg("trigger functions of invite_sync belong on auth.users"),
+				 errhint("Let invite_sync.guard_trigger() put it there.")));
+
+	memset(&call, 0, sizeof(call));
+	call.outer = fcinfo;
+	if (sync_run_contained(call_guarded, &call, true, &failure))
+		return call.result;
+
+	if (call.found &&
+		(is_refusal(failure->edata, &call.guard) || call.guard.on_failure == FAIL_REFUSE))
+		ReThrowError(failure->edata);
+
+	has_user = TRIGGER_FIRED_FOR_ROW(trigdata->tg_event) && trigger_user(trigdata, &user_id);
+	memset(&record, 0, sizeof(record));
+	record.trigger = trigdata->tg_trigger->tgname;
+	record.user_id = has_user ? &user_id : NULL;
+	record.action = trigger_action(trigdata->tg_event);
+	record.failure = failure;
+	record.replayable = has_user && TRIGGER_FIRED_BY_INSERT(trigdata->tg_event) &&
+		TRIGGER_FIRED_AFTER(trigdata->tg_event) && is_replayable(trigdata->tg_trigger);
+	record.gate_let_in = call.found && call.guard.gate;
+	if (!sync_run_contained(record_trigger, &record, true, &record_failure))
+		ereport(WARNING,
+				(errcode(ERRCODE_WARNING),
+				 errmsg("a failed trigger cannot be recorded in quarantine"),
+				 errdetail("SQLSTATE %s.", unpack_sql_state(record_failure->sqlerrcode)),
+				 errhidestmt(true), errhidecontext(true)));
+	ereport(WARNING,
+			(errcode(ERRCODE_WARNING),
+			 errmsg("guarded trigger \"%s\" failed and is in quarantine", record.trigger),
+			 has_user ?
+			 errdetail("SQLSTATE %s; user %s.", unpack_sql_state(failure->sqlerrcode),
+					   DatumGetCString(DirectFunctionCall1(uuid_out, UUIDPGetDatum(&user_id)))) :
+			 errdetail("SQLSTATE %s.", unpack_sql_state(failure->sqlerrcode)),
+			 errhidestmt(true), errhidecontext(true)));
+
+	/* as if the trigger were not there: the row goes on unchanged */
+	if (TRIGGER_FIRED_FOR_ROW(trigdata->tg_event) && TRIGGER_FIRED_BEFORE(trigdata->tg_event))
+		return PointerGetDatum(TRIGGER_FIRED_BY_UPDATE(trigdata->tg_event) ?
+							   trigdata->tg_newtuple : trigdata->tg_trigtuple);
+	return PointerGetDatum(NULL);
+}
+
+/* ---------------------------------------------------------------------
+ * Guarded triggers: can it refuse?
+ * ---------------------------------------------------------------------
+ */
+
+typedef struct BodyScan
+{
+	StringInfoData lines;		/* what makes it a gate, for the error */
+	int			found;
+	List	   *seen;			/* functions looked at already */
+	bool		before_row;
+	bool		on_insert;
+	bool		on_delete;
+} BodyScan;
+
+typedef enum TokenKind
+{
+	TOKEN_END,
+	TOKEN_WORD,					/* identifier or key word, in lower case unless quoted */
+	TOKEN_STRING,
+	TOKEN_OTHER					/* one character */
+} TokenKind;
+
+typedef struct Token
+{
+	TokenKind	kind;
+	char		text[NAMEDATALEN];
+	int			line;
+} Token;
+
+typedef struct Lexer
+{
+	const char *p;
+	int			line;
+} Lexer;
+
+static bool
+is_word_char(char c)
+{
+	return isalnum((unsigned char) c) || c == '_' || c == '$' || IS_HIGHBIT_SET(c);
+}
+
+/* Enough of PL/pgSQL's lexical rules to tell code from comments and strings. */
+static void
+next_token(Lexer *lex, Token *tok)
+{
+	const char *p = lex->p;
+
+	for (;;)
+	{
+		if (*p == '\n')
+			lex->line++;
+		if (isspace((unsigned char) *p))
+			p++;
+		else if (p[0] == '-' && p[1] == '-')
+		{
+			while (*p && *p != '\n')
+				p++;
+		}
+		else if (p[0] == '/' && p[1] == '*')
+		{
+			int			depth = 0;
+
+			do
+			{
+				if (p[0] == '/' && p[1] == '*')
+				{
+					depth++;
+					p += 2;
+				}
+				else if (p[0] == '*' && p[1] == '/')
+				{
+					depth--;
+					p += 2;
+				}
+				else
+				{
+					if (*p == '\n')
+						lex->line++;
+					p++;
+				}
+			} while (depth > 0 && *p);
+		}
+		else
+			break;
+	}
+
+	tok->line = lex->line;
+	tok->text[0] = '\0';
+	if (*p == '\0')
+		tok->kind = TOKEN_END;
+	else if (*p == '\'' || ((*p == 'E' || *p == 'e') && p[1] == '\''))
+	{
+		bool		escapes = *p != '\'';
+
+		p += escapes ? 2 : 1;
+		while (*p && !(*p == '\'' && p[1] != '\''))
+		{
+			if (*p == '\n')
+				lex->line++;
+			p += (*p == '\'' || (escapes && *p == '\\' && p[1])) ? 2 : 1;
+		}
+		if (*p)
+			p++;
+		tok->kind = TOKEN_STRING;
+	}
+	else if (*p == '$' && !isdigit((unsigned char) p[1]))
+	{
+		const char *tag = p++;
+		size_t		len;
+
+		while (is_word_char(*p) && *p != '$')
+			p++;
+		if (*p == '$')
+		{
+			p++;
+			len = p - tag;
+			while (*p && strncmp(p, tag, len) != 0)
+			{
+				if (*p == '\n')
+					lex->line++;
+				p++;
+			}
+			if (*p)
+				p += len;
+			tok->kind = TOKEN_STRING;
+		}
+		else
+			tok->kind = TOKEN_OTHER;
+	}
+	else if (*p == '"')
+	{
+		int			n = 0;
+
+		for (p++; *p && !(*p == '"' && p[1] != '"'); p++)
+		{
+			if (*p == '"')
+				p++;
+			if (n < NAMEDATALEN - 1)
+				tok->text[n++] = *p;
+		}
+		tok->text[n] = '\0';
+		if (*p)
+			p++;
+		tok->kind = TOKEN_WORD;
+	}
+	else if (is_word_char(*p))
+	{
+		int			n = 0;
+
+		for (; is_word_char(*p); p++)
+			if (n < NAMEDATALEN - 1)
+				tok->text[n++] = pg_tolower((unsigned char) *p);
+		tok->text[n] = '\0';
+		tok->kind = TOKEN_WORD;
+	}
+	else
+	{
+		tok->text[0] = *p++;
+		tok->text[1] = '\0';
+		tok->kind = TOKEN_OTHER;
+	}
+	lex->p = p;
+}
+
+static bool
+is_word(const Token *tok, const char *word)
+{
+	return tok->kind == TOKEN_WORD && strcmp(tok->text, word) == 0;
+}
+
+static void
+found_line(BodyScan *scan, const char *function, int line, const char *what)
+{
+	if (scan->found++ >= 10)
+		return;
+	appendStringInfo(&scan->lines, "%s%s line %d: %s", scan->found > 1 ? "; " : "",
+					 function, line, what);
+}
+
+static void scan_function(BodyScan *scan, Oid function, int depth);
+
+/* Functions of this name that are not PostgreSQL's own. */
+static void
+scan_called(BodyScan *scan, const char *schema, const char *name, int depth)
+{
+	CatCList   *list = SearchSysCacheList1(PROCNAMEARGSNSP, CStringGetDatum(name));
+
+	for (int i = 0; i < list->n_members; i++)
+	{
+		Form_pg_proc proc = (Form_pg_proc) GETSTRUCT(&list->members[i]->tuple);
+		char	   *nsp = get_namespace_name(proc->pronamespace);
+
+		if (nsp == NULL || strcmp(nsp, "pg_catalog") == 0 ||
+			(schema != NULL && strcmp(schema, nsp) != 0))
+			continue;
+		scan_function(scan, proc->oid, depth + 1);
+	}
+	ReleaseCatCacheList(list);
+}
+
+static void
+scan_body(BodyScan *scan, const char *function, const char *source, bool top, int depth)
+{
+	Lexer		lex = {source, 1};
+	Token		previous[2];
+	Token		tok;
+	Token		next;
+
+	memset(previous, 0, sizeof(previous));
+	next_token(&lex, &tok);
+	while (tok.kind != TOKEN_END)
+	{
+		next_token(&lex, &next);
+		if (is_word(&tok, "raise") &&
+			!is_word(&next, "debug") && !is_word(&next, "log") && !is_word(&next, "info") &&
+			!is_word(&next, "notice") && !is_word(&next, "warning"))
+			found_line(scan, function, tok.line, "RAISE");
+		else if (is_word(&tok, "assert") && previous[1].kind != TOKEN_WORD)
+			found_line(scan, function, tok.line, "ASSERT");
+		else if (is_word(&tok, "execute"))
+			found_line(scan, function, tok.line, "EXECUTE of text that cannot be read");
+		else if (top && scan->before_row && is_word(&tok, "return"))
+		{
+			bool		new_row = is_word(&next, "new") && !scan->on_delete;
+			bool		old_row = is_word(&next, "old") && !scan->on_insert;
+
+			if (!new_row && !old_row)
+				found_line(scan, function, tok.line, "RETURN of what may be NULL");
+		}
+		else if (tok.kind == TOKEN_WORD && next.kind == TOKEN_OTHER && next.text[0] == '(')
+		{
+			bool		qualified = previous[1].kind == TOKEN_OTHER && previous[1].text[0] == '.' &&
+				previous[0].kind == TOKEN_WORD;
+
+			scan_called(scan, qualified ? previous[0].text : NULL, tok.text, depth);
+		}
+		previous[0] = previous[1];
+		previous[1] = tok;
+		tok = next;
+	}
+}
+
+/*
+ * Look for what can refuse, in this function and in those it calls. Bodies in C
+ * or another language cannot be read; for a function called by a trigger only
+ * those of extensions are taken on trust.
+ */
+static void
+scan_function(BodyScan *scan, Oid function, int depth)
+{
+	HeapTuple	tuple;
+	Form_pg_proc proc;
+	char	   *language;
+	char	   *name;
+
+	if (list_member_oid(scan->seen, function) || depth > 8)
+		return;
+	scan->seen = lappend_oid(scan->seen, function);
+	tuple = SearchSysCache1(PROCOID, ObjectIdGetDatum(function));
+	if (!HeapTupleIsValid(tuple))
+		return;
+	proc = (Form_pg_proc) GETSTRUCT(tuple);
+	language = get_language_name(proc->prolang, false);
+	name = psprintf("%s()", quote_qualified_identifier(get_namespace_name(proc->pronamespace),
+													   NameStr(proc->proname)));
+	if (strcmp(language, "plpgsql") == 0 || strcmp(language, "sql") == 0)
+	{
+		bool		isnull;
+		Datum		source = SysCacheGetAttr(PROCOID, tuple, Anum_pg_proc_prosrc, &isnull);
+
+		if (!isnull)
+			scan_body(scan, name, TextDatumGetCString(source), depth == 0, depth);
+	}
+	else if (depth == 0 || !OidIsValid(getExtensionOfObject(ProcedureRelationId, function)))
+		found_line(scan, name, 0, psprintf("its body, in language %s, cannot be read", language));
+	ReleaseSysCache(tuple);
+}
+
+/* ---------------------------------------------------------------------
+ * Guarded triggers: putting a trigger under guard, and back
+ * ---------------------------------------------------------------------
+ */
+
+static bool
+depends_on_function(Oid trigger, Oid function)
+{
+	Relation	rel = table_open(DependRelationId, AccessShareLock);
+	ScanKeyData key[2];
+	SysScanDesc scan;
+	HeapTuple	tuple;
+	bool		result = false;
+
+	ScanKeyInit(&key[0], Anum_pg_depend_classid, BTEqualStrategyNumber, F_OIDEQ,
+				ObjectIdGetDatum(TriggerRelationId));
+	ScanKeyInit(&key[1], Anum_pg_depend_objid, BTEqualStrategyNumber, F_OIDEQ,
+				ObjectIdGetDatum(trigger));
+	scan = systable_beginscan(rel, DependDependerIndexId, true, NULL, 2, key);
+	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
+	{
+		Form_pg_depend dep = (Form_pg_depend) GETSTRUCT(tuple);
+
+		if (dep->refclassid == ProcedureRelationId && dep->refobjid == function)
+			result = true;
+	}
+	systable_endscan(scan);
+	table_close(rel, AccessShareLock);
+	return result;
+}
+
+static void
+make_dependency(Oid trigger, Oid function)
+{
+	ObjectAddress depender;
+	ObjectAddress referenced;
+
+	if (depends_on_function(trigger, function))
+		return;
+	ObjectAddressSet(depender, TriggerRelationId, trigger);
+	ObjectAddressSet(referenced, ProcedureRelationId, function);
+	recordDependencyOn(&depender, &referenced, DEPENDENCY_NORMAL);
+}
+
+typedef struct TriggerRow
+{
+	Oid			oid;
+	Oid			function;
+	int16		type;
+	bool		internal;
+	bool		constraint;
+} TriggerRow;
+
+/*
+ * Read a trigger of auth.users; with function valid also give it that function.
+ * Everything else about the trigger stays as it is in the catalog: timing,
+ * events, columns, WHEN, arguments, transition tables, tgenabled, comment and
+ * dependencies, which no rebuilt CREATE TRIGGER could promise.
+ */
+static bool
+trigger_row(Relation auth, const char *name, Oid function, TriggerRow *row)
+{
+	Relation	rel = table_open(TriggerRelationId, OidIsValid(function) ? RowExclusiveLock : AccessShareLock);
+	ScanKeyData key[2];
+	SysScanDesc scan;
+	HeapTuple	tuple;
+	bool		found;
+
+	ScanKeyInit(&key[0], Anum_pg_trigger_tgrelid, BTEqualStrategyNumber, F_OIDEQ,
+				ObjectIdGetDatum(RelationGetRelid(auth)));
+	ScanKeyInit(&key[1], Anum_pg_trigger_tgname, BTEqualStrategyNumber, F_NAMEEQ,
+				CStringGetDatum(name));
+	scan = systable_beginscan(rel, TriggerRelidNameIndexId, true, NULL, 2, key);
+	tuple = systable_getnext(scan);
+	found = HeapTupleIsValid(tuple);
+	if (found)
+	{
+		Form_pg_trigger form = (Form_pg_trigger) GETSTRUCT(tuple);
+
+		row->oid = form->oid;
+		row->function = form->tgfoid;
+		row->type = form->tgtype;
+		row->internal = form->tgisinternal;
+		row->constraint = OidIsValid(form->tgconstraint);
+		if (OidIsValid(function))
+		{
+			HeapTuple	copy = heap_copytuple(tuple);
+
+			((Form_pg_trigger) GETSTRUCT(copy))->tgfoid = function;
+			CatalogTupleUpdate(rel, &copy->t_self, copy);
+			CacheInvalidateRelcache(auth);
+			InvokeObjectPostAlterHook(TriggerRelationId, row->oid, 0);
+		}
+	}
+	systable_endscan(scan);
+	table_close(rel, OidIsValid(function) ? RowExclusiveLock : AccessShareLock);
+	return found;
+}
+
+static SavedPlan guard_insert_plan = {
+	.sql = "INSERT INTO invite_sync.guarded_trigger AS g (trigger_name, function_id, function_schema, function_name, on_failure, gate, let_through, guarded_by, registered_in) "
+	"VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) ON CONFLICT (trigger_name) DO UPDATE SET function_id = excluded.function_id, "
+	"function_schema = excluded.function_schema, function_name = excluded.function_name, on_failure = excluded.on_failure, "
+	"gate = excluded.gate, let_through = excluded.let_through, guarded_by = excluded.guarded_by, registered_in = excluded.registered_in",
+	.nargs = 9,
+	.argtypes = {NAMEOID, OIDOID, NAMEOID, NAMEOID, TEXTOID, BOOLOID, TEXTARRAYOID, NAMEOID, TEXTOID}
+};
+
+static SavedPlan guard_delete_plan = {
+	.sql = "WITH q AS (DELETE FROM invite_sync.quarantine_entry AS q WHERE q.trigger_name OPERATOR(pg_catalog.=) $1) "
+	"DELETE FROM invite_sync.guarded_trigger AS g WHERE g.trigger_name OPERATOR(pg_catalog.=) $1",
+	.nargs = 1,
+	.argtypes = {NAMEOID}
+};
+
+static Oid
+guard_function(void)
+{
+	Oid			function = find_trigger_function("invite_sync", "guard");
+
+	if (!OidIsValid(function))
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_FUNCTION),
+				 errmsg("function invite_sync.guard() does not exist"),
+				 errhint("ALTER EXTENSION invite_sync UPDATE;")));
+	return function;
+}
+
+static const char *
+on_failure_to_text(OnFailure f)
+{
+	return f == FAIL_REFUSE ? "refuse" : f == FAIL_LET_IN ? "let_in" : "quarantine";
+}
+
+/* SQLSTATEs as given: five upper-case letters and digits each. */
+static ArrayType *
+check_let_through(ArrayType *given)
+{
+	Datum	   *elems;
+	bool	   *nulls;
+	int			n;
+
+	if (given == NULL)
+		return construct_empty_array(TEXTOID);
+	deconstruct_array(given, TEXTOID, -1, false, TYPALIGN_INT, &elems, &nulls, &n);
+	for (int i = 0; i < n; i++)
+	{
+		char	   *s = nulls[i] ? "" : TextDatumGetCString(elems[i]);
+
+		if (strlen(s) != 5 || strspn(s, "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ") != 5)
+			ereport(ERROR,
+					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					 errmsg("let_through holds something that is no SQLSTATE"),
+					 errhint("A SQLSTATE is five digits or capital letters, for example 23514.")));
+	}
+	return given;
+}
+
+/* guard_trigger(trigger_name, on_failure, let_through) */
+Datum
+quarantine_guard_trigger(PG_FUNCTION_ARGS)
+{
+	char	   *name;
+	char	   *given = PG_ARGISNULL(1) ? NULL : text_to_cstring(PG_GETARG_TEXT_PP(1));
+	ArrayType  *let_through;
+	Relation	auth;
+	TriggerRow	row;
+	Oid			guard;
+	Oid			function;
+	HeapTuple	proc;
+	NameData	proc_name;
+	char	   *proc_schema;
+	BodyScan	scan;
+	OnFailure	on_failure;
+	Guarded    *known;
+	TupleDesc	desc;
+	Datum		values[6];
+	bool		nulls[6] = {false};
+	bool		replayable;
+	bool		unchanged = false;
+	Datum		args[9];
+	Scope		scope;
+
+	caller_require_operator();
+	if (PG_ARGISNULL(0))
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("trigger_name must not be null"),
+				 errhint("Name a trigger on auth.users.")));
+	name = pstrdup(NameStr(*PG_GETARG_NAME(0)));
+	let_through = check_let_through(PG_ARGISNULL(2) ? NULL : PG_GETARG_ARRAYTYPE_P(2));
+	if (given != NULL && strcmp(given, "refuse") != 0 && strcmp(given, "let_in") != 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("on_failure cannot be \"%s\"", given),
+				 errhint("One of: refuse, let_in; leave it out for a trigger that refuses nobody.")));
+	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
+		elog(ERROR, "return type must be a row type");
+	desc = BlessTupleDesc(desc);
+
+	sync_lock_auth_users("2000");
+	auth = table_open(caller_auth_users_relid(false), NoLock);
+	guard = guard_function();
+	if (!trigger_row(auth, name, InvalidOid, &row))
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("trigger \"%s\" on auth.users does not exist", name),
+				 errhint("SELECT tgname FROM pg_trigger WHERE tgrelid = 'auth.users'::regclass AND NOT tgisinternal;")));
+	if (row.internal || row.constraint)
+		ereport(ERROR,
+				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
+				 errmsg("trigger \"%s\" is %s", name, row.internal ? "internal" : "a constraint trigger"),
+				 errhint("A constraint refuses on purpose, and at COMMIT where nothing can be contained; make it an ordinary trigger first.")));
+
+	plan_hold();
+	known = find_guard(get_guards(), name);
+	if (row.function == guard)
+	{
+		if (known == NULL)
+			ereport(ERROR,
+					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+					 errmsg("trigger \"%s\" is guarded but not registered", name),
+					 errhint("Create the trigger again with its own function, then guard it.")));
+		function = guarded_function(known);
+	}
+	else
+		function = row.function;
+	if (getExtensionOfObject(ProcedureRelationId, function) == get_extension_oid("invite_sync", false))
+		ereport(ERROR,
+				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
+				 errmsg("trigger \"%s\" is one of invite_sync's own", name),
+				 errhint("It contains its failures already.")));
+
+	memset(&scan, 0, sizeof(scan));
+	initStringInfo(&scan.lines);
+	scan.before_row = (row.type & TRIGGER_TYPE_ROW) && (row.type & TRIGGER_TYPE_BEFORE);
+	scan.on_insert = (row.type & TRIGGER_TYPE_INSERT) != 0;
+	scan.on_delete = (row.type & TRIGGER_TYPE_DELETE) != 0;
+	scan_function(&scan, function, 0);
+	if (scan.found > 0 && given == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("trigger \"%s\" is a gate: it can refuse a user", name),
+				 errdetail("%s.", scan.lines.data),
+				 errhint("Say what a technical failure of it shall do: on_failure => 'refuse' keeps users out, 'let_in' lets them in and records it. What it refuses on purpose stays refused.")));
+	on_failure = given == NULL ? FAIL_QUARANTINE : on_failure_from_text(given);
+
+	proc = SearchSysCache1(PROCOID, ObjectIdGetDatum(function));
+	if (!HeapTupleIsValid(proc))
+		elog(ERROR, "cache lookup failed for function %u", function);
+	namestrcpy(&proc_name, NameStr(((Form_pg_proc) GETSTRUCT(proc))->proname));
+	proc_schema = get_namespace_name(((Form_pg_proc) GETSTRUCT(proc))->pronamespace);
+	ReleaseSysCache(proc);
+
+	if (known != NULL && row.function == guard && known->on_failure == on_failure &&
+		known->gate == (scan.found > 0) && known->same_database && known->function == function &&
+		known->nlet_through == ArrayGetNItems(ARR_NDIM(let_through), ARR_DIMS(let_through)))
+	{
+		Datum	   *elems;
+		bool	   *elem_nulls;
+		int			n;
+
+		unchanged = true;
+		deconstruct_array(let_through, TEXTOID, -1, false, TYPALIGN_INT, &elems, &elem_nulls, &n);
+		for (int i = 0; i < n; i++)
+			if (known->let_through[i] != sqlstate_from_text(TextDatumGetCString(elems[i])))
+				unchanged = false;
+	}
+	plan_release();
+
+	if (unchanged)
+		ereport(NOTICE, (errmsg("trigger \"%s\" is guarded already", name)));
+	else
+	{
+		args[0] = DirectFunctionCall1(namein, CStringGetDatum(name));
+		args[1] = ObjectIdGetDatum(function);
+		args[2] = DirectFunctionCall1(namein, CStringGetDatum(proc_schema));
+		args[3] = NameGetDatum(&proc_name);
+		args[4] = CStringGetTextDatum(on_failure_to_text(on_failure));
+		args[5] = BoolGetDatum(scan.found > 0);
+		args[6] = PointerGetDatum(let_through);
+		args[7] = DirectFunctionCall1(namein, CStringGetDatum(GetUserNameFromId(caller_role(), false)));
+		args[8] = CStringGetTextDatum(sync_database_identity());
+		SPI_connect();
+		scope_enter_own(&scope);
+		plan_execute(&guard_insert_plan, args, NULL, false, 0);
+		scope_leave(&scope);
+		SPI_finish();
+		if (row.function != guard)
+			(void) trigger_row(auth, name, guard, &row);
+		make_dependency(row.oid, guard);
+		make_dependency(row.oid, function);
+		CommandCounterIncrement();
+		(void) event_append("admin", "quarantine.trigger_guarded", NULL, NULL, "trigger", name, NULL);
+	}
+
+	replayable = TRIGGER_TYPE_MATCHES(row.type, TRIGGER_TYPE_ROW, TRIGGER_TYPE_AFTER, TRIGGER_TYPE_INSERT);
+	values[0] = DirectFunctionCall1(namein, CStringGetDatum(name));
+	values[1] = CStringGetTextDatum(psprintf("%s()", quote_qualified_identifier(proc_schema, NameStr(proc_name))));
+	values[2] = BoolGetDatum(scan.found > 0);
+	values[3] = CStringGetTextDatum(on_failure_to_text(on_failure));
+	values[4] = PointerGetDatum(let_through);
+	values[5] = BoolGetDatum(replayable);
+	table_close(auth, NoLock);
+	return HeapTupleGetDatum(heap_form_tuple(desc, values, nulls));
+}
+
+/* unguard_trigger(trigger_name): the trigger as it was. */
+Datum
+quarantine_unguard_trigger(PG_FUNCTION_ARGS)
+{
+	char	   *name;
+	Relation	auth;
+	TriggerRow	row;
+	Oid			guard;
+	Oid			function;
+	Guarded    *known;
+	Scope		scope;
+	Datum		args[1];
+
+	caller_require_operator();
+	if (PG_ARGISNULL(0))
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("trigger_name must not be null"),
+				 errhint("Name a guarded trigger.")));
+	name = pstrdup(NameStr(*PG_GETARG_NAME(0)));
+
+	sync_lock_auth_users("2000");
+	auth = table_open(caller_auth_users_relid(false), NoLock);
+	guard = guard_function();
+	plan_hold();
+	known = find_guard(get_guards(), name);
+	if (known == NULL)
+	{
+		plan_release();
+		table_close(auth, NoLock);
+		ereport(NOTICE, (errmsg("trigger \"%s\" is not guarded", name)));
+		PG_RETURN_BOOL(false);
+	}
+	/* gone, or made again without the guard: there is only our note to forget */
+	if (trigger_row(auth, name, InvalidOid, &row) && row.function == guard)
+	{
+		function = guarded_function(known);
+		(void) trigger_row(auth, name, function, &row);
+		make_dependency(row.oid, function);
+		(void) deleteDependencyRecordsForSpecific(TriggerRelationId, row.oid, DEPENDENCY_NORMAL,
+												  ProcedureRelationId, guard);
+		CommandCounterIncrement();
+	}
+	plan_release();
+
+	args[0] = DirectFunctionCall1(namein, CStringGetDatum(name));
+	SPI_connect();
+	scope_enter_own(&scope);
+	plan_execute(&guard_delete_plan, args, NULL, false, 0);
+	scope_leave(&scope);
+	SPI_finish();
+	table_close(auth, NoLock);
+	(void) event_append("admin", "quarantine.trigger_unguarded", NULL, NULL, "trigger", name, NULL);
+	PG_RETURN_BOOL(true);
+}
+
+static SavedPlan close_plan = {
+	.sql = "DELETE FROM invite_sync.quarantine_entry AS q WHERE q.id OPERATOR(pg_catalog.=) $1 RETURNING q.user_id",
+	.nargs = 1,
+	.argtypes = {INT8OID}
+};
+
+/* close_quarantine(entry_id): somebody has looked into it. */
+Datum
+quarantine_close(PG_FUNCTION_ARGS)
+{
+	Scope		scope;
+	Datum		args[1];
+	bool		found;
+
+	caller_require_service();
+	args[0] = PG_GETARG_DATUM(0);
+	SPI_connect();
+	scope_enter_own(&scope);
+	plan_execute(&close_plan, args, NULL, false, 0);
+	found = SPI_processed > 0;
+	scope_leave(&scope);
+	SPI_finish();
+	if (found)
+		(void) event_append("admin", "quarantine.closed", NULL, NULL, "quarantine_entry",
+							psprintf(INT64_FORMAT, DatumGetInt64(args[0])), NULL);
+	PG_RETURN_BOOL(found);
+}
+
+/* What attach() mends: after a restore the trigger knows the guard only. */
+bool
+quarantine_mend_dependencies(Relation auth)
+{
+	GuardRegistry *reg;
+	bool		mended = false;
+
+	plan_hold();
+	reg = get_guards();
+	for (int i = 0; i < reg->n; i++)
+	{
+		Guarded    *g = &reg->entries[i];
+		TriggerRow	row;
+		Oid			function;
+
+		if (!trigger_row(auth, NameStr(g->name), InvalidOid, &row) ||
+			row.function != guard_function())
+			continue;
+		function = g->same_database && SearchSysCacheExists1(PROCOID, ObjectIdGetDatum(g->function)) ?
+			g->function : find_trigger_function(g->schema, g->function_name);
+		if (!OidIsValid(function))
+			continue;
+		if (!depends_on_function(row.oid, function))
+		{
+			make_dependency(row.oid, function);
+			mended = true;
+		}
+		if (!g->same_database || g->function != function)
+		{
+			Scope		scope;
+			Datum		args[3];
+			static SavedPlan plan = {
+				.sql = "UPDATE invite_sync.guarded_trigger AS g SET function_id = $2, registered_in = $3 WHERE g.trigger_name OPERATOR(pg_catalog.=) $1",
+				.nargs = 3,
+				.argtypes = {NAMEOID, OIDOID, TEXTOID}
+			};
+
+			args[0] = NameGetDatum(&g->name);
+			args[1] = ObjectIdGetDatum(function);
+			args[2] = CStringGetTextDatum(sync_database_identity());
+			SPI_connect();
+			scope_enter_own(&scope);
+			plan_execute(&plan, args, NULL, false, 0);
+			scope_leave(&scope);
+			SPI_finish();
+			mended = true;
+		}
+	}
+	plan_release();
+	return mended;
+}
+
+static SavedPlan let_in_plan = {
+	.sql = "SELECT pg_catalog.count(*) FROM invite_sync.quarantine_entry AS q WHERE q.trigger_name OPERATOR(pg_catalog.=) $1",
+	.nargs = 1,
+	.argtypes = {NAMEOID}
+};
+
+/* verify()'s part: what has become of the guarded triggers. */
+void
+quarantine_verify(Relation auth, QuarantineFinding emit, void *arg)
+{
+	GuardRegistry *reg;
+
+	plan_hold();
+	reg = get_guards();
+	for (int i = 0; i < reg->n; i++)
+	{
+		Guarded    *g = &reg->entries[i];
+		char	   *name = NameStr(g->name);
+		char	   *again = psprintf("SELECT * FROM invite_sync.guard_trigger(%s%s);",
+									 quote_literal_cstr(name),
+									 g->on_failure == FAIL_QUARANTINE ? "" :
+									 psprintf(", on_failure => '%s'", on_failure_to_text(g->on_failure)));
+		TriggerRow	row;
+		Oid			function = g->same_database && SearchSysCacheExists1(PROCOID, ObjectIdGetDatum(g->function)) ?
+			g->function : find_trigger_function(g->schema, g->function_name);
+
+		if (!trigger_row(auth, name, InvalidOid, &row))
+			emit(arg, "warning", name, "the guarded trigger is gone from auth.users", NULL,
+				 psprintf("SELECT invite_sync.unguard_trigger(%s);", quote_literal_cstr(name)));
+		else if (row.function != guard_function())
+			emit(arg, "error", name, "the trigger was made again without its guard",
+				 "Its failures reach the auth server again.", again);
+		else if (!OidIsValid(function))
+			emit(arg, "error", name, "the function of the guarded trigger is gone",
+				 psprintf("%s() cannot be found; every firing ends in quarantine.",
+						  quote_qualified_identifier(g->schema, g->function_name)), NULL);
+		else if (!depends_on_function(row.oid, function))
+			emit(arg, "warning", name, "the guarded trigger's dependency on its function was lost",
+				 "After a restore; until it is made again DROP FUNCTION is not refused.",
+				 "SELECT invite_sync.attach();");
+		if (g->gate)
+		{
+			Scope		scope;
+			Datum		args[1];
+			bool		isnull;
+			int64		n;
+
+			args[0] = NameGetDatum(&g->name);
+			SPI_connect();
+			scope_enter_own(&scope);
+			plan_execute(&let_in_plan, args, NULL, true, 1);
+			n = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
+			scope_leave(&scope);
+			SPI_finish();
+			if (n > 0)
+				emit(arg, "error", name,
+					 psprintf("the gate failed and let in what it had not looked at, " INT64_FORMAT " times", n),
+					 "Look at the users in invite_sync.quarantine and close each entry.",
+					 "SELECT invite_sync.close_quarantine(id) FROM invite_sync.quarantine WHERE id = ...;");
+		}
+	}
+	plan_release();
+}
+
+/* ---------------------------------------------------------------------
+ * Guarded triggers: doing one again
+ * ---------------------------------------------------------------------
+ */
+
+typedef struct Replay
+{
+	Relation	auth;
+	TupleTableSlot *slot;
+	const char *trigger;
+} Replay;
+
+static void
+replay_trigger(void *arg)
+{
+	Replay	   *r = (Replay *) arg;
+	TriggerDesc *desc = r->auth->trigdesc;
+	Trigger    *trigger = NULL;
+	TriggerData trigdata;
+	GuardCall	call;
+	int			guc_level = NewGUCNestLevel();
+	Scope		scope;
+
+	LOCAL_FCINFO(fcinfo, 0);
+
+	for (int i = 0; desc != NULL && i < desc->numtriggers; i++)
+		if (strcmp(desc->triggers[i].tgname, r->trigger) == 0)
+			trigger = &desc->triggers[i];
+	if (trigger == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("trigger \"%s\" on auth.users does not exist", r->trigger)));
+
+	memset(&trigdata, 0, sizeof(trigdata));
+	trigdata.type = T_TriggerData;
+	trigdata.tg_event = TRIGGER_EVENT_INSERT | TRIGGER_EVENT_ROW | TRIGGER_EVENT_AFTER;
+	trigdata.tg_relation = r->auth;
+	trigdata.tg_trigslot = r->slot;
+	trigdata.tg_trigtuple = ExecFetchSlotHeapTuple(r->slot, true, NULL);
+	trigdata.tg_trigger = trigger;
+
+	memset(&call, 0, sizeof(call));
+	InitFunctionCallInfoData(*fcinfo, NULL, 0, InvalidOid, (Node *) &trigdata, NULL);
+	call.outer = fcinfo;
+
+	sync_bound_lock_wait();
+	scope_enter_auth(&scope);
+	/* where the auth server's own connections look for names */
+	(void) set_config_option("search_path", "auth, pg_temp", PGC_USERSET, PGC_S_SESSION,
+							 GUC_ACTION_SAVE, true, 0, false);
+	call_guarded(&call);
+	scope_leave(&scope);
+	AtEOXact_GUC(false, guc_level);
+}
+
+static SavedPlan due_triggers_plan = {
+	.sql = "SELECT q.id, q.trigger_name, q.user_id FROM invite_sync.quarantine_entry AS q "
+	"WHERE q.replayable AND q.trigger_name IS NOT NULL AND q.user_id IS NOT NULL "
+	"AND (NOT $2 OR q.next_retry_at OPERATOR(pg_catalog.<=) pg_catalog.clock_timestamp()) "
+	"ORDER BY q.next_retry_at, q.id LIMIT $1 FOR UPDATE SKIP LOCKED",
+	.nargs = 2,
+	.argtypes = {INT8OID, BOOLOID}
+};
+
+/*
+ * AFTER INSERT row triggers, from the row as it is now. Their WHEN held when
+ * they fired; it is not asked again.
+ */
+static void
+retry_triggers(int max_rows, bool due_only, int *retried, int *resolved, int *failed)
+{
+	Scope		scope;
+	Datum		args[2];
+	int			n;
+	int64	   *ids;
+	char	  **names;
+	pg_uuid_t  *users;
+	Relation	auth;
+	TupleTableSlot *slot;
+	MemoryContext cxt = CurrentMemoryContext;
+
+	SPI_connect();
+	scope_enter_own(&scope);
+	args[0] = Int64GetDatum(max_rows);
+	args[1] = BoolGetDatum(due_only);
+	plan_execute(&due_triggers_plan, args, NULL, false, 0);
+	n = SPI_processed;
+	ids = MemoryContextAlloc(cxt, sizeof(int64) * Max(n, 1));
+	names = MemoryContextAlloc(cxt, sizeof(char *) * Max(n, 1));
+	users = MemoryContextAlloc(cxt, sizeof(pg_uuid_t) * Max(n, 1));
+	for (int i = 0; i < n; i++)
+	{
+		HeapTuple	row = SPI_tuptable->vals[i];
+		bool		isnull;
+
+		ids[i] = DatumGetInt64(SPI_getbinval(row, SPI_tuptable->tupdesc, 1, &isnull));
+		names[i] = MemoryContextStrdup(cxt, SPI_getvalue(row, SPI_tuptable->tupdesc, 2));
+		users[i] = *DatumGetUUIDP(SPI_getbinval(row, SPI_tuptable->tupdesc, 3, &isnull));
+	}
+	scope_leave(&scope);
+	SPI_finish();
+	if (n == 0)
+		return;
+
+	auth = table_open(caller_auth_users_relid(false), RowShareLock);
+	slot = table_slot_create(auth, NULL);
+	for (int i = 0; i < n; i++)
+	{
+		Replay		replay = {auth, slot, names[i]};
+		Failure    *failure;
+		SyncUserLock lock = sync_lock_user(auth, &users[i], slot);
+		bool		done = lock == SYNC_USER_GONE;
+
+		if (lock == SYNC_USER_BUSY)
+			continue;
+		(*retried)++;
+		if (!done)
+		{
+			done = sync_run_contained(replay_trigger, &replay, true, &failure);
+			if (!done)
+			{
+				TriggerRecord record = {names[i], &users[i], "insert", failure, true, false};
+				Failure    *ignored;
+
+				(*failed)++;
+				(void) sync_run_contained(record_trigger, &record, true, &ignored);
+			}
+		}
+		ExecClearTuple(slot);
+		if (done)
+		{
+			(*resolved)++;
+			args[0] = Int64GetDatum(ids[i]);
+			SPI_connect();
+			scope_enter_own(&scope);
+			plan_execute(&close_plan, args, NULL, false, 0);
+			scope_leave(&scope);
+			SPI_finish();
+		}
+	}
+	ExecDropSingleTupleTableSlot(slot);
+	table_close(auth, NoLock);
+}
+
+void
+quarantine_init(void)
+{
+	CacheRegisterRelcacheCallback(guards_relcache_callback, (Datum) 0);
 }

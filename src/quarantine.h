@@ -8,6 +8,8 @@
 #ifndef INVITE_SYNC_QUARANTINE_H
 #define INVITE_SYNC_QUARANTINE_H
 
+#include "utils/array.h"
+#include "utils/rel.h"
 #include "utils/uuid.h"
 
 /* A contained error, copied out of its subtransaction. */
@@ -34,10 +36,23 @@ typedef struct QuarantineItem
 extern void quarantine_record(int64 target_id, const char *action,
 							  const QuarantineItem *items, int64 nitems);
 
-/* Forget entries of users that are in step now; contained like the above. */
-extern void quarantine_resolve(int64 target_id, const pg_uuid_t *user_ids, int64 nids);
+/*
+ * Forget entries of users that are in step now; contained like the above. What
+ * waits for columns to be set goes only when all of them are in applied (a
+ * text[], NULL for none).
+ */
+extern void quarantine_resolve(int64 target_id, const pg_uuid_t *user_ids, int64 nids,
+							   ArrayType *applied);
 
 /* The users are gone: forget their entries, but for deletes still to be done. */
 extern void quarantine_forget_users(const pg_uuid_t *user_ids, int64 nids);
+
+/* Guarded triggers, for attach() and verify(). */
+typedef void (*QuarantineFinding) (void *arg, const char *severity, const char *object,
+								   const char *finding, const char *detail, const char *fix);
+extern void quarantine_verify(Relation auth, QuarantineFinding emit, void *arg);
+extern bool quarantine_mend_dependencies(Relation auth);
+
+extern void quarantine_init(void);
 
 #endif							/* INVITE_SYNC_QUARANTINE_H */

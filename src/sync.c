@@ -52,12 +52,14 @@
 #include "nodes/nodeFuncs.h"
 #include "optimizer/optimizer.h"
 #include "parser/parse_coerce.h"
+#include "parser/parse_oper.h"
 #include "parser/parser.h"
 #include "parser/parsetree.h"
 #include "rewrite/rewriteHandler.h"
 #include "storage/lmgr.h"
 #include "storage/lock.h"
 #include "storage/proc.h"
+#include "tcop/utility.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/datum.h"
@@ -95,8 +97,9 @@
 /* Targets that write to auth.users again lead back here; stop before the stack does. */
 #define MAX_SYNC_NESTING	8
 
-/* A search for bad rows gives up after so many tries. */
+/* A search for bad rows gives up after so many tries, or so long. */
 #define MAX_TRIES		1000
+#define SEARCH_MS		2000
 #define FIRST_CHUNK		256
 #define MAX_CHUNK		2048
 
@@ -131,6 +134,7 @@ typedef struct DeferredConstraint
 	char	   *schema;
 	char	   *name;
 	bool		redefer;		/* can be set DEFERRED again by this name */
+	bool		to_auth;		/* the target's own foreign key to auth.users */
 } DeferredConstraint;
 
 typedef struct Target
@@ -147,7 +151,8 @@ typedef struct Target
 	char	   *link_by;
 	char	   *search_path;
 	char	   *definer;
-	bool		same_database;	/* registered in this very database */
+	bool		same_database;	/* the number is true here */
+	bool		stamped;		/* and was written down here */
 	int			ncolumns;
 	MapColumn  *columns;
 
@@ -218,9 +223,12 @@ typedef struct Work
 	ArrayType  *overwrite;		/* text[] of target columns, or NULL */
 	bool		known_missing;	/* nobody of them has a row: skip the update */
 	bool		may_raise;		/* a trigger: the owner may want the error */
+	bool		rebuilt;		/* the statements were made in this attempt */
+
+	bool		leave_deferred; /* do not check deferred constraints first */
 
 	/* progress, for finding the bad row */
-	int			stage;			/* 1 update, 2 insert */
+	int			stage;			/* -1 setting constraints, 1 update, 2 insert */
 
 	/* outcome */
 	const Failure **failures;	/* per row, NULL where it succeeded; NULL: all did */
@@ -233,6 +241,9 @@ PG_FUNCTION_INFO_V1(sync_on_update);
 PG_FUNCTION_INFO_V1(sync_on_delete);
 
 static void apply_work(Work *work);
+static bool has_key_index(Relation rel, AttrNumber attnum);
+static int	read_users(Relation auth, const pg_uuid_t *ids, int nids, bool read_only,
+					   Tuplestorestate *store, pg_uuid_t *found);
 
 /* ---------------------------------------------------------------------
  * Containment
@@ -347,8 +358,8 @@ sync_registry_changed(PG_FUNCTION_ARGS)
 	return PointerGetDatum(NULL);
 }
 
-static char *
-database_identity(void)
+char *
+sync_database_identity(void)
 {
 	return psprintf(UINT64_FORMAT "/%u", GetSystemIdentifier(), MyDatabaseId);
 }
@@ -356,7 +367,7 @@ database_identity(void)
 static SavedPlan registry_plan = {
 	.sql = "SELECT t.id, t.relation::pg_catalog.oid, t.schema_name, t.table_name, t.key, t.on_delete, t.on_error, "
 	"t.enabled, t.link_by, t.search_path, t.definer, t.registered_in, "
-	"m.column_name, m.expression, m.update_policy, m.source_columns "
+	"m.column_name, m.expression, m.update_policy, m.source_columns, t.relation_number "
 	"FROM invite_sync.target AS t LEFT JOIN invite_sync.mapping AS m ON m.target_id = t.id "
 	"ORDER BY t.id, m.position",
 	.nargs = 0
@@ -407,7 +418,7 @@ on_delete_from_text(const char *s)
 static void
 read_registry(Registry *reg, Snapshot snapshot)
 {
-	char	   *identity = database_identity();
+	char	   *identity = sync_database_identity();
 	Scope		scope;
 	Target	   *target = NULL;
 	SPITupleTable *rows;
@@ -449,7 +460,15 @@ read_registry(Registry *reg, Snapshot snapshot)
 			target->search_path = get_text(tuple, desc, 10);
 			target->definer = get_text(tuple, desc, 11);
 			value = get_text(tuple, desc, 12);
-			target->same_database = value != NULL && strcmp(value, identity) == 0;
+
+			target->stamped = value != NULL && strcmp(value, identity) == 0;
+
+			/*
+			 * A relation that exists travels through a dump by its name and so
+			 * comes back under another number than the one beside it.
+			 */
+			target->same_database = target->stamped ||
+				target->relid != DatumGetObjectId(SPI_getbinval(tuple, desc, 17, &isnull));
 			target->columns = palloc0(sizeof(MapColumn) * nrows);
 			target->invalidations = 1;
 			target->home = reg->cxt;
@@ -647,6 +666,20 @@ open_target(Target *t, LOCKMODE lockmode)
 					(errcode(ERRCODE_UNDEFINED_TABLE),
 					 errmsg("target %s does not exist", target_display(t)),
 					 errhint("Create it again, or forget it with invite_sync.drop_target().")));
+
+		/* it takes the place of the other only if it fits */
+		if (relid != t->relid)
+		{
+			int			att = SPI_fnumber(RelationGetDescr(rel), t->key);
+
+			if (att <= 0 || TupleDescAttr(RelationGetDescr(rel), att - 1)->atttypid != UUIDOID ||
+				!has_key_index(rel, att))
+				ereport(ERROR,
+						(errcode(ERRCODE_INVALID_COLUMN_REFERENCE),
+						 errmsg("table %s was created again without a unique uuid column %s",
+								target_display(t), quote_identifier(t->key)),
+						 errhint("Add it, or call invite_sync.set_target() with another key.")));
+		}
 		t->relid = relid;
 	}
 	return rel;
@@ -706,7 +739,7 @@ check_target_kind(Relation rel)
 		why = "it is a partition";
 		hint = "Name the partitioned table above it.";
 	}
-	else if (rel->rd_rel->relhasrules)
+	else if (rel->rd_rules != NULL)
 	{
 		why = "it has rules";
 		hint = "Replace the rules by triggers.";
@@ -727,30 +760,37 @@ check_target_kind(Relation rel)
 				 errhint("%s", hint)));
 }
 
-/* Is there a unique index that ON CONFLICT (key) can rest on? */
+/*
+ * Is there a unique index that ON CONFLICT (key) can rest on? A deferrable one
+ * on the same column spoils it: PostgreSQL then takes neither.
+ */
 static bool
 has_key_index(Relation rel, AttrNumber attnum)
 {
 	List	   *indexes = RelationGetIndexList(rel);
 	ListCell   *lc;
 	bool		found = false;
+	bool		spoiled = false;
 
 	foreach(lc, indexes)
 	{
 		Relation	index = index_open(lfirst_oid(lc), AccessShareLock);
 		Form_pg_index form = index->rd_index;
 
-		if (form->indisunique && form->indisvalid && form->indimmediate &&
+		if (form->indisunique && form->indisvalid &&
 			form->indnkeyatts == 1 && form->indkey.values[0] == attnum &&
 			heap_attisnull(index->rd_indextuple, Anum_pg_index_indpred, NULL) &&
 			heap_attisnull(index->rd_indextuple, Anum_pg_index_indexprs, NULL))
-			found = true;
+		{
+			if (form->indimmediate)
+				found = true;
+			else
+				spoiled = true;
+		}
 		index_close(index, AccessShareLock);
-		if (found)
-			break;
 	}
 	list_free(indexes);
-	return found;
+	return found && !spoiled;
 }
 
 /* May this mapping still write to the table, or has it passed to others? */
@@ -765,6 +805,21 @@ check_definer(const Target *t, Oid owner)
 				 errmsg("role \"%s\", who defined the mapping, is not a member of the owner of %s",
 						t->definer, target_display(t)),
 				 errhint("Let a member of the table's owner call invite_sync.set_target().")));
+}
+
+/*
+ * Whoever may create a trigger on the table would run as its owner inside
+ * every signup; so the owner must not be a superuser.
+ */
+static void
+check_owner(Oid owner, const char *display)
+{
+	if (superuser_arg(owner))
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("%s belongs to a superuser", display),
+				 errdetail("Its defaults and triggers would run as that superuser inside every signup."),
+				 errhint("Give it to the application's role: ALTER TABLE %s OWNER TO ...;", display)));
 }
 
 typedef struct ColumnText
@@ -807,6 +862,27 @@ append_condition(StringInfo buf, const ColumnText *c, int i, bool with_old)
 			appendStringInfo(buf, " OR s.c%d::pg_catalog.text IS DISTINCT FROM s.o%d::pg_catalog.text", i, i);
 	}
 	appendStringInfoString(buf, "))");
+}
+
+/*
+ * Is "=" under the target's search_path what the type itself means by it? Else,
+ * or where it has none, values are compared as text.
+ */
+static bool
+is_comparable(Oid type)
+{
+	Oid			eq_opr = lookup_type_cache(type, TYPECACHE_EQ_OPR)->eq_opr;
+	Operator	op;
+	bool		result;
+
+	if (!OidIsValid(eq_opr))
+		return false;
+	op = oper(NULL, list_make1(makeString("=")), type, type, true, -1);
+	if (op == NULL)
+		return false;
+	result = oprid(op) == eq_opr;
+	ReleaseSysCache(op);
+	return result;
 }
 
 /*
@@ -867,7 +943,7 @@ build_statements(Target *t, Relation rel)
 									   FORMAT_TYPE_TYPEMOD_GIVEN | FORMAT_TYPE_FORCE_QUALIFY);
 		c->full = format_type_extended(att->atttypid, att->atttypmod,
 									   FORMAT_TYPE_TYPEMOD_GIVEN | FORMAT_TYPE_FORCE_QUALIFY);
-		c->comparable = OidIsValid(lookup_type_cache(att->atttypid, TYPECACHE_EQ_OPR)->eq_opr);
+		c->comparable = is_comparable(att->atttypid);
 		c->collate = "";
 		if (OidIsValid(att->attcollation))
 		{
@@ -1009,20 +1085,22 @@ build_statements(Target *t, Relation rel)
 
 static SavedPlan deferred_plan = {
 	.sql = "SELECT n.nspname, c.conname, NOT EXISTS (SELECT 1 FROM pg_catalog.pg_constraint AS d "
-	"WHERE d.connamespace = c.connamespace AND d.conname = c.conname AND NOT d.condeferrable) "
+	"WHERE d.connamespace = c.connamespace AND d.conname = c.conname AND NOT d.condeferrable), "
+	"c.conrelid = $1 AND c.confrelid = $2 "
 	"FROM pg_catalog.pg_constraint AS c JOIN pg_catalog.pg_namespace AS n ON n.oid = c.connamespace "
 	"WHERE c.condeferred AND (c.conrelid = $1 OR c.confrelid = $1) ORDER BY 1, 2",
-	.nargs = 1,
-	.argtypes = {OIDOID}
+	.nargs = 2,
+	.argtypes = {OIDOID, OIDOID}
 };
 
 static void
 find_deferred_constraints(Target *t)
 {
 	Scope		scope;
-	Datum		values[1];
+	Datum		values[2];
 
 	values[0] = ObjectIdGetDatum(t->relid);
+	values[1] = ObjectIdGetDatum(caller_auth_users_relid(true));
 	SPI_connect();
 	scope_enter_own(&scope);
 	plan_execute(&deferred_plan, values, NULL, true, 0);
@@ -1037,6 +1115,7 @@ find_deferred_constraints(Target *t)
 		d->schema = MemoryContextStrdup(t->cxt, SPI_getvalue(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1));
 		d->name = MemoryContextStrdup(t->cxt, SPI_getvalue(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 2));
 		d->redefer = DatumGetBool(SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 3, &isnull));
+		d->to_auth = DatumGetBool(SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 4, &isnull));
 	}
 	SPI_finish();
 }
@@ -1054,6 +1133,7 @@ locate_target(Target *t, LOCKMODE lockmode)
 
 	check_target_kind(rel);
 	t->owner = rel->rd_rel->relowner;
+	check_owner(t->owner, target_display(t));
 	check_definer(t, t->owner);
 	return rel;
 }
@@ -1126,6 +1206,82 @@ register_source(EphemeralNamedRelation enr, Relation auth, Tuplestorestate *stor
 		elog(ERROR, "SPI_register_relation failed: %s", SPI_result_code_string(rc));
 }
 
+static bool
+is_secret_column(const char *name)
+{
+	return strcmp(name, "encrypted_password") == 0 ||
+		strcmp(name, "email_change") == 0 ||
+		strcmp(name, "phone_change") == 0 ||
+		strstr(name, "_token") != NULL;
+}
+
+typedef struct SecretCheck
+{
+	Query	   *query;
+	TupleDesc	auth;
+} SecretCheck;
+
+static bool
+secret_walker(Node *node, void *context)
+{
+	SecretCheck *check = (SecretCheck *) context;
+
+	if (node == NULL)
+		return false;
+	if (IsA(node, Var))
+	{
+		Var		   *var = (Var *) node;
+
+		if (var->varlevelsup == 0 &&
+			rt_fetch(var->varno, check->query->rtable)->rtekind == RTE_NAMEDTUPLESTORE &&
+			(var->varattno <= 0 ||
+			 is_secret_column(NameStr(TupleDescAttr(check->auth, var->varattno - 1)->attname))))
+			ereport(ERROR,
+					(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+					 errmsg("a mapping reads a secret of auth.users")));
+		return false;
+	}
+	return expression_tree_walker(node, secret_walker, context);
+}
+
+static void
+check_no_secrets(Query *query, TupleDesc auth)
+{
+	SecretCheck check = {query, auth};
+	ListCell   *lc;
+
+	(void) query_tree_walker(query, secret_walker, &check, QTW_IGNORE_RT_SUBQUERIES);
+	foreach(lc, query->rtable)
+	{
+		RangeTblEntry *rte = lfirst_node(RangeTblEntry, lc);
+
+		if (rte->rtekind == RTE_SUBQUERY)
+			check_no_secrets(rte->subquery, auth);
+	}
+}
+
+/*
+ * Make a kept statement, and look once more at what it reads: the mapping was
+ * checked when it was defined, the text is what runs.
+ */
+static SPIPlanPtr
+make_kept(const char *sql, int nargs, TupleDesc auth)
+{
+	SPIPlanPtr	plan = plan_make(sql, nargs, overwrite_argtypes);
+
+	PG_TRY();
+	{
+		check_no_secrets(plan_query(plan), auth);
+	}
+	PG_CATCH();
+	{
+		plan_retire(plan);
+		PG_RE_THROW();
+	}
+	PG_END_TRY();
+	return plan;
+}
+
 /* Run one kept statement over a tuplestore, in the target's scope. */
 static void
 run_kept(Work *work, SPIPlanPtr *plan, const char *sql, Tuplestorestate *store,
@@ -1138,7 +1294,7 @@ run_kept(Work *work, SPIPlanPtr *plan, const char *sql, Tuplestorestate *store,
 
 	register_source(&enr, work->auth, store);
 	if (*plan == NULL)
-		*plan = plan_make(sql, takes_overwrite ? 1 : 0, overwrite_argtypes);
+		*plan = make_kept(sql, takes_overwrite ? 1 : 0, RelationGetDescr(work->auth));
 	if (takes_overwrite)
 	{
 		if (work->overwrite != NULL)
@@ -1173,10 +1329,12 @@ double_rows(Relation auth, Tuplestorestate *single)
 
 /*
  * Constraints of the target that wait until COMMIT would fail there, out of our
- * reach, and a restricted operation may not queue them: check them now.
+ * reach, and a restricted operation may not queue them: check them now. But for
+ * the foreign key to the users that are being deleted: its check is pending
+ * because of the very rows that we are about to remove.
  */
 static void
-set_deferred(const Target *t, bool deferred)
+set_deferred(const Target *t, bool deferred, bool removing)
 {
 	ConstraintsSetStmt *stmt;
 
@@ -1185,7 +1343,7 @@ set_deferred(const Target *t, bool deferred)
 	stmt = makeNode(ConstraintsSetStmt);
 	stmt->deferred = deferred;
 	for (int i = 0; i < t->ndeferred; i++)
-		if (!deferred || t->deferred[i].redefer)
+		if ((!deferred || t->deferred[i].redefer) && !(removing && t->deferred[i].to_auth))
 			stmt->constraints = lappend(stmt->constraints,
 										makeRangeVar(t->deferred[i].schema, t->deferred[i].name, -1));
 	if (stmt->constraints != NIL)
@@ -1250,12 +1408,12 @@ run_remove(Work *work)
 
 	SPI_connect();
 	scope_enter_target(&scope, t->owner, t->search_path);
-	set_deferred(t, false);
+	set_deferred(t, false, true);
 	values[0] = PointerGetDatum(uuid_array(work->ids, work->nrows));
 	rc = SPI_execute_with_args(buf.data, 1, remove_argtypes, values, NULL, false, 0);
 	if (rc < 0)
 		elog(ERROR, "SPI_execute_with_args failed: %s", SPI_result_code_string(rc));
-	set_deferred(t, true);
+	set_deferred(t, true, true);
 	scope_leave(&scope);
 	SPI_finish();
 }
@@ -1286,10 +1444,17 @@ run_work(void *arg)
 		return;
 	}
 
+	if (!t->built || t->built_at != t->invalidations)
+		work->rebuilt = true;
 	prepare_target(t, RowExclusiveLock);
 	SPI_connect();
 	scope_enter_target(&scope, t->owner, t->search_path);
-	set_deferred(t, false);
+	if (!work->leave_deferred)
+	{
+		work->stage = -1;
+		set_deferred(t, false, false);
+		work->stage = 0;
+	}
 	switch (work->mode)
 	{
 		case WORK_INSERT:
@@ -1314,7 +1479,8 @@ run_work(void *arg)
 		case WORK_REMOVE:
 			break;
 	}
-	set_deferred(t, true);
+	if (!work->leave_deferred)
+		set_deferred(t, true, false);
 	scope_leave(&scope);
 	SPI_finish();
 	AtEOXact_GUC(false, guc_level);
@@ -1338,6 +1504,14 @@ depends_on_row(int sqlerrcode)
 		default:
 			return true;
 	}
+}
+
+/* Can the text of our statements be what is wrong? */
+static bool
+names_something(int sqlerrcode)
+{
+	return ERRCODE_TO_CATEGORY(sqlerrcode) == ERRCODE_SYNTAX_ERROR_OR_ACCESS_RULE_VIOLATION ||
+		sqlerrcode == ERRCODE_INVALID_SCHEMA_NAME;
 }
 
 /* The ids of a batch, read from its rows when first needed. */
@@ -1505,6 +1679,9 @@ rows_consumed(Tuplestorestate *store, int rows)
 {
 	int			left = 0;
 
+	/* the scan never began: there is no such pointer, and this one would be it */
+	if (tuplestore_alloc_read_pointer(store, EXEC_FLAG_REWIND) < 2)
+		return 0;
 	tuplestore_select_read_pointer(store, 1);
 	while (left < rows && tuplestore_skiptuples(store, 1, true))
 		left++;
@@ -1584,22 +1761,31 @@ typedef struct Search
 	Window		window;
 	Work	   *work;
 	int			tries;
+	TimestampTz give_up;		/* a signup must not wait for a long search */
+	const Failure *last;		/* the last failure seen */
 	bool		keep;			/* keep what succeeds, to meet collisions */
 	const Failure *hopeless;	/* an error no row is to blame for */
+	bool		gave_up;		/* out of tries or time: what is known is used */
 } Search;
 
-/* May the search go on? What is not tried any more is quarantined untried. */
+/*
+ * May the search go on? What is not tried any more is quarantined untried, from
+ * the first row that has not passed.
+ */
 static bool
-search_may_try(Search *s, const Failure *last)
+search_may_try(Search *s)
 {
 	if (s->hopeless != NULL)
 		return false;
-	if (++s->tries <= MAX_TRIES)
+	CHECK_FOR_INTERRUPTS();
+	if (++s->tries <= MAX_TRIES && GetCurrentTimestamp() < s->give_up)
 		return true;
-	for (int64 i = s->window.start; i < s->work->nrows; i++)
-		if (s->work->failures == NULL || s->work->failures[i] == NULL)
-			fail_row(s->work, i, last);
-	s->hopeless = last;
+	s->gave_up = true;
+	if (s->last != NULL)
+		for (int64 i = s->window.start; i < s->work->nrows; i++)
+			if (s->work->failures == NULL || s->work->failures[i] == NULL)
+				fail_row(s->work, i, s->last);
+	s->hopeless = s->last;
 	return false;
 }
 
@@ -1625,10 +1811,13 @@ search_halves(Search *s, int from, int len, Failure *failure)
 		int			suspect;
 		int			stage;
 
-		if (!search_may_try(s, failure))
+		if (!search_may_try(s))
 			return;
 		if (!try_rows(&s->window, start, n, s->keep, &f, &suspect, &stage))
+		{
+			s->last = f;
 			search_halves(s, start, n, f);
+		}
 	}
 }
 
@@ -1656,7 +1845,7 @@ search_bad_rows(void *arg)
 
 		window_fill(&s->window, chunk);
 		len = Min(chunk, s->window.count);
-		if (!search_may_try(s, failure))
+		if (!search_may_try(s))
 			break;
 		if (try_rows(&s->window, 0, len, s->keep, &failure, &suspect, &stage))
 		{
@@ -1664,6 +1853,9 @@ search_bad_rows(void *arg)
 			chunk = Min(chunk * 2, MAX_CHUNK);
 			continue;
 		}
+		s->last = failure;
+		/* where bad rows are many, less is thrown away with each */
+		chunk = Max(16, chunk / 2);
 		if (!depends_on_row(failure->sqlerrcode))
 		{
 			s->hopeless = failure;
@@ -1682,7 +1874,7 @@ search_bad_rows(void *arg)
 				window_advance(&s->window, len);
 			continue;
 		}
-		if (!search_may_try(s, failure))
+		if (!search_may_try(s))
 			break;
 		if (try_rows(&s->window, suspect, 1, false, &single, &dummy, &dummy))
 			search_halves(s, 0, len, failure);
@@ -1704,75 +1896,73 @@ search_bad_rows(void *arg)
 	window_close(&s->window);
 }
 
-/* Write all rows that are not known to be bad by one statement. */
-static bool
-write_good_rows(Work *work, Failure **failure)
+/*
+ * Write all rows that are not known to be bad by one statement. Copying them is
+ * part of what may fail (temp_file_limit), so it is inside too.
+ */
+static void
+run_good_rows(void *arg)
 {
+	Work	   *work = (Work *) arg;
 	Work		good = *work;
-	bool		ok;
+	TupleTableSlot *slot;
 
 	good.mode = work->mode == WORK_REMOVE ? WORK_REMOVE : WORK_FILL;
 	good.failures = NULL;
 	good.nrows = 0;
-	if (work->nfailed == work->nrows)
-		return true;
 	if (work->mode == WORK_REMOVE)
 	{
-		good.ids = palloc(sizeof(pg_uuid_t) * work->nrows);
+		good.ids = MemoryContextAllocHuge(CurrentMemoryContext, sizeof(pg_uuid_t) * work->nrows);
 		for (int64 i = 0; i < work->nrows; i++)
 			if (work->failures == NULL || work->failures[i] == NULL)
 				good.ids[good.nrows++] = work->ids[i];
-		return sync_run_contained(run_work, &good, true, failure);
+		run_work(&good);
+		return;
 	}
 
+	slot = MakeSingleTupleTableSlot(RelationGetDescr(work->auth), &TTSOpsMinimalTuple);
+	good.single = tuplestore_begin_heap(false, false, work_mem);
+	good.pairs = tuplestore_begin_heap(false, false, work_mem);
+	tuplestore_select_read_pointer(work->single, 0);
+	tuplestore_rescan(work->single);
+	if (work->pairs != NULL)
 	{
-		TupleTableSlot *slot = MakeSingleTupleTableSlot(RelationGetDescr(work->auth),
-														&TTSOpsMinimalTuple);
-
-		good.single = tuplestore_begin_heap(false, false, work_mem);
-		good.pairs = tuplestore_begin_heap(false, false, work_mem);
-		tuplestore_select_read_pointer(work->single, 0);
-		tuplestore_rescan(work->single);
-		if (work->pairs != NULL)
-		{
-			tuplestore_select_read_pointer(work->pairs, 0);
-			tuplestore_rescan(work->pairs);
-		}
-		for (int64 i = 0; i < work->nrows; i++)
-		{
-			bool		take = work->failures == NULL || work->failures[i] == NULL;
-
-			tuplestore_select_read_pointer(work->single, 0);
-			tuplestore_gettupleslot(work->single, true, false, slot);
-			if (take)
-			{
-				good.nrows++;
-				tuplestore_puttupleslot(good.single, slot);
-			}
-			for (int p = 0; p < 2; p++)
-			{
-				if (work->pairs != NULL)
-				{
-					tuplestore_select_read_pointer(work->pairs, 0);
-					tuplestore_gettupleslot(work->pairs, true, false, slot);
-				}
-				if (take)
-					tuplestore_puttupleslot(good.pairs, slot);
-			}
-		}
-		ExecDropSingleTupleTableSlot(slot);
-		ok = sync_run_contained(run_work, &good, true, failure);
-		tuplestore_end(good.single);
-		tuplestore_end(good.pairs);
+		tuplestore_select_read_pointer(work->pairs, 0);
+		tuplestore_rescan(work->pairs);
 	}
-	return ok;
+	for (int64 i = 0; i < work->nrows; i++)
+	{
+		bool		take = work->failures == NULL || work->failures[i] == NULL;
+
+		tuplestore_select_read_pointer(work->single, 0);
+		tuplestore_gettupleslot(work->single, true, false, slot);
+		if (take)
+		{
+			good.nrows++;
+			tuplestore_puttupleslot(good.single, slot);
+		}
+		for (int p = 0; p < 2; p++)
+		{
+			if (work->pairs != NULL)
+			{
+				tuplestore_select_read_pointer(work->pairs, 0);
+				tuplestore_gettupleslot(work->pairs, true, false, slot);
+			}
+			if (take)
+				tuplestore_puttupleslot(good.pairs, slot);
+		}
+	}
+	ExecDropSingleTupleTableSlot(slot);
+	run_work(&good);
+	tuplestore_end(good.single);
+	tuplestore_end(good.pairs);
 }
 
-/* The rows that succeed one after the other, rolled back as a whole. */
-static void
-search_with_collisions(void *arg)
+static bool
+write_good_rows(Work *work, Failure **failure)
 {
-	search_bad_rows(arg);
+	return work->nfailed == work->nrows ||
+		sync_run_contained(run_good_rows, work, true, failure);
 }
 
 /*
@@ -1790,6 +1980,35 @@ apply_work(Work *work)
 		return;
 	if (sync_run_contained(run_work, work, true, &failure))
 		return;
+
+	/*
+	 * A recursion that has come too deep is stopped where it began, or
+	 * auth.users would stay a step ahead of every target.
+	 */
+	if (failure->sqlerrcode == ERRCODE_STATEMENT_TOO_COMPLEX && sync_nesting > 0)
+		ReThrowError(failure->edata);
+
+	/*
+	 * What the application has pending on a deferred constraint may be waiting
+	 * for the very row that we are about to write: leave it waiting.
+	 */
+	if (work->stage == -1 && !work->leave_deferred)
+	{
+		work->leave_deferred = true;
+		if (sync_run_contained(run_work, work, true, &failure))
+			return;
+	}
+
+	/*
+	 * A schema, type, function or collation that the statements name may have
+	 * been renamed without a word about the table: make them anew, once.
+	 */
+	if (!work->rebuilt && names_something(failure->sqlerrcode))
+	{
+		work->target->built = false;
+		if (sync_run_contained(run_work, work, true, &failure))
+			return;
+	}
 
 	/* the row was there already: the application's, or a signup's before */
 	if (work->mode == WORK_INSERT && failure->sqlerrcode == ERRCODE_UNIQUE_VIOLATION)
@@ -1809,10 +2028,17 @@ apply_work(Work *work)
 		return;
 	}
 
+	/* all that a search does is rolled back, and its own failures are contained */
 	search = palloc0(sizeof(Search));
 	search->work = work;
-	search_bad_rows(search);
-	if (search->hopeless != NULL && search->tries <= MAX_TRIES)
+	search->last = failure;
+	search->give_up = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), SEARCH_MS);
+	if (!sync_run_contained(search_bad_rows, search, false, &failure))
+	{
+		fail_all(work, failure);
+		return;
+	}
+	if (search->hopeless != NULL && !search->gave_up)
 	{
 		fail_all(work, search->hopeless);
 		return;
@@ -1832,8 +2058,10 @@ apply_work(Work *work)
 		memset(search, 0, sizeof(*search));
 		search->work = work;
 		search->keep = true;
-		(void) sync_run_contained(search_with_collisions, search, false, &ignored);
-		if (!(search->hopeless != NULL && search->tries <= MAX_TRIES) &&
+		search->last = failure;
+		search->give_up = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), SEARCH_MS);
+		if (sync_run_contained(search_bad_rows, search, false, &ignored) &&
+			(search->hopeless == NULL || search->gave_up) &&
 			write_good_rows(work, &failure))
 			return;
 	}
@@ -1990,9 +2218,37 @@ quarantine_failures(Work *work, const char *action, const Registry *reg)
 	warn_failures(work);
 }
 
-/* What is in step now has nothing left to wait for. */
+/*
+ * Columns that an update of these sources has certainly set: those that are
+ * the source itself. An expression may give the same value as before.
+ */
+static ArrayType *
+applied_columns(const Target *t, TupleDesc desc, const Bitmapset *changed)
+{
+	ArrayBuildState *astate = initArrayResult(TEXTOID, CurrentMemoryContext, false);
+
+	for (int c = 0; c < t->ncolumns; c++)
+	{
+		const MapColumn *mc = &t->columns[c];
+		int			att;
+
+		if (mc->policy != POLICY_ALWAYS || mc->nsources != 1 ||
+			strcmp(mc->expression, mc->sources[0]) != 0)
+			continue;
+		att = SPI_fnumber(desc, mc->sources[0]);
+		if (att > 0 && bms_is_member(att, changed))
+			accumArrayResult(astate, CStringGetTextDatum(mc->name), false, TEXTOID,
+							 CurrentMemoryContext);
+	}
+	return DatumGetArrayTypeP(makeArrayResult(astate, CurrentMemoryContext));
+}
+
+/*
+ * What is in step now has nothing left to wait for; but columns that an earlier
+ * failed update was to set still wait, unless this one has set them.
+ */
 static void
-resolve_successes(Work *work)
+resolve_successes(Work *work, ArrayType *applied)
 {
 	pg_uuid_t  *ids;
 	int64		n = 0;
@@ -2000,14 +2256,14 @@ resolve_successes(Work *work)
 	need_ids(work);
 	if (work->nfailed == 0)
 	{
-		quarantine_resolve(work->target->id, work->ids, work->nrows);
+		quarantine_resolve(work->target->id, work->ids, work->nrows, applied);
 		return;
 	}
 	ids = MemoryContextAllocHuge(CurrentMemoryContext, sizeof(pg_uuid_t) * work->nrows);
 	for (int64 i = 0; i < work->nrows; i++)
 		if (work->failures[i] == NULL)
 			ids[n++] = work->ids[i];
-	quarantine_resolve(work->target->id, ids, n);
+	quarantine_resolve(work->target->id, ids, n, applied);
 }
 
 /* ---------------------------------------------------------------------
@@ -2023,6 +2279,16 @@ load_registry(void *arg)
 
 	if (auth != NULL)
 		resolve_attributes(reg, auth);
+}
+
+static void
+load_registry_bounded(void *arg)
+{
+	int			guc_level = NewGUCNestLevel();
+
+	sync_bound_lock_wait();
+	load_registry(arg);
+	AtEOXact_GUC(false, guc_level);
 }
 
 /*
@@ -2041,7 +2307,12 @@ registry_for_trigger(Relation auth)
 		registry->id_att != InvalidAttrNumber)
 		return registry;
 
-	if (sync_run_contained(load_registry, auth, true, &failure))
+	if (sync_run_contained(load_registry_bounded, auth, true, &failure))
+		return registry;
+
+	/* better what was true a moment ago than to lose sight of the user */
+	if (registry != NULL && registry->id_att != InvalidAttrNumber &&
+		registry->auth_seen == auth_invalidations)
 		return registry;
 	ereport(WARNING,
 			(errcode(ERRCODE_WARNING),
@@ -2096,6 +2367,165 @@ end_firing(MemoryContext old)
 	MemoryContextDelete(cxt);
 }
 
+/*
+ * Statements nested in row triggers of others on auth.users are synced before
+ * the statement that they are part of, whose NEW TABLE is history by then. What
+ * a nested firing has seen is remembered until the outermost one is done, and
+ * read again as it is now.
+ */
+#define MAX_NESTED		10000
+
+static pg_uuid_t *nested_ids = NULL;
+static int	nested_count = 0;
+static int	nested_size = 0;
+static bool nested_overflow = false;
+static uint64 nested_serial = 0;
+
+static void
+forget_nested(XactEvent event, void *arg)
+{
+	nested_count = 0;
+	nested_overflow = false;
+}
+
+static int
+trigger_depth(void)
+{
+	return DatumGetInt32(DirectFunctionCall1(pg_trigger_depth, (Datum) 0));
+}
+
+static void
+remember_nested_id(const pg_uuid_t *id)
+{
+	if (nested_count >= MAX_NESTED)
+	{
+		nested_overflow = true;
+		return;
+	}
+	if (nested_count == nested_size)
+	{
+		nested_size = Max(16, nested_size * 2);
+		nested_ids = nested_ids == NULL ?
+			MemoryContextAlloc(TopMemoryContext, sizeof(pg_uuid_t) * nested_size) :
+			repalloc(nested_ids, sizeof(pg_uuid_t) * nested_size);
+	}
+	nested_ids[nested_count++] = *id;
+}
+
+static void
+remember_nested(Tuplestorestate *rows, TupleDesc desc, AttrNumber id_att)
+{
+	TupleTableSlot *slot;
+
+	nested_serial++;
+	if (nested_overflow || tuplestore_tuple_count(rows) + nested_count > MAX_NESTED)
+	{
+		nested_overflow = true;
+		return;
+	}
+	slot = MakeSingleTupleTableSlot(desc, &TTSOpsMinimalTuple);
+	tuplestore_select_read_pointer(rows, 0);
+	tuplestore_rescan(rows);
+	while (tuplestore_gettupleslot(rows, true, false, slot))
+	{
+		bool		isnull;
+		Datum		id = slot_getattr(slot, id_att, &isnull);
+
+		if (!isnull)
+			remember_nested_id(DatumGetUUIDP(id));
+	}
+	ExecDropSingleTupleTableSlot(slot);
+}
+
+static bool
+is_nested(const pg_uuid_t *id)
+{
+	if (nested_overflow)
+		return true;
+	for (int i = 0; i < nested_count; i++)
+		if (memcmp(&nested_ids[i], id, UUID_LEN) == 0)
+			return true;
+	return false;
+}
+
+/*
+ * The row to sync for one of the statement's: itself, or what a nested
+ * statement has made of it. NULL when it is gone.
+ */
+static TupleTableSlot *
+current_row(Relation auth, AttrNumber id_att, TupleTableSlot *row, TupleTableSlot *scratch)
+{
+	bool		isnull;
+	Datum		id = slot_getattr(row, id_att, &isnull);
+	pg_uuid_t	user_id;
+	Tuplestorestate *store;
+	pg_uuid_t	found;
+	bool		there;
+
+	if (isnull || (nested_count == 0 && !nested_overflow))
+		return row;
+	user_id = *DatumGetUUIDP(id);
+	if (!is_nested(&user_id))
+		return row;
+	store = tuplestore_begin_heap(false, false, work_mem);
+	there = read_users(auth, &user_id, 1, false, store, &found) == 1 &&
+		tuplestore_gettupleslot(store, true, true, scratch);
+	tuplestore_end(store);
+	return there ? scratch : NULL;
+}
+
+static void
+warn_not_synced(const Failure *failure)
+{
+	ereport(WARNING,
+			(errcode(ERRCODE_WARNING),
+			 errmsg("changes of auth.users could not be looked at and are not synced"),
+			 errdetail("SQLSTATE %s.", unpack_sql_state(failure->sqlerrcode)),
+			 errhint("invite_sync.sync_status() counts what is missing or stale."),
+			 errhidestmt(true), errhidecontext(true)));
+}
+
+typedef struct InsertFiring
+{
+	TriggerData *trigdata;
+	Registry   *reg;
+	ResourceOwner owner;
+	Tuplestorestate *rows;
+	int64		nrows;
+	bool		stale;			/* rows have been changed by nested statements */
+} InsertFiring;
+
+/* New users as nested statements have left them. */
+static void
+collect_inserted(void *arg)
+{
+	InsertFiring *f = (InsertFiring *) arg;
+	Relation	auth = f->trigdata->tg_relation;
+	TupleDesc	desc = RelationGetDescr(auth);
+	TupleTableSlot *slot = MakeSingleTupleTableSlot(desc, &TTSOpsMinimalTuple);
+	TupleTableSlot *scratch = MakeSingleTupleTableSlot(desc, &TTSOpsMinimalTuple);
+	Tuplestorestate *source = f->trigdata->tg_newtable;
+	ResourceOwner save = CurrentResourceOwner;
+
+	CurrentResourceOwner = f->owner;
+	f->rows = tuplestore_begin_heap(false, false, work_mem);
+	CurrentResourceOwner = save;
+	f->nrows = 0;
+	tuplestore_select_read_pointer(source, 0);
+	tuplestore_rescan(source);
+	while (tuplestore_gettupleslot(source, true, false, slot))
+	{
+		TupleTableSlot *now = current_row(auth, f->reg->id_att, slot, scratch);
+
+		if (now == NULL)
+			continue;
+		tuplestore_puttupleslot(f->rows, now);
+		f->nrows++;
+	}
+	ExecDropSingleTupleTableSlot(slot);
+	ExecDropSingleTupleTableSlot(scratch);
+}
+
 Datum
 sync_on_insert(PG_FUNCTION_ARGS)
 {
@@ -2103,6 +2533,8 @@ sync_on_insert(PG_FUNCTION_ARGS)
 	Registry   *reg;
 	int64		nrows;
 	MemoryContext old;
+	InsertFiring f;
+	int			depth;
 
 	if (!invite_sync_enabled || trigdata->tg_newtable == NULL)
 		return PointerGetDatum(NULL);
@@ -2115,23 +2547,45 @@ sync_on_insert(PG_FUNCTION_ARGS)
 
 	plan_hold();
 	old = begin_firing();
+	memset(&f, 0, sizeof(f));
+	f.trigdata = trigdata;
+	f.reg = reg;
+	f.owner = CurrentResourceOwner;
+	f.rows = trigdata->tg_newtable;
+	f.nrows = nrows;
+	f.stale = nested_count > 0 || nested_overflow;
+	depth = trigger_depth();
+	if (depth > 1)
+		remember_nested(trigdata->tg_newtable, RelationGetDescr(trigdata->tg_relation), reg->id_att);
 	for (int i = 0; i < reg->ntargets; i++)
 	{
 		Work		work;
+		uint64		serial = nested_serial;
+		Failure    *failure;
 
 		if (!reg->targets[i].enabled)
 			continue;
+		if (f.stale && !sync_run_contained(collect_inserted, &f, true, &failure))
+		{
+			warn_not_synced(failure);
+			break;
+		}
+		f.stale = false;
 		memset(&work, 0, sizeof(work));
 		work.target = &reg->targets[i];
 		work.auth = trigdata->tg_relation;
 		work.id_att = reg->id_att;
 		work.mode = WORK_INSERT;
 		work.may_raise = true;
-		work.single = trigdata->tg_newtable;
-		work.nrows = nrows;
+		work.single = f.rows;
+		work.nrows = f.nrows;
 		apply_work(&work);
 		quarantine_failures(&work, "insert", reg);
+		/* a trigger of this target has written auth.users */
+		f.stale = nested_serial != serial;
 	}
+	if (depth == 1)
+		forget_nested(XACT_EVENT_COMMIT, NULL);
 	end_firing(old);
 	plan_release();
 	return PointerGetDatum(NULL);
@@ -2143,6 +2597,7 @@ typedef struct Changes
 	Tuplestorestate *single;
 	Tuplestorestate *pairs;
 	int64		nrows;
+	Bitmapset  *changed;		/* attributes that changed in every row */
 } Changes;
 
 static void
@@ -2166,58 +2621,74 @@ remove_from_targets(Registry *reg, pg_uuid_t *ids, int64 nids)
 	}
 }
 
-/*
- * Walks OLD and NEW side by side. A login changes no column that any mapping
- * reads: then nothing is opened, planned or written.
- */
-Datum
-sync_on_update(PG_FUNCTION_ARGS)
+typedef struct UpdateFiring
 {
-	TriggerData *trigdata = check_trigger(fcinfo, TRIGGER_EVENT_UPDATE, false);
-	Tuplestorestate *oldtable = trigdata->tg_oldtable;
-	Tuplestorestate *newtable = trigdata->tg_newtable;
-	TupleDesc	desc = RelationGetDescr(trigdata->tg_relation);
-	TupleTableSlot *old_slot;
-	TupleTableSlot *new_slot;
+	TriggerData *trigdata;
 	Registry   *reg;
-	MemoryContext old;
-	Changes    *changes = NULL;
-	pg_uuid_t  *removed = NULL;
-	int64		nremoved = 0;
+	Changes    *changes;
+	pg_uuid_t  *removed;
+	int64		nremoved;
+	ResourceOwner owner;		/* of the copies: they outlive the subtransaction */
+} UpdateFiring;
+
+/* Does any row of the statement differ in a column that matters to anybody? */
+static bool
+anything_changed(TriggerData *trigdata, const Registry *reg)
+{
+	TupleDesc	desc = RelationGetDescr(trigdata->tg_relation);
+	TupleTableSlot *old_slot = MakeSingleTupleTableSlot(desc, &TTSOpsMinimalTuple);
+	TupleTableSlot *new_slot = MakeSingleTupleTableSlot(desc, &TTSOpsMinimalTuple);
+	bool		result = false;
+
+	tuplestore_select_read_pointer(trigdata->tg_oldtable, 0);
+	tuplestore_rescan(trigdata->tg_oldtable);
+	tuplestore_select_read_pointer(trigdata->tg_newtable, 0);
+	tuplestore_rescan(trigdata->tg_newtable);
+	while (!result &&
+		   tuplestore_gettupleslot(trigdata->tg_oldtable, true, false, old_slot) &&
+		   tuplestore_gettupleslot(trigdata->tg_newtable, true, false, new_slot))
+		result = attributes_differ(old_slot, new_slot, reg->watch_all, NULL);
+	ExecDropSingleTupleTableSlot(old_slot);
+	ExecDropSingleTupleTableSlot(new_slot);
+	return result;
+}
+
+/* Sort the changed rows out by target. */
+static void
+collect_changes(void *arg)
+{
+	UpdateFiring *f = (UpdateFiring *) arg;
+	Registry   *reg = f->reg;
+	Relation	auth = f->trigdata->tg_relation;
+	TupleDesc	desc = RelationGetDescr(auth);
+	Tuplestorestate *oldtable = f->trigdata->tg_oldtable;
+	Tuplestorestate *newtable = f->trigdata->tg_newtable;
+	TupleTableSlot *old_slot = MakeSingleTupleTableSlot(desc, &TTSOpsMinimalTuple);
+	TupleTableSlot *new_slot = MakeSingleTupleTableSlot(desc, &TTSOpsMinimalTuple);
+	TupleTableSlot *scratch = MakeSingleTupleTableSlot(desc, &TTSOpsMinimalTuple);
 	int64		maxremoved = 0;
 
-	if (!invite_sync_enabled || newtable == NULL || oldtable == NULL ||
-		tuplestore_tuple_count(newtable) == 0)
-		return PointerGetDatum(NULL);
-	reg = registry_for_trigger(trigdata->tg_relation);
-	if (reg == NULL || reg->ntargets == 0)
-		return PointerGetDatum(NULL);
-
-	plan_hold();
-	old = begin_firing();
-	old_slot = MakeSingleTupleTableSlot(desc, &TTSOpsMinimalTuple);
-	new_slot = MakeSingleTupleTableSlot(desc, &TTSOpsMinimalTuple);
 	tuplestore_select_read_pointer(oldtable, 0);
 	tuplestore_rescan(oldtable);
 	tuplestore_select_read_pointer(newtable, 0);
 	tuplestore_rescan(newtable);
-	for (;;)
+	while (tuplestore_gettupleslot(oldtable, true, false, old_slot) &&
+		   tuplestore_gettupleslot(newtable, true, false, new_slot))
 	{
 		bool		was_deleted = false;
 		bool		is_deleted = false;
+		TupleTableSlot *now;
 
-		tuplestore_select_read_pointer(oldtable, 0);
-		tuplestore_select_read_pointer(newtable, 0);
-		if (!tuplestore_gettupleslot(oldtable, true, false, old_slot) ||
-			!tuplestore_gettupleslot(newtable, true, false, new_slot))
-			break;
 		if (!attributes_differ(old_slot, new_slot, reg->watch_all, NULL))
+			continue;
+		now = current_row(auth, reg->id_att, new_slot, scratch);
+		if (now == NULL)
 			continue;
 
 		if (reg->deleted_att != InvalidAttrNumber)
 		{
 			was_deleted = !slot_attisnull(old_slot, reg->deleted_att);
-			is_deleted = !slot_attisnull(new_slot, reg->deleted_att);
+			is_deleted = !slot_attisnull(now, reg->deleted_att);
 		}
 		if (is_deleted)
 		{
@@ -2226,68 +2697,137 @@ sync_on_update(PG_FUNCTION_ARGS)
 			/* a soft delete; the auth server scrambles email and phone in it */
 			if (was_deleted)
 				continue;
-			if (nremoved == maxremoved)
+			if (f->nremoved == maxremoved)
 			{
 				maxremoved = Max(16, maxremoved * 2);
-				if (removed == NULL)
-					removed = palloc(sizeof(pg_uuid_t) * maxremoved);
-				else
-					removed = repalloc_huge(removed, sizeof(pg_uuid_t) * maxremoved);
+				f->removed = f->removed == NULL ?
+					palloc(sizeof(pg_uuid_t) * maxremoved) :
+					repalloc_huge(f->removed, sizeof(pg_uuid_t) * maxremoved);
 			}
-			removed[nremoved++] = *DatumGetUUIDP(slot_getattr(new_slot, reg->id_att, &isnull));
+			f->removed[f->nremoved++] = *DatumGetUUIDP(slot_getattr(now, reg->id_att, &isnull));
 			continue;
 		}
 
-		if (changes == NULL)
-			changes = palloc0(sizeof(Changes) * reg->ntargets);
+		if (f->changes == NULL)
+			f->changes = palloc0(sizeof(Changes) * reg->ntargets);
 		for (int i = 0; i < reg->ntargets; i++)
 		{
-			Changes    *c = &changes[i];
+			Changes    *c = &f->changes[i];
+			Bitmapset  *which = NULL;
 
 			if (!reg->targets[i].enabled ||
-				(!was_deleted &&
-				 !attributes_differ(old_slot, new_slot, reg->targets[i].watch, NULL)))
+				(!attributes_differ(old_slot, now, reg->targets[i].watch, &which) &&
+				 !was_deleted))
 				continue;
 			if (c->single == NULL)
 			{
+				ResourceOwner save = CurrentResourceOwner;
+
+				CurrentResourceOwner = f->owner;
 				c->single = tuplestore_begin_heap(false, false, work_mem);
 				c->pairs = tuplestore_begin_heap(false, false, work_mem);
+				CurrentResourceOwner = save;
 			}
+			c->changed = c->nrows == 0 ? which : bms_int_members(c->changed, which);
 			c->nrows++;
-			tuplestore_puttupleslot(c->single, new_slot);
+			tuplestore_puttupleslot(c->single, now);
 			tuplestore_puttupleslot(c->pairs, old_slot);
-			tuplestore_puttupleslot(c->pairs, new_slot);
+			tuplestore_puttupleslot(c->pairs, now);
 		}
 	}
 	ExecDropSingleTupleTableSlot(old_slot);
 	ExecDropSingleTupleTableSlot(new_slot);
+	ExecDropSingleTupleTableSlot(scratch);
+}
 
-	for (int i = 0; changes != NULL && i < reg->ntargets; i++)
+/*
+ * Walks OLD and NEW side by side. A login changes no column that any mapping
+ * reads: then nothing is opened, planned or written.
+ */
+Datum
+sync_on_update(PG_FUNCTION_ARGS)
+{
+	TriggerData *trigdata = check_trigger(fcinfo, TRIGGER_EVENT_UPDATE, false);
+	UpdateFiring f;
+	Failure    *failure;
+	MemoryContext old;
+	int			depth;
+	uint64		serial;
+
+	if (!invite_sync_enabled || trigdata->tg_newtable == NULL || trigdata->tg_oldtable == NULL ||
+		tuplestore_tuple_count(trigdata->tg_newtable) == 0)
+		return PointerGetDatum(NULL);
+	memset(&f, 0, sizeof(f));
+	f.trigdata = trigdata;
+	f.reg = registry_for_trigger(trigdata->tg_relation);
+	if (f.reg == NULL || f.reg->ntargets == 0)
+		return PointerGetDatum(NULL);
+
+	old = begin_firing();
+	if (!anything_changed(trigdata, f.reg))
 	{
+		end_firing(old);
+		return PointerGetDatum(NULL);
+	}
+
+	plan_hold();
+	depth = trigger_depth();
+	f.owner = CurrentResourceOwner;
+	if (!sync_run_contained(collect_changes, &f, true, &failure))
+	{
+		warn_not_synced(failure);
+		f.changes = NULL;
+		f.nremoved = 0;
+	}
+	if (depth > 1)
+		remember_nested(trigdata->tg_newtable, RelationGetDescr(trigdata->tg_relation), f.reg->id_att);
+	serial = nested_serial;
+
+	for (int i = 0; f.changes != NULL && i < f.reg->ntargets; i++)
+	{
+		Changes    *c;
 		Work		work;
 
-		if (changes[i].nrows == 0)
+		/* a trigger of the target before has written auth.users */
+		if (serial != nested_serial)
+		{
+			serial = nested_serial;
+			f.changes = NULL;
+			f.nremoved = 0;
+			f.removed = NULL;
+			if (!sync_run_contained(collect_changes, &f, true, &failure))
+			{
+				warn_not_synced(failure);
+				break;
+			}
+			if (f.changes == NULL)
+				break;
+		}
+		c = &f.changes[i];
+		if (c->nrows == 0)
 			continue;
 		memset(&work, 0, sizeof(work));
-		work.target = &reg->targets[i];
+		work.target = &f.reg->targets[i];
 		work.auth = trigdata->tg_relation;
-		work.id_att = reg->id_att;
+		work.id_att = f.reg->id_att;
 		work.mode = WORK_FILL;
 		work.may_raise = true;
-		work.single = changes[i].single;
-		work.pairs = changes[i].pairs;
-		work.nrows = changes[i].nrows;
+		work.single = c->single;
+		work.pairs = c->pairs;
+		work.nrows = c->nrows;
 		apply_work(&work);
-		resolve_successes(&work);
-		quarantine_failures(&work, "update", reg);
-		tuplestore_end(changes[i].single);
-		tuplestore_end(changes[i].pairs);
+		resolve_successes(&work, applied_columns(work.target, RelationGetDescr(work.auth), c->changed));
+		quarantine_failures(&work, "update", f.reg);
+		tuplestore_end(c->single);
+		tuplestore_end(c->pairs);
 	}
-	if (nremoved > 0)
+	if (f.nremoved > 0)
 	{
-		quarantine_forget_users(removed, nremoved);
-		remove_from_targets(reg, removed, nremoved);
+		quarantine_forget_users(f.removed, f.nremoved);
+		remove_from_targets(f.reg, f.removed, f.nremoved);
 	}
+	if (depth == 1)
+		forget_nested(XACT_EVENT_COMMIT, NULL);
 	end_firing(old);
 	plan_release();
 	return PointerGetDatum(NULL);
@@ -2312,6 +2852,7 @@ sync_on_delete(PG_FUNCTION_ARGS)
 	bool		isnull;
 	Datum		id;
 	bool		first;
+	int			depth;
 
 	if (!invite_sync_enabled || oldtable == NULL)
 		return PointerGetDatum(NULL);
@@ -2347,8 +2888,17 @@ sync_on_delete(PG_FUNCTION_ARGS)
 	} while (nids < count && tuplestore_gettupleslot(oldtable, true, false, slot));
 	ExecDropSingleTupleTableSlot(slot);
 
+	depth = trigger_depth();
+	if (depth > 1)
+	{
+		nested_serial++;
+		for (int64 i = 0; i < nids && !nested_overflow; i++)
+			remember_nested_id(&ids[i]);
+	}
 	quarantine_forget_users(ids, nids);
 	remove_from_targets(reg, ids, nids);
+	if (depth == 1)
+		forget_nested(XACT_EVENT_COMMIT, NULL);
 	end_firing(old);
 	plan_release();
 	return PointerGetDatum(NULL);
@@ -2404,12 +2954,11 @@ find_target(Registry *reg, int64 id)
 /*
  * Read rows of auth.users as they are stored, by the addresses that a statement
  * in the auth scope returned: SPI's own tuples have lost the dropped columns,
- * and with them the meaning of an attribute's number. With any_version the row
- * is locked, and may be newer than the snapshot.
+ * and with them the meaning of an attribute's number. A locked row may be newer
+ * than the snapshot; hence any version.
  */
 static int
-fetch_rows(Relation auth, AttrNumber id_att, bool any_version,
-		   Tuplestorestate *store, pg_uuid_t *found)
+fetch_rows(Relation auth, Tuplestorestate *store, pg_uuid_t *found)
 {
 	TupleTableSlot *slot = table_slot_create(auth, NULL);
 	int			n = 0;
@@ -2421,8 +2970,7 @@ fetch_rows(Relation auth, AttrNumber id_att, bool any_version,
 		ItemPointer tid = (ItemPointer) DatumGetPointer(SPI_getbinval(SPI_tuptable->vals[i],
 																	  SPI_tuptable->tupdesc, 2, &isnull));
 
-		if (!table_tuple_fetch_row_version(auth, tid,
-										   any_version ? SnapshotAny : GetActiveSnapshot(), slot))
+		if (!table_tuple_fetch_row_version(auth, tid, SnapshotAny, slot))
 			continue;
 		found[n++] = *DatumGetUUIDP(id);
 		tuplestore_puttupleslot(store, slot);
@@ -2434,7 +2982,7 @@ fetch_rows(Relation auth, AttrNumber id_att, bool any_version,
 
 /* Lock users and hand their rows out; returns how many could be had. */
 static int
-lock_users(Relation auth, AttrNumber id_att, const pg_uuid_t *ids, int nids, bool wait,
+lock_users(Relation auth, const pg_uuid_t *ids, int nids, bool wait,
 		   Tuplestorestate *store, pg_uuid_t *found)
 {
 	Scope		scope;
@@ -2445,15 +2993,50 @@ lock_users(Relation auth, AttrNumber id_att, const pg_uuid_t *ids, int nids, boo
 	SPI_connect();
 	scope_enter_auth(&scope);
 	plan_execute(wait ? &lock_wait_plan : &lock_plan, args, NULL, false, 0);
-	n = fetch_rows(auth, id_att, true, store, found);
+	n = fetch_rows(auth, store, found);
 	scope_leave(&scope);
 	SPI_finish();
 	return n;
 }
 
+SyncUserLock
+sync_lock_user(Relation auth, const pg_uuid_t *user_id, TupleTableSlot *slot)
+{
+	Scope		scope;
+	Datum		args[1];
+	SyncUserLock result = SYNC_USER_GONE;
+
+	args[0] = PointerGetDatum(uuid_array(user_id, 1));
+	SPI_connect();
+	scope_enter_auth(&scope);
+	plan_execute(&lock_plan, args, NULL, false, 1);
+	if (SPI_processed == 1)
+	{
+		bool		isnull;
+		ItemPointer tid = (ItemPointer) DatumGetPointer(SPI_getbinval(SPI_tuptable->vals[0],
+																	  SPI_tuptable->tupdesc, 2, &isnull));
+
+		if (table_tuple_fetch_row_version(auth, tid, SnapshotAny, slot))
+		{
+			/* a copy: the buffer belongs to this resource owner, not to the next */
+			ExecMaterializeSlot(slot);
+			result = SYNC_USER_LOCKED;
+		}
+	}
+	else
+	{
+		plan_execute(&exists_plan, args, NULL, false, 1);
+		if (SPI_processed == 1)
+			result = SYNC_USER_BUSY;
+	}
+	scope_leave(&scope);
+	SPI_finish();
+	return result;
+}
+
 /* The same without a lock, at the active snapshot; for looking only. */
 static int
-read_users(Relation auth, AttrNumber id_att, const pg_uuid_t *ids, int nids, bool read_only,
+read_users(Relation auth, const pg_uuid_t *ids, int nids, bool read_only,
 		   Tuplestorestate *store, pg_uuid_t *found)
 {
 	Scope		scope;
@@ -2465,7 +3048,7 @@ read_users(Relation auth, AttrNumber id_att, const pg_uuid_t *ids, int nids, boo
 	scope_enter_auth(&scope);
 	plan_execute(&exists_plan, args, NULL, read_only, 0);
 	/* what the statement saw it saw under a snapshot at least as new as ours */
-	n = fetch_rows(auth, id_att, true, store, found);
+	n = fetch_rows(auth, store, found);
 	scope_leave(&scope);
 	SPI_finish();
 	return n;
@@ -2501,7 +3084,7 @@ fill_chunk(int64 target_id, const pg_uuid_t *ids, int nids, ArrayType *overwrite
 		pg_uuid_t  *present = palloc(sizeof(pg_uuid_t) * nids);
 		int			npresent = 0;
 
-		nfound = lock_users(auth, reg->id_att, ids, nids, wait, store, found);
+		nfound = lock_users(auth, ids, nids, wait, store, found);
 		memset(&work, 0, sizeof(work));
 		work.target = t;
 		work.auth = auth;
@@ -2531,7 +3114,7 @@ fill_chunk(int64 target_id, const pg_uuid_t *ids, int nids, ArrayType *overwrite
 		{
 			Tuplestorestate *ignored = tuplestore_begin_heap(false, false, work_mem);
 
-			npresent = read_users(auth, reg->id_att, ids, nids, false, ignored, present);
+			npresent = read_users(auth, ids, nids, false, ignored, present);
 			tuplestore_end(ignored);
 			qsort(present, npresent, sizeof(pg_uuid_t), compare_uuid);
 			for (int i = 0; i < nids; i++)
@@ -2584,7 +3167,7 @@ sync_remove_users(int64 target_id, const pg_uuid_t *user_ids, int nids, SyncOutc
 	t = find_target(registry, target_id);
 
 	/* somebody may have the same id again */
-	npresent = read_users(auth, registry->id_att, user_ids, nids, false, ignored, present);
+	npresent = read_users(auth, user_ids, nids, false, ignored, present);
 	tuplestore_end(ignored);
 	qsort(present, npresent, sizeof(pg_uuid_t), compare_uuid);
 	for (int i = 0; i < nids; i++)
@@ -2650,7 +3233,7 @@ settle_outcomes(int64 target_id, const SyncOutcome *outcomes, int n, ArrayType *
 			good[ngood++] = outcomes[i].user_id;
 	}
 	quarantine_record(target_id, "update", items, nitems);
-	quarantine_resolve(target_id, good, ngood);
+	quarantine_resolve(target_id, good, ngood, overwrite);
 	pfree(items);
 	pfree(good);
 	return nitems;
@@ -2813,7 +3396,7 @@ ask_check(void *arg)
 	scope_enter_target(&scope, q->target->owner, q->target->search_path);
 	register_source(&enr, q->auth, q->source);
 	if (q->target->check_plan == NULL)
-		q->target->check_plan = plan_make(q->target->check_sql, 1, overwrite_argtypes);
+		q->target->check_plan = make_kept(q->target->check_sql, 1, RelationGetDescr(q->auth));
 	values[0] = PointerGetDatum(q->overwrite ? q->overwrite : construct_empty_array(TEXTOID));
 	rc = SPI_execute_plan(q->target->check_plan, values, NULL, q->read_only, 0);
 	if (rc < 0)
@@ -2977,7 +3560,7 @@ filter_users(int64 target_id, pg_uuid_t *ids, int *nids, bool *missing, ArrayTyp
 	{
 		TupleTableSlot *slot;
 
-		(void) read_users(auth, registry->id_att, ids, *nids, false, store, found);
+		(void) read_users(auth, ids, *nids, false, store, found);
 		q.target = t;
 		q.lockmode = reading_lock();
 		q.auth = auth;
@@ -3466,16 +4049,20 @@ sync_all(PG_FUNCTION_ARGS)
 }
 
 static SavedPlan note_run_plan = {
-	.sql = "INSERT INTO invite_sync.sync_run AS r (target_id, last_success) "
-	"VALUES ($1, pg_catalog.clock_timestamp()) "
-	"ON CONFLICT (target_id) DO UPDATE SET last_success = excluded.last_success",
+	.sql = "WITH held AS (SELECT r.target_id FROM invite_sync.sync_run AS r WHERE r.target_id = $1 FOR UPDATE SKIP LOCKED), "
+	"noted AS (UPDATE invite_sync.sync_run AS r SET last_success = pg_catalog.clock_timestamp() "
+	"FROM held AS h WHERE r.target_id = h.target_id) "
+	"INSERT INTO invite_sync.sync_run (target_id, last_success) SELECT $1, pg_catalog.clock_timestamp() "
+	"WHERE NOT EXISTS (SELECT 1 FROM invite_sync.sync_run AS r WHERE r.target_id = $1) "
+	"ON CONFLICT (target_id) DO NOTHING",
 	.nargs = 1,
 	.argtypes = {INT8OID}
 };
 
 /*
  * In a table of its own: the registry's would tell every session to read the
- * registry again.
+ * registry again. Whom somebody else is noting needs no note of ours; to wait
+ * for that would let two retries lock each other out.
  */
 void
 sync_note_run(int64 target_id)
@@ -3492,7 +4079,7 @@ sync_note_run(int64 target_id)
 }
 
 static SavedPlan rename_plan = {
-	.sql = "UPDATE invite_sync.target AS t SET relation = $2::pg_catalog.regclass, schema_name = $3, table_name = $4, "
+	.sql = "UPDATE invite_sync.target AS t SET relation = $2::pg_catalog.regclass, relation_number = $2, schema_name = $3, table_name = $4, "
 	"registered_in = $5 WHERE t.id = $1",
 	.nargs = 5,
 	.argtypes = {INT8OID, OIDOID, NAMEOID, NAMEOID, TEXTOID}
@@ -3505,7 +4092,7 @@ static SavedPlan rename_plan = {
 void
 sync_refresh_names(void)
 {
-	char	   *identity = database_identity();
+	char	   *identity = sync_database_identity();
 	Registry   *reg;
 
 	load_registry(NULL);
@@ -3522,7 +4109,7 @@ sync_refresh_names(void)
 		Scope		scope;
 		Datum		args[5];
 
-		if (same_name && t->same_database)
+		if (same_name && t->stamped)
 			continue;
 		if (schema == NULL || (!t->same_database && !same_name))
 		{
@@ -3564,7 +4151,7 @@ sync_user_exists(PG_FUNCTION_ARGS)
 	auth = open_auth_users(AccessShareLock);
 	load_registry(auth);
 	ignored = tuplestore_begin_heap(false, false, work_mem);
-	n = read_users(auth, registry->id_att, PG_GETARG_UUID_P(0), 1, true, ignored, found);
+	n = read_users(auth, PG_GETARG_UUID_P(0), 1, true, ignored, found);
 	tuplestore_end(ignored);
 	table_close(auth, AccessShareLock);
 	PG_RETURN_BOOL(n == 1);
@@ -3666,7 +4253,7 @@ write_profile(void *arg)
 
 	SPI_connect();
 	scope_enter_target(&scope, t->owner, t->search_path);
-	set_deferred(t, false);
+	set_deferred(t, false, false);
 	if (n > 1)
 	{
 		char	   *sql = psprintf("UPDATE %s AS t SET %s WHERE t.%s = $1",
@@ -3687,7 +4274,7 @@ write_profile(void *arg)
 		elog(ERROR, "SPI_execute_with_args failed: %s", SPI_result_code_string(rc));
 	if (SPI_processed == 1)
 		p->result = MemoryContextStrdup(p->cxt, SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1));
-	set_deferred(t, true);
+	set_deferred(t, true, false);
 	scope_leave(&scope);
 	SPI_finish();
 	relation_close(rel, NoLock);
@@ -3755,7 +4342,7 @@ sync_create_profile(PG_FUNCTION_ARGS)
 			refuse("user_unknown", NULL, "There is no such row in auth.users.");
 		if (outcome.failure != NULL)
 			ReThrowError(outcome.failure->edata);
-		quarantine_resolve(targets[i], user_id, 1);
+		quarantine_resolve(targets[i], user_id, 1, NULL);
 
 		plan_hold();
 		load_registry(NULL);
@@ -3805,7 +4392,8 @@ sync_target_name(PG_FUNCTION_ARGS)
 		PG_RETURN_NULL();
 	relid = PG_ARGISNULL(1) ? InvalidOid : PG_GETARG_OID(1);
 	table = OidIsValid(relid) && !PG_ARGISNULL(4) &&
-		strcmp(text_to_cstring(PG_GETARG_TEXT_PP(4)), database_identity()) == 0 ?
+		(strcmp(text_to_cstring(PG_GETARG_TEXT_PP(4)), sync_database_identity()) == 0 ||
+		 relid != PG_GETARG_OID(5)) ?
 		get_rel_name(relid) : NULL;
 	if (table != NULL)
 		PG_RETURN_TEXT_P(cstring_to_text(quote_qualified_identifier(get_namespace_name(get_rel_namespace(relid)),
@@ -4156,15 +4744,6 @@ snake_case(const char *s)
 	return buf.data;
 }
 
-static bool
-is_secret_column(const char *name)
-{
-	return strcmp(name, "encrypted_password") == 0 ||
-		strcmp(name, "email_change") == 0 ||
-		strcmp(name, "phone_change") == 0 ||
-		strstr(name, "_token") != NULL;
-}
-
 /* Not yet checked: what somebody asked for, or what the names suggest. */
 typedef struct MappingDraft
 {
@@ -4429,11 +5008,12 @@ compile_column(void *arg)
 	if (att->attgenerated != '\0' || att->attidentity == ATTRIBUTE_IDENTITY_ALWAYS)
 		mapping_error(mc->name, "PostgreSQL generates this column itself",
 					  "Leave it out of the mapping.");
-	check_single_expression(mc->name, mc->expression);
 
 	store = tuplestore_begin_heap(false, false, work_mem);
 	SPI_connect();
 	scope_enter_target(&scope, c->owner, c->search_path);
+	/* in the scope: settings decide how text is read */
+	check_single_expression(mc->name, mc->expression);
 	register_source(&enr, c->auth, store);
 	query = plan_analyse(psprintf("SELECT ((%s\n)::%s) AS c FROM %s AS users", mc->expression,
 								  format_type_extended(att->atttypid, -1,
@@ -4614,7 +5194,7 @@ check_key(Relation rel, const char *key)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("no usable unique index on %s (%s)", name, quote_identifier(key)),
-				 errdetail("It must be on exactly this column, neither partial nor deferrable."),
+				 errdetail("It must be on exactly this column, neither partial nor deferrable, and no deferrable one beside it."),
 				 errhint("ALTER TABLE %s ADD UNIQUE (%s);", name, quote_identifier(key))));
 }
 
@@ -4690,15 +5270,15 @@ static SavedPlan existing_plan = {
 };
 
 static SavedPlan insert_target_plan = {
-	.sql = "INSERT INTO invite_sync.target (relation, schema_name, table_name, key, on_delete, on_error, link_by, enabled, "
+	.sql = "INSERT INTO invite_sync.target (relation, relation_number, schema_name, table_name, key, on_delete, on_error, link_by, enabled, "
 	"allow_user_written, search_path, definer, registered_in) "
-	"VALUES ($1::pg_catalog.regclass, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12) RETURNING id",
+	"VALUES ($1::pg_catalog.regclass, $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12) RETURNING id",
 	.nargs = 12,
 	.argtypes = {OIDOID, NAMEOID, NAMEOID, NAMEOID, TEXTOID, TEXTOID, NAMEOID, BOOLOID, BOOLOID, TEXTOID, NAMEOID, TEXTOID}
 };
 
 static SavedPlan update_target_plan = {
-	.sql = "UPDATE invite_sync.target AS t SET relation = $1::pg_catalog.regclass, schema_name = $2, table_name = $3, key = $4, "
+	.sql = "UPDATE invite_sync.target AS t SET relation = $1::pg_catalog.regclass, relation_number = $1, schema_name = $2, table_name = $3, key = $4, "
 	"on_delete = $5, on_error = $6, link_by = $7, enabled = $8, allow_user_written = $9, search_path = $10, "
 	"definer = $11, registered_in = $12 WHERE t.id = $13 RETURNING t.id",
 	.nargs = 13,
@@ -4732,6 +5312,116 @@ name_datum(const char *s)
 
 static void attach_triggers(const char *wait, bool only_if_wanted);
 
+static void
+check_kept(const char *sql, int nargs, Relation auth)
+{
+	SPIPlanPtr	plan = plan_try(sql, nargs, overwrite_argtypes);
+
+	check_no_secrets(plan_query(plan), RelationGetDescr(auth));
+	plan_check(plan);
+}
+
+static SavedPlan holders_plan = {
+	.sql = "SELECT pg_catalog.string_agg(DISTINCT l.pid::pg_catalog.text, ', ') FROM pg_catalog.pg_locks AS l "
+	"WHERE l.locktype = 'relation' AND l.granted AND l.relation = $1 AND l.pid <> pg_catalog.pg_backend_pid() "
+	"AND l.database = (SELECT d.oid FROM pg_catalog.pg_database AS d WHERE d.datname = pg_catalog.current_database()) "
+	"AND ($2 OR l.mode NOT IN ('AccessShareLock', 'RowShareLock'))",
+	.nargs = 2,
+	.argtypes = {OIDOID, BOOLOID}
+};
+
+/* Who holds a lock on the table that would be in our way, as a list of pids. */
+static char *
+lock_holders(Oid relid, bool all_modes)
+{
+	Scope		scope;
+	Datum		args[2];
+	char	   *pids;
+	MemoryContext cxt = CurrentMemoryContext;
+
+	args[0] = ObjectIdGetDatum(relid);
+	args[1] = BoolGetDatum(all_modes);
+	SPI_connect();
+	scope_enter_own(&scope);
+	plan_execute(&holders_plan, args, NULL, false, 1);
+	pids = SPI_processed == 1 ? SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1) : NULL;
+	if (pids != NULL)
+		pids = MemoryContextStrdup(cxt, pids);
+	scope_leave(&scope);
+	SPI_finish();
+	return pids;
+}
+
+static void
+check_membership(Oid relid)
+{
+	HeapTuple	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relid));
+	Oid			owner;
+
+	if (!HeapTupleIsValid(tuple))
+		return;
+	owner = ((Form_pg_class) GETSTRUCT(tuple))->relowner;
+	ReleaseSysCache(tuple);
+	if (!has_privs_of_role(caller_role(), owner))
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("must be a member of the owner of %s",
+						quote_qualified_identifier(get_namespace_name_or_temp(get_rel_namespace(relid)),
+												   get_rel_name(relid))),
+				 errhint("Let role %s call it, or a member of it: what is mapped runs with the rights of the table's owner.",
+						 quote_identifier(GetUserNameFromId(owner, false)))));
+}
+
+static void
+take_configuring_locks(void *arg)
+{
+	Oid			relid = *(Oid *) arg;
+	int			guc_level = NewGUCNestLevel();
+	Relation	rel;
+	Scope		scope;
+
+	if (LockTimeout == 0 || LockTimeout > 2000)
+		(void) set_config_option("lock_timeout", "2000", PGC_USERSET, PGC_S_SESSION,
+								 GUC_ACTION_SAVE, true, 0, false);
+	/* nobody may queue up behind a table of others with more than a look */
+	rel = try_relation_open(relid, AccessShareLock);
+	if (rel != NULL)
+	{
+		check_target_kind(rel);
+		relation_close(rel, AccessShareLock);
+		check_membership(relid);
+		LockRelationOid(relid, ShareUpdateExclusiveLock);
+	}
+
+	/* one configuring call at a time; readers and signups do not notice */
+	SPI_connect();
+	scope_enter_own(&scope);
+	plan_execute(&lock_registry_plan, NULL, NULL, false, 0);
+	scope_leave(&scope);
+	SPI_finish();
+	AtEOXact_GUC(false, guc_level);
+}
+
+/* Lock the table and the registry, or say within 2 s who is in the way. */
+static void
+lock_for_configuring(Oid relid)
+{
+	Failure    *failure;
+	char	   *pids;
+
+	if (sync_run_contained(take_configuring_locks, &relid, true, &failure))
+		return;
+	if (failure->sqlerrcode != ERRCODE_LOCK_NOT_AVAILABLE)
+		ReThrowError(failure->edata);
+	pids = lock_holders(relid, true);
+	ereport(ERROR,
+			(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
+			 errmsg("the table or the registry could not be locked within 2 s"),
+			 errdetail("Nothing was changed."),
+			 pids ? errhint("The table is held by the session with process id %s; try again when it is done.", pids) :
+			 errhint("Try again.")));
+}
+
 /* Plan the statements as the owner, and run none. */
 static void
 plan_statements(void *arg)
@@ -4745,11 +5435,13 @@ plan_statements(void *arg)
 	SPI_connect();
 	scope_enter_target(&scope, t->owner, t->search_path);
 	register_source(&enr, work->auth, work->single);
-	plan_check(plan_make(t->insert_sql, 0, NULL));
-	plan_check(plan_make(t->missing_sql, 0, NULL));
-	plan_check(plan_make(t->check_sql, 1, overwrite_argtypes));
+	check_kept(t->insert_sql, 0, work->auth);
+	check_kept(t->missing_sql, 0, work->auth);
+	check_kept(t->check_sql, 1, work->auth);
+	if (t->report_sql != NULL)
+		check_kept(t->report_sql, 0, work->auth);
 	if (t->update_sql != NULL)
-		plan_check(plan_make(t->update_sql, 1, overwrite_argtypes));
+		check_kept(t->update_sql, 1, work->auth);
 	scope_leave(&scope);
 	SPI_finish();
 }
@@ -4936,6 +5628,20 @@ registered_id(Oid relid)
 }
 
 /*
+ * The registry is read as it is now, the row as the transaction sees it: under
+ * REPEATABLE READ that may be from before.
+ */
+static void
+require_existing(void)
+{
+	if (SPI_processed == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+				 errmsg("the target was changed by another session meanwhile"),
+				 errhint("Call again in a new transaction.")));
+}
+
+/*
  * add_target and set_target: check everything, then write the registry. The
  * checks run before the first write, so that a refusal leaves nothing behind.
  */
@@ -4946,7 +5652,7 @@ configure_target(FunctionCallInfo fcinfo, Oid relid, TargetOptions *o, bool must
 	Relation	rel;
 	Target		draft_target;
 	MappingDraft draft;
-	Oid			outer = GetOuterUserId();
+	Oid			outer = caller_role();
 	int64		id;
 	char	   *name;
 	bool		unchanged = false;
@@ -4965,8 +5671,10 @@ configure_target(FunctionCallInfo fcinfo, Oid relid, TargetOptions *o, bool must
 		elog(ERROR, "return type must be a row type");
 	desc = BlessTupleDesc(desc);
 
+	PreventCommandIfReadOnly(must_exist ? "set_target()" : "add_target()");
 	refuse_auth_schema_missing();
-	rel = try_relation_open(relid, ShareUpdateExclusiveLock);
+	lock_for_configuring(relid);
+	rel = try_relation_open(relid, NoLock);
 	if (rel == NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_TABLE),
@@ -4975,21 +5683,11 @@ configure_target(FunctionCallInfo fcinfo, Oid relid, TargetOptions *o, bool must
 	name = quote_qualified_identifier(get_namespace_name(RelationGetNamespace(rel)),
 									  RelationGetRelationName(rel));
 	check_target_kind(rel);
-	if (!has_privs_of_role(outer, rel->rd_rel->relowner))
-		ereport(ERROR,
-				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-				 errmsg("must be a member of the owner of %s", name),
-				 errhint("Let role %s call it, or a member of it: what is mapped runs with the rights of the table's owner.",
-						 quote_identifier(GetUserNameFromId(rel->rd_rel->relowner, false)))));
+	check_membership(relid);
 
+	check_owner(rel->rd_rel->relowner, name);
 	auth = open_auth_users(AccessShareLock);
 
-	/* one configuring call at a time; readers and signups do not notice */
-	SPI_connect();
-	scope_enter_own(&scope);
-	plan_execute(&lock_registry_plan, NULL, NULL, false, 0);
-	scope_leave(&scope);
-	SPI_finish();
 	plan_hold();
 	load_registry(auth);
 	id = registered_id(relid);
@@ -5018,6 +5716,7 @@ configure_target(FunctionCallInfo fcinfo, Oid relid, TargetOptions *o, bool must
 		scope_enter_own(&scope);
 		plan_execute(&existing_plan, args, NULL, false, 1);
 		scope_leave(&scope);
+		require_existing();
 		row = SPI_tuptable->vals[0];
 		rowdesc = SPI_tuptable->tupdesc;
 		spi_cxt = MemoryContextSwitchTo(cxt);
@@ -5130,10 +5829,11 @@ configure_target(FunctionCallInfo fcinfo, Oid relid, TargetOptions *o, bool must
 
 			args[0] = Int64GetDatum(id);
 			plan_execute(&existing_plan, args, NULL, false, 1);
+			require_existing();
 			row = SPI_tuptable->vals[0];
 			rowdesc = SPI_tuptable->tupdesc;
 			old_mapping = DatumGetJsonbP(SPI_getbinval(row, rowdesc, 10, &isnull));
-			unchanged = t != NULL && t->relid == relid && t->same_database &&
+			unchanged = t != NULL && t->relid == relid && t->stamped &&
 				strcmp(t->schema, draft_target.schema) == 0 && strcmp(t->table, draft_target.table) == 0 &&
 				compareJsonbContainers(&old_mapping->root, &new_mapping->root) == 0 &&
 				strcmp(SPI_getvalue(row, rowdesc, 2), o->key) == 0 &&
@@ -5160,9 +5860,10 @@ configure_target(FunctionCallInfo fcinfo, Oid relid, TargetOptions *o, bool must
 			args[8] = BoolGetDatum(o->allow_user_written);
 			args[9] = CStringGetTextDatum(o->search_path);
 			args[10] = name_datum(draft_target.definer);
-			args[11] = CStringGetTextDatum(database_identity());
+			args[11] = CStringGetTextDatum(sync_database_identity());
 			args[12] = Int64GetDatum(id);
 			plan_execute(existed ? &update_target_plan : &insert_target_plan, args, nil, false, 0);
+			require_existing();
 			id = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
 
 			args[0] = Int64GetDatum(id);
@@ -5307,7 +6008,8 @@ sync_set_target(PG_FUNCTION_ARGS)
 
 static SavedPlan drop_target_plan = {
 	.sql = "WITH q AS (DELETE FROM invite_sync.quarantine_entry AS q WHERE q.target_id = $1), "
-	"r AS (DELETE FROM invite_sync.sync_run AS r WHERE r.target_id = $1) "
+	"r AS (DELETE FROM invite_sync.sync_run AS r WHERE r.target_id = $1), "
+	"m AS (DELETE FROM invite_sync.mapping AS m WHERE m.target_id = $1) "
 	"DELETE FROM invite_sync.target AS t WHERE t.id = $1",
 	.nargs = 1,
 	.argtypes = {INT8OID}
@@ -5330,6 +6032,7 @@ sync_drop_target(PG_FUNCTION_ARGS)
 	Datum		args[1];
 
 	caller_require_operator();
+	PreventCommandIfReadOnly("drop_target()");
 	refuse_null(PG_ARGISNULL(0), "target");
 	given = text_to_cstring(PG_GETARG_TEXT_PP(0));
 
@@ -5361,7 +6064,7 @@ sync_drop_target(PG_FUNCTION_ARGS)
 	}
 	if (OidIsValid(relid))
 	{
-		Oid			outer = GetOuterUserId();
+		Oid			outer = caller_role();
 		HeapTuple	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relid));
 		Oid			owner = HeapTupleIsValid(tuple) ? ((Form_pg_class) GETSTRUCT(tuple))->relowner : outer;
 
@@ -5462,21 +6165,12 @@ trigger_state(Oid auth, const OurTrigger *trg)
 	return result;
 }
 
-static SavedPlan holders_plan = {
-	.sql = "SELECT pg_catalog.string_agg(DISTINCT l.pid::pg_catalog.text, ', ') FROM pg_catalog.pg_locks AS l "
-	"WHERE l.locktype = 'relation' AND l.granted AND l.relation = $1 AND l.pid <> pg_catalog.pg_backend_pid() "
-	"AND l.database = (SELECT d.oid FROM pg_catalog.pg_database AS d WHERE d.datname = pg_catalog.current_database()) "
-	"AND ($2 OR l.mode NOT IN ('AccessShareLock', 'RowShareLock'))",
-	.nargs = 2,
-	.argtypes = {OIDOID, BOOLOID}
-};
-
 /* DDL on auth.users, in its owner's scope, with a bounded wait. */
 typedef struct TriggerDDL
 {
 	const char *wait;			/* milliseconds */
 	int			n;
-	char	   *statements[8];
+	const char *statements[8];
 } TriggerDDL;
 
 static void
@@ -5506,8 +6200,6 @@ static void
 trigger_ddl(TriggerDDL *ddl, Oid auth, bool all_modes)
 {
 	Failure    *failure;
-	Scope		scope;
-	Datum		args[2];
 	char	   *pids;
 
 	if (sync_run_contained(run_trigger_ddl, ddl, true, &failure))
@@ -5515,19 +6207,24 @@ trigger_ddl(TriggerDDL *ddl, Oid auth, bool all_modes)
 	if (failure->sqlerrcode != ERRCODE_LOCK_NOT_AVAILABLE)
 		ReThrowError(failure->edata);
 
-	args[0] = ObjectIdGetDatum(auth);
-	args[1] = BoolGetDatum(all_modes);
-	SPI_connect();
-	scope_enter_own(&scope);
-	plan_execute(&holders_plan, args, NULL, false, 1);
-	pids = SPI_processed == 1 ? SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1) : NULL;
-	scope_leave(&scope);
+	pids = lock_holders(auth, all_modes);
 	ereport(ERROR,
 			(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
 			 errmsg("auth.users could not be locked within the time allowed"),
 			 errdetail("Nothing was changed."),
 			 pids ? errhint("Held by the session with process id %s; try again when it is done, or with a longer wait.", pids) :
 			 errhint("Try again, or with a longer wait.")));
+}
+
+void
+sync_lock_auth_users(const char *wait)
+{
+	TriggerDDL	ddl;
+
+	memset(&ddl, 0, sizeof(ddl));
+	ddl.wait = wait;
+	ddl.statements[ddl.n++] = "LOCK TABLE auth.users IN SHARE ROW EXCLUSIVE MODE";
+	trigger_ddl(&ddl, caller_auth_users_relid(false), false);
 }
 
 static SavedPlan detached_plan = {
@@ -5542,8 +6239,8 @@ static SavedPlan set_detached_plan = {
 	.argtypes = {BOOLOID}
 };
 
-static bool
-is_detached(void)
+bool
+sync_is_detached(void)
 {
 	Scope		scope;
 	bool		isnull;
@@ -5633,8 +6330,9 @@ attach_triggers_internal(const char *wait, bool only_if_wanted)
 {
 	Oid			auth = caller_auth_users_relid(false);
 	TriggerDDL	ddl;
+	bool		mended = false;
 
-	if (only_if_wanted && is_detached())
+	if (only_if_wanted && sync_is_detached())
 		return false;
 	memset(&ddl, 0, sizeof(ddl));
 	ddl.wait = wait;
@@ -5649,9 +6347,15 @@ attach_triggers_internal(const char *wait, bool only_if_wanted)
 											   quote_identifier(our_triggers[i].name));
 	}
 	if (!only_if_wanted)
+	{
+		Relation	rel = table_open(auth, AccessShareLock);
+
 		set_detached(false);
+		mended = quarantine_mend_dependencies(rel);
+		table_close(rel, NoLock);
+	}
 	if (ddl.n == 0)
-		return false;
+		return mended;
 	grant_trigger_functions(caller_auth_owner());
 	trigger_ddl(&ddl, auth, false);
 	event_append("admin", "sync.attached", NULL, NULL, NULL, NULL, NULL);
@@ -5692,6 +6396,7 @@ sync_attach(PG_FUNCTION_ARGS)
 	bool		changed;
 
 	caller_require_operator();
+	PreventCommandIfReadOnly("attach()");
 	changed = attach_triggers_internal(wait_arg(fcinfo), false);
 	if (!changed)
 		ereport(NOTICE,
@@ -5706,6 +6411,7 @@ sync_detach(PG_FUNCTION_ARGS)
 	TriggerDDL	ddl;
 
 	caller_require_operator();
+	PreventCommandIfReadOnly("detach()");
 	memset(&ddl, 0, sizeof(ddl));
 	ddl.wait = wait_arg(fcinfo);
 	for (size_t i = 0; i < lengthof(our_triggers); i++)
@@ -5726,6 +6432,75 @@ sync_detach(PG_FUNCTION_ARGS)
 	trigger_ddl(&ddl, auth, true);
 	event_append("admin", "sync.detached", NULL, NULL, NULL, NULL, NULL);
 	PG_RETURN_BOOL(true);
+}
+
+int
+sync_triggers(SyncTrigger **triggers)
+{
+	Oid			auth = caller_auth_users_relid(true);
+	SyncTrigger *list = palloc(sizeof(our_triggers) / sizeof(OurTrigger) * sizeof(SyncTrigger));
+
+	*triggers = list;
+	if (!OidIsValid(auth))
+		return 0;
+	for (size_t i = 0; i < lengthof(our_triggers); i++)
+	{
+		list[i].name = our_triggers[i].name;
+		list[i].state = "";
+		switch (trigger_state(auth, &our_triggers[i]))
+		{
+			case TRIGGER_IS_ABSENT:
+				list[i].state = "missing";
+				break;
+			case TRIGGER_IS_OTHER:
+				list[i].state = "replaced";
+				break;
+			case TRIGGER_IS_OFF:
+				list[i].state = "disabled";
+				break;
+			case TRIGGER_IS_GOOD:
+				list[i].state = "good";
+				break;
+		}
+	}
+	return lengthof(our_triggers);
+}
+
+static void
+locate_only(void *arg)
+{
+	int			guc_level = NewGUCNestLevel();
+
+	sync_bound_lock_wait();
+	relation_close(locate_target((Target *) arg, AccessShareLock), NoLock);
+	AtEOXact_GUC(false, guc_level);
+}
+
+int
+sync_check_targets(SyncTargetCheck **checks)
+{
+	SyncTargetCheck *list;
+	int			n;
+
+	load_registry(NULL);
+	plan_hold();
+	n = registry->ntargets;
+	list = palloc0(sizeof(SyncTargetCheck) * Max(n, 1));
+	for (int i = 0; i < n; i++)
+	{
+		Target	   *t = &registry->targets[i];
+		Failure    *failure;
+
+		list[i].name = target_display(t);
+		list[i].enabled = t->enabled;
+		if (sync_run_contained(locate_only, t, false, &failure))
+			list[i].relid = t->relid;
+		else
+			list[i].failure = failure;
+	}
+	plan_release();
+	*checks = list;
+	return n;
 }
 
 /* ---------------------------------------------------------------------
@@ -5749,6 +6524,37 @@ emit_finding(ReturnSetInfo *rsinfo, const char *severity, const char *area, cons
 	values[4] = detail ? CStringGetTextDatum(detail) : (Datum) 0;
 	values[5] = fix ? CStringGetTextDatum(fix) : (Datum) 0;
 	tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
+}
+
+static SavedPlan members_plan = {
+	.sql = "SELECT m.rolname FROM pg_catalog.pg_auth_members AS a "
+	"JOIN pg_catalog.pg_roles AS m ON m.oid = a.member WHERE a.roleid = $1 AND NOT m.rolsuper ORDER BY 1",
+	.nargs = 1,
+	.argtypes = {OIDOID}
+};
+
+/* Members of the role that owns our tables could write the registry as they like. */
+static void
+emit_members(ReturnSetInfo *rsinfo)
+{
+	Scope		scope;
+	Datum		args[1];
+
+	args[0] = ObjectIdGetDatum(caller_own_role());
+	SPI_connect();
+	scope_enter_own(&scope);
+	plan_execute(&members_plan, args, NULL, true, 0);
+	for (uint64 i = 0; i < SPI_processed; i++)
+	{
+		char	   *member = SPI_getvalue(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1);
+		char	   *owner = GetUserNameFromId(caller_own_role(), false);
+
+		emit_finding(rsinfo, "error", "caller", member, "the role is a member of the owner of the extension's tables",
+					 "It can change everything of the extension, past all checks.",
+					 psprintf("REVOKE %s FROM %s;", quote_identifier(owner), quote_identifier(member)));
+	}
+	scope_leave(&scope);
+	SPI_finish();
 }
 
 static SavedPlan overdue_plan = {
@@ -5779,6 +6585,13 @@ verify_target(void *arg)
 	AtEOXact_GUC(false, guc_level);
 }
 
+static void
+emit_quarantine_finding(void *arg, const char *severity, const char *object,
+						const char *finding, const char *detail, const char *fix)
+{
+	emit_finding((ReturnSetInfo *) arg, severity, "quarantine", object, finding, detail, fix);
+}
+
 /* verify(): what is not as it must be, and what mends it. Writes nothing. */
 Datum
 sync_verify(PG_FUNCTION_ARGS)
@@ -5805,16 +6618,17 @@ sync_verify(PG_FUNCTION_ARGS)
 	load_registry(auth);
 	reg = registry;
 
-	if (superuser_arg(caller_auth_owner()))
-		emit_finding(rsinfo, "warning", "caller", "auth.users", "auth.users belongs to a superuser",
-					 "Statements of invite_sync on it, and triggers of others that they fire, run as that superuser.",
+	if (superuser_arg(auth->rd_rel->relowner))
+		emit_finding(rsinfo, "error", "caller", "auth.users", "auth.users belongs to a superuser",
+					 "Nothing of invite_sync runs as a superuser, so users can be neither locked nor backfilled.",
 					 "ALTER TABLE auth.users OWNER TO supabase_auth_admin;");
+	emit_members(rsinfo);
 	for (int i = 0; i < reg->ntargets; i++)
 		any_enabled = any_enabled || reg->targets[i].enabled;
 	if (!invite_sync_enabled)
 		emit_finding(rsinfo, "error", "sync", "invite_sync.enabled", "the setting is off: nothing is synced",
 					 NULL, "RESET invite_sync.enabled; -- and look into postgresql.conf, ALTER SYSTEM, ALTER DATABASE and ALTER ROLE");
-	if (is_detached())
+	if (sync_is_detached())
 		emit_finding(rsinfo, "info", "sync", "auth.users", "detach() was called: the triggers are off on purpose",
 					 NULL, "SELECT invite_sync.attach();");
 	else if (any_enabled)
@@ -5828,7 +6642,7 @@ sync_verify(PG_FUNCTION_ARGS)
 							 state == TRIGGER_IS_ABSENT ? "the trigger on auth.users is missing" :
 							 state == TRIGGER_IS_OFF ? "the trigger on auth.users is disabled" :
 							 "the trigger on auth.users is not the one that attach() makes",
-							 "Changes of auth.users are not synced; sync_status() counts what is missing.",
+							 "Changes of auth.users are not synced. What was missed meanwhile is missing, stale or orphaned in sync_status(); sync_all() makes missing rows and fills NULLs only.",
 							 "SELECT invite_sync.attach(); CALL invite_sync.sync_all();");
 		}
 	}
@@ -5869,6 +6683,8 @@ sync_verify(PG_FUNCTION_ARGS)
 		tuplestore_end(v.work.single);
 	}
 
+	quarantine_verify(auth, emit_quarantine_finding, rsinfo);
+
 	SPI_connect();
 	scope_enter_own(&scope);
 	plan_execute(&overdue_plan, NULL, NULL, true, 0);
@@ -5898,5 +6714,6 @@ void
 sync_init(void)
 {
 	CacheRegisterRelcacheCallback(sync_relcache_callback, (Datum) 0);
+	RegisterXactCallback(forget_nested, NULL);
 	event_ensure_user_hook = ensure_user;
 }

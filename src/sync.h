@@ -8,7 +8,9 @@
 #ifndef INVITE_SYNC_SYNC_H
 #define INVITE_SYNC_SYNC_H
 
+#include "executor/tuptable.h"
 #include "utils/array.h"
+#include "utils/rel.h"
 #include "utils/uuid.h"
 
 #include "quarantine.h"
@@ -49,6 +51,51 @@ extern void sync_remove_users(int64 target_id, const pg_uuid_t *user_ids, int ni
 /* Note a road's success for sync_status(), and follow renames of targets. */
 extern void sync_note_run(int64 target_id);
 extern void sync_refresh_names(void);
+
+/* Which database a number in the registry was true in. */
+extern char *sync_database_identity(void);
+
+/* Lock auth.users against writers, as attach() does; wait in milliseconds. */
+extern void sync_lock_auth_users(const char *wait);
+
+/* Lock one user (FOR SHARE, skipping) and put the row into the slot. */
+typedef enum SyncUserLock
+{
+	SYNC_USER_LOCKED,
+	SYNC_USER_BUSY,
+	SYNC_USER_GONE
+} SyncUserLock;
+extern SyncUserLock sync_lock_user(Relation auth, const pg_uuid_t *user_id, TupleTableSlot *slot);
+
+/* What detach() was called for: the triggers are off on purpose. */
+extern bool sync_is_detached(void);
+
+/*
+ * The triggers that attach() makes, as they are now: "good", "missing",
+ * "disabled" or "replaced". None where there is no auth.users.
+ */
+typedef struct SyncTrigger
+{
+	const char *name;
+	const char *state;
+} SyncTrigger;
+
+extern int	sync_triggers(SyncTrigger **triggers);
+
+/*
+ * Look at every target as a sync does before it writes: is the table there,
+ * may it be one, is its definer still a member of its owner? Reads catalogs
+ * only; waits for a lock no longer than the session's lock_timeout and ours.
+ */
+typedef struct SyncTargetCheck
+{
+	const char *name;
+	bool		enabled;
+	Oid			relid;			/* invalid where failure is set */
+	const Failure *failure;		/* NULL: users can be synced to it */
+} SyncTargetCheck;
+
+extern int	sync_check_targets(SyncTargetCheck **checks);
 
 extern void sync_init(void);
 

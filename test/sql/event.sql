@@ -180,6 +180,7 @@ SELECT actor_id, data FROM event_test.last;
 -- not cost the event.
 --
 CREATE TABLE public.event_users (id uuid PRIMARY KEY);
+ALTER TABLE public.event_users OWNER TO postgres;
 BEGIN;
 SET LOCAL client_min_messages = error;
 SELECT invite_sync.add_target('public.event_users') IS NOT NULL AS added;

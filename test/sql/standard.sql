@@ -230,7 +230,7 @@ RESET client_min_messages;
 SELECT invite_sync.create_standard_tables();
 CREATE ROLE regress_standard;
 GRANT USAGE ON SCHEMA invite_sync TO regress_standard;
-GRANT EXECUTE ON FUNCTION invite_sync.create_auth_schema() TO regress_standard;
+GRANT EXECUTE ON FUNCTION invite_sync.require_direct(), invite_sync.create_auth_schema() TO regress_standard;
 SET SESSION AUTHORIZATION regress_standard;
 SELECT invite_sync.create_auth_schema();
 RESET SESSION AUTHORIZATION;

@@ -286,6 +286,8 @@ CREATE UNIQUE INDEX ON public.bad (id) WHERE role IS NULL;
 CREATE UNIQUE INDEX ON public.bad (id, role);
 SELECT invite_sync.add_target('public.bad', key => 'id');
 ALTER TABLE public.bad ADD CONSTRAINT bad_id UNIQUE (id);
+SELECT invite_sync.add_target('public.bad', key => 'id');
+ALTER TABLE public.bad DROP CONSTRAINT bad_id_key;
 SELECT invite_sync.add_target('public.bad');
 ALTER TABLE public.bad DROP COLUMN user_id;
 SELECT invite_sync.add_target('public.bad');
@@ -363,4 +365,106 @@ SELECT invite_sync.drop_target('late');
 SELECT invite_sync.drop_target(NULL);
 SELECT invite_sync.drop_target('a.b.c.d');
 DROP TABLE public.late;
+DELETE FROM auth.users;
+
+-- ---- what reviewing found ----
+SET client_min_messages = error;
+SET ROLE postgres;
+CREATE TABLE public.r1 (id uuid PRIMARY KEY, email text, phone text);
+CREATE TABLE public.r2 (id uuid PRIMARY KEY, email text);
+SELECT target FROM invite_sync.add_target('public.r1');
+SELECT target FROM invite_sync.add_target('public.r2');
+RESET ROLE;
+-- a success with one column does not eat what waits for another
+INSERT INTO auth.users (id, email) VALUES ('00000000-0000-4000-8000-0000000000b1', 'a@x.example');
+ALTER TABLE public.r1 ADD CONSTRAINT no_b CHECK (email <> 'b@x.example');
+UPDATE auth.users SET email = 'b@x.example';
+ALTER TABLE public.r1 DROP CONSTRAINT no_b;
+UPDATE auth.users SET phone = '1';
+SELECT invite_sync.ensure_user('00000000-0000-4000-8000-0000000000b1');
+SELECT email, phone FROM public.r1;
+SELECT * FROM invite_sync.retry_quarantine(due_only => false);
+SELECT email, phone FROM public.r1;
+-- two targets that swap their names
+ALTER TABLE public.r1 RENAME TO r3;
+ALTER TABLE public.r2 RENAME TO r1;
+ALTER TABLE public.r3 RENAME TO r2;
+SELECT action, detail FROM invite_sync.sync_users() WHERE action = 'summary';
+UPDATE auth.users SET email = 'swapped@x.example';
+SELECT r1.email, r2.email, r2.phone FROM public.r1, public.r2;
+SELECT target FROM invite_sync.target_list ORDER BY 1;
+-- a schema, a function in a default, a type: renamed behind the statements' back
+CREATE SCHEMA app;
+ALTER SCHEMA app OWNER TO postgres;
+SET ROLE postgres;
+CREATE FUNCTION app.nick() RETURNS text LANGUAGE sql AS $$SELECT 'nick'$$;
+CREATE TYPE app.mood AS ENUM ('fine');
+CREATE TABLE app.accounts (id uuid PRIMARY KEY, email text, nick text DEFAULT app.nick(), mood app.mood);
+SELECT target FROM invite_sync.add_target('app.accounts', '{"email": "email", "nick": "raw_user_meta_data->>''nick''", "mood": "''fine''"}');
+RESET ROLE;
+INSERT INTO auth.users (id, email) VALUES ('00000000-0000-4000-8000-0000000000b2', 'b2@x.example');
+ALTER FUNCTION app.nick() RENAME TO nickname;
+INSERT INTO auth.users (id, email) VALUES ('00000000-0000-4000-8000-0000000000b3', 'b3@x.example');
+ALTER SCHEMA app RENAME TO app2;
+INSERT INTO auth.users (id, email) VALUES ('00000000-0000-4000-8000-0000000000b4', 'b4@x.example');
+ALTER TYPE app2.mood RENAME TO feeling;
+INSERT INTO auth.users (id, email) VALUES ('00000000-0000-4000-8000-0000000000b5', 'b5@x.example');
+SELECT email, nick, mood FROM app2.accounts ORDER BY 1;
+SELECT target, sqlstate, message FROM invite_sync.quarantine;
+-- the check for secrets reads text as the statement does
+SET standard_conforming_strings = off;
+SELECT invite_sync.add_target('public.r1', jsonb_build_object('email', $$'\'' || encrypted_password --'$$));
+RESET standard_conforming_strings;
+SELECT mapping FROM invite_sync.add_target('public.r1', jsonb_build_object('email', $$'\'' || encrypted_password --'$$));
+INSERT INTO auth.users (id, email, encrypted_password) VALUES ('00000000-0000-4000-8000-0000000000b6', 'b6@x.example', 'HASH');
+DELETE FROM public.r1;
+SET standard_conforming_strings = off;
+SELECT action, detail FROM invite_sync.sync_users('public.r1') WHERE action = 'summary';
+RESET standard_conforming_strings;
+SELECT count(*) AS hashes FROM public.r1 WHERE email LIKE '%HASH%';
+SELECT invite_sync.drop_target('public.r1');
+-- a statement nested in somebody's trigger: the last word counts
+CREATE FUNCTION public.lower_email() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN
+    IF NEW.email <> lower(NEW.email) THEN UPDATE auth.users SET email = lower(NEW.email) WHERE id = NEW.id; END IF; RETURN NULL; END$$;
+CREATE TRIGGER lower_email AFTER INSERT OR UPDATE ON auth.users FOR EACH ROW EXECUTE FUNCTION public.lower_email();
+UPDATE auth.users SET email = 'NESTED@x.example' WHERE email = 'b6@x.example';
+SELECT r2.email FROM public.r2 JOIN auth.users u USING (id) WHERE u.email = 'nested@x.example';
+INSERT INTO auth.users (id, email) VALUES ('00000000-0000-4000-8000-0000000000b7', 'B7@x.example');
+SELECT r2.email FROM public.r2 JOIN auth.users u USING (id) WHERE u.email = 'b7@x.example';
+DROP TRIGGER lower_email ON auth.users;
+DROP FUNCTION public.lower_email();
+-- no plan stays behind
+DO $$BEGIN FOR i IN 1..3 LOOP PERFORM invite_sync.verify(); END LOOP; END$$;
+SELECT count(*) AS plans FROM pg_backend_memory_contexts WHERE name LIKE 'CachedPlan%' \gset
+DO $$BEGIN FOR i IN 1..20 LOOP PERFORM invite_sync.verify(); END LOOP; END$$;
+SELECT count(*) - :plans < 10 AS few_more_plans FROM pg_backend_memory_contexts WHERE name LIKE 'CachedPlan%';
+-- a superuser's table is no target, and does not become one
+CREATE TABLE public.su (id uuid PRIMARY KEY);
+SELECT invite_sync.add_target('public.su');
+ALTER TABLE public.r2 OWNER TO supabase_admin;
+INSERT INTO auth.users (id, email) VALUES ('00000000-0000-4000-8000-0000000000b8', 'b8@x.example');
+SELECT target, sqlstate, message FROM invite_sync.quarantine;
+ALTER TABLE public.r2 OWNER TO postgres;
+SELECT * FROM invite_sync.retry_quarantine(due_only => false);
+-- in a restricted operation the code that runs asks, not the session
+CREATE ROLE regress_low;
+GRANT CREATE, USAGE ON SCHEMA public TO regress_low;
+SELECT invite_sync.grant_operator('regress_low');
+SET ROLE regress_low;
+CREATE TABLE public.bait (t text);
+INSERT INTO public.bait VALUES ('x');
+CREATE FUNCTION public.bait_index(text) RETURNS text LANGUAGE plpgsql IMMUTABLE AS $$BEGIN
+    PERFORM invite_sync.add_target('public.r1'); RETURN $1; EXCEPTION WHEN insufficient_privilege THEN RAISE WARNING '% %', SQLSTATE, SQLERRM; RETURN $1; END$$;
+SET client_min_messages = warning;
+CREATE INDEX ON public.bait (public.bait_index(t));
+RESET ROLE;
+ANALYZE public.bait;
+SET client_min_messages = error;
+SELECT target FROM invite_sync.target_list ORDER BY 1;
+SELECT invite_sync.revoke_operator('regress_low');
+DROP OWNED BY regress_low;
+DROP ROLE regress_low;
+SELECT invite_sync.drop_target('public.r2'), invite_sync.drop_target('app2.accounts');
+DROP TABLE public.r1, public.r2, public.su;
+DROP SCHEMA app2 CASCADE;
 DELETE FROM auth.users;
