@@ -81,12 +81,23 @@ regress() {
 	report "$([ "$ok" -eq "$total" ] && echo ok || echo FAILED)" "regress: $ok of $total" "$start"
 }
 
+# A server that a test crashed is given the time to come back, so that the next ones are not blamed.
+server_ready() {
+	local i
+	for i in {1..100}; do
+		! pg_isready -q || return 0
+		sleep 0.2
+	done
+	echo "the server did not come back after $i tries"
+}
+
 # A database of its own for each spec: what one leaves behind cannot spoil another.
 isolation() {
 	local name start dir
 	while IFS= read -r name; do
 		start=$SECONDS dir=$RUN_DIR/isolation/$name
 		mkdir -p "$dir"
+		server_ready
 		if scripts/fixture-db.sh isolation_regression invite_sync >"$dir/output" 2>&1 &&
 			(
 				working_dir "$dir" "$ROOT/test/isolation/expected" "$name"
@@ -119,7 +130,8 @@ tap_file() {
 	passed=$((passed + ok)) failed=$((failed + bad)) skipped=$((skipped + skip))
 	if [ "$bad" -gt 0 ]; then
 		report FAILED "$what: $ok passed, $bad failed" "$start"
-		grep -vE '^ok ' "$log" | tail -n 100
+		# "sed" and not "head": it reads on to the end, so nobody before it dies of a closed pipe
+		grep -E '^ *not ok|^ *# |^[^ o]' "$log" | sed -n 1,200p || true
 	else
 		report ok "$what: $ok" "$start"
 	fi
@@ -147,6 +159,7 @@ pgtap() {
 	local name dir=$RUN_DIR/pgtap
 	mkdir -p "$dir"
 	while IFS= read -r name; do
+		server_ready
 		if scripts/fixture-db.sh pgtap invite_sync pgtap >"$dir/$name.output" 2>&1; then
 			tap_file "pgtap: $name" "$dir/$name.output" pg_prove --verbose --dbname pgtap "test/pgtap/$name.sql"
 		else

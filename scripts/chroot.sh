@@ -32,7 +32,7 @@ mirror() {
 	local codename
 	codename=$(sed -n 's/^VERSION_CODENAME=//p' /etc/os-release)
 	# shellcheck disable=SC2016  # apt's own syntax
-	apt-get indextargets --format '$(REPO_URI)' "Created-By: Packages" "Codename: $codename" "Origin: Debian" | sort -u | head -n 1
+	apt-get indextargets --format '$(REPO_URI)' "Created-By: Packages" "Codename: $codename" "Origin: Debian" | sort -u | sed -n 1p
 }
 
 if [ ! -e "$dir/$suite.ready" ]; then

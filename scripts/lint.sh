@@ -35,11 +35,12 @@ copy() {
 
 version() { sed -n "s/^default_version *= *'\(.*\)'.*/\1/p" "$ROOT/invite_sync.control"; }
 
-# The server's own headers are not ours to mend: as system headers they are exempt. The clang options are for flags in
-# PostgreSQL's configuration that only the compiler it was built with knows.
+# The server's own headers are not ours to mend: as system headers they are exempt. Parameters go unused because
+# PostgreSQL prescribes the signatures of functions and hooks. The clang options are for flags in PostgreSQL's
+# configuration that only the compiler it was built with knows.
 compile() {
 	local compiler=$1 strict dir=$work/$1
-	strict="-Wall -Wextra -Werror -isystem $("$PG_CONFIG" --includedir-server)"
+	strict="-Wall -Wextra -Wno-unused-parameter -Werror -isystem $("$PG_CONFIG" --includedir-server)"
 	[ "$compiler" != clang ] || strict+=" -Wno-unknown-warning-option -Wno-ignored-optimization-argument"
 	copy "$dir"
 	make -C "$dir" PG_CONFIG="$PG_CONFIG" CC="$compiler" COPT="$strict" with_llvm=no all
@@ -74,7 +75,8 @@ compile)
 	done
 	;;
 text)
-	mapfile -t shell_scripts < <(find "$ROOT/scripts" "$ROOT/bench" -name '*.sh')
+	# what a script sources is checked with it
+	mapfile -t shell_scripts < <(find "$ROOT/scripts" "$ROOT/bench" -name '*.sh' -perm -u+x)
 	try shellcheck shellcheck -x "${shell_scripts[@]}" "$ROOT/.ci/run"
 	try 'version in META.json and CHANGELOG.md' version_copies
 	try pgspot pgspot

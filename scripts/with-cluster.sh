@@ -39,12 +39,13 @@ cleanup() {
 	trap '' INT TERM HUP
 	[ -z "$child" ] || kill -TERM -- "-$child" 2>/dev/null || true
 	stop_servers_below "$work"
-	rm -rf "$work/data" ${socket_dir:+"$socket_dir"}
+	rm -rf "$work/data" "$work/socket_dir" ${socket_dir:+"$socket_dir"}
 }
 trap cleanup EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM HUP
 stop_servers_below "$work"
+[ ! -s "$work/socket_dir" ] || rm -rf "$(cat "$work/socket_dir")"
 rm -rf "$work/data" "$work/run"
 mkdir -p "$work/run" "$work/src"
 
@@ -77,6 +78,7 @@ grep -E 'warning:' "$work/build.log" >&2 || true
 # A socket's path may have 107 bytes, which a path below the clone can exceed. The directory is closed to others, and
 # it is the only way in: that is what makes "trust" safe on a machine with other users.
 socket_dir=$(mktemp -d /tmp/invite_sync.XXXXXX)
+echo "$socket_dir" >"$work/socket_dir"
 PATH=$root$("$PG_CONFIG" --bindir):$PATH
 RUN_DIR=$work/run
 SERVER_LOG=$work/server.log

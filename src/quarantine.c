@@ -31,7 +31,6 @@
 #include "fmgr.h"
 #include "miscadmin.h"
 #include "funcapi.h"
-#include "mb/pg_wchar.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/catcache.h"
@@ -49,8 +48,6 @@
 #include "plan.h"
 #include "quarantine.h"
 #include "sync.h"
-
-#define CONTEXT_BYTES	1024
 
 PG_FUNCTION_INFO_V1(quarantine_retry);
 
@@ -152,9 +149,7 @@ failure_field(const Failure *f, int field)
 		case 4:
 			return e->column_name;
 		case 5:
-			if (e->context == NULL)
-				return NULL;
-			return pnstrdup(e->context, pg_mbcliplen(e->context, strlen(e->context), CONTEXT_BYTES));
+			return e->context;
 		default:
 			return NULL;
 	}

@@ -48,6 +48,7 @@
 #include "executor/spi.h"
 #include "executor/tstoreReceiver.h"
 #include "funcapi.h"
+#include "mb/pg_wchar.h"
 #include "nodes/makefuncs.h"
 #include "nodes/nodeFuncs.h"
 #include "optimizer/optimizer.h"
@@ -102,6 +103,9 @@
 #define SEARCH_MS		2000
 #define FIRST_CHUNK		256
 #define MAX_CHUNK		2048
+
+/* Of a contained error's message, detail and context so much is kept. */
+#define ERROR_TEXT_BYTES	1024
 
 /* Users locked at once by the roads that are not a trigger. */
 #define MAX_LOCK_BATCH	1000
@@ -242,6 +246,7 @@ PG_FUNCTION_INFO_V1(sync_on_delete);
 
 static void apply_work(Work *work);
 static bool has_key_index(Relation rel, AttrNumber attnum);
+static void check_target_kind(Relation rel);
 static int	read_users(Relation auth, const pg_uuid_t *ids, int nids, bool read_only,
 					   Tuplestorestate *store, pg_uuid_t *found);
 
@@ -249,6 +254,15 @@ static int	read_users(Relation auth, const pg_uuid_t *ids, int nids, bool read_o
  * Containment
  * ---------------------------------------------------------------------
  */
+
+/* Somebody's trigger may raise a message of megabytes, and for each user. */
+static char *
+cut_text(char *s)
+{
+	if (s != NULL && strlen(s) > ERROR_TEXT_BYTES)
+		s[pg_mbcliplen(s, strlen(s), ERROR_TEXT_BYTES)] = '\0';
+	return s;
+}
 
 bool
 sync_run_contained(ContainedFn fn, void *arg, bool keep, Failure **failure)
@@ -283,6 +297,9 @@ sync_run_contained(ContainedFn fn, void *arg, bool keep, Failure **failure)
 		RollbackAndReleaseCurrentSubTransaction();
 		MemoryContextSwitchTo(oldcontext);
 		CurrentResourceOwner = oldowner;
+		edata->message = edata->message ? cut_text(edata->message) : pstrdup("missing error text");
+		edata->detail = cut_text(edata->detail);
+		edata->context = cut_text(edata->context);
 		sync_nesting = save_nesting;
 		plan_restore(depth + 1);
 		if (caller_must_rethrow(edata->sqlerrcode))
@@ -549,6 +566,7 @@ resolve_attributes(Registry *reg, Relation auth)
 	}
 	if (reg->deleted_att != InvalidAttrNumber)
 		reg->watch_all = bms_add_member(reg->watch_all, reg->deleted_att);
+	reg->watch_all = bms_add_member(reg->watch_all, reg->id_att);
 	MemoryContextSwitchTo(old);
 }
 
@@ -672,6 +690,7 @@ open_target(Target *t, LOCKMODE lockmode)
 		{
 			int			att = SPI_fnumber(RelationGetDescr(rel), t->key);
 
+			check_target_kind(rel);
 			if (att <= 0 || TupleDescAttr(RelationGetDescr(rel), att - 1)->atttypid != UUIDOID ||
 				!has_key_index(rel, att))
 				ereport(ERROR,
@@ -2325,8 +2344,9 @@ registry_for_trigger(Relation auth)
 }
 
 /*
- * Only our own triggers on auth.users may run these functions: on another table
- * they would sync rows that no auth server wrote.
+ * Only our own triggers on auth.users sync: elsewhere the rows are not the auth
+ * server's. That is said, and nothing is raised, since the table may have been
+ * renamed under its triggers. NULL: nothing to do.
  */
 static TriggerData *
 check_trigger(FunctionCallInfo fcinfo, TriggerEvent event, bool for_row)
@@ -2337,14 +2357,23 @@ check_trigger(FunctionCallInfo fcinfo, TriggerEvent event, bool for_row)
 		ereport(ERROR,
 				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
 				 errmsg("must be called as a trigger")));
+	if (!invite_sync_enabled)
+		return NULL;
 	if (!TRIGGER_FIRED_AFTER(trigdata->tg_event) ||
 		(trigdata->tg_event & TRIGGER_EVENT_OPMASK) != event ||
 		(TRIGGER_FIRED_FOR_ROW(trigdata->tg_event) != 0) != for_row ||
+		(event != TRIGGER_EVENT_DELETE && trigdata->tg_newtable == NULL) ||
+		(event != TRIGGER_EVENT_INSERT && trigdata->tg_oldtable == NULL) ||
 		RelationGetRelid(trigdata->tg_relation) != caller_auth_users_relid(true))
-		ereport(ERROR,
+	{
+		ereport(WARNING,
 				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
-				 errmsg("trigger functions of invite_sync belong on auth.users"),
-				 errhint("Let invite_sync.attach() make the triggers.")));
+				 errmsg("trigger \"%s\" on \"%s\" is not as invite_sync makes it, nothing is synced",
+						trigdata->tg_trigger->tgname, RelationGetRelationName(trigdata->tg_relation)),
+				 errhint("Let invite_sync.attach() make the triggers on auth.users."),
+				 errhidestmt(true), errhidecontext(true)));
+		return NULL;
+	}
 	return trigdata;
 }
 
@@ -2536,7 +2565,7 @@ sync_on_insert(PG_FUNCTION_ARGS)
 	InsertFiring f;
 	int			depth;
 
-	if (!invite_sync_enabled || trigdata->tg_newtable == NULL)
+	if (trigdata == NULL)
 		return PointerGetDatum(NULL);
 	nrows = tuplestore_tuple_count(trigdata->tg_newtable);
 	if (nrows == 0)
@@ -2628,6 +2657,7 @@ typedef struct UpdateFiring
 	Changes    *changes;
 	pg_uuid_t  *removed;
 	int64		nremoved;
+	Bitmapset  *id_set;			/* the attribute that is the id */
 	ResourceOwner owner;		/* of the copies: they outlive the subtransaction */
 } UpdateFiring;
 
@@ -2677,6 +2707,7 @@ collect_changes(void *arg)
 	{
 		bool		was_deleted = false;
 		bool		is_deleted = false;
+		bool		renamed;	/* another id: another user */
 		TupleTableSlot *now;
 
 		if (!attributes_differ(old_slot, new_slot, reg->watch_all, NULL))
@@ -2690,12 +2721,13 @@ collect_changes(void *arg)
 			was_deleted = !slot_attisnull(old_slot, reg->deleted_att);
 			is_deleted = !slot_attisnull(now, reg->deleted_att);
 		}
-		if (is_deleted)
+		renamed = attributes_differ(old_slot, now, f->id_set, NULL);
+		if (is_deleted || renamed)
 		{
 			bool		isnull;
 
 			/* a soft delete; the auth server scrambles email and phone in it */
-			if (was_deleted)
+			if (was_deleted && !renamed)
 				continue;
 			if (f->nremoved == maxremoved)
 			{
@@ -2704,8 +2736,9 @@ collect_changes(void *arg)
 					palloc(sizeof(pg_uuid_t) * maxremoved) :
 					repalloc_huge(f->removed, sizeof(pg_uuid_t) * maxremoved);
 			}
-			f->removed[f->nremoved++] = *DatumGetUUIDP(slot_getattr(now, reg->id_att, &isnull));
-			continue;
+			f->removed[f->nremoved++] = *DatumGetUUIDP(slot_getattr(old_slot, reg->id_att, &isnull));
+			if (is_deleted)
+				continue;
 		}
 
 		if (f->changes == NULL)
@@ -2717,7 +2750,7 @@ collect_changes(void *arg)
 
 			if (!reg->targets[i].enabled ||
 				(!attributes_differ(old_slot, now, reg->targets[i].watch, &which) &&
-				 !was_deleted))
+				 !was_deleted && !renamed))
 				continue;
 			if (c->single == NULL)
 			{
@@ -2754,8 +2787,7 @@ sync_on_update(PG_FUNCTION_ARGS)
 	int			depth;
 	uint64		serial;
 
-	if (!invite_sync_enabled || trigdata->tg_newtable == NULL || trigdata->tg_oldtable == NULL ||
-		tuplestore_tuple_count(trigdata->tg_newtable) == 0)
+	if (trigdata == NULL || tuplestore_tuple_count(trigdata->tg_newtable) == 0)
 		return PointerGetDatum(NULL);
 	memset(&f, 0, sizeof(f));
 	f.trigdata = trigdata;
@@ -2773,6 +2805,7 @@ sync_on_update(PG_FUNCTION_ARGS)
 	plan_hold();
 	depth = trigger_depth();
 	f.owner = CurrentResourceOwner;
+	f.id_set = bms_make_singleton(f.reg->id_att);
 	if (!sync_run_contained(collect_changes, &f, true, &failure))
 	{
 		warn_not_synced(failure);
@@ -2842,7 +2875,7 @@ Datum
 sync_on_delete(PG_FUNCTION_ARGS)
 {
 	TriggerData *trigdata = check_trigger(fcinfo, TRIGGER_EVENT_DELETE, true);
-	Tuplestorestate *oldtable = trigdata->tg_oldtable;
+	Tuplestorestate *oldtable;
 	TupleTableSlot *slot;
 	Registry   *reg;
 	MemoryContext old;
@@ -2854,8 +2887,9 @@ sync_on_delete(PG_FUNCTION_ARGS)
 	bool		first;
 	int			depth;
 
-	if (!invite_sync_enabled || oldtable == NULL)
+	if (trigdata == NULL)
 		return PointerGetDatum(NULL);
+	oldtable = trigdata->tg_oldtable;
 	reg = registry_for_trigger(trigdata->tg_relation);
 	if (reg == NULL)
 		return PointerGetDatum(NULL);
@@ -4459,7 +4493,8 @@ sync_status(PG_FUNCTION_ARGS)
 		memset(&total, 0, sizeof(total));
 		memset(nulls, 0, sizeof(nulls));
 
-		all = read_all_ids(auth, reg, true, &desc, &counts.count);
+		/* where a deletion is to be carried out a soft-deleted user is gone, too */
+		all = read_all_ids(auth, reg, t->on_delete != ON_DELETE_DELETE, &desc, &counts.count);
 		counts.target = t;
 		counts.lockmode = reading_lock();
 		counts.read_only = true;
@@ -6128,21 +6163,24 @@ static SavedPlan trigger_plan = {
 	.sql = "SELECT t.tgtype, t.tgenabled, t.tgqual IS NULL AND t.tgattr = '' AND t.tgfoid = "
 	"(SELECT p.oid FROM pg_catalog.pg_proc AS p JOIN pg_catalog.pg_namespace AS n ON n.oid = p.pronamespace "
 	"WHERE n.nspname = 'invite_sync' AND p.proname = $3) "
+	"AND (t.tgnewtable IS NOT NULL) = $4 AND (t.tgoldtable IS NOT NULL) = $5 AND t.tgconstraint = 0 "
 	"FROM pg_catalog.pg_trigger AS t WHERE t.tgrelid = $1 AND t.tgname = $2 AND NOT t.tgisinternal",
-	.nargs = 3,
-	.argtypes = {OIDOID, NAMEOID, NAMEOID}
+	.nargs = 5,
+	.argtypes = {OIDOID, NAMEOID, NAMEOID, BOOLOID, BOOLOID}
 };
 
 static TriggerState
 trigger_state(Oid auth, const OurTrigger *trg)
 {
 	Scope		scope;
-	Datum		args[3];
+	Datum		args[5];
 	TriggerState result = TRIGGER_IS_ABSENT;
 
 	args[0] = ObjectIdGetDatum(auth);
 	args[1] = name_datum(trg->name);
 	args[2] = name_datum(trg->function);
+	args[3] = BoolGetDatum((trg->type & TRIGGER_TYPE_DELETE) == 0);
+	args[4] = BoolGetDatum((trg->type & TRIGGER_TYPE_INSERT) == 0);
 	SPI_connect();
 	scope_enter_own(&scope);
 	plan_execute(&trigger_plan, args, NULL, true, 1);
