@@ -4,12 +4,14 @@
 
 CREATE TABLE invite_sync.operator (
     role name PRIMARY KEY,
+    role_id regrole NOT NULL,
     active boolean NOT NULL DEFAULT true,
     granted_at timestamptz NOT NULL DEFAULT pg_catalog.now()
 );
 COMMENT ON TABLE invite_sync.operator IS
     'Roles named by grant_operator(): they and their members configure and operate the extension. No personal columns.';
 COMMENT ON COLUMN invite_sync.operator.role IS 'name of the role';
+COMMENT ON COLUMN invite_sync.operator.role_id IS 'the role itself: a later one of the same name is none';
 COMMENT ON COLUMN invite_sync.operator.active IS 'false after revoke_operator(); kept, so that a restored dump does not make it one again';
 COMMENT ON COLUMN invite_sync.operator.granted_at IS 'when grant_operator() named it';
 ALTER TABLE invite_sync.operator ENABLE ROW LEVEL SECURITY;
@@ -20,7 +22,7 @@ CREATE FUNCTION invite_sync.operator_replace() RETURNS trigger
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
     AS $$
 BEGIN
-    UPDATE invite_sync.operator AS o SET active = NEW.active, granted_at = NEW.granted_at WHERE o.role = NEW.role;
+    UPDATE invite_sync.operator AS o SET role_id = NEW.role_id, active = NEW.active, granted_at = NEW.granted_at WHERE o.role = NEW.role;
     IF FOUND THEN
         RETURN NULL;
     END IF;

@@ -91,9 +91,9 @@ BEGIN
             MESSAGE = format('role "%s" cannot be an operator', operator_role),
             HINT = 'Anybody on the internet can be that role. Name the role of those who operate the database.';
     END IF;
-    is_new := NOT EXISTS (SELECT 1 FROM invite_sync.operator AS o WHERE o.role = operator_role AND o.active);
+    is_new := NOT EXISTS (SELECT 1 FROM invite_sync.operator AS o WHERE o.role = operator_role AND o.role_id = $1 AND o.active);
     IF is_new THEN
-        INSERT INTO invite_sync.operator (role) VALUES (operator_role);
+        INSERT INTO invite_sync.operator (role, role_id) VALUES (operator_role, role);
     END IF;
     PERFORM invite_sync.grant_to(operator_role, ARRAY['service', 'operator']);
     FOREACH setting IN ARRAY ARRAY['invite_sync.enabled', 'invite_sync.lock_timeout', 'invite_sync.log_refusals'] LOOP
@@ -196,7 +196,7 @@ BEGIN
         done := done || 'postgres'::text;
     END IF;
     -- a function that came with an update is new to the operators of before
-    FOR operator_role IN SELECT o.role FROM invite_sync.operator AS o JOIN pg_roles AS r ON r.rolname = o.role WHERE o.active LOOP
+    FOR operator_role IN SELECT o.role FROM invite_sync.operator AS o JOIN pg_roles AS r ON r.rolname = o.role AND r.oid = o.role_id WHERE o.active LOOP
         PERFORM invite_sync.grant_to(operator_role, ARRAY['service', 'operator']);
     END LOOP;
     NOTIFY pgrst, 'reload schema';

@@ -19,10 +19,11 @@ BEGIN
         CREATE ROLE invite_sync_owner NOLOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS NOINHERIT;
         COMMENT ON ROLE invite_sync_owner IS
             'Owns the tables and functions of the extension invite_sync and has no other right; nobody logs in as it';
-    ELSIF own.rolcanlogin OR own.rolsuper OR own.rolbypassrls OR own.rolcreaterole THEN
+    ELSIF own.rolcanlogin OR own.rolsuper OR own.rolbypassrls OR own.rolcreaterole OR own.rolcreatedb OR own.rolreplication
+          OR EXISTS (SELECT 1 FROM pg_catalog.pg_auth_members AS a WHERE a.member OPERATOR(pg_catalog.=) own.oid) THEN
         RAISE insufficient_privilege USING
             MESSAGE = 'role "invite_sync_owner" exists and has more rights than the extension gives it',
-            HINT = 'ALTER ROLE invite_sync_owner NOLOGIN NOSUPERUSER NOCREATEROLE NOBYPASSRLS;';
+            HINT = 'ALTER ROLE invite_sync_owner NOLOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS; and revoke every role from it.';
     END IF;
     SELECT pg_catalog.string_agg(pg_catalog.quote_ident(m.rolname), ', ') INTO holders
       FROM pg_catalog.pg_auth_members AS a
@@ -45,6 +46,18 @@ BEGIN
         RAISE insufficient_privilege USING
             MESSAGE = pg_catalog.format('schema "invite_sync" belongs to role "%s"', owner),
             HINT = 'Drop or rename that schema; the extension makes its own.';
+    END IF;
+    SELECT pg_catalog.string_agg(DISTINCT coalesce(pg_catalog.quote_ident(r.rolname), 'PUBLIC'), ', ') INTO holders
+      FROM pg_catalog.pg_namespace AS n
+     CROSS JOIN LATERAL pg_catalog.aclexplode(n.nspacl) AS acl
+      LEFT JOIN pg_catalog.pg_roles AS r ON r.oid OPERATOR(pg_catalog.=) acl.grantee
+     WHERE n.nspname OPERATOR(pg_catalog.=) 'invite_sync' AND acl.privilege_type OPERATOR(pg_catalog.=) 'CREATE'
+       AND acl.grantee OPERATOR(pg_catalog.<>) n.nspowner
+       AND coalesce(r.rolname, '') OPERATOR(pg_catalog.<>) 'invite_sync_owner';
+    IF holders IS NOT NULL THEN
+        RAISE insufficient_privilege USING
+            MESSAGE = 'others may create objects in schema "invite_sync"',
+            HINT = pg_catalog.format('REVOKE CREATE ON SCHEMA invite_sync FROM %s;', holders);
     END IF;
     IF EXISTS (SELECT 1 FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace AS n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace
                 WHERE n.nspname OPERATOR(pg_catalog.=) 'invite_sync')

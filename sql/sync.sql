@@ -57,12 +57,12 @@ COMMENT ON COLUMN invite_sync.mapping.source_columns IS 'columns of auth.users t
 
 CREATE TABLE invite_sync.sync_run (
     target_id bigint PRIMARY KEY,
-    last_success timestamptz NOT NULL
+    last_success timestamptz
 );
 COMMENT ON TABLE invite_sync.sync_run IS
     'When a sync_all, sync_users or retry last did its work on a target; triggers do not write here. No personal columns.';
 COMMENT ON COLUMN invite_sync.sync_run.target_id IS 'the target';
-COMMENT ON COLUMN invite_sync.sync_run.last_success IS 'time of the last success';
+COMMENT ON COLUMN invite_sync.sync_run.last_success IS 'time of the last success, NULL before the first';
 
 CREATE TABLE invite_sync.attachment (
     only_row boolean PRIMARY KEY DEFAULT true CHECK (only_row),

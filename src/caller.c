@@ -315,7 +315,7 @@ claims_get(void)
  */
 
 static SavedPlan operator_plan = {
-	.sql = "SELECT o.role FROM invite_sync.operator AS o WHERE o.active",
+	.sql = "SELECT o.role, o.role_id::pg_catalog.oid FROM invite_sync.operator AS o WHERE o.active",
 	.nargs = 0
 };
 
@@ -359,8 +359,12 @@ caller_role_is_operator(Oid role)
 		Datum		name = SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1, &isnull);
 		Oid			oid = get_role_oid(NameStr(*DatumGetName(name)), true);
 
-		/* not is_member_of_role(): what NOINHERIT holds back stays back */
-		result = OidIsValid(oid) && has_privs_of_role(role, oid);
+		/*
+		 * A role of the same name made later is another role. And not
+		 * is_member_of_role(): what NOINHERIT holds back stays back.
+		 */
+		result = OidIsValid(oid) && has_privs_of_role(role, oid) &&
+			oid == DatumGetObjectId(SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 2, &isnull));
 	}
 	scope_leave(&scope);
 	SPI_finish();

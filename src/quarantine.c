@@ -314,16 +314,9 @@ static SavedPlan due_plan = {
 	"WHERE q.replayable AND q.target_id IS NOT NULL "
 	"AND (NOT $2 OR q.next_retry_at OPERATOR(pg_catalog.<=) pg_catalog.clock_timestamp()) "
 	"AND NOT EXISTS (SELECT 1 FROM invite_sync.target AS t WHERE t.id OPERATOR(pg_catalog.=) q.target_id AND NOT t.enabled) "
-	"ORDER BY q.next_retry_at, q.id LIMIT $1",
+	"ORDER BY q.next_retry_at, q.id LIMIT $1 FOR UPDATE OF q SKIP LOCKED",
 	.nargs = 2,
 	.argtypes = {INT8OID, BOOLOID}
-};
-
-static SavedPlan claim_plan = {
-	.sql = "SELECT q.id FROM invite_sync.quarantine_entry AS q "
-	"WHERE q.id OPERATOR(pg_catalog.=) ANY ($1) ORDER BY q.id FOR UPDATE SKIP LOCKED",
-	.nargs = 1,
-	.argtypes = {INT8ARRAYOID}
 };
 
 typedef struct Due
@@ -333,7 +326,6 @@ typedef struct Due
 	pg_uuid_t	user_id;
 	bool		is_delete;
 	char	   *changed;		/* array literal, or NULL */
-	bool		claimed;
 	bool		done;
 } Due;
 
@@ -342,18 +334,6 @@ static SavedPlan delete_entries_plan = {
 	.nargs = 1,
 	.argtypes = {INT8ARRAYOID}
 };
-
-static Datum
-due_ids(Due *dues, int n, bool claimed_only)
-{
-	Datum	   *ids = palloc(sizeof(Datum) * Max(n, 1));
-	int			k = 0;
-
-	for (int i = 0; i < n; i++)
-		if (!claimed_only || dues[i].claimed)
-			ids[k++] = Int64GetDatum(dues[i].id);
-	return make_array(ids, NULL, k, INT8OID);
-}
 
 static void retry_triggers(int max_rows, bool due_only, int *retried, int *resolved, int *failed);
 
@@ -411,20 +391,6 @@ quarantine_retry(PG_FUNCTION_ARGS)
 		changed = SPI_getvalue(tuple, SPI_tuptable->tupdesc, 5);
 		dues[i].changed = changed ? MemoryContextStrdup(cxt, changed) : NULL;
 	}
-	/* two retries at once share the work */
-	args[0] = due_ids(dues, ndues, false);
-	plan_execute(&claim_plan, args, NULL, false, 0);
-	for (uint64 r = 0; r < SPI_processed; r++)
-	{
-		bool		isnull;
-		int64		id = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[r],
-													 SPI_tuptable->tupdesc, 1, &isnull));
-
-		CHECK_FOR_INTERRUPTS();
-		for (int i = 0; i < ndues; i++)
-			if (dues[i].id == id)
-				dues[i].claimed = true;
-	}
 	scope_leave(&scope);
 	SPI_finish();
 
@@ -441,13 +407,13 @@ quarantine_retry(PG_FUNCTION_ARGS)
 		int			ngone = 0;
 
 		CHECK_FOR_INTERRUPTS();
-		if (!dues[i].claimed || dues[i].done)
+		if (dues[i].done)
 			continue;
 		ids = palloc(sizeof(pg_uuid_t) * ndues);
 		members = palloc(sizeof(int) * ndues);
 		for (int j = i; j < ndues; j++)
 		{
-			if (!dues[j].claimed || dues[j].done || dues[j].target_id != dues[i].target_id ||
+			if (dues[j].done || dues[j].target_id != dues[i].target_id ||
 				dues[j].is_delete != dues[i].is_delete ||
 				(dues[j].changed == NULL) != (dues[i].changed == NULL) ||
 				(dues[j].changed != NULL && strcmp(dues[j].changed, dues[i].changed) != 0))

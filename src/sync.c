@@ -232,7 +232,8 @@ typedef struct Work
 	bool		leave_deferred; /* do not check deferred constraints first */
 
 	/* progress, for finding the bad row */
-	int			stage;			/* -1 setting constraints, 1 update, 2 insert */
+	int			stage;			/* -1 setting constraints, 1 first of two, 2 last */
+	Tuplestorestate *scanned;	/* what the statement was reading */
 
 	/* outcome */
 	const Failure **failures;	/* per row, NULL where it succeeded; NULL: all did */
@@ -247,8 +248,7 @@ PG_FUNCTION_INFO_V1(sync_on_delete);
 static void apply_work(Work *work);
 static bool has_key_index(Relation rel, AttrNumber attnum);
 static void check_target_kind(Relation rel);
-static int	read_users(Relation auth, const pg_uuid_t *ids, int nids, bool read_only,
-					   Tuplestorestate *store, pg_uuid_t *found);
+static bool read_one_row(Relation auth, const pg_uuid_t *id, TupleTableSlot *slot);
 
 /* ---------------------------------------------------------------------
  * Containment
@@ -690,6 +690,14 @@ open_target(Target *t, LOCKMODE lockmode)
 		{
 			int			att = SPI_fnumber(RelationGetDescr(rel), t->key);
 
+			for (int i = 0; registry != NULL && i < registry->ntargets; i++)
+				if (registry->targets[i].id != t->id && registry->targets[i].relid == relid &&
+					registry->targets[i].same_database)
+					ereport(ERROR,
+							(errcode(ERRCODE_UNDEFINED_TABLE),
+							 errmsg("target %s does not exist, and its name belongs to another target now",
+									target_display(t)),
+							 errhint("Forget it with invite_sync.drop_target().")));
 			check_target_kind(rel);
 			if (att <= 0 || TupleDescAttr(RelationGetDescr(rel), att - 1)->atttypid != UUIDOID ||
 				!has_key_index(rel, att))
@@ -1167,6 +1175,8 @@ prepare_target(Target *t, LOCKMODE lockmode)
 
 	if (t->built && t->built_at == t->invalidations)
 	{
+		/* memberships and attributes of roles change without a word */
+		check_owner(t->owner, t->table);
 		check_definer(t, t->owner);
 		return;
 	}
@@ -1236,7 +1246,7 @@ is_secret_column(const char *name)
 
 typedef struct SecretCheck
 {
-	Query	   *query;
+	List	   *queries;		/* innermost first */
 	TupleDesc	auth;
 } SecretCheck;
 
@@ -1247,12 +1257,19 @@ secret_walker(Node *node, void *context)
 
 	if (node == NULL)
 		return false;
+	if (IsA(node, Query))
+	{
+		check->queries = lcons(node, check->queries);
+		(void) query_tree_walker((Query *) node, secret_walker, context, 0);
+		check->queries = list_delete_first(check->queries);
+		return false;
+	}
 	if (IsA(node, Var))
 	{
 		Var		   *var = (Var *) node;
+		Query	   *query = (Query *) list_nth(check->queries, var->varlevelsup);
 
-		if (var->varlevelsup == 0 &&
-			rt_fetch(var->varno, check->query->rtable)->rtekind == RTE_NAMEDTUPLESTORE &&
+		if (rt_fetch(var->varno, query->rtable)->rtekind == RTE_NAMEDTUPLESTORE &&
 			(var->varattno <= 0 ||
 			 is_secret_column(NameStr(TupleDescAttr(check->auth, var->varattno - 1)->attname))))
 			ereport(ERROR,
@@ -1266,17 +1283,9 @@ secret_walker(Node *node, void *context)
 static void
 check_no_secrets(Query *query, TupleDesc auth)
 {
-	SecretCheck check = {query, auth};
-	ListCell   *lc;
+	SecretCheck check = {NIL, auth};
 
-	(void) query_tree_walker(query, secret_walker, &check, QTW_IGNORE_RT_SUBQUERIES);
-	foreach(lc, query->rtable)
-	{
-		RangeTblEntry *rte = lfirst_node(RangeTblEntry, lc);
-
-		if (rte->rtekind == RTE_SUBQUERY)
-			check_no_secrets(rte->subquery, auth);
-	}
+	(void) secret_walker((Node *) query, &check);
 }
 
 /*
@@ -1406,6 +1415,12 @@ run_remove(Work *work)
 	Datum		values[1];
 	int			rc;
 
+	/* an entry may be older than the target's on_delete */
+	if (t->on_delete == ON_DELETE_NONE)
+	{
+		relation_close(rel, NoLock);
+		return;
+	}
 	initStringInfo(&buf);
 	if (t->on_delete == ON_DELETE_DELETE)
 		appendStringInfo(&buf, "DELETE FROM %s AS t WHERE t.%s = ANY ($1)",
@@ -1478,22 +1493,31 @@ run_work(void *arg)
 	{
 		case WORK_INSERT:
 			work->stage = 2;
+			work->scanned = work->single;
 			run_kept(work, &t->insert_plan, t->insert_sql, work->single, false, false);
 			break;
 		case WORK_FILL:
-			if (t->update_sql != NULL && !work->known_missing)
+
+			/*
+			 * What is missing first: a row that the application is inserting just
+			 * now is waited for there, and then seen by the update.
+			 */
+			work->stage = t->update_sql != NULL && !work->known_missing ? 1 : 2;
+			work->scanned = work->single;
+			run_kept(work, &t->missing_plan, t->missing_sql, work->single, false, false);
+			if (t->update_sql != NULL &&
+				(!work->known_missing || SPI_processed < (uint64) work->nrows))
 			{
 				Tuplestorestate *pairs = work->pairs;
 
-				work->stage = 1;
 				if (pairs == NULL)
 					pairs = double_rows(work->auth, work->single);
+				work->stage = 2;
+				work->scanned = pairs;
 				run_kept(work, &t->update_plan, t->update_sql, pairs, true, false);
 				if (work->pairs == NULL)
 					tuplestore_end(pairs);
 			}
-			work->stage = 2;
-			run_kept(work, &t->missing_plan, t->missing_sql, work->single, false, false);
 			break;
 		case WORK_REMOVE:
 			break;
@@ -1755,9 +1779,9 @@ try_rows(Window *w, int from, int len, bool keep, Failure **failure, int *suspec
 	{
 		int			consumed = 0;
 
-		if (sub.stage == 1)
+		if (sub.stage > 0 && sub.scanned == sub.pairs)
 			consumed = (rows_consumed(sub.pairs, sub.nrows * 2) + 1) / 2;
-		else if (sub.stage == 2)
+		else if (sub.stage > 0 && sub.scanned == sub.single)
 			consumed = rows_consumed(sub.single, sub.nrows);
 		/* all of them taken: the error may have come after the last */
 		if (consumed > 0 && consumed < sub.nrows)
@@ -2487,20 +2511,13 @@ current_row(Relation auth, AttrNumber id_att, TupleTableSlot *row, TupleTableSlo
 	bool		isnull;
 	Datum		id = slot_getattr(row, id_att, &isnull);
 	pg_uuid_t	user_id;
-	Tuplestorestate *store;
-	pg_uuid_t	found;
-	bool		there;
 
 	if (isnull || (nested_count == 0 && !nested_overflow))
 		return row;
 	user_id = *DatumGetUUIDP(id);
 	if (!is_nested(&user_id))
 		return row;
-	store = tuplestore_begin_heap(false, false, work_mem);
-	there = read_users(auth, &user_id, 1, false, store, &found) == 1 &&
-		tuplestore_gettupleslot(store, true, true, scratch);
-	tuplestore_end(store);
-	return there ? scratch : NULL;
+	return read_one_row(auth, &user_id, scratch) ? scratch : NULL;
 }
 
 static void
@@ -2523,6 +2540,15 @@ typedef struct InsertFiring
 	int64		nrows;
 	bool		stale;			/* rows have been changed by nested statements */
 } InsertFiring;
+
+/* A spilled copy must be given back, or its file is complained of. */
+static void
+end_rows(InsertFiring *f)
+{
+	if (f->rows != NULL && f->rows != f->trigdata->tg_newtable)
+		tuplestore_end(f->rows);
+	f->rows = NULL;
+}
 
 /* New users as nested statements have left them. */
 static void
@@ -2594,10 +2620,18 @@ sync_on_insert(PG_FUNCTION_ARGS)
 
 		if (!reg->targets[i].enabled)
 			continue;
-		if (f.stale && !sync_run_contained(collect_inserted, &f, true, &failure))
+		if (f.stale)
 		{
-			warn_not_synced(failure);
-			break;
+			bool		collected;
+
+			end_rows(&f);
+			collected = sync_run_contained(collect_inserted, &f, true, &failure);
+			if (!collected)
+			{
+				end_rows(&f);
+				warn_not_synced(failure);
+				break;
+			}
 		}
 		f.stale = false;
 		memset(&work, 0, sizeof(work));
@@ -2613,6 +2647,7 @@ sync_on_insert(PG_FUNCTION_ARGS)
 		/* a trigger of this target has written auth.users */
 		f.stale = nested_serial != serial;
 	}
+	end_rows(&f);
 	if (depth == 1)
 		forget_nested(XACT_EVENT_COMMIT, NULL);
 	end_firing(old);
@@ -2773,6 +2808,20 @@ collect_changes(void *arg)
 	ExecDropSingleTupleTableSlot(scratch);
 }
 
+/* A spilled copy must be given back, or its file is complained of. */
+static void
+end_changes(UpdateFiring *f)
+{
+	for (int i = 0; f->changes != NULL && i < f->reg->ntargets; i++)
+	{
+		if (f->changes[i].single != NULL)
+			tuplestore_end(f->changes[i].single);
+		if (f->changes[i].pairs != NULL)
+			tuplestore_end(f->changes[i].pairs);
+	}
+	f->changes = NULL;
+}
+
 /*
  * Walks OLD and NEW side by side. A login changes no column that any mapping
  * reads: then nothing is opened, planned or written.
@@ -2808,8 +2857,8 @@ sync_on_update(PG_FUNCTION_ARGS)
 	f.id_set = bms_make_singleton(f.reg->id_att);
 	if (!sync_run_contained(collect_changes, &f, true, &failure))
 	{
+		end_changes(&f);
 		warn_not_synced(failure);
-		f.changes = NULL;
 		f.nremoved = 0;
 	}
 	if (depth > 1)
@@ -2825,11 +2874,12 @@ sync_on_update(PG_FUNCTION_ARGS)
 		if (serial != nested_serial)
 		{
 			serial = nested_serial;
-			f.changes = NULL;
+			end_changes(&f);
 			f.nremoved = 0;
 			f.removed = NULL;
 			if (!sync_run_contained(collect_changes, &f, true, &failure))
 			{
+				end_changes(&f);
 				warn_not_synced(failure);
 				break;
 			}
@@ -2851,9 +2901,8 @@ sync_on_update(PG_FUNCTION_ARGS)
 		apply_work(&work);
 		resolve_successes(&work, applied_columns(work.target, RelationGetDescr(work.auth), c->changed));
 		quarantine_failures(&work, "update", f.reg);
-		tuplestore_end(c->single);
-		tuplestore_end(c->pairs);
 	}
+	end_changes(&f);
 	if (f.nremoved > 0)
 	{
 		quarantine_forget_users(f.removed, f.nremoved);
@@ -2970,6 +3019,12 @@ static SavedPlan exists_plan = {
 	.argtypes = {UUIDARRAYOID}
 };
 
+static SavedPlan present_plan = {
+	.sql = "SELECT u.id, u.ctid FROM auth.users AS u WHERE u.id OPERATOR(pg_catalog.=) ANY ($1)",
+	.nargs = 1,
+	.argtypes = {UUIDARRAYOID}
+};
+
 static int
 compare_uuid(const void *a, const void *b)
 {
@@ -3068,10 +3123,10 @@ sync_lock_user(Relation auth, const pg_uuid_t *user_id, TupleTableSlot *slot)
 	return result;
 }
 
-/* The same without a lock, at the active snapshot; for looking only. */
+/* The same without a lock; for looking only. */
 static int
-read_users(Relation auth, const pg_uuid_t *ids, int nids, bool read_only,
-		   Tuplestorestate *store, pg_uuid_t *found)
+read_rows(SavedPlan *plan, Relation auth, const pg_uuid_t *ids, int nids, bool read_only,
+		  Tuplestorestate *store, pg_uuid_t *found)
 {
 	Scope		scope;
 	Datum		args[1];
@@ -3080,12 +3135,31 @@ read_users(Relation auth, const pg_uuid_t *ids, int nids, bool read_only,
 	args[0] = PointerGetDatum(uuid_array(ids, nids));
 	SPI_connect();
 	scope_enter_auth(&scope);
-	plan_execute(&exists_plan, args, NULL, read_only, 0);
-	/* what the statement saw it saw under a snapshot at least as new as ours */
+	plan_execute(plan, args, NULL, read_only, 0);
 	n = fetch_rows(auth, store, found);
 	scope_leave(&scope);
 	SPI_finish();
 	return n;
+}
+
+static int
+read_users(Relation auth, const pg_uuid_t *ids, int nids, bool read_only,
+		   Tuplestorestate *store, pg_uuid_t *found)
+{
+	return read_rows(&exists_plan, auth, ids, nids, read_only, store, found);
+}
+
+/* One row, soft-deleted or not, as this transaction has left it. */
+static bool
+read_one_row(Relation auth, const pg_uuid_t *id, TupleTableSlot *slot)
+{
+	Tuplestorestate *store = tuplestore_begin_heap(false, false, work_mem);
+	pg_uuid_t	found;
+	bool		there = read_rows(&present_plan, auth, id, 1, false, store, &found) == 1 &&
+		tuplestore_gettupleslot(store, true, true, slot);
+
+	tuplestore_end(store);
+	return there;
 }
 
 static void
@@ -5320,6 +5394,13 @@ static SavedPlan update_target_plan = {
 	.argtypes = {OIDOID, NAMEOID, NAMEOID, NAMEOID, TEXTOID, TEXTOID, NAMEOID, BOOLOID, BOOLOID, TEXTOID, NAMEOID, TEXTOID, INT8OID}
 };
 
+/* so that nobody has to insert it, and wait for somebody else who does */
+static SavedPlan first_run_plan = {
+	.sql = "INSERT INTO invite_sync.sync_run (target_id) VALUES ($1) ON CONFLICT (target_id) DO NOTHING",
+	.nargs = 1,
+	.argtypes = {INT8OID}
+};
+
 static SavedPlan clear_mapping_plan = {
 	.sql = "DELETE FROM invite_sync.mapping AS m WHERE m.target_id = $1",
 	.nargs = 1,
@@ -5419,7 +5500,7 @@ take_configuring_locks(void *arg)
 		(void) set_config_option("lock_timeout", "2000", PGC_USERSET, PGC_S_SESSION,
 								 GUC_ACTION_SAVE, true, 0, false);
 	/* nobody may queue up behind a table of others with more than a look */
-	rel = try_relation_open(relid, AccessShareLock);
+	rel = OidIsValid(relid) ? try_relation_open(relid, AccessShareLock) : NULL;
 	if (rel != NULL)
 	{
 		check_target_kind(rel);
@@ -5902,6 +5983,7 @@ configure_target(FunctionCallInfo fcinfo, Oid relid, TargetOptions *o, bool must
 			id = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
 
 			args[0] = Int64GetDatum(id);
+			plan_execute(&first_run_plan, args, NULL, false, 0);
 			plan_execute(&clear_mapping_plan, args, NULL, false, 0);
 			for (int i = 0; i < draft.n; i++)
 			{
@@ -6073,6 +6155,7 @@ sync_drop_target(PG_FUNCTION_ARGS)
 
 	names = textToQualifiedNameList(PG_GETARG_TEXT_PP(0));
 	rv = makeRangeVarFromNameList(names);
+	lock_for_configuring(InvalidOid);
 	relid = RangeVarGetRelid(rv, NoLock, true);
 	load_registry(NULL);
 	for (int pass = 0; pass < 2 && id == 0; pass++)
@@ -6117,6 +6200,7 @@ sync_drop_target(PG_FUNCTION_ARGS)
 	SPI_connect();
 	scope_enter_own(&scope);
 	plan_execute(&drop_target_plan, args, NULL, false, 0);
+	require_existing();
 	scope_leave(&scope);
 	SPI_finish();
 	event_append("admin", "sync.target_dropped", NULL, NULL, "target", display, NULL);
