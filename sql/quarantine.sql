@@ -24,6 +24,7 @@ CREATE TABLE invite_sync.quarantine_entry (
 );
 COMMENT ON TABLE invite_sync.quarantine_entry IS
     'Syncs that failed, one row per target and user. Personal columns: message and context may quote a value of the user.';
+COMMENT ON COLUMN invite_sync.quarantine_entry.id IS 'number of the entry';
 COMMENT ON COLUMN invite_sync.quarantine_entry.target_id IS 'the target, or NULL for a guarded trigger';
 COMMENT ON COLUMN invite_sync.quarantine_entry.trigger_name IS 'the guarded trigger, or NULL for a target';
 COMMENT ON COLUMN invite_sync.quarantine_entry.user_id IS 'the auth user';

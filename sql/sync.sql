@@ -21,6 +21,7 @@ CREATE TABLE invite_sync.target (
 );
 COMMENT ON TABLE invite_sync.target IS
     'The registry: application tables kept in sync with auth.users. Written by add_target(), set_target() and drop_target(). No personal columns.';
+COMMENT ON COLUMN invite_sync.target.id IS 'number of the target';
 COMMENT ON COLUMN invite_sync.target.relation IS 'the table; leads while it exists, under whatever name';
 COMMENT ON COLUMN invite_sync.target.relation_number IS 'the same as a number: after a restore it differs where relation came by name, and so is right';
 COMMENT ON COLUMN invite_sync.target.schema_name IS 'remembered name: finds the table again when it was dropped and created, or came with a dump';

@@ -232,7 +232,7 @@ typedef struct Work
 	bool		leave_deferred; /* do not check deferred constraints first */
 
 	/* progress, for finding the bad row */
-	int			stage;			/* -1 setting constraints, 1 first of two, 2 last */
+	int			stage;			/* -1 setting constraints, 1 not the last statement, 2 the last */
 	Tuplestorestate *scanned;	/* what the statement was reading */
 
 	/* outcome */
@@ -1500,7 +1500,8 @@ run_work(void *arg)
 
 			/*
 			 * What is missing first: a row that the application is inserting just
-			 * now is waited for there, and then seen by the update.
+			 * now is waited for there, and then seen by the update. And once more
+			 * afterwards: a row that it is deleting is waited for by the update.
 			 */
 			work->stage = t->update_sql != NULL && !work->known_missing ? 1 : 2;
 			work->scanned = work->single;
@@ -1512,11 +1513,14 @@ run_work(void *arg)
 
 				if (pairs == NULL)
 					pairs = double_rows(work->auth, work->single);
-				work->stage = 2;
+				work->stage = 1;
 				work->scanned = pairs;
 				run_kept(work, &t->update_plan, t->update_sql, pairs, true, false);
 				if (work->pairs == NULL)
 					tuplestore_end(pairs);
+				work->stage = 2;
+				work->scanned = work->single;
+				run_kept(work, &t->missing_plan, t->missing_sql, work->single, false, false);
 			}
 			break;
 		case WORK_REMOVE:

@@ -1,0 +1,4 @@
+-- breakage: the foreign key cascades by itself
+-- quarantine: nothing
+-- plain: nothing
+-- fk: REFERENCES auth.users (id) ON DELETE CASCADE

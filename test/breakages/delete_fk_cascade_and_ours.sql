@@ -1,0 +1,5 @@
+-- breakage: the foreign key cascades and the target asks for deletion too
+-- quarantine: nothing
+-- plain: nothing
+-- fk: REFERENCES auth.users (id) ON DELETE CASCADE
+-- on_delete: delete

@@ -1,0 +1,5 @@
+-- breakage: the foreign key is NO ACTION DEFERRABLE INITIALLY DEFERRED
+-- quarantine: nothing
+-- plain: nothing
+-- fk: REFERENCES auth.users (id) DEFERRABLE INITIALLY DEFERRED
+-- on_delete: delete

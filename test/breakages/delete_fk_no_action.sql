@@ -1,0 +1,5 @@
+-- breakage: the foreign key is NO ACTION; the row goes before it is checked
+-- quarantine: nothing
+-- plain: nothing
+-- fk: REFERENCES auth.users (id)
+-- on_delete: delete

@@ -1,0 +1,5 @@
+-- breakage: the foreign key is RESTRICT; the row goes before it is checked
+-- quarantine: nothing
+-- plain: nothing
+-- fk: REFERENCES auth.users (id) ON DELETE RESTRICT
+-- on_delete: delete

@@ -1,0 +1,5 @@
+-- breakage: there is no foreign key, and the target asks for deletion
+-- quarantine: nothing
+-- plain: nothing
+-- fk: none
+-- on_delete: delete

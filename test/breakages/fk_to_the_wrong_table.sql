@@ -1,0 +1,9 @@
+-- breakage: the key references a table that is not auth.users
+-- quarantine: insert 23503
+
+-- @break
+CREATE TABLE public.legacy_user (id uuid PRIMARY KEY);
+ALTER TABLE public.profiles ADD CONSTRAINT profiles_legacy FOREIGN KEY (id) REFERENCES public.legacy_user (id) NOT VALID;
+
+-- @mend
+ALTER TABLE public.profiles DROP CONSTRAINT profiles_legacy;

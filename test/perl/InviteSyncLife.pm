@@ -1,0 +1,270 @@
+# What the tests of a cluster's life share (crash, dump and restore, standby,
+# privileges, installation): bulk signups, the comparison of all targets with
+# auth.users, and pictures of everything of ours in a database.
+package InviteSyncLife;
+
+use strict;
+use warnings;
+
+use Exporter 'import';
+use InviteSyncTest qw(new_cluster session run_as signup_sql differences);
+use Time::HiRes qw(sleep time);
+
+our @EXPORT_OK = qw(
+  durable_cluster as_role value user_id bulk_signup_sql signup standard_targets
+  registered_targets out_of_step wait_for wait_for_server contents catalog_picture
+);
+
+# As new_cluster, but what was committed survives a crash of the server.
+sub durable_cluster
+{
+	my ($name, %params) = @_;
+	my $conf = delete $params{conf} || '';
+	return new_cluster($name, %params,
+		conf => "synchronous_commit = on\nfull_page_writes = on\n$conf");
+}
+
+# SQL in a fresh connection as a role; an error is the end of the test.
+sub as_role
+{
+	my ($node, $dbname, $role, $sql) = @_;
+	my $result = run_as($node, $dbname, $role, $sql);
+	die "$role: $result->{sqlstate} $result->{message}\n$sql\n$result->{stderr}"
+	  unless $result->{ok};
+	return $result->{out};
+}
+
+# One value, read by the superuser.
+sub value
+{
+	my ($node, $dbname, $sql) = @_;
+	return as_role($node, $dbname, 'supabase_admin', $sql);
+}
+
+# The id of user number n; different series of users have different letters.
+sub user_id
+{
+	my ($letter, $n) = @_;
+	return sprintf '%s%07x-0000-4000-8000-000000000000', $letter, $n;
+}
+
+# Users from..to of a series, signing up in one statement of the auth server.
+sub bulk_signup_sql
+{
+	my ($letter, $from, $to) = @_;
+	return <<"SQL";
+INSERT INTO auth.users (id, instance_id, aud, role, email, encrypted_password, email_confirmed_at,
+	raw_app_meta_data, raw_user_meta_data, created_at, updated_at)
+SELECT ('$letter' || lpad(to_hex(n), 7, '0') || '-0000-4000-8000-000000000000')::uuid,
+	'00000000-0000-0000-0000-000000000000', 'authenticated', 'authenticated',
+	'$letter' || n || '\@example.com', 'hash-that-nobody-may-see', now(),
+	'{"provider": "email", "providers": ["email"], "role": "member"}',
+	jsonb_build_object('full_name', '$letter ' || n, 'first_name', '$letter', 'last_name', n::text),
+	now(), now()
+FROM generate_series($from, $to) AS n
+SQL
+}
+
+# profiles, users and user_profiles, made and registered by postgres.
+sub standard_targets
+{
+	my ($node, $dbname) = @_;
+	as_role($node, $dbname, 'postgres', <<'SQL');
+SELECT invite_sync.create_standard_tables();
+SELECT invite_sync.add_target('public.profiles');
+SELECT invite_sync.add_target('public.users');
+SELECT invite_sync.add_target('public.user_profiles');
+SQL
+	return;
+}
+
+# One user of a series, as the auth server does it.
+sub signup
+{
+	my ($letter, $n, $email, %params) = @_;
+	return signup_sql(
+		id => user_id($letter, $n),
+		email => $email,
+		columns => { raw_app_meta_data => '{"provider": "email", "providers": ["email"], "role": "member"}' },
+		%params);
+}
+
+# Every enabled target: { target, key, mapping => { column => expression } },
+# without the columns that only the first sync sets.
+sub registered_targets
+{
+	my ($node, $dbname) = @_;
+	my $rows = value($node, $dbname, <<'SQL');
+SELECT t.target || chr(9) || t.key || chr(9) || coalesce(m.key, '') || chr(9) || coalesce(m.value->>'value', '')
+FROM invite_sync.target_list t LEFT JOIN jsonb_each(t.mapping) m ON m.value->>'update' <> 'never'
+WHERE t.enabled ORDER BY 1
+SQL
+	my (@targets, %seen);
+	for my $row (split /\n/, $rows)
+	{
+		my ($target, $key, $column, $expression) = split /\t/, $row;
+		push @targets, $seen{$target} = { target => $target, key => $key, mapping => {} }
+		  unless $seen{$target};
+		$seen{$target}{mapping}{$column} = $expression if $column ne '';
+	}
+	return @targets;
+}
+
+# What keeps the targets from being equal to auth.users, column by column: an
+# empty string when nothing does. Of what is in quarantine only the user needs
+# to be missing: pass quarantined => 1.
+sub out_of_step
+{
+	my ($node, $dbname, %params) = @_;
+	my $admin = session($node, $dbname, 'supabase_admin');
+	my @found;
+	my @targets = registered_targets($node, $dbname);
+
+	push @found, 'there is no target' unless @targets;
+	for my $target (@targets)
+	{
+		my $name = $target->{target};
+		my $differences = differences($admin, %$target);
+		push @found, "$name: $_" for split /\n/, $differences;
+
+		my $twice = $admin->must(
+			qq{SELECT count(*) - count(DISTINCT "$target->{key}") FROM $name});
+		push @found, "$name: $twice rows too many" if $twice ne '0';
+	}
+	unless ($params{quarantined})
+	{
+		my $left = $admin->must('SELECT count(*) FROM invite_sync.quarantine_entry');
+		push @found, "$left entries in quarantine" if $left ne '0';
+		my $missing = $admin->must(
+			q{SELECT string_agg(target || ': sync_status() counts ' || missing || ' missing', ', ')
+			  FROM invite_sync.sync_status() WHERE missing <> 0});
+		push @found, $missing if $missing ne '';
+	}
+	$admin->close;
+	return join "\n", @found;
+}
+
+# Until the query says so, or the test ends.
+sub wait_for
+{
+	my ($node, $dbname, $sql, $expected) = @_;
+	$node->poll_query_until($dbname, $sql, $expected)
+	  or die "timed out waiting for: $sql";
+	return;
+}
+
+# Until a server that restarts by itself after a crash takes connections.
+sub wait_for_server
+{
+	my ($node) = @_;
+	my $deadline = time + 120;
+	while (time < $deadline)
+	{
+		my $result = eval { run_as($node, 'template1', 'supabase_admin', 'SELECT pg_is_in_recovery()') };
+		return if $result && $result->{ok};
+		sleep 0.1;
+	}
+	die 'the server does not come back';
+}
+
+# ---------------------------------------------------------------------------
+# Pictures
+
+# Contents of every table and state of every sequence in our schema, whatever
+# there is: name => text.
+sub contents
+{
+	my ($node, $dbname) = @_;
+	my $admin = session($node, $dbname, 'supabase_admin');
+	my %contents;
+
+	# as pg_dump does: names in full, times and numbers in one form
+	$admin->must(q{SET search_path = ''; SET datestyle = ISO; SET intervalstyle = postgres; SET extra_float_digits = 3; SET timezone = 'UTC'});
+	my $relations = $admin->must(<<'SQL');
+SELECT concat(c.relkind, ' ', c.oid::regclass) FROM pg_catalog.pg_class c
+WHERE c.relnamespace = 'invite_sync'::regnamespace AND c.relkind IN ('r', 'p', 'S') ORDER BY 1
+SQL
+	for my $relation (split /\n/, $relations)
+	{
+		my ($kind, $name) = split / /, $relation, 2;
+		$contents{$name} = $admin->must(
+			$kind eq 'S'
+			? "SELECT last_value, is_called FROM $name"
+			: "COPY (SELECT t FROM $name t ORDER BY t::text) TO STDOUT");
+	}
+	$admin->close;
+	return \%contents;
+}
+
+# Definitions that must be the same after a restore: name => text.
+sub catalog_picture
+{
+	my ($node, $dbname) = @_;
+	my %sql = (
+		'triggers on auth.users' => <<'SQL',
+SELECT concat_ws(' ', pg_get_triggerdef(t.oid), 'enabled', t.tgenabled, obj_description(t.oid, 'pg_trigger')) FROM pg_trigger t
+WHERE t.tgrelid = 'auth.users'::regclass AND NOT t.tgisinternal ORDER BY t.tgname
+SQL
+		'triggers of ours' => <<'SQL',
+SELECT concat_ws(' ', pg_get_triggerdef(t.oid), 'enabled', t.tgenabled, obj_description(t.oid, 'pg_trigger')) FROM pg_trigger t
+JOIN pg_class c ON c.oid = t.tgrelid
+WHERE c.relnamespace = 'invite_sync'::regnamespace AND NOT t.tgisinternal ORDER BY 1
+SQL
+		'functions' => <<'SQL',
+SELECT concat_ws(' ', p.oid::regprocedure, p.prokind, p.provolatile, p.proparallel, p.prosecdef, pg_get_userbyid(p.proowner), p.proconfig,
+	coalesce((SELECT string_agg(a::text, ' ' ORDER BY a::text) FROM unnest(p.proacl) a), 'default'), obj_description(p.oid, 'pg_proc'))
+FROM pg_proc p WHERE p.pronamespace = 'invite_sync'::regnamespace ORDER BY 1
+SQL
+		'relations' => <<'SQL',
+SELECT concat_ws(' ', c.oid::regclass, c.relkind, pg_get_userbyid(c.relowner), c.relrowsecurity, c.relforcerowsecurity, c.reloptions,
+	coalesce((SELECT string_agg(a::text, ' ' ORDER BY a::text) FROM unnest(c.relacl) a), 'default'), obj_description(c.oid, 'pg_class'))
+FROM pg_class c WHERE c.relnamespace = 'invite_sync'::regnamespace ORDER BY 1
+SQL
+		'columns' => <<'SQL',
+SELECT concat_ws(' ', a.attrelid::regclass, a.attname, format_type(a.atttypid, a.atttypmod), a.attnotnull, a.attidentity, a.attacl,
+	pg_get_expr(d.adbin, d.adrelid), col_description(a.attrelid, a.attnum))
+FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid LEFT JOIN pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
+WHERE c.relnamespace = 'invite_sync'::regnamespace AND a.attnum > 0 AND NOT a.attisdropped AND c.relkind IN ('r', 'v', 'c', 'S') ORDER BY 1
+SQL
+		'constraints' => <<'SQL',
+SELECT concat_ws(' ', c.conrelid::regclass, c.conname, pg_get_constraintdef(c.oid)) FROM pg_constraint c
+WHERE c.connamespace = 'invite_sync'::regnamespace ORDER BY 1
+SQL
+		'types' => <<'SQL',
+SELECT concat_ws(' ', t.oid::regtype, pg_get_userbyid(t.typowner), coalesce(t.typacl::text, 'default')) FROM pg_type t
+WHERE t.typnamespace = 'invite_sync'::regnamespace ORDER BY 1
+SQL
+		'schema' => <<'SQL',
+SELECT concat_ws(' ', n.nspname, pg_get_userbyid(n.nspowner),
+	coalesce((SELECT string_agg(a::text, ' ' ORDER BY a::text) FROM unnest(n.nspacl) a), 'default'), obj_description(n.oid, 'pg_namespace'))
+FROM pg_namespace n WHERE n.nspname = 'invite_sync'
+SQL
+		'policies' => <<'SQL',
+SELECT p.* FROM pg_policies p WHERE p.schemaname = 'invite_sync' ORDER BY p.tablename, p.policyname
+SQL
+		'extension' => <<'SQL',
+SELECT concat_ws(' ', e.extname, e.extversion, e.extnamespace::regnamespace,
+	(SELECT string_agg(d.name, ', ' ORDER BY d.name) FROM
+		(SELECT pg_describe_object(classid, objid, objsubid) AS name FROM pg_depend
+		 WHERE refclassid = 'pg_extension'::regclass AND refobjid = e.oid AND deptype = 'e') d),
+	'dumped:', (SELECT string_agg(c.oid::regclass::text, ', ' ORDER BY c.oid::regclass::text) FROM pg_class c WHERE c.oid = ANY (e.extconfig)))
+FROM pg_extension e WHERE e.extname = 'invite_sync'
+SQL
+		'role' => <<'SQL',
+SELECT concat_ws(' ', r.rolname, r.rolsuper, r.rolinherit, r.rolcreaterole, r.rolcreatedb, r.rolcanlogin, r.rolreplication, r.rolbypassrls,
+	shobj_description(r.oid, 'pg_authid'))
+FROM pg_roles r WHERE r.rolname = 'invite_sync_owner'
+SQL
+		'settings' => <<'SQL',
+SELECT concat_ws(' ', p.parname, (SELECT string_agg(a::text, ' ' ORDER BY a::text) FROM unnest(p.paracl) a)) FROM pg_parameter_acl p ORDER BY 1
+SQL
+	);
+	my %picture;
+	for my $name (keys %sql)
+	{
+		$picture{$name} = value($node, $dbname, "SET search_path = pg_catalog; $sql{$name}");
+	}
+	return \%picture;
+}
+
+1;

@@ -1,0 +1,674 @@
+# Who may do what, and as whom our statements run: read from the catalogs, so
+# that what is added later is tested without being named here, and tried out.
+
+use strict;
+use warnings;
+
+use FindBin;
+use lib "$FindBin::RealBin/../perl";
+
+use InviteSyncLife qw(durable_cluster as_role value user_id bulk_signup_sql signup standard_targets out_of_step);
+use InviteSyncTest qw(prepare_database session run_as change_email_sql delete_user_sql);
+use Test::More;
+
+my $db = 'app';
+my $node = durable_cluster('privileges');
+prepare_database($node, $db);
+value($node, $db, 'CREATE ROLE bystander LOGIN; CREATE ROLE grantee');
+
+# Rows of a query as a list; nothing found is an empty one.
+sub found { return [ split /\n/, value($node, $db, "SET search_path = pg_catalog; $_[0]") ] }
+sub none { my ($name, $query) = @_; return is(join("\n", @{ found($query) }), '', $name) }
+
+# ---------------------------------------------------------------------------
+# Right after CREATE EXTENSION
+
+none('the install script puts no trigger on a table of others', q{
+SELECT t.tgrelid::regclass || ' ' || t.tgname FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid JOIN pg_proc p ON p.oid = t.tgfoid
+WHERE p.pronamespace = 'invite_sync'::regnamespace AND c.relnamespace <> 'invite_sync'::regnamespace});
+none('no foreign key of ours leads out of our schema', q{
+SELECT c.conname FROM pg_constraint c JOIN pg_class r ON r.oid = c.confrelid
+WHERE c.connamespace = 'invite_sync'::regnamespace AND c.contype = 'f' AND r.relnamespace <> 'invite_sync'::regnamespace});
+none('no foreign key of ours needs a row of a table that may be restored later', q{
+SELECT c.conrelid::regclass || ' ' || c.conname FROM pg_constraint c WHERE c.connamespace = 'invite_sync'::regnamespace AND c.contype = 'f'});
+none('nothing of ours depends on schema auth or public', q{
+SELECT pg_describe_object(d.classid, d.objid, d.objsubid) FROM pg_depend d
+JOIN pg_depend e ON e.classid = d.classid AND e.objid = d.objid AND e.deptype = 'e' AND e.refclassid = 'pg_extension'::regclass
+	AND e.refobjid = (SELECT oid FROM pg_extension WHERE extname = 'invite_sync')
+WHERE d.refclassid = 'pg_class'::regclass AND d.refobjid IN (SELECT oid FROM pg_class WHERE relnamespace IN ('auth'::regnamespace, 'public'::regnamespace))});
+none('everything in the schema belongs to the extension', q{
+SELECT pg_describe_object(o.class, o.id, 0) FROM
+	(SELECT 'pg_proc'::regclass AS class, oid AS id FROM pg_proc WHERE pronamespace = 'invite_sync'::regnamespace
+	 UNION ALL SELECT 'pg_class'::regclass, oid FROM pg_class WHERE relnamespace = 'invite_sync'::regnamespace AND relkind IN ('r', 'v', 'm', 'f', 'p', 'S')) o
+WHERE NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = o.class AND d.objid = o.id AND d.deptype = 'e')});
+
+# ---------------------------------------------------------------------------
+# Owners and rights
+
+none('everything belongs to invite_sync_owner', q{
+SELECT oid::regprocedure::text FROM pg_proc WHERE pronamespace = 'invite_sync'::regnamespace AND pg_get_userbyid(proowner) <> 'invite_sync_owner'
+UNION ALL SELECT oid::regclass::text FROM pg_class WHERE relnamespace = 'invite_sync'::regnamespace AND pg_get_userbyid(relowner) <> 'invite_sync_owner'
+UNION ALL SELECT oid::regtype::text FROM pg_type WHERE typnamespace = 'invite_sync'::regnamespace AND pg_get_userbyid(typowner) <> 'invite_sync_owner'
+UNION ALL SELECT 'schema' FROM pg_namespace WHERE nspname = 'invite_sync' AND pg_get_userbyid(nspowner) <> 'invite_sync_owner'});
+none('which can do nothing by itself', q{
+SELECT rolname FROM pg_roles WHERE rolname = 'invite_sync_owner' AND (rolsuper OR rolcanlogin OR rolcreaterole OR rolcreatedb OR rolreplication OR rolbypassrls)
+UNION ALL SELECT 'member of ' || roleid::regrole FROM pg_auth_members WHERE member = 'invite_sync_owner'::regrole
+UNION ALL SELECT 'has member ' || member::regrole FROM pg_auth_members WHERE roleid = 'invite_sync_owner'::regrole});
+none('and has nothing outside of our schema', q{
+SELECT pg_describe_object(d.classid, d.objid, d.objsubid) FROM pg_shdepend d
+WHERE d.refclassid = 'pg_authid'::regclass AND d.refobjid = 'invite_sync_owner'::regrole
+	AND pg_describe_object(d.classid, d.objid, d.objsubid) !~ '(invite_sync\.| schema invite_sync|^schema invite_sync)'
+	AND NOT (d.classid = 'pg_type'::regclass AND d.objid IN (SELECT oid FROM pg_type WHERE typnamespace = 'invite_sync'::regnamespace))});
+none('nothing is SECURITY DEFINER', q{SELECT oid::regprocedure FROM pg_proc WHERE pronamespace = 'invite_sync'::regnamespace AND prosecdef});
+none('what is not C pins its search_path', q{
+SELECT p.oid::regprocedure FROM pg_proc p JOIN pg_language l ON l.oid = p.prolang
+WHERE p.pronamespace = 'invite_sync'::regnamespace AND l.lanname <> 'c' AND NOT coalesce(p.proconfig::text ~ 'search_path=pg_catalog, pg_temp', false)});
+none('every view is a barrier', q{
+SELECT oid::regclass FROM pg_class WHERE relnamespace = 'invite_sync'::regnamespace AND relkind = 'v' AND NOT coalesce('security_barrier=true' = ANY (reloptions), false)});
+none('row level security is on for every table, and not forced on the owner', q{
+SELECT oid::regclass FROM pg_class WHERE relnamespace = 'invite_sync'::regnamespace AND relkind IN ('r', 'p') AND (NOT relrowsecurity OR relforcerowsecurity)});
+none('PUBLIC has nothing', q{
+SELECT o.name || ' ' || a.privilege_type FROM
+	(SELECT 'schema' AS name, coalesce(nspacl, acldefault('n', nspowner)) AS acl FROM pg_namespace WHERE nspname = 'invite_sync'
+	 UNION ALL SELECT oid::regprocedure::text, coalesce(proacl, acldefault('f', proowner)) FROM pg_proc WHERE pronamespace = 'invite_sync'::regnamespace
+	 UNION ALL SELECT oid::regclass::text, coalesce(relacl, acldefault(CASE relkind WHEN 'S' THEN 's' ELSE 'r' END::"char", relowner)) FROM pg_class WHERE relnamespace = 'invite_sync'::regnamespace AND relkind IN ('r', 'p', 'v', 'S')) o,
+	aclexplode(o.acl) a
+WHERE a.grantee = 0});
+none('no right is on a column', q{
+SELECT attrelid::regclass || '.' || attname FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid WHERE c.relnamespace = 'invite_sync'::regnamespace AND a.attacl IS NOT NULL});
+none('nobody can hand a right on', q{
+SELECT o.name || ' ' || a.grantee::regrole FROM
+	(SELECT 'schema' AS name, nspacl AS acl FROM pg_namespace WHERE nspname = 'invite_sync'
+	 UNION ALL SELECT oid::regprocedure::text, proacl FROM pg_proc WHERE pronamespace = 'invite_sync'::regnamespace
+	 UNION ALL SELECT oid::regclass::text, relacl FROM pg_class WHERE relnamespace = 'invite_sync'::regnamespace) o, aclexplode(o.acl) a
+WHERE a.is_grantable AND a.grantee <> 'invite_sync_owner'::regrole});
+
+# Exactly the list that grant_api() works from, for every role there is.
+my $granted = q{
+SELECT g.role || ' ' || g.what FROM
+	(SELECT a.grantee::regrole::text AS role, CASE p.prokind WHEN 'p' THEN 'PROCEDURE ' ELSE 'FUNCTION ' END || p.oid::regprocedure AS what
+	 FROM pg_proc p, aclexplode(p.proacl) a WHERE p.pronamespace = 'invite_sync'::regnamespace
+	 UNION ALL SELECT a.grantee::regrole::text, 'TABLE ' || c.oid::regclass || ' ' || a.privilege_type
+	 FROM pg_class c, aclexplode(c.relacl) a WHERE c.relnamespace = 'invite_sync'::regnamespace
+	 UNION ALL SELECT a.grantee::regrole::text, 'SCHEMA ' || a.privilege_type FROM pg_namespace n, aclexplode(n.nspacl) a WHERE n.nspname = 'invite_sync') g
+WHERE g.role <> 'invite_sync_owner' ORDER BY 1};
+# the list's spelling of types and ours are made the same by PostgreSQL
+my $wanted = q{
+SELECT r.role || ' ' || CASE WHEN g.object LIKE 'TABLE %' THEN 'TABLE ' || substr(g.object, 7)::regclass || ' SELECT'
+	WHEN g.object LIKE 'PROCEDURE %' THEN 'PROCEDURE ' || substr(g.object, 11)::regprocedure
+	ELSE 'FUNCTION ' || substr(g.object, 10)::regprocedure END
+FROM (VALUES ('anon', ARRAY['anon']), ('authenticated', ARRAY['user']), ('service_role', ARRAY['service']), ('supabase_auth_admin', ARRAY['auth']),
+	('postgres', ARRAY['service', 'operator'])) AS r (role, audiences)
+JOIN invite_sync.api_grants() g ON g.audience = ANY (r.audiences)
+UNION SELECT r || ' SCHEMA USAGE' FROM unnest(ARRAY['anon', 'authenticated', 'service_role', 'supabase_auth_admin', 'postgres']) r
+-- so that its pg_dump succeeds
+UNION SELECT 'postgres TABLE ' || c.oid::regclass || ' SELECT' FROM pg_class c WHERE c.relnamespace = 'invite_sync'::regnamespace AND c.relkind IN ('r', 'p', 'v', 'S')
+ORDER BY 1};
+is_deeply(found($granted), found($wanted), 'every role has what api_grants() says, and nothing else');
+none('api_grants() gives anon nothing but what the rooms mark', q{SELECT object FROM invite_sync.api_grants() WHERE audience = 'anon'});
+is_deeply(found(q{SELECT object FROM invite_sync.api_grants() WHERE audience = 'user' ORDER BY 1}),
+	['FUNCTION invite_sync.log_event(text, text, text, jsonb, uuid, uuid, text)'], 'and users only the log');
+none('every function is granted to somebody, or says that it is internal', q{
+SELECT p.oid::regprocedure FROM pg_proc p
+WHERE p.pronamespace = 'invite_sync'::regnamespace AND p.prorettype <> 'trigger'::regtype
+	AND NOT EXISTS (SELECT FROM aclexplode(p.proacl) a WHERE a.grantee <> p.proowner)
+	AND obj_description(p.oid, 'pg_proc') !~ '(Internal|own functions|Superusers)'});
+
+# ---------------------------------------------------------------------------
+# Shapes
+
+none('everything has a comment', q{
+SELECT oid::regprocedure::text FROM pg_proc WHERE pronamespace = 'invite_sync'::regnamespace AND obj_description(oid, 'pg_proc') IS NULL
+UNION ALL SELECT oid::regclass::text FROM pg_class WHERE relnamespace = 'invite_sync'::regnamespace AND relkind IN ('r', 'p', 'v', 'S') AND obj_description(oid, 'pg_class') IS NULL
+UNION ALL SELECT t.oid::regtype::text FROM pg_type t LEFT JOIN pg_class c ON c.oid = t.typrelid
+	WHERE t.typnamespace = 'invite_sync'::regnamespace AND t.typelem = 0 AND (c.oid IS NULL OR c.relkind = 'c') AND obj_description(t.oid, 'pg_type') IS NULL
+UNION ALL SELECT t.tgrelid::regclass || ' ' || t.tgname FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid
+	WHERE c.relnamespace = 'invite_sync'::regnamespace AND NOT t.tgisinternal AND obj_description(t.oid, 'pg_trigger') IS NULL
+UNION ALL SELECT a.attrelid::regclass || '.' || a.attname FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid
+	WHERE c.relnamespace = 'invite_sync'::regnamespace AND c.relkind IN ('r', 'p') AND a.attnum > 0 AND NOT a.attisdropped AND col_description(a.attrelid, a.attnum) IS NULL
+UNION ALL SELECT 'schema' WHERE obj_description('invite_sync'::regnamespace, 'pg_namespace') IS NULL
+UNION ALL SELECT 'role' WHERE shobj_description('invite_sync_owner'::regrole, 'pg_authid') IS NULL});
+none('the comment of every table names its personal columns', q{
+SELECT oid::regclass FROM pg_class WHERE relnamespace = 'invite_sync'::regnamespace AND relkind IN ('r', 'p') AND obj_description(oid, 'pg_class') !~* 'personal columns'});
+none('every table and sequence is dumped', q{
+SELECT c.oid::regclass FROM pg_class c, pg_extension e
+WHERE e.extname = 'invite_sync' AND c.relnamespace = 'invite_sync'::regnamespace AND c.relkind IN ('r', 'p', 'S') AND NOT c.oid = ANY (e.extconfig)});
+none('and whole', q{SELECT unnest(extcondition) FROM pg_extension WHERE extname = 'invite_sync' EXCEPT SELECT ''});
+none('no column has a type that pg_upgrade refuses', q{
+WITH RECURSIVE refused AS (
+	SELECT t.oid FROM pg_type t WHERE t.typnamespace = 'pg_catalog'::regnamespace AND t.typname LIKE 'reg%' AND t.typname NOT IN ('regclass', 'regrole', 'regtype')
+	UNION SELECT t.oid FROM pg_type t JOIN refused r ON r.oid IN (t.typelem, t.typbasetype) AND t.typcategory IN ('A', 'U', 'N', 'S'))
+SELECT a.attrelid::regclass || '.' || a.attname FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid
+WHERE c.relnamespace = 'invite_sync'::regnamespace AND a.atttypid IN (SELECT oid FROM refused) AND NOT a.attisdropped});
+none('there are no overloads', q{SELECT proname FROM pg_proc WHERE pronamespace = 'invite_sync'::regnamespace GROUP BY 1 HAVING count(*) > 1});
+none('every argument has a name', q{
+SELECT p.oid::regprocedure FROM pg_proc p
+WHERE p.pronamespace = 'invite_sync'::regnamespace AND p.pronargs > 0 AND (p.proargnames IS NULL OR '' = ANY (p.proargnames))});
+none('and none that PostgREST has a use for', q{
+SELECT p.oid::regprocedure || ' ' || n FROM pg_proc p, unnest(p.proargnames) n
+WHERE p.pronamespace = 'invite_sync'::regnamespace AND n IN ('select', 'order', 'limit', 'offset', 'columns', 'on_conflict', 'and', 'or', 'not')});
+none('the same thing has the same name', q{
+SELECT p.oid::regprocedure || ' ' || n FROM pg_proc p, unnest(p.proargnames) n
+WHERE p.pronamespace = 'invite_sync'::regnamespace AND n IN ('user', 'userid', 'uid', 'uuid', 'org_id', 'organisation_id', 'org', 'organization', 'role_name', 'invite_id', 'invitation', 'p_user_id', '_user_id')});
+none('nothing returns void', q{SELECT oid::regprocedure FROM pg_proc WHERE pronamespace = 'invite_sync'::regnamespace AND prokind = 'f' AND prorettype = 'void'::regtype});
+none('no answer is an anonymous record', q{
+SELECT p.oid::regprocedure FROM pg_proc p WHERE p.pronamespace = 'invite_sync'::regnamespace
+	AND (p.proargmodes && ARRAY['o', 'b', 'v']::"char"[] OR p.prorettype = 'record'::regtype AND NOT (p.proretset AND 't' = ANY (p.proargmodes)))});
+none('every argument that may be left out says so by a default', q{
+SELECT p.oid::regprocedure FROM pg_proc p WHERE p.pronamespace = 'invite_sync'::regnamespace AND p.proname ~ '^(sync_users|sync_all|retry_quarantine|preservation_report|attach|detach)$' AND p.pronargs <> p.pronargdefaults});
+none('nothing that asks the catalogs or tables is PARALLEL SAFE', q{
+SELECT p.oid::regprocedure FROM pg_proc p WHERE p.pronamespace = 'invite_sync'::regnamespace AND p.proparallel = 's' AND p.provolatile <> 'i'});
+
+# ---------------------------------------------------------------------------
+# A call of every function and procedure: a new one fails here until it is listed
+
+standard_targets($node, $db);
+as_role($node, $db, 'supabase_auth_admin', bulk_signup_sql('a', 1, 20));
+as_role($node, $db, 'postgres', 'CREATE TABLE public.spare (id uuid PRIMARY KEY, email text)');
+my $someone = user_id('a', 1);
+my %call = (
+	add_target => q{SELECT invite_sync.add_target('public.spare')},
+	set_target => q{SELECT invite_sync.set_target('public.profiles', on_error => 'quarantine')},
+	drop_target => q{SELECT invite_sync.drop_target('public.spare')},
+	attach => 'SELECT invite_sync.attach()',
+	detach => 'SELECT invite_sync.detach()',
+	sync_users => 'SELECT count(*) FROM invite_sync.sync_users()',
+	sync_all => 'CALL invite_sync.sync_all(5)',
+	ensure_user => "SELECT invite_sync.ensure_user('$someone')",
+	user_exists => "SELECT invite_sync.user_exists('$someone')",
+	create_profile => "SELECT invite_sync.create_profile('$someone', '{\"full_name\": \"Given\"}')",
+	sync_status => 'SELECT count(*) FROM invite_sync.sync_status()',
+	preservation_report => 'SELECT count(*) FROM invite_sync.preservation_report()',
+	retry_quarantine => 'SELECT invite_sync.retry_quarantine(due_only => false)',
+	close_quarantine => 'SELECT invite_sync.close_quarantine(1)',
+	guard_trigger => q{SELECT invite_sync.guard_trigger('their_own')},
+	unguard_trigger => q{SELECT invite_sync.unguard_trigger('their_own')},
+	verify => 'SELECT count(*) FROM invite_sync.verify()',
+	target_name => q{SELECT invite_sync.target_name(1, NULL, 'public', 'profiles', '')},
+	create_standard_tables => q{SELECT invite_sync.create_standard_tables(schema => 'extra')},
+	create_auth_schema => 'SELECT invite_sync.create_auth_schema()',
+	log_event => "SELECT invite_sync.log_event('order.placed', user_id => '$someone')",
+	redact_payload => q{SELECT invite_sync.redact_payload('{"a": 1}')},
+	seal_events => 'SELECT count(*) FROM invite_sync.seal_events()',
+	verify_events => 'SELECT count(*) FROM invite_sync.verify_events()',
+	prune_events => q{CALL invite_sync.prune_events('100 years')},
+	is_operator => 'SELECT invite_sync.is_operator()',
+	grant_operator => q{SELECT invite_sync.grant_operator('grantee')},
+	revoke_operator => q{SELECT invite_sync.revoke_operator('grantee')},
+	grant_dump => q{SELECT invite_sync.grant_dump('grantee')},
+	grant_api => 'SELECT invite_sync.grant_api()');
+my %later = (
+	config_sql => 'SELECT invite_sync.config_sql()',
+	uninstall_plan => 'SELECT count(*) FROM invite_sync.uninstall_plan()',
+	health => 'SELECT invite_sync.health()',
+	act_as => q{SELECT invite_sync.act_as(NULL, 'anon')});
+my @routines = @{ found(q{
+SELECT proname FROM pg_proc WHERE pronamespace = 'invite_sync'::regnamespace AND prorettype <> 'trigger'::regtype
+	AND obj_description(oid, 'pg_proc') !~ '(Internal|own functions)' ORDER BY 1}) };
+for my $name (@routines)
+{
+	$call{$name} ||= $later{$name};
+	ok($call{$name}, "there is a call of $name() to be tried");
+}
+my @calls = grep { $call{$_} } @routines;
+
+# ---------------------------------------------------------------------------
+# No statement runs as the superuser who installed the extension. Code of others
+# sits wherever there is room for it: triggers, defaults, checks, domains,
+# generated columns, indexes, policies, mappings; on auth.users, on targets and
+# on tables that reference them. It counts, in sequences, who it is run as:
+# a sequence also counts what is rolled back, and in functions that may not write.
+
+value($node, $db, q{
+CREATE SCHEMA audit AUTHORIZATION postgres;
+CREATE SCHEMA extra AUTHORIZATION postgres;
+GRANT USAGE ON SCHEMA audit TO PUBLIC;
+SET ROLE postgres;
+CREATE SEQUENCE audit.superuser;
+CREATE SEQUENCE audit.supabase_auth_admin;
+CREATE SEQUENCE audit.postgres;
+CREATE SEQUENCE audit.invite_sync_owner;
+CREATE SEQUENCE audit.other;
+GRANT ALL ON ALL SEQUENCES IN SCHEMA audit TO PUBLIC;
+CREATE FUNCTION audit.note() RETURNS boolean LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+	IF (SELECT r.rolsuper FROM pg_catalog.pg_roles r WHERE r.rolname = current_user) THEN
+		PERFORM pg_catalog.nextval('audit.superuser');
+	ELSIF current_user IN ('supabase_auth_admin', 'postgres', 'invite_sync_owner') THEN
+		PERFORM pg_catalog.nextval(('audit.' || current_user)::pg_catalog.regclass);
+	ELSE
+		PERFORM pg_catalog.nextval('audit.other');
+	END IF;
+	RETURN true;
+END $$;
+CREATE FUNCTION audit.noted(value text) RETURNS text LANGUAGE plpgsql IMMUTABLE AS $$ BEGIN PERFORM audit.note(); RETURN value; END $$;
+CREATE FUNCTION audit.row_trigger() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM audit.note(); RETURN coalesce(NEW, OLD); END $$;
+CREATE TABLE audit.broken (now boolean);
+INSERT INTO audit.broken VALUES (false);
+GRANT SELECT ON audit.broken TO PUBLIC;
+CREATE FUNCTION audit.may_fail() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+	PERFORM audit.note();
+	IF (SELECT b.now FROM audit.broken b) THEN
+		PERFORM 1 / 0;
+	END IF;
+	RETURN NULL;
+END $$;
+CREATE FUNCTION audit.statement_trigger() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM audit.note(); RETURN NULL; END $$;
+GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA audit TO PUBLIC;
+CREATE DOMAIN audit.noted_text AS text CHECK (audit.noted(VALUE) IS NOT DISTINCT FROM VALUE);
+CREATE TABLE public.exposed (
+	user_id uuid PRIMARY KEY,
+	email text CHECK (audit.noted(email) IS NOT DISTINCT FROM email),
+	full_name audit.noted_text,
+	nothing text DEFAULT audit.noted('default'),
+	made text GENERATED ALWAYS AS (audit.noted(email)) STORED);
+CREATE INDEX ON public.exposed (audit.noted(email));
+CREATE UNIQUE INDEX ON public.exposed (audit.noted(full_name)) WHERE audit.noted(email) = 'never';
+ALTER TABLE public.exposed ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+CREATE POLICY everybody ON public.exposed USING (audit.note()) WITH CHECK (audit.note());
+CREATE TRIGGER note_before BEFORE INSERT OR UPDATE OR DELETE ON public.exposed FOR EACH ROW EXECUTE FUNCTION audit.row_trigger();
+CREATE TRIGGER note_after AFTER INSERT OR UPDATE OR DELETE ON public.exposed FOR EACH ROW EXECUTE FUNCTION audit.row_trigger();
+CREATE TRIGGER note_statement BEFORE INSERT OR UPDATE OR DELETE ON public.exposed FOR EACH STATEMENT EXECUTE FUNCTION audit.statement_trigger();
+CREATE TABLE public.child (id bigint GENERATED ALWAYS AS IDENTITY, of uuid REFERENCES public.exposed ON DELETE CASCADE, also uuid REFERENCES public.exposed ON DELETE SET NULL);
+CREATE TRIGGER note_before BEFORE UPDATE OR DELETE ON public.child FOR EACH ROW EXECUTE FUNCTION audit.row_trigger();
+CREATE TRIGGER note_after AFTER UPDATE OR DELETE ON public.child FOR EACH ROW EXECUTE FUNCTION audit.row_trigger();
+CREATE CONSTRAINT TRIGGER note_deferred AFTER DELETE ON public.child DEFERRABLE INITIALLY IMMEDIATE FOR EACH ROW EXECUTE FUNCTION audit.row_trigger();
+SELECT invite_sync.add_target('public.exposed', '{"email": "audit.noted(email::text)", "full_name": {"value": "audit.noted(''a constant, so that the planner runs it'') || email", "update": "always"}}', on_delete => 'delete');
+SET ROLE supabase_auth_admin;
+ALTER TABLE auth.users FORCE ROW LEVEL SECURITY;
+CREATE POLICY everybody ON auth.users USING (audit.note()) WITH CHECK (true);
+CREATE TRIGGER note_before BEFORE INSERT OR UPDATE OR DELETE ON auth.users FOR EACH ROW EXECUTE FUNCTION audit.row_trigger();
+CREATE TRIGGER note_statement AFTER INSERT OR UPDATE OR DELETE ON auth.users FOR EACH STATEMENT EXECUTE FUNCTION audit.statement_trigger();
+CREATE TRIGGER their_own AFTER INSERT ON auth.users FOR EACH ROW EXECUTE FUNCTION audit.may_fail();
+});
+
+sub reset_notes { return value($node, $db, 'SELECT ' . join ', ', map { "setval('audit.$_', 1, false)" } qw(superuser supabase_auth_admin postgres invite_sync_owner other)) }
+
+sub notes
+{
+	my ($who) = @_;
+	return value($node, $db, "SELECT CASE WHEN is_called THEN last_value ELSE 0 END FROM audit.$who");
+}
+
+# A test that hears nothing would find nothing.
+reset_notes();
+value($node, $db, q{UPDATE public.exposed SET email = email WHERE false; INSERT INTO public.exposed (user_id, email) VALUES (gen_random_uuid(), 'x'); DELETE FROM public.exposed WHERE email = 'x'});
+cmp_ok(notes('superuser'), '>', 5, 'a superuser who writes a target by hand is heard');
+
+# Operators and functions that come first when somebody's search_path says so:
+# exact matches for what statements of ours would look for.
+my @types = ('oid', 'name', 'text', '"char"', 'uuid', 'bigint', 'integer', 'smallint', 'boolean', 'timestamptz');
+my $evil = qq{CREATE SCHEMA evil;\nGRANT USAGE ON SCHEMA evil TO PUBLIC;\n};
+for my $type (@types)
+{
+	for my $operator ('=', '<>', '<', '<=', '>', '>=')
+	{
+		(my $name = "op_${type}_" . unpack 'H*', $operator) =~ s/"//g;
+		$evil .= qq{CREATE FUNCTION evil.$name($type, $type) RETURNS boolean LANGUAGE plpgsql STABLE AS \$\$ BEGIN PERFORM audit.note(); RETURN \$1 OPERATOR(pg_catalog.$operator) \$2; END \$\$;\n}
+		  . qq{CREATE OPERATOR evil.$operator (leftarg = $type, rightarg = $type, function = evil.$name);\n};
+	}
+}
+$evil .= <<'SQL';
+CREATE FUNCTION evil.concatenate(text, text) RETURNS text LANGUAGE plpgsql STABLE AS $$ BEGIN PERFORM audit.note(); RETURN pg_catalog.concat($1, $2); END $$;
+CREATE OPERATOR evil.|| (leftarg = text, rightarg = text, function = evil.concatenate);
+CREATE FUNCTION evil.now() RETURNS timestamptz LANGUAGE plpgsql STABLE AS $$ BEGIN PERFORM audit.note(); RETURN pg_catalog.now(); END $$;
+CREATE FUNCTION evil.clock_timestamp() RETURNS timestamptz LANGUAGE plpgsql AS $$ BEGIN PERFORM audit.note(); RETURN pg_catalog.clock_timestamp(); END $$;
+CREATE FUNCTION evil.quote_ident(text) RETURNS text LANGUAGE plpgsql STABLE AS $$ BEGIN PERFORM audit.note(); RETURN pg_catalog.quote_ident($1); END $$;
+CREATE FUNCTION evil.current_database() RETURNS name LANGUAGE plpgsql STABLE AS $$ BEGIN PERFORM audit.note(); RETURN pg_catalog.current_database(); END $$;
+CREATE FUNCTION evil.has_schema_privilege(name, text) RETURNS boolean LANGUAGE plpgsql STABLE AS $$ BEGIN PERFORM audit.note(); RETURN true; END $$;
+SQL
+# The functions are the bystander's and note as whom they run.
+value($node, $db, $evil);
+
+# A state in which each function has something to write.
+sub make_work
+{
+	as_role($node, $db, 'postgres', <<"SQL");
+DELETE FROM public.exposed WHERE user_id IN (SELECT id FROM auth.users LIMIT 5);
+UPDATE public.exposed SET full_name = NULL WHERE user_id IN (SELECT user_id FROM public.exposed LIMIT 5);
+DELETE FROM public.profiles WHERE id = '$someone';
+ALTER TABLE public.exposed ADD CONSTRAINT none_of_these CHECK (email NOT LIKE 'quarantined%') NOT VALID;
+SQL
+	my $id = value($node, $db, 'SELECT gen_random_uuid()');
+	as_role($node, $db, 'supabase_auth_admin', bulk_signup_sql('b', $$, $$) . q{ ON CONFLICT DO NOTHING; }
+		  . "INSERT INTO auth.users (id, email, raw_user_meta_data) VALUES ('$id', 'quarantined-' || '$id', '{}')");
+	as_role($node, $db, 'postgres', 'ALTER TABLE public.exposed DROP CONSTRAINT none_of_these');
+	return;
+}
+
+my %heard = (postgres => 0, supabase_auth_admin => 0);
+for my $path ('', 'SET search_path = evil, pg_catalog, public;')
+{
+	my $how = $path ? ' under a hostile search_path' : '';
+	for my $name (@calls)
+	{
+		# tables that are made belong to the caller, and what is done with them is the caller's doing
+		next if $name eq 'act_as';
+		value($node, $db, 'DROP SCHEMA extra CASCADE; CREATE SCHEMA extra AUTHORIZATION postgres') if $name eq 'create_standard_tables';
+		make_work();
+		reset_notes();
+		my $result = run_as($node, $db, 'supabase_admin', "$path $call{$name}");
+		ok($result->{ok}, "$name() called by the superuser who installed the extension$how")
+		  or diag($result->{stderr});
+		is(notes('superuser'), 0, "$name() runs nobody's code as that superuser$how");
+		is(notes('other'), 0, "$name() runs nobody's code as anybody else$how");
+		is(notes('invite_sync_owner'), 0, "$name() runs nobody's code as invite_sync_owner$how");
+		$heard{$_} += notes($_) for keys %heard;
+		run_as($node, $db, 'supabase_admin', 'SELECT invite_sync.attach()') if $name eq 'detach';
+	}
+}
+
+# A guarded trigger that failed is done again as the owner of auth.users, whoever calls for it.
+value($node, $db, q{SELECT invite_sync.guard_trigger('their_own')});
+as_role($node, $db, 'postgres', 'UPDATE audit.broken SET now = true');
+as_role($node, $db, 'supabase_auth_admin', signup('c', 1, 'c1@example.com'));
+is(value($node, $db, q{SELECT trigger_name || ' ' || sqlstate || ' ' || replayable FROM invite_sync.quarantine WHERE user_id = '} . user_id('c', 1) . q{'}),
+	'their_own 22012 true', 'a guarded trigger that fails is in quarantine');
+as_role($node, $db, 'postgres', 'UPDATE audit.broken SET now = false');
+reset_notes();
+is(value($node, $db, q{SELECT (invite_sync.retry_quarantine(due_only => false)).failed}), 0, 'and is done again');
+is(notes('superuser'), 0, 'not as the superuser who calls for it');
+cmp_ok(notes('supabase_auth_admin'), '>', 0, 'but as the owner of auth.users');
+value($node, $db, q{SELECT invite_sync.unguard_trigger('their_own')});
+
+cmp_ok($heard{$_}, '>', 100, "code of others was run as $_, who put it there ($heard{$_} times)") for sort keys %heard;
+
+# What the superuser does to auth.users itself is its own doing there; to targets it is not.
+value($node, $db, 'DROP TRIGGER their_own ON auth.users; DROP TRIGGER note_before ON auth.users; DROP TRIGGER note_statement ON auth.users; ALTER TABLE auth.users NO FORCE ROW LEVEL SECURITY; DROP POLICY everybody ON auth.users');
+as_role($node, $db, 'postgres', <<'SQL');
+CALL invite_sync.sync_all();
+INSERT INTO public.child (of, also) SELECT user_id, user_id FROM public.exposed;
+SQL
+for my $statement (
+	[ 'a signup', signup('d', 1, 'd1@example.com', bare => 1) =~ s/"users"/auth.users/r ],
+	[ 'a bulk signup', bulk_signup_sql('d', 2, 9) ],
+	[ 'a change', q{UPDATE auth.users SET email = 'changed-' || email WHERE id::text LIKE 'd%'} ],
+	[ 'a deletion', q{DELETE FROM auth.users WHERE id::text LIKE 'd%' OR id::text LIKE 'a000000a%'} ])
+{
+	my ($what, $sql) = @$statement;
+	reset_notes();
+	my $result = run_as($node, $db, 'supabase_admin', $sql);
+	ok($result->{ok} && !@{ $result->{warnings} }, "$what by the superuser") or diag($result->{stderr});
+	is(notes('superuser'), 0, "$what by the superuser runs nobody's code on a target as the superuser");
+	cmp_ok(notes('postgres'), '>', 0, "$what by the superuser runs it as the target's owner");
+}
+is(value($node, $db, q{SELECT count(*) FROM public.child WHERE also IS NULL}), 0, 'and the rows of the child table went with theirs');
+value($node, $db, q{DROP SCHEMA evil CASCADE});
+
+# ---------------------------------------------------------------------------
+# Settings that weaken a rule: nobody without the right turns them off, however early
+
+my @weaken = (
+	[ 'SET', q{SET invite_sync.enabled = off;}, undef ],
+	[ 'set_config', q{SELECT set_config('invite_sync.enabled', 'off', false);}, undef ],
+	[ 'SET SESSION with lock_timeout', q{SET invite_sync.lock_timeout = '1ms';}, undef ],
+	[ 'PGOPTIONS', '', '-c invite_sync.enabled=off' ]);
+my $n = 100;
+for my $case (@weaken)
+{
+	my ($what, $sql, $options) = @$case;
+	$n++;
+	# the library is not loaded in a fresh connection, and any name may be set
+	my $session = session($node, $db, 'supabase_auth_admin', options => $options);
+	my $set = $session->query($sql || 'SELECT 1');
+	ok($set->{ok}, "$what before the library is loaded: only a placeholder is set") or diag($set->{stderr});
+	ok($session->query(signup('e', $n, "e$n\@example.com"))->{ok}, "$what before the library is loaded: a signup succeeds");
+	is(value($node, $db, "SELECT count(*) FROM public.exposed WHERE user_id = '" . user_id('e', $n) . "'"), 1, "$what before the library is loaded: and is synced");
+	is($session->must('SHOW invite_sync.enabled'), 'on', "$what before the library is loaded: the setting is on");
+	is($session->must('SHOW invite_sync.lock_timeout'), '1s', "$what before the library is loaded: and the bound is as it was");
+	is($session->query('SET invite_sync.enabled = off')->{sqlstate}, '42501', "$what: once it is loaded it is refused");
+	$session->close;
+}
+for my $role (qw(supabase_auth_admin bystander))
+{
+	is(run_as($node, $db, $role, "ALTER ROLE $role SET invite_sync.enabled = off")->{sqlstate}, '42501', "$role cannot set it for its own connections");
+	is(run_as($node, $db, $role, "SET invite_sync.enabled = off; ALTER ROLE $role SET invite_sync.enabled FROM CURRENT")->{sqlstate}, '42501', 'nor from a placeholder');
+}
+my @settings = @{ found(q{SELECT unnest(ARRAY['invite_sync.enabled', 'invite_sync.lock_timeout', 'invite_sync.log_refusals'])}) };
+my $loaded = "SELECT invite_sync.is_operator();";
+for my $setting (@settings)
+{
+	is(value($node, $db, "$loaded SELECT context FROM pg_settings WHERE name = '$setting'"), "t\nsuperuser", "$setting is for superusers");
+	my $value = $setting =~ /timeout/ ? "'5s'" : 'on';
+	is(run_as($node, $db, 'postgres', "$loaded SET $setting = $value")->{sqlstate}, '00000', "and operators: $setting");
+	is(run_as($node, $db, 'service_role', "$loaded SET $setting = $value")->{sqlstate}, '42501', "but not service_role: $setting");
+}
+none('every setting of ours is for superusers', q{SELECT name FROM pg_settings WHERE name LIKE 'invite_sync.%' AND context NOT IN ('superuser', 'sighup', 'postmaster')});
+is(run_as($node, $db, 'supabase_admin', "$loaded SET invite_sync.no_such_setting = 1")->{ok}, 0, 'a misspelled setting is an error');
+
+# ---------------------------------------------------------------------------
+# Who asks
+
+value($node, $db, <<'SQL');
+CREATE FUNCTION public.as_definer(statement text) RETURNS text LANGUAGE plpgsql SECURITY DEFINER AS $$
+DECLARE answer text;
+BEGIN
+	IF statement LIKE 'CALL%' THEN EXECUTE statement; ELSE EXECUTE statement INTO answer; END IF;
+	RETURN CASE answer WHEN 'true' THEN 't' WHEN 'false' THEN 'f' ELSE answer END;
+END $$;
+GRANT EXECUTE ON FUNCTION public.as_definer(text) TO PUBLIC;
+CREATE ROLE watcher;
+CREATE ROLE ops LOGIN IN ROLE watcher;
+CREATE ROLE ops_held_back LOGIN NOINHERIT IN ROLE watcher;
+SELECT invite_sync.grant_operator('watcher');
+SQL
+
+my $sub = qq{"sub": "$someone"};
+my $user_claims = qq({$sub, "role": "authenticated"});
+my $service_claims = q({"role": "service_role"});
+my $deep = '[' x 20000;
+my $half_deep = '{"role": "service_role", "x": ' . ('[' x 70) . (']' x 70) . '}';
+# role, claims, is_operator() and sync_status() through a definer that a superuser owns
+my @matrix = (
+	# no claims: the role decides
+	[ 'supabase_admin', undef, 't', 'yes' ], [ 'postgres', undef, 't', 'yes' ], [ 'ops', undef, 't', 'yes' ], [ 'watcher', undef, 't', 'yes' ],
+	[ 'ops_held_back', undef, 'f', 'no' ], [ 'service_role', undef, 'f', 'yes' ], [ 'authenticated', undef, 'f', 'no' ],
+	[ 'anon', undef, 'f', 'no' ], [ 'bystander', undef, 'f', 'no' ], [ 'supabase_auth_admin', undef, 'f', 'no' ], [ 'authenticator', undef, 'f', 'no' ],
+	(map { [ $_, '', 't', 'yes' ] } qw(supabase_admin postgres)),
+	# claims that say service_role change nothing, for nobody
+	(map { [ $_, $service_claims, 't', 'yes' ] } qw(supabase_admin postgres ops)),
+	[ 'service_role', $service_claims, 'f', 'yes' ],
+	(map { [ $_, $service_claims, 'f', 'no' ] } qw(authenticated anon bystander supabase_auth_admin ops_held_back)),
+	(map { [ $_, qq({$sub, "role": "service_role"}), 'f', 'no' ] } qw(authenticated anon bystander)),
+	# all other claims lower
+	(map { my $role = $_; map { [ $role, $_, 'f', 'no' ] }
+		  $user_claims, '{"role": "anon"}', qq({$sub}), '{}', '{"role": "postgres"}', '{"role": "supabase_admin"}', '{"role": ""}', '{"role": null}', '{"role": "SERVICE_ROLE"}' }
+		  qw(supabase_admin postgres service_role ops)),
+	# what cannot be understood is nobody
+	(map { my $role = $_; map { [ $role, $_, 'f', 'no' ] }
+		  '{', '}', '[]', 'null', 'true', '1', '"service_role"', 'service_role', ' ', '{"role": "service_role"', '{"role": "service_role"} x', '{"role": "service_role"}{}',
+		  '[{"role": "service_role"}]', '{"x": {"role": "service_role"}}', '{"role": ["service_role"]}', '{"role": {"role": "service_role"}}',
+		  '{"role": "service_role\u0000"}', '{"role": "service_role\u0000x"}', '{"role": "\ud800"}', '{"role": "service_role", "x": "\ud800"}', '{"role": "service_role",}',
+		  "{'role': 'service_role'}", '{"role": "service_role", "role": "authenticated"}', '{"role": "service_rolex"}', '{"role": "service_role' . ('x' x 200) . '"}',
+		  $deep, qq({"role": "service_role", "x": $deep}), '{"a":' x 5000, $half_deep }
+		  qw(supabase_admin service_role authenticated)));
+my %label = ($deep => '20,000 brackets', qq({"role": "service_role", "x": $deep}) => 'service_role and 20,000 brackets', ('{"a":' x 5000) => '5,000 objects', $half_deep => 'service_role and 70 brackets');
+my %session;
+for my $case (@matrix)
+{
+	my ($role, $claims, $operator, $service) = @$case;
+	my $login = $role eq 'watcher' ? 'supabase_admin' : $role;
+	my $asked = "$role, " . (defined $claims ? 'claims ' . ($label{$claims} || (length $claims > 80 ? substr($claims, 0, 80) . '...' : $claims)) : 'no claims');
+	my $session = $session{$role} ||= session($node, $db, $login);
+	$session->must('SET ROLE watcher') if $role eq 'watcher';
+	(my $literal = defined $claims ? $claims : '') =~ s/'/''/g;
+	my $set = $session->query(defined $claims ? "SELECT set_config('request.jwt.claims', '$literal', false) IS NULL" : 'RESET request.jwt.claims');
+	die "$asked: $set->{message}" unless $set->{ok};
+
+	my $is_operator = $session->query(q{SELECT public.as_definer('SELECT invite_sync.is_operator()')});
+	is($is_operator->{ok} ? $is_operator->{out} : "$is_operator->{sqlstate} $is_operator->{message}", $operator, "is_operator(): $asked");
+	my $status = $session->query(q{SELECT public.as_definer('SELECT count(*) FROM invite_sync.sync_status()')});
+	is($status->{ok} ? 'yes' : $status->{sqlstate} eq 'PT403' ? 'no' : "$status->{sqlstate} $status->{message}", $service, "sync_status(): $asked");
+	# called directly there are the rights on the function as well
+	my $direct = $session->query('SELECT count(*) FROM invite_sync.sync_status()');
+	is($direct->{ok} ? 'yes' : $direct->{sqlstate} =~ /^(PT403|42501)$/ ? 'no' : "$direct->{sqlstate} $direct->{message}", $service, "sync_status() without a definer: $asked");
+}
+$_->close for values %session;
+%session = ();
+
+# The legacy setting of PostgREST
+for my $role (qw(supabase_admin postgres service_role))
+{
+	my $result = run_as($node, $db, $role, "SET request.jwt.claim.sub = '$someone'; SELECT public.as_definer('SELECT invite_sync.is_operator()')");
+	is($result->{out}, 'f', "is_operator(): $role with the legacy claim");
+	is(run_as($node, $db, $role, "SET request.jwt.claim.sub = 'nonsense'; SELECT count(*) FROM invite_sync.sync_status()")->{sqlstate}, 'PT403', "sync_status(): $role with a legacy claim that is none");
+}
+
+# Claims from before the library was loaded count, and every change of them does.
+{
+	my $result = run_as($node, $db, 'service_role', "SET request.jwt.claims = '$user_claims'; SELECT count(*) FROM invite_sync.sync_status()");
+	is($result->{sqlstate}, 'PT403', 'claims that were set before the library was loaded count');
+	my $session = session($node, $db, 'postgres');
+	my $ask = 'SELECT invite_sync.is_operator();';
+	is($session->must(<<"SQL"), "t\nf\nt\nf\nt\nf\nt", 'claims follow savepoints, SET LOCAL, RESET and DISCARD');
+$ask
+SET request.jwt.claims = '$user_claims'; $ask
+RESET request.jwt.claims; $ask
+BEGIN; SET LOCAL request.jwt.claims = '$user_claims'; $ask
+SAVEPOINT a; SET LOCAL request.jwt.claims = '$service_claims'; $ask
+ROLLBACK TO a; $ask
+COMMIT; $ask
+SQL
+	is($session->must("SET request.jwt.claims = '$user_claims'; DISCARD ALL; $ask"), 't', 'claims follow DISCARD ALL');
+	is($session->must("SET ROLE service_role; $ask RESET ROLE; $ask SET ROLE authenticated; SELECT public.as_definer('SELECT invite_sync.is_operator()'); RESET ROLE; $ask"), "f\nt\nf\nt", 'and the role follows SET ROLE');
+	$session->close;
+}
+
+# Another module that owns the settings cannot be tried without one; a placeholder can.
+is(run_as($node, $db, 'service_role', "SET request.jwt.claims = '$user_claims'; SELECT public.as_definer('SELECT invite_sync.is_operator()'); SET request.jwt.claims = '$service_claims'; SELECT count(*) >= 0 FROM invite_sync.sync_status()")->{out},
+	"f\nt", 'a placeholder becomes a setting of ours and is heard of again');
+
+# ---------------------------------------------------------------------------
+# Every function, through a definer that a superuser owns: who may not call it
+# directly gets nothing by it, unless it is for everybody who can reach it.
+
+my %harmless = map { $_ => 1 } qw(is_operator redact_payload target_name log_event);
+for my $case ([ 'anon', undef ], [ 'authenticated', $user_claims ], [ 'authenticated', qq({$sub, "role": "service_role"}) ],
+	[ 'bystander', undef ], [ 'supabase_auth_admin', undef ], [ 'service_role', $user_claims ], [ 'postgres', $user_claims ])
+{
+	my ($role, $claims) = @$case;
+	my $who = $role . ($claims ? " with claims $claims" : '');
+	my $session = session($node, $db, $role);
+	$session->must("SET request.jwt.claims = '$claims'") if $claims;
+	for my $name (grep { !$harmless{$_} } @calls)
+	{
+		(my $literal = $call{$name}) =~ s/'/''/g;
+		my $result = $session->query("SELECT public.as_definer('$literal')");
+		like($result->{sqlstate}, qr/^(PT403|42501)$/, "$name() through a definer: $who") or diag($result->{ok} ? 'it succeeded' : $result->{stderr});
+	}
+	$session->close;
+}
+is(value($node, $db, q{SELECT count(*) FROM pg_trigger WHERE tgrelid = 'auth.users'::regclass AND tgname ILIKE 'invite_sync%'}), 3, 'nobody detached anything');
+is(value($node, $db, q{SELECT string_agg(role, ', ' ORDER BY role) FROM invite_sync.operator WHERE active}), 'postgres, watcher', 'nor made themselves an operator');
+
+# and the log only takes what is theirs
+{
+	my $result = run_as($node, $db, 'authenticated', qq{SET request.jwt.claims = '$user_claims'; SELECT invite_sync.log_event('mine', user_id => '} . user_id('a', 2) . q{')});
+	my $actor = value($node, $db, q{SELECT coalesce(string_agg(actor_id::text, ', '), 'nobody') FROM invite_sync.event WHERE action = 'mine'});
+	isnt($actor, user_id('a', 2), 'a user does not log as somebody else');
+	is(run_as($node, $db, 'anon', q{SELECT invite_sync.log_event('anonymous')})->{sqlstate}, '42501', 'anon does not log at all');
+}
+
+# ---------------------------------------------------------------------------
+# Tables: nobody but the superuser and the owner writes, or reads but for a dump
+
+for my $role (qw(anon authenticated service_role supabase_auth_admin bystander ops))
+{
+	for my $table (@{ found(q{SELECT oid::regclass FROM pg_class WHERE relnamespace = 'invite_sync'::regnamespace AND relkind IN ('r', 'p') ORDER BY 1}) })
+	{
+		is(run_as($node, $db, $role, "SELECT * FROM $table")->{sqlstate}, '42501', "$role does not read $table");
+	}
+}
+for my $table (@{ found(q{SELECT oid::regclass FROM pg_class WHERE relnamespace = 'invite_sync'::regnamespace AND relkind IN ('r', 'p') ORDER BY 1}) })
+{
+	is(run_as($node, $db, 'postgres', "DELETE FROM $table")->{sqlstate}, '42501', "postgres does not write $table");
+	is(run_as($node, $db, 'postgres', "SELECT count(*) FROM $table")->{sqlstate}, '00000', "postgres reads $table for its dump");
+}
+for my $function (@{ found(q{SELECT proname FROM pg_proc WHERE pronamespace = 'invite_sync'::regnamespace AND prorettype = 'trigger'::regtype ORDER BY 1}) })
+{
+	for my $role (qw(bystander postgres))
+	{
+		value($node, $db, "CREATE TABLE IF NOT EXISTS public.theirs_$role (id uuid); ALTER TABLE public.theirs_$role OWNER TO $role; GRANT ALL ON SCHEMA public TO $role");
+		is(run_as($node, $db, $role, "CREATE TRIGGER t AFTER INSERT ON public.theirs_$role EXECUTE FUNCTION invite_sync.$function()")->{sqlstate},
+			'42501', "$role puts $function() on no table of its own");
+	}
+}
+
+# ---------------------------------------------------------------------------
+# Operators
+
+for my $role (qw(anon authenticated authenticator invite_sync_owner))
+{
+	is(run_as($node, $db, 'supabase_admin', "SELECT invite_sync.grant_operator('$role')")->{sqlstate}, '22023', "$role cannot be made an operator");
+}
+is(run_as($node, $db, 'supabase_admin', q{SELECT invite_sync.grant_operator('no_such_role')})->{sqlstate}, '42704', 'nor a role that is not there');
+isnt(run_as($node, $db, 'supabase_admin', 'SELECT invite_sync.grant_operator(NULL)')->{sqlstate}, '00000', 'nor nobody');
+is(run_as($node, $db, 'supabase_admin', 'SELECT invite_sync.grant_operator(4294967295::regrole)')->{sqlstate}, '42704', 'nor a number that is no role');
+for my $role (qw(postgres ops service_role))
+{
+	is(run_as($node, $db, $role, qq{SELECT invite_sync.$_('bystander')})->{sqlstate}, '42501', "$role cannot call $_()") for qw(grant_operator revoke_operator grant_dump);
+	is(run_as($node, $db, $role, 'SELECT invite_sync.grant_api()')->{sqlstate}, '42501', "$role cannot call grant_api()");
+}
+
+is(run_as($node, $db, 'bystander', q{SELECT invite_sync.is_operator()})->{sqlstate}, '42501', 'before grant_operator() a role may not even ask');
+my $rights = q{SELECT o FROM (SELECT oid::regprocedure::text AS o FROM pg_proc WHERE pronamespace = 'invite_sync'::regnamespace AND has_function_privilege('%1$s', oid, 'EXECUTE')
+	UNION ALL SELECT oid::regclass::text FROM pg_class WHERE relnamespace = 'invite_sync'::regnamespace AND relkind IN ('r', 'v') AND has_table_privilege('%1$s', oid, 'SELECT')
+	UNION ALL SELECT 'schema' WHERE has_schema_privilege('%1$s', 'invite_sync', 'USAGE')
+	UNION ALL SELECT parname FROM pg_parameter_acl WHERE has_parameter_privilege('%1$s', parname, 'SET')) s ORDER BY 1};
+my $rights_before = found(sprintf $rights, 'bystander');
+is(value($node, $db, q{SELECT invite_sync.grant_operator('bystander')}), 't', 'grant_operator() is true for a new one');
+is_deeply(found(sprintf $rights, 'bystander'), found(sprintf $rights, 'watcher'), 'it has what every operator has');
+is(run_as($node, $db, 'bystander', 'SELECT invite_sync.is_operator()')->{out}, 't', 'is_operator()');
+is(run_as($node, $db, 'bystander', 'CALL invite_sync.sync_all()')->{sqlstate}, '00000', 'may call sync_all()');
+is(run_as($node, $db, 'bystander', q{CREATE TABLE public.its_own (id uuid PRIMARY KEY, email text); SELECT invite_sync.add_target('public.its_own'); SELECT invite_sync.drop_target('public.its_own')})->{sqlstate},
+	'00000', 'may make a target of a table of its own');
+is(run_as($node, $db, 'bystander', q{SELECT invite_sync.add_target('public.spare')})->{sqlstate}, '42501', 'and not of others\'');
+is(run_as($node, $db, 'bystander', q{SELECT invite_sync.set_target('public.profiles', on_delete => 'delete')})->{sqlstate}, '42501', 'and change none of theirs');
+is(run_as($node, $db, 'bystander', q{SELECT invite_sync.drop_target('public.profiles')})->{sqlstate}, '42501', 'or drop it');
+is(run_as($node, $db, 'bystander', q{SET invite_sync.enabled = off})->{sqlstate}, '00000', 'may set a setting');
+my $again = run_as($node, $db, 'supabase_admin', q{SELECT invite_sync.grant_operator('bystander')});
+is($again->{out}, 'f', 'grant_operator() again is false');
+like($again->{stderr}, qr/NOTICE/, 'and says so');
+
+my $open = session($node, $db, 'bystander');
+$open->must('SELECT invite_sync.is_operator()');
+is(value($node, $db, q{SELECT invite_sync.revoke_operator('bystander')}), 't', 'revoke_operator() is true for one');
+is_deeply(found(sprintf $rights, 'bystander'), $rights_before, 'it has what it had before');
+is($open->query(q{SELECT public.as_definer('SELECT invite_sync.is_operator()')})->{out}, 'f', 'an open session hears of it at once');
+is($open->query('SELECT count(*) FROM invite_sync.sync_status()')->{sqlstate}, '42501', 'and may call nothing');
+$open->close;
+$again = run_as($node, $db, 'supabase_admin', q{SELECT invite_sync.revoke_operator('bystander')});
+is($again->{out}, 'f', 'revoke_operator() again is false');
+is(run_as($node, $db, 'ops', 'SELECT invite_sync.is_operator()')->{out}, 't', 'a member of an operator is one');
+value($node, $db, 'REVOKE watcher FROM ops');
+is(run_as($node, $db, 'ops', 'SELECT invite_sync.is_operator()')->{sqlstate}, '42501', 'until it is no member any more');
+
+# A superuser who was no operator by name is one, and grant_api() is the same again.
+my $all = found($granted);
+value($node, $db, 'SELECT invite_sync.grant_api()');
+is_deeply(found($granted), $all, 'grant_api() again changes nothing');
+
+# A role that is renamed is the same role.
+value($node, $db, <<'SQL');
+CREATE ROLE before_marriage LOGIN;
+SELECT invite_sync.grant_operator('before_marriage');
+ALTER ROLE before_marriage RENAME TO after_marriage;
+SQL
+is(run_as($node, $db, 'after_marriage', 'SELECT invite_sync.is_operator()')->{out}, 't', 'a renamed operator is one');
+is(value($node, $db, q{SELECT invite_sync.grant_operator('after_marriage')}), 'f', 'and granted already');
+is(value($node, $db, q{SELECT invite_sync.revoke_operator('after_marriage')}), 't', 'and can be revoked');
+is_deeply(found(sprintf $rights, 'after_marriage'), $rights_before, 'and has nothing then');
+
+# A role that is made anew is another role.
+value($node, $db, <<'SQL');
+CREATE ROLE passing LOGIN;
+SELECT invite_sync.grant_operator('passing');
+DROP OWNED BY passing;
+DROP ROLE passing;
+CREATE ROLE passing LOGIN;
+SQL
+is(run_as($node, $db, 'passing', q{SELECT public.as_definer('SELECT invite_sync.is_operator()')})->{out}, 'f', 'a role of the name of a dropped operator is none');
+
+$node->stop;
+done_testing();
