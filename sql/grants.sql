@@ -29,6 +29,8 @@ CREATE FUNCTION invite_sync.api_grants()
         ('service', 'FUNCTION invite_sync.user_exists(uuid)'),
         ('service', 'FUNCTION invite_sync.create_profile(uuid, jsonb)'),
         ('service', 'FUNCTION invite_sync.sync_status()'),
+        ('service', 'FUNCTION invite_sync.deactivate_user(uuid, text)'),
+        ('service', 'FUNCTION invite_sync.reactivate_user(uuid)'),
         ('service', 'FUNCTION invite_sync.preservation_report(uuid[])'),
         ('operator', 'FUNCTION invite_sync.add_target(regclass, jsonb, name, text, text, name, boolean, boolean)'),
         ('operator', 'FUNCTION invite_sync.set_target(regclass, jsonb, name, text, text, name, boolean, text, boolean)'),

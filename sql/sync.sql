@@ -212,6 +212,16 @@ CREATE FUNCTION invite_sync.create_profile(user_id uuid, overrides jsonb DEFAULT
 COMMENT ON FUNCTION invite_sync.create_profile(uuid, jsonb) IS
 $doc$Make the user's rows in all enabled targets and set columns of them. overrides: {"column": value}, applied to every target that has the column; the key cannot be set. Returns {"schema.table": row}. Errors: user_unknown; data_malformed for a key that is no column; whatever the table itself raises. service_role, operators. Locks the user (FOR SHARE) and the rows.$doc$;
 
+CREATE FUNCTION invite_sync.deactivate_user(user_id uuid, reason text DEFAULT NULL) RETURNS text[]
+    LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'sync_deactivate_user';
+COMMENT ON FUNCTION invite_sync.deactivate_user(uuid, text) IS
+$doc$Set is_active to false in every enabled target that has the column, and deactivated_at, deactivation_reason and (as text) deactivated_by where they exist. reason: free text. Returns the targets whose row changed. The auth server does not know of it: to keep somebody from logging in, ban them there. Errors: user_unknown; whatever the table itself raises. service_role, operators. Locks the rows.$doc$;
+
+CREATE FUNCTION invite_sync.reactivate_user(user_id uuid) RETURNS text[]
+    LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'sync_reactivate_user';
+COMMENT ON FUNCTION invite_sync.reactivate_user(uuid) IS
+$doc$Set is_active to true again in every enabled target that has the column, and the other columns of deactivate_user() to NULL. Returns the targets whose row changed. Errors: user_unknown; whatever the table itself raises. service_role, operators. Locks the rows.$doc$;
+
 CREATE FUNCTION invite_sync.sync_status()
     RETURNS TABLE (target text, auth_users bigint, rows bigint, missing bigint, orphaned bigint, stale bigint, unlinked bigint,
                    quarantined bigint, overdue bigint, percent numeric, last_success timestamptz, last_failure timestamptz)

@@ -596,13 +596,14 @@ caller_auth_owner(void)
 }
 
 static void
-scope_enter(Scope *scope, Oid userid, int extra_sec_context, const char *search_path)
+scope_enter(Scope *scope, Oid userid, int extra_sec_context, const char *search_path,
+			int guc_level)
 {
 	GetUserIdAndSecContext(&scope->save_userid, &scope->save_sec_context);
 	SetUserIdAndSecContext(userid,
 						   scope->save_sec_context | SECURITY_LOCAL_USERID_CHANGE |
 						   extra_sec_context);
-	scope->guc_level = NewGUCNestLevel();
+	scope->guc_level = guc_level;
 	(void) set_config_option("search_path", search_path, PGC_USERSET, PGC_S_SESSION,
 							 GUC_ACTION_SAVE, true, 0, false);
 	/* text that was checked must be read again the way it was read then */
@@ -620,19 +621,29 @@ scope_enter(Scope *scope, Oid userid, int extra_sec_context, const char *search_
 void
 scope_enter_own(Scope *scope)
 {
-	scope_enter(scope, caller_own_role(), 0, "pg_catalog, pg_temp");
+	Oid			role = caller_own_role();
+
+	scope_enter(scope, role, 0, "pg_catalog, pg_temp", NewGUCNestLevel());
 }
 
 void
 scope_enter_auth(Scope *scope)
 {
-	scope_enter(scope, caller_auth_owner(), 0, "pg_catalog, pg_temp");
+	Oid			role = caller_auth_owner();
+
+	scope_enter(scope, role, 0, "pg_catalog, pg_temp", NewGUCNestLevel());
 }
 
 void
 scope_enter_target(Scope *scope, Oid owner, const char *search_path)
 {
-	scope_enter(scope, owner, SECURITY_RESTRICTED_OPERATION, search_path);
+	scope_enter_target_at(scope, owner, search_path, NewGUCNestLevel());
+}
+
+void
+scope_enter_target_at(Scope *scope, Oid owner, const char *search_path, int guc_level)
+{
+	scope_enter(scope, owner, SECURITY_RESTRICTED_OPERATION, search_path, guc_level);
 }
 
 void

@@ -77,6 +77,9 @@ typedef struct Scope
 extern void scope_enter_own(Scope *scope);	/* invite_sync_owner: our tables */
 extern void scope_enter_auth(Scope *scope); /* owner of auth.users */
 extern void scope_enter_target(Scope *scope, Oid owner, const char *search_path);
+/* The same in a GUC nest level that the caller has opened; leaving closes it. */
+extern void scope_enter_target_at(Scope *scope, Oid owner, const char *search_path,
+								  int guc_level);
 extern void scope_leave(Scope *scope);
 
 extern Oid	caller_own_role(void);

@@ -247,6 +247,7 @@ PG_FUNCTION_INFO_V1(sync_on_delete);
 
 static void apply_work(Work *work);
 static bool has_key_index(Relation rel, AttrNumber attnum);
+static void refuse_null(bool isnull, const char *argument);
 static void check_target_kind(Relation rel);
 static bool read_one_row(Relation auth, const pg_uuid_t *id, TupleTableSlot *slot);
 
@@ -1482,7 +1483,8 @@ run_work(void *arg)
 		work->rebuilt = true;
 	prepare_target(t, RowExclusiveLock);
 	SPI_connect();
-	scope_enter_target(&scope, t->owner, t->search_path);
+	/* one level for all settings: closing one walks through all there are */
+	scope_enter_target_at(&scope, t->owner, t->search_path, guc_level);
 	if (!work->leave_deferred)
 	{
 		work->stage = -1;
@@ -1530,7 +1532,6 @@ run_work(void *arg)
 		set_deferred(t, true, false);
 	scope_leave(&scope);
 	SPI_finish();
-	AtEOXact_GUC(false, guc_level);
 	sync_nesting--;
 }
 
@@ -4483,6 +4484,139 @@ sync_create_profile(PG_FUNCTION_ARGS)
 	return DirectFunctionCall1(jsonb_in, CStringGetDatum(out.data));
 }
 
+/* One target's part of deactivate_user and reactivate_user, in its scope. */
+typedef struct Activation
+{
+	Target	   *target;
+	pg_uuid_t  *user_id;
+	bool		active;
+	char	   *reason;
+	bool		changed;
+} Activation;
+
+static void
+write_activation(void *arg)
+{
+	Activation *a = (Activation *) arg;
+	Target	   *t = a->target;
+	int			guc_level = NewGUCNestLevel();
+	Relation	rel;
+	TupleDesc	desc;
+	StringInfoData buf;
+	Scope		scope;
+	Datum		args[3];
+	char		nulls[3] = {' ', ' ', ' '};
+	Oid			types[3] = {UUIDOID, TEXTOID, TEXTOID};
+	int			att;
+	int			rc;
+
+	sync_bound_lock_wait();
+	rel = locate_target(t, RowExclusiveLock);
+	desc = RelationGetDescr(rel);
+	att = SPI_fnumber(desc, "is_active");
+	if (att <= 0 || TupleDescAttr(desc, att - 1)->atttypid != BOOLOID)
+	{
+		relation_close(rel, NoLock);
+		AtEOXact_GUC(false, guc_level);
+		return;
+	}
+	args[0] = UUIDPGetDatum(a->user_id);
+	args[1] = a->reason ? CStringGetTextDatum(a->reason) : (Datum) 0;
+	nulls[1] = a->reason ? ' ' : 'n';
+	args[2] = CStringGetTextDatum(GetUserNameFromId(caller_role(), false));
+
+	initStringInfo(&buf);
+	appendStringInfo(&buf, "UPDATE %s AS t SET is_active = %s", relation_display(rel),
+					 a->active ? "true" : "false");
+	if (SPI_fnumber(desc, "deactivated_at") > 0)
+		appendStringInfo(&buf, ", deactivated_at = %s", a->active ? "NULL" : "pg_catalog.now()");
+	if (SPI_fnumber(desc, "deactivation_reason") > 0)
+		appendStringInfo(&buf, ", deactivation_reason = %s", a->active ? "NULL" : "$2");
+	/* whom it names depends on the column: a service has a role and no user */
+	att = SPI_fnumber(desc, "deactivated_by");
+	if (att > 0)
+		appendStringInfo(&buf, ", deactivated_by = %s",
+						 !a->active && getBaseType(TupleDescAttr(desc, att - 1)->atttypid) == TEXTOID ? "$3" : "NULL");
+	appendStringInfo(&buf, " WHERE t.%s = $1 AND t.is_active IS DISTINCT FROM %s",
+					 quote_identifier(t->key), a->active ? "true" : "false");
+	if (t->cxt == NULL)
+		t->cxt = AllocSetContextCreate(t->home, "invite_sync target", ALLOCSET_SMALL_SIZES);
+	if (!t->built)
+		find_deferred_constraints(t);
+	relation_close(rel, NoLock);
+
+	SPI_connect();
+	scope_enter_target_at(&scope, t->owner, t->search_path, guc_level);
+	set_deferred(t, false, false);
+	rc = SPI_execute_with_args(buf.data, 3, types, args, nulls, false, 0);
+	if (rc < 0)
+		elog(ERROR, "SPI_execute_with_args failed: %s", SPI_result_code_string(rc));
+	a->changed = SPI_processed > 0;
+	set_deferred(t, true, false);
+	scope_leave(&scope);
+	SPI_finish();
+}
+
+/* The targets whose row of this user has changed. Raises, unlike a sync. */
+static Datum
+set_active(const pg_uuid_t *user_id, bool active, char *reason)
+{
+	int			ntargets;
+	int64	   *targets;
+	AuthUserState state;
+	ArrayBuildState *changed = initArrayResult(TEXTOID, CurrentMemoryContext, false);
+	pg_uuid_t	id = *user_id;
+
+	caller_require_service();
+	caller_auth_user_state(user_id, &state);
+	if (!state.exists)
+		refuse("user_unknown", NULL, "There is no such row in auth.users.");
+	targets = select_targets(InvalidOid, &ntargets);
+	for (int i = 0; i < ntargets; i++)
+	{
+		Activation	a;
+		Failure    *failure;
+
+		plan_hold();
+		load_registry(NULL);
+		memset(&a, 0, sizeof(a));
+		a.target = find_target(registry, targets[i]);
+		a.user_id = &id;
+		a.active = active;
+		a.reason = reason;
+		if (a.target != NULL && !sync_run_contained(write_activation, &a, true, &failure))
+			ReThrowError(failure->edata);
+		if (a.changed)
+			accumArrayResult(changed, CStringGetTextDatum(target_display(a.target)), false,
+							 TEXTOID, CurrentMemoryContext);
+		plan_release();
+	}
+	(void) event_append("admin", active ? "sync.user_reactivated" : "sync.user_deactivated",
+						NULL, NULL, "user",
+						DatumGetCString(DirectFunctionCall1(uuid_out, UUIDPGetDatum(&id))), NULL);
+	return makeArrayResult(changed, CurrentMemoryContext);
+}
+
+PG_FUNCTION_INFO_V1(sync_deactivate_user);
+PG_FUNCTION_INFO_V1(sync_reactivate_user);
+
+/* deactivate_user(user_id, reason) */
+Datum
+sync_deactivate_user(PG_FUNCTION_ARGS)
+{
+	refuse_null(PG_ARGISNULL(0), "user_id");
+	PG_RETURN_DATUM(set_active(PG_GETARG_UUID_P(0), false,
+							   PG_ARGISNULL(1) ? NULL : text_to_cstring(PG_GETARG_TEXT_PP(1))));
+}
+
+/* reactivate_user(user_id) */
+Datum
+sync_reactivate_user(PG_FUNCTION_ARGS)
+{
+	refuse_null(PG_ARGISNULL(0), "user_id");
+	PG_RETURN_DATUM(set_active(PG_GETARG_UUID_P(0), true, NULL));
+}
+
 /* ---------------------------------------------------------------------
  * Status
  * ---------------------------------------------------------------------
@@ -6065,6 +6199,8 @@ refuse_null(bool isnull, const char *argument)
 				 errmsg("%s must not be null", argument),
 				 strcmp(argument, "target") == 0 ?
 				 errhint("Name a table, for example public.profiles.") :
+				 strcmp(argument, "user_id") == 0 ?
+				 errhint("Give the id of an auth user.") :
 				 errhint("Leave the argument out for its default.")));
 }
 

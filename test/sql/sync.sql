@@ -135,6 +135,14 @@ SELECT email FROM public.keep ORDER BY 1;
 SELECT user_id, email, is_active, deactivated_at IS NOT NULL AS at, deactivation_reason FROM public.deact ORDER BY email;
 SELECT target, auth_users, rows, missing, orphaned, unlinked FROM invite_sync.sync_status();
 SELECT action, detail FROM invite_sync.sync_users() WHERE action = 'summary';
+-- by hand
+SELECT invite_sync.deactivate_user('00000000-0000-4000-8000-000000000004', 'left');
+SELECT invite_sync.deactivate_user('00000000-0000-4000-8000-000000000004', 'left');
+SELECT user_id, is_active, deactivated_at IS NOT NULL AS at, deactivation_reason FROM public.deact WHERE user_id = '00000000-0000-4000-8000-000000000004';
+SELECT invite_sync.reactivate_user('00000000-0000-4000-8000-000000000004');
+SELECT user_id, is_active, deactivated_at, deactivation_reason FROM public.deact WHERE user_id = '00000000-0000-4000-8000-000000000004';
+SELECT invite_sync.deactivate_user('00000000-0000-4000-8000-00000000ffff');
+SELECT invite_sync.deactivate_user(NULL);
 -- brought back
 UPDATE auth.users SET deleted_at = NULL, email = 'e3@x.example' WHERE email = 'scrambled again';
 SELECT email FROM public.del ORDER BY 1;
