@@ -29,7 +29,7 @@ COMMENT ON COLUMN invite_sync.target.table_name IS 'remembered name';
 COMMENT ON COLUMN invite_sync.target.key IS 'the uuid column that holds auth.users.id';
 COMMENT ON COLUMN invite_sync.target.on_delete IS 'what becomes of the row when its user is deleted: none, delete, deactivate';
 COMMENT ON COLUMN invite_sync.target.on_error IS 'quarantine, or raise: fail the auth server''s statement';
-COMMENT ON COLUMN invite_sync.target.link_by IS 'reserved';
+COMMENT ON COLUMN invite_sync.target.link_by IS 'column by whose address a row without a user is claimed';
 COMMENT ON COLUMN invite_sync.target.enabled IS 'false: registered, but not synced';
 COMMENT ON COLUMN invite_sync.target.allow_user_written IS 'columns that look like rights may be filled from raw_user_meta_data';
 COMMENT ON COLUMN invite_sync.target.search_path IS 'under which the statements of a sync run';
@@ -146,7 +146,7 @@ CREATE FUNCTION invite_sync.add_target(
     LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'sync_add_target';
 COMMENT ON FUNCTION invite_sync.add_target(regclass, jsonb, name, text, text, name, boolean, boolean) IS
 $doc$Keep a table in sync with auth.users from now on. Again with the same arguments it changes nothing.
-target: an ordinary or partitioned table with a unique index on the key. mapping: {"column": "expression"} or {"column": {"value": "expression", "update": "always|if_null|never"}}; left out, it is inferred from the columns' names. key: the uuid column that holds auth.users.id; left out, the one with a foreign key to auth.users, else auth_user_id, auth_id, user_id, id or uid. on_delete: none, delete or deactivate. on_error: quarantine, or raise to fail the auth server's statement. link_by: not supported by this version. enabled: false registers without syncing. allow_user_written: let a column that looks like a right be filled from raw_user_meta_data.
+target: an ordinary or partitioned table with a unique index on the key. mapping: {"column": "expression"} or {"column": {"value": "expression", "update": "always|if_null|never"}}; left out, it is inferred from the columns' names. key: the uuid column that holds auth.users.id; left out, the one with a foreign key to auth.users, else auth_user_id, auth_id, user_id, id or uid. on_delete: none, delete or deactivate. on_error: quarantine, or raise to fail the auth server's statement. link_by: the text column that holds the address where rows are made before their users sign up (with a NULL key): a user with a verified address claims the one row that has it; while the address is not verified nothing is made for them, and quarantine holds an entry link_pending. '' clears it. enabled: false registers without syncing. allow_user_written: let a column that looks like a right be filled from raw_user_meta_data.
 Returns the configuration in force and the call that backfills. Errors: not_permitted; 42501 when the caller is no member of the table's owner; 42809 for what cannot be a target; 42703, 42804, 22023, 23502 for a mapping or key that cannot work: each with a HINT, and nothing is registered.
 Operators. Locks the registry and, the first time, auth.users in SHARE ROW EXCLUSIVE mode for at most 2 s.$doc$;
 

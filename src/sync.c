@@ -107,6 +107,9 @@
 /* Of a contained error's message, detail and context so much is kept. */
 #define ERROR_TEXT_BYTES	1024
 
+/* Somebody has to prove an address before anything can be written for them. */
+#define ERRCODE_LINK_PENDING	MAKE_SQLSTATE('I', 'S', '0', '0', '1')
+
 /* Users locked at once by the roads that are not a trigger. */
 #define MAX_LOCK_BATCH	1000
 
@@ -175,6 +178,8 @@ typedef struct Target
 	char	   *missing_sql;
 	char	   *check_sql;
 	char	   *candidates_sql; /* run once, over source_ids */
+	char	   *claim_sql;		/* with link_by only */
+	char	   *pending_sql;
 	char	   *report_sql;
 	char	   *always_columns; /* array literals, for overwrite */
 	char	   *updatable_columns;
@@ -182,6 +187,8 @@ typedef struct Target
 	SPIPlanPtr	update_plan;
 	SPIPlanPtr	missing_plan;
 	SPIPlanPtr	check_plan;
+	SPIPlanPtr	claim_plan;
+	SPIPlanPtr	pending_plan;
 	int			ndeferred;
 	DeferredConstraint *deferred;
 } Target;
@@ -246,6 +253,9 @@ PG_FUNCTION_INFO_V1(sync_on_update);
 PG_FUNCTION_INFO_V1(sync_on_delete);
 
 static void apply_work(Work *work);
+static void need_ids(Work *work);
+static bool attributes_differ(TupleTableSlot *old, TupleTableSlot *new, const Bitmapset *atts,
+							  Bitmapset **which);
 static bool has_key_index(Relation rel, AttrNumber attnum);
 static void refuse_null(bool isnull, const char *argument);
 static void check_target_kind(Relation rel);
@@ -562,6 +572,19 @@ resolve_attributes(Registry *reg, Relation auth)
 					t->watch = bms_add_member(t->watch, att);
 			}
 		}
+		/* what makes an address one that may claim a row */
+		if (t->link_by != NULL)
+		{
+			static const char *const verifying[] = {"email_confirmed_at", "is_anonymous", "banned_until"};
+
+			for (size_t v = 0; v < lengthof(verifying); v++)
+			{
+				int			att = SPI_fnumber(desc, verifying[v]);
+
+				if (att > 0)
+					t->watch = bms_add_member(t->watch, att);
+			}
+		}
 		if (t->enabled)
 			reg->watch_all = bms_add_members(reg->watch_all, t->watch);
 	}
@@ -584,6 +607,8 @@ free_registry(Registry *reg)
 		plan_retire(t->update_plan);
 		plan_retire(t->missing_plan);
 		plan_retire(t->check_plan);
+		plan_retire(t->claim_plan);
+		plan_retire(t->pending_plan);
 	}
 	plan_retire_context(reg->cxt);
 }
@@ -892,6 +917,36 @@ append_condition(StringInfo buf, const ColumnText *c, int i, bool with_old)
 	appendStringInfoString(buf, "))");
 }
 
+/* Addresses are compared trimmed, with ASCII letters folded and no others. */
+#define FOLD(column) \
+	"pg_catalog.lower(pg_catalog.btrim(" column "::pg_catalog.text) COLLATE pg_catalog.\"C\")"
+
+/* What names a row of the target in an event: its primary key, as text. */
+static char *
+primary_key_text(Relation rel, const char *key)
+{
+	List	   *indexes = RelationGetIndexList(rel);
+	ListCell   *lc;
+	StringInfoData buf;
+
+	initStringInfo(&buf);
+	foreach(lc, indexes)
+	{
+		Relation	index = index_open(lfirst_oid(lc), AccessShareLock);
+
+		if (index->rd_index->indisprimary)
+			for (int i = 0; i < index->rd_index->indnkeyatts; i++)
+				appendStringInfo(&buf, "%st.%s::pg_catalog.text", i > 0 ? ", " : "",
+								 quote_identifier(NameStr(TupleDescAttr(RelationGetDescr(rel),
+																		index->rd_index->indkey.values[i] - 1)->attname)));
+		index_close(index, AccessShareLock);
+	}
+	list_free(indexes);
+	if (buf.len == 0)
+		return psprintf("t.%s::pg_catalog.text", quote_identifier(key));
+	return psprintf("pg_catalog.concat_ws(',', %s)", buf.data);
+}
+
 /*
  * Is "=" under the target's search_path what the type itself means by it? Else,
  * or where it has none, values are compared as text.
@@ -1101,6 +1156,26 @@ build_statements(Target *t, Relation rel)
 		t->update_sql = buf.data;
 	}
 
+	t->claim_sql = t->pending_sql = NULL;
+	if (t->link_by != NULL)
+	{
+		const char *link = quote_identifier(t->link_by);
+		char	   *people = psprintf("SELECT users.id AS k, " FOLD("users.email") " AS e FROM %s AS users", SOURCE_NAME);
+
+		/* exactly one row that nobody has yet, for somebody who has none yet */
+		t->claim_sql = psprintf("UPDATE %s AS t SET %s = s.k FROM (%s) AS s "
+								"WHERE t.%s IS NULL AND " FOLD("t.%s") " = s.e AND s.k = ANY ($1) "
+								"AND NOT EXISTS (SELECT 1 FROM %s AS x WHERE x.%s = s.k) "
+								"AND NOT EXISTS (SELECT 1 FROM %s AS y WHERE y.%s IS NULL AND " FOLD("y.%s") " = s.e AND y.ctid <> t.ctid) "
+								"RETURNING t.%s, %s",
+								name, key, people, key, link, name, key, name, key, link, key,
+								primary_key_text(rel, t->key));
+		t->pending_sql = psprintf("SELECT s.k = ANY ($1) FROM (%s) AS s WHERE NOT (s.k = ANY ($2)) "
+								  "AND NOT EXISTS (SELECT 1 FROM %s AS x WHERE x.%s = s.k) "
+								  "AND EXISTS (SELECT 1 FROM %s AS y WHERE y.%s IS NULL AND " FOLD("y.%s") " = s.e) LIMIT 1",
+								  people, name, key, name, key, link);
+	}
+
 	initStringInfo(&buf);
 	appendStringInfo(&buf, "SELECT s.k, (t.%s IS NULL) FROM (%s) AS s LEFT JOIN %s AS t ON t.%s = s.k "
 					 "WHERE t.%s IS NULL%s%s%s",
@@ -1190,7 +1265,10 @@ prepare_target(Target *t, LOCKMODE lockmode)
 	plan_retire(t->update_plan);
 	plan_retire(t->missing_plan);
 	plan_retire(t->check_plan);
+	plan_retire(t->claim_plan);
+	plan_retire(t->pending_plan);
 	t->insert_plan = t->update_plan = t->missing_plan = t->check_plan = NULL;
+	t->claim_plan = t->pending_plan = NULL;
 	if (t->cxt != NULL)
 		plan_retire_context(t->cxt);
 	t->cxt = NULL;
@@ -1212,6 +1290,7 @@ prepare_target(Target *t, LOCKMODE lockmode)
  */
 
 static const Oid overwrite_argtypes[] = {TEXTARRAYOID};
+static const Oid claim_argtypes[] = {UUIDARRAYOID, UUIDARRAYOID};
 static Oid remove_argtypes[] = {UUIDARRAYOID};
 
 /*
@@ -1311,6 +1390,16 @@ make_kept(const char *sql, int nargs, TupleDesc auth)
 	return plan;
 }
 
+/* The same for the two statements of link_by. */
+static SPIPlanPtr
+make_claim(const char *sql, int nargs, TupleDesc auth)
+{
+	SPIPlanPtr	plan = plan_make(sql, nargs, claim_argtypes);
+
+	check_no_secrets(plan_query(plan), auth);
+	return plan;
+}
+
 /* Run one kept statement over a tuplestore, in the target's scope. */
 static void
 run_kept(Work *work, SPIPlanPtr *plan, const char *sql, Tuplestorestate *store,
@@ -1399,6 +1488,184 @@ relation_display(Relation rel)
 									  RelationGetRelationName(rel));
 }
 
+static SavedPlan verified_plan = {
+	.sql = "SELECT u.id FROM auth.users AS u WHERE u.id OPERATOR(pg_catalog.=) ANY ($1) AND u.email IS NOT NULL "
+	"AND u.email_confirmed_at IS NOT NULL AND u.deleted_at IS NULL "
+	"AND (u.banned_until IS NULL OR u.banned_until OPERATOR(pg_catalog.<=) pg_catalog.now()) "
+	"AND NOT coalesce(u.is_anonymous, false) "
+	"AND (NOT coalesce(u.is_sso_user, false) OR EXISTS (SELECT 1 FROM auth.identities AS i JOIN auth.sso_domains AS d "
+	"ON i.provider OPERATOR(pg_catalog.=) ('sso:' OPERATOR(pg_catalog.||) d.sso_provider_id::pg_catalog.text) "
+	"WHERE i.user_id OPERATOR(pg_catalog.=) u.id AND pg_catalog.lower(d.domain) OPERATOR(pg_catalog.=) "
+	"pg_catalog.lower(pg_catalog.split_part(u.email::pg_catalog.text, '@', 2))))",
+	.nargs = 1,
+	.argtypes = {UUIDARRAYOID}
+};
+
+/* Of these users, those whose address is proved to be theirs. */
+static ArrayType *
+verified_users(const pg_uuid_t *ids, int64 n)
+{
+	Scope		scope;
+	Datum		args[1];
+	pg_uuid_t  *found;
+	ArrayType  *result;
+	MemoryContext cxt = CurrentMemoryContext;
+
+	args[0] = PointerGetDatum(uuid_array(ids, n));
+	SPI_connect();
+	scope_enter_auth(&scope);
+	plan_execute(&verified_plan, args, NULL, false, 0);
+	found = MemoryContextAllocHuge(cxt, sizeof(pg_uuid_t) * Max(SPI_processed, 1));
+	for (uint64 i = 0; i < SPI_processed; i++)
+	{
+		bool		isnull;
+
+		found[i] = *DatumGetUUIDP(SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1, &isnull));
+	}
+	n = SPI_processed;
+	scope_leave(&scope);
+	SPI_finish();
+	result = uuid_array(found, n);
+	pfree(found);
+	return result;
+}
+
+/*
+ * Whose address has changed in this UPDATE: they claim nothing by the new one.
+ */
+static bool
+address_changed(Work *work, const pg_uuid_t **changed, int64 *nchanged)
+{
+	TupleDesc	desc = RelationGetDescr(work->auth);
+	int			att = SPI_fnumber(desc, "email");
+	Bitmapset  *email;
+	TupleTableSlot *old;
+	TupleTableSlot *new;
+	pg_uuid_t  *ids;
+
+	*changed = NULL;
+	*nchanged = 0;
+	if (work->pairs == NULL || att <= 0)
+		return false;
+	email = bms_make_singleton(att);
+	ids = MemoryContextAllocHuge(CurrentMemoryContext, sizeof(pg_uuid_t) * Max(work->nrows, 1));
+	old = MakeSingleTupleTableSlot(desc, &TTSOpsMinimalTuple);
+	new = MakeSingleTupleTableSlot(desc, &TTSOpsMinimalTuple);
+	tuplestore_select_read_pointer(work->pairs, 0);
+	tuplestore_rescan(work->pairs);
+	while (tuplestore_gettupleslot(work->pairs, true, true, old) &&
+		   tuplestore_gettupleslot(work->pairs, true, true, new))
+	{
+		bool		isnull;
+
+		if (attributes_differ(old, new, email, NULL))
+			ids[(*nchanged)++] = *DatumGetUUIDP(slot_getattr(new, work->id_att, &isnull));
+	}
+	ExecDropSingleTupleTableSlot(old);
+	ExecDropSingleTupleTableSlot(new);
+	*changed = ids;
+	return *nchanged > 0;
+}
+
+static int
+compare_uuid(const void *a, const void *b)
+{
+	return memcmp(a, b, UUID_LEN);
+}
+
+/*
+ * link_by: rows that were made for people before they signed up. Claims what
+ * can be claimed, and raises where somebody has to prove an address first:
+ * whoever they are, they get no second row meanwhile. Claims are events, with
+ * the ids of both.
+ */
+static void
+claim_rows(Work *work)
+{
+	Target	   *t = work->target;
+	EphemeralNamedRelationData enr;
+	const pg_uuid_t *changed;
+	int64		nchanged;
+	ArrayType  *verified;
+	Datum		args[2];
+	Scope		scope;
+	int			rc;
+	uint64		nclaimed;
+	char	  **claimed;
+	bool		pending;
+	bool		ambiguous = false;
+	MemoryContext cxt = CurrentMemoryContext;
+
+	need_ids(work);
+	if (address_changed(work, &changed, &nchanged))
+	{
+		pg_uuid_t  *rest = MemoryContextAllocHuge(CurrentMemoryContext, sizeof(pg_uuid_t) * work->nrows);
+		pg_uuid_t  *sorted = unconstify(pg_uuid_t *, changed);
+		int64		n = 0;
+
+		qsort(sorted, nchanged, sizeof(pg_uuid_t), compare_uuid);
+		for (int64 i = 0; i < work->nrows; i++)
+			if (bsearch(&work->ids[i], sorted, nchanged, sizeof(pg_uuid_t), compare_uuid) == NULL)
+				rest[n++] = work->ids[i];
+		verified = verified_users(rest, n);
+	}
+	else
+		verified = verified_users(work->ids, work->nrows);
+	args[0] = PointerGetDatum(verified);
+	args[1] = PointerGetDatum(uuid_array(changed, nchanged));
+
+	SPI_connect();
+	scope_enter_target(&scope, t->owner, t->search_path);
+	register_source(&enr, work->auth, work->single);
+	if (t->claim_plan == NULL)
+		t->claim_plan = make_claim(t->claim_sql, 1, RelationGetDescr(work->auth));
+	if (t->pending_plan == NULL)
+		t->pending_plan = make_claim(t->pending_sql, 2, RelationGetDescr(work->auth));
+	rc = SPI_execute_plan(t->claim_plan, args, NULL, false, 0);
+	if (rc < 0)
+		elog(ERROR, "SPI_execute_plan failed: %s", SPI_result_code_string(rc));
+	nclaimed = SPI_processed;
+	claimed = MemoryContextAlloc(cxt, sizeof(char *) * (2 * nclaimed + 1));
+	for (uint64 i = 0; i < nclaimed; i++)
+		for (int c = 0; c < 2; c++)
+		{
+			char	   *value = SPI_getvalue(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, c + 1);
+
+			claimed[2 * i + c] = MemoryContextStrdup(cxt, value ? value : "");
+		}
+	rc = SPI_execute_plan(t->pending_plan, args, NULL, false, 1);
+	if (rc < 0)
+		elog(ERROR, "SPI_execute_plan failed: %s", SPI_result_code_string(rc));
+	pending = SPI_processed > 0;
+	if (pending)
+	{
+		bool		isnull;
+
+		ambiguous = DatumGetBool(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
+	}
+	SPI_unregister_relation(SOURCE_NAME);
+	scope_leave(&scope);
+	SPI_finish();
+
+	if (pending)
+		ereport(ERROR,
+				(errcode(ambiguous ? ERRCODE_CARDINALITY_VIOLATION : ERRCODE_LINK_PENDING),
+				 ambiguous ?
+				 errmsg("link_ambiguous: more than one row without a user has this address") :
+				 errmsg("link_pending: a row waits for this address to be verified")));
+	for (uint64 i = 0; i < nclaimed; i++)
+	{
+		StringInfoData data;
+
+		initStringInfo(&data);
+		appendStringInfoString(&data, "{\"user_id\": ");
+		escape_json(&data, claimed[2 * i]);
+		appendStringInfoChar(&data, '}');
+		(void) event_append("system", "sync.row_claimed", NULL, NULL, target_display(t), claimed[2 * i + 1],
+							DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum(data.data))));
+	}
+}
+
 /*
  * Carry out on_delete. Made anew each time: it needs the key only, so that a
  * mapping that no longer fits does not keep rows of deleted users alive, and
@@ -1482,6 +1749,8 @@ run_work(void *arg)
 	if (!t->built || t->built_at != t->invalidations)
 		work->rebuilt = true;
 	prepare_target(t, RowExclusiveLock);
+	if (t->claim_sql != NULL)
+		claim_rows(work);
 	SPI_connect();
 	/* one level for all settings: closing one walks through all there are */
 	scope_enter_target_at(&scope, t->owner, t->search_path, guc_level);
@@ -1751,6 +2020,7 @@ try_rows(Window *w, int from, int len, bool keep, Failure **failure, int *suspec
 
 	sub.mode = work->mode == WORK_REMOVE ? WORK_REMOVE : WORK_FILL;
 	sub.failures = NULL;
+	sub.ids = NULL;
 	sub.nrows = 0;
 	*suspect = -1;
 	for (int i = from; i < from + len; i++)
@@ -1957,6 +2227,7 @@ run_good_rows(void *arg)
 
 	good.mode = work->mode == WORK_REMOVE ? WORK_REMOVE : WORK_FILL;
 	good.failures = NULL;
+	good.ids = NULL;
 	good.nrows = 0;
 	if (work->mode == WORK_REMOVE)
 	{
@@ -2026,6 +2297,9 @@ apply_work(Work *work)
 
 	if (work->nrows == 0)
 		return;
+	/* with link_by a row may have been made before, and waits to be claimed */
+	if (work->mode == WORK_INSERT && work->target->link_by != NULL)
+		work->mode = WORK_FILL;
 	if (sync_run_contained(run_work, work, true, &failure))
 		return;
 
@@ -2066,7 +2340,8 @@ apply_work(Work *work)
 			return;
 	}
 
-	if (work->may_raise && work->target->on_error_raise)
+	if (work->may_raise && work->target->on_error_raise &&
+		failure->sqlerrcode != ERRCODE_LINK_PENDING)
 		ReThrowError(failure->edata);
 
 	need_ids(work);
@@ -2197,7 +2472,8 @@ warn_failures(const Work *work)
 	initStringInfo(&ids);
 	for (int64 i = 0; i < work->nrows && shown < 5; i++)
 	{
-		if (work->failures[i] == NULL)
+		/* to wait for a verified address is nothing to warn of */
+		if (work->failures[i] == NULL || work->failures[i]->sqlerrcode == ERRCODE_LINK_PENDING)
 			continue;
 		if (first == NULL)
 			first = work->failures[i];
@@ -2205,6 +2481,8 @@ warn_failures(const Work *work)
 						 DatumGetCString(DirectFunctionCall1(uuid_out, UUIDPGetDatum(&work->ids[i]))));
 		shown++;
 	}
+	if (first == NULL)
+		return;
 	ereport(WARNING,
 			(errcode(ERRCODE_WARNING),
 			 errmsg("sync to %s failed for " INT64_FORMAT " of " INT64_FORMAT " users and is in quarantine",
@@ -3029,12 +3307,6 @@ static SavedPlan present_plan = {
 	.nargs = 1,
 	.argtypes = {UUIDARRAYOID}
 };
-
-static int
-compare_uuid(const void *a, const void *b)
-{
-	return memcmp(a, b, UUID_LEN);
-}
 
 static Target *
 find_target(Registry *reg, int64 id)
@@ -5445,6 +5717,37 @@ check_key(Relation rel, const char *key)
 				 errhint("ALTER TABLE %s ADD UNIQUE (%s);", name, quote_identifier(key))));
 }
 
+static const char *
+coalesce_text(const char *s)
+{
+	return s ? s : "";
+}
+
+static void
+check_link_by(Relation rel, const char *key, const char *link_by)
+{
+	TupleDesc	desc = RelationGetDescr(rel);
+	int			att = SPI_fnumber(desc, link_by);
+	char	   *name = relation_display(rel);
+	char		category = '\0';
+	bool		preferred;
+
+	if (att > 0)
+		get_type_category_preferred(getBaseType(TupleDescAttr(desc, att - 1)->atttypid),
+									&category, &preferred);
+	if (att <= 0 || category != TYPCATEGORY_STRING || strcmp(key, link_by) == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("link_by \"%s\" is no text column of %s", link_by, name),
+				 errhint("Name the column that holds the address of who was invited, for example email.")));
+	if (TupleDescAttr(desc, SPI_fnumber(desc, key) - 1)->attnotnull)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("link_by needs a key that may be NULL, but %s.%s is NOT NULL", name, quote_identifier(key)),
+				 errhint("A row made before its user signs up has no user yet. Use a key of its own beside the primary key: ALTER TABLE %s ALTER COLUMN %s DROP NOT NULL;",
+						 name, quote_identifier(key))));
+}
+
 /* By default: what the system offers, and where the table lives. */
 static char *
 default_search_path(Relation rel)
@@ -6000,14 +6303,13 @@ configure_target(FunctionCallInfo fcinfo, Oid relid, TargetOptions *o, bool must
 
 	check_one_of("on_delete", o->on_delete, "none", "delete", "deactivate");
 	check_one_of("on_error", o->on_error, "quarantine", "raise", NULL);
-	if (o->link_by != NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-				 errmsg("link_by is not supported by this version"),
-				 errhint("Leave it out; rows made before the signup are not claimed yet.")));
+	if (o->link_by != NULL && o->link_by[0] == '\0')
+		o->link_by = NULL;
 	if (o->key == NULL)
 		o->key = choose_key(rel, RelationGetRelid(auth));
 	check_key(rel, o->key);
+	if (o->link_by != NULL)
+		check_link_by(rel, o->key, o->link_by);
 	if (o->search_path == NULL)
 		o->search_path = default_search_path(rel);
 	warn_about_search_path(o->search_path, rel->rd_rel->relowner);
@@ -6047,6 +6349,7 @@ configure_target(FunctionCallInfo fcinfo, Oid relid, TargetOptions *o, bool must
 	draft_target.table = pstrdup(RelationGetRelationName(rel));
 	draft_target.key = o->key;
 	draft_target.on_delete = on_delete_from_text(o->on_delete);
+	draft_target.link_by = o->link_by;
 	draft_target.search_path = o->search_path;
 	draft_target.definer = GetUserNameFromId(outer, false);
 	draft_target.same_database = true;
@@ -6093,6 +6396,7 @@ configure_target(FunctionCallInfo fcinfo, Oid relid, TargetOptions *o, bool must
 				strcmp(SPI_getvalue(row, rowdesc, 2), o->key) == 0 &&
 				strcmp(SPI_getvalue(row, rowdesc, 3), o->on_delete) == 0 &&
 				strcmp(SPI_getvalue(row, rowdesc, 4), o->on_error) == 0 &&
+				strcmp(coalesce_text(SPI_getvalue(row, rowdesc, 5)), coalesce_text(o->link_by)) == 0 &&
 				DatumGetBool(SPI_getbinval(row, rowdesc, 6, &isnull)) == o->enabled &&
 				DatumGetBool(SPI_getbinval(row, rowdesc, 7, &isnull)) == o->allow_user_written &&
 				strcmp(SPI_getvalue(row, rowdesc, 8), o->search_path) == 0 &&

@@ -42,7 +42,8 @@ sub new_cluster
 {
 	my ($name, %params) = @_;
 	my $conf = delete $params{conf};
-	my $node = PostgreSQL::Test::Cluster->new($name);
+	my $install = delete $params{install_path};
+	my $node = PostgreSQL::Test::Cluster->new($name, $install ? (install_path => $install) : ());
 
 	$ENV{PGUSER} = 'supabase_admin';
 	$node->init(%params,

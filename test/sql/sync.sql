@@ -285,6 +285,7 @@ SELECT invite_sync.add_target('public.late', on_delete => 'deactivate');
 SELECT invite_sync.add_target('public.late', on_delete => NULL);
 SELECT invite_sync.add_target(NULL);
 SELECT invite_sync.add_target('public.late', link_by => 'email');
+SELECT invite_sync.add_target('public.late', link_by => 'no_such');
 CREATE TABLE public.bad (id uuid, user_id integer PRIMARY KEY, role text, must text NOT NULL, at timestamptz, n integer, g text GENERATED ALWAYS AS ('x') STORED);
 SELECT invite_sync.add_target('public.bad');
 SELECT invite_sync.add_target('public.bad', key => 'user_id');
@@ -475,4 +476,50 @@ DROP ROLE regress_low;
 SELECT invite_sync.drop_target('public.r2'), invite_sync.drop_target('app2.accounts');
 DROP TABLE public.r1, public.r2, public.su;
 DROP SCHEMA app2 CASCADE;
+DELETE FROM auth.users;
+
+-- ---- link_by: rows made before their users sign up ----
+SET ROLE postgres;
+CREATE TABLE public.link (pk bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, user_id uuid UNIQUE, email text, full_name text, note text);
+INSERT INTO public.link (email, note) VALUES (' Ada@X.example ', 'invited'), ('twice@x.example', 'one'), ('TWICE@x.example', 'two'), ('bob@x.example', 'invited'), ('late@x.example', 'invited');
+SELECT target, key, link_by FROM invite_sync.add_target('public.link', link_by => 'email');
+SELECT target, link_by FROM invite_sync.add_target('public.link', link_by => 'email');
+RESET ROLE;
+SET ROLE supabase_auth_admin;
+-- a verified address claims its row, whatever its case
+INSERT INTO auth.users (id, email, email_confirmed_at, raw_user_meta_data) VALUES ('00000000-0000-4000-8000-000000000e01', 'ada@x.example', now(), '{"full_name": "Ada"}');
+-- one that is not verified waits, and gets no second row
+INSERT INTO auth.users (id, email) VALUES ('00000000-0000-4000-8000-000000000e02', 'bob@x.example');
+-- two rows with one address: nobody's
+INSERT INTO auth.users (id, email, email_confirmed_at) VALUES ('00000000-0000-4000-8000-000000000e03', 'twice@x.example', now());
+-- nobody waits for this one
+INSERT INTO auth.users (id, email) VALUES ('00000000-0000-4000-8000-000000000e04', 'new@x.example');
+RESET ROLE;
+SELECT user_id, email, full_name, note FROM public.link ORDER BY pk;
+SELECT user_id, sqlstate, message FROM invite_sync.quarantine ORDER BY user_id;
+SELECT unlinked, missing FROM invite_sync.sync_status();
+SELECT action, target_type, data FROM invite_sync.event WHERE action = 'sync.row_claimed';
+-- verified: claimed
+UPDATE auth.users SET email_confirmed_at = now() WHERE email = 'bob@x.example';
+SELECT user_id, email, note FROM public.link WHERE email = 'bob@x.example';
+SELECT user_id, sqlstate FROM invite_sync.quarantine ORDER BY user_id;
+-- a later change of address claims nothing, nor does one of somebody anonymous, banned, or of another's domain
+UPDATE auth.users SET email = 'late@x.example', email_confirmed_at = now() WHERE email = 'new@x.example';
+INSERT INTO auth.users (id, email, email_confirmed_at, is_sso_user) VALUES ('00000000-0000-4000-8000-000000000e05', 'late@x.example', now(), true);
+SELECT user_id, email, note FROM public.link WHERE email = 'late@x.example' ORDER BY pk;
+-- in a batch, with those who wait among them
+INSERT INTO public.link (email, note) SELECT 'batch' || g || '@x.example', 'invited' FROM generate_series(1, 6) g;
+INSERT INTO auth.users (id, email, email_confirmed_at)
+    SELECT ('00000000-0000-4000-8000-000000000f' || lpad(g::text, 2, '0'))::uuid, 'batch' || g || '@x.example', CASE WHEN g % 2 = 0 THEN now() END FROM generate_series(1, 8) g;
+SELECT user_id, email, note FROM public.link WHERE email LIKE 'batch%' ORDER BY email;
+SELECT count(*) FROM invite_sync.quarantine WHERE message LIKE 'link_pending%';
+UPDATE auth.users SET email_confirmed_at = now() WHERE email LIKE 'batch%';
+SELECT count(*) FILTER (WHERE user_id IS NULL) AS unclaimed, count(*) FROM public.link WHERE email LIKE 'batch%';
+SELECT user_id, message FROM invite_sync.quarantine ORDER BY 1;
+DELETE FROM public.link WHERE email = 'TWICE@x.example';
+SELECT * FROM invite_sync.retry_quarantine(due_only => false);
+SELECT user_id, email, note FROM public.link WHERE email = 'twice@x.example';
+SELECT link_by FROM invite_sync.set_target('public.link', link_by => '');
+SELECT invite_sync.drop_target('public.link');
+DROP TABLE public.link;
 DELETE FROM auth.users;

@@ -202,8 +202,6 @@ sub check_restored
 sub check_alive
 {
 	my ($node, $what) = @_;
-	my $quarantined = value($node, $db, q{SELECT count(*) FROM invite_sync.quarantine_entry q});
-
 	is(value($node, $db, q{SELECT target, auth_users, rows, missing, orphaned, stale, unlinked, quarantined, last_success, last_failure FROM invite_sync.sync_status() WHERE target !~ 'first_name|second_name' ORDER BY target}),
 		join("\n", grep { !/first_name|second_name/ } split /\n/, $status), "$what: sync_status says the same");
 	is(as_role($node, $db, 'postgres', 'SELECT * FROM invite_sync.verify_events() ORDER BY 1'), $old_seals, "$what: the seals hold");
