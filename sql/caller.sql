@@ -4,14 +4,16 @@
 
 CREATE TABLE invite_sync.operator (
     role name PRIMARY KEY,
-    role_id regrole NOT NULL,
+    role_id oid NOT NULL,
+    registered_in text NOT NULL,
     active boolean NOT NULL DEFAULT true,
     granted_at timestamptz NOT NULL DEFAULT pg_catalog.now()
 );
 COMMENT ON TABLE invite_sync.operator IS
     'Roles named by grant_operator(): they and their members configure and operate the extension. No personal columns.';
 COMMENT ON COLUMN invite_sync.operator.role IS 'name of the role';
-COMMENT ON COLUMN invite_sync.operator.role_id IS 'the role itself: a later one of the same name is none';
+COMMENT ON COLUMN invite_sync.operator.role_id IS 'the role itself, in the database that registered_in names: a later one of the same name is none';
+COMMENT ON COLUMN invite_sync.operator.registered_in IS 'database in which role_id was true; elsewhere the name counts';
 COMMENT ON COLUMN invite_sync.operator.active IS 'false after revoke_operator(); kept, so that a restored dump does not make it one again';
 COMMENT ON COLUMN invite_sync.operator.granted_at IS 'when grant_operator() named it';
 ALTER TABLE invite_sync.operator ENABLE ROW LEVEL SECURITY;
@@ -22,7 +24,7 @@ CREATE FUNCTION invite_sync.operator_replace() RETURNS trigger
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
     AS $$
 BEGIN
-    UPDATE invite_sync.operator AS o SET role_id = NEW.role_id, active = NEW.active, granted_at = NEW.granted_at WHERE o.role = NEW.role;
+    UPDATE invite_sync.operator AS o SET role_id = NEW.role_id, registered_in = NEW.registered_in, active = NEW.active, granted_at = NEW.granted_at WHERE o.role = NEW.role;
     IF FOUND THEN
         RETURN NULL;
     END IF;
@@ -34,6 +36,11 @@ COMMENT ON FUNCTION invite_sync.operator_replace() IS
 CREATE TRIGGER operator_replace BEFORE INSERT ON invite_sync.operator
     FOR EACH ROW EXECUTE FUNCTION invite_sync.operator_replace();
 COMMENT ON TRIGGER operator_replace ON invite_sync.operator IS 'lets a dump be restored over the row of the install script';
+
+CREATE FUNCTION invite_sync.database_identity() RETURNS text
+    LANGUAGE C STABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'caller_database_identity_sql';
+COMMENT ON FUNCTION invite_sync.database_identity() IS
+    'Names this very database, so that numbers written down in another are not believed here. Internal.';
 
 CREATE FUNCTION invite_sync.is_operator() RETURNS boolean
     LANGUAGE C STABLE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'caller_is_operator';

@@ -50,7 +50,8 @@ CREATE FUNCTION invite_sync.api_grants()
         -- triggers are created by the owner of auth.users
         ('auth', 'FUNCTION invite_sync.sync_on_insert()'),
         ('auth', 'FUNCTION invite_sync.sync_on_update()'),
-        ('auth', 'FUNCTION invite_sync.sync_on_delete()')
+        ('auth', 'FUNCTION invite_sync.sync_on_delete()'),
+        ('auth', 'FUNCTION invite_sync.sync_on_identity()')
     $$;
 COMMENT ON FUNCTION invite_sync.api_grants() IS
     'What grant_api() and grant_operator() grant: audience (anon, user, service, auth, operator) and object. Operators also get what service gets. Internal.';
@@ -93,9 +94,9 @@ BEGIN
             MESSAGE = format('role "%s" cannot be an operator', operator_role),
             HINT = 'Anybody on the internet can be that role. Name the role of those who operate the database.';
     END IF;
-    is_new := NOT EXISTS (SELECT 1 FROM invite_sync.operator AS o WHERE o.role = operator_role AND o.role_id = $1 AND o.active);
+    is_new := NOT EXISTS (SELECT 1 FROM invite_sync.operator AS o WHERE o.role_id = $1 AND o.registered_in = invite_sync.database_identity() AND o.active);
     IF is_new THEN
-        INSERT INTO invite_sync.operator (role, role_id) VALUES (operator_role, role);
+        INSERT INTO invite_sync.operator (role, role_id, registered_in) VALUES (operator_role, role, invite_sync.database_identity());
     END IF;
     PERFORM invite_sync.grant_to(operator_role, ARRAY['service', 'operator']);
     FOREACH setting IN ARRAY ARRAY['invite_sync.enabled', 'invite_sync.lock_timeout', 'invite_sync.log_refusals'] LOOP
@@ -122,7 +123,8 @@ DECLARE
 BEGIN
     PERFORM invite_sync.require_superuser();
     SELECT r.rolname INTO operator_role FROM pg_roles AS r WHERE r.oid = role;
-    UPDATE invite_sync.operator AS o SET active = false WHERE o.role = operator_role AND o.active;
+    UPDATE invite_sync.operator AS o SET active = false
+     WHERE o.active AND CASE WHEN o.registered_in = invite_sync.database_identity() THEN o.role_id = $1 ELSE o.role = operator_role END;
     was := FOUND;
     IF was THEN
         FOR object IN SELECT DISTINCT g.object FROM invite_sync.api_grants() AS g WHERE g.audience IN ('service', 'operator') LOOP
@@ -198,7 +200,8 @@ BEGIN
         done := done || 'postgres'::text;
     END IF;
     -- a function that came with an update is new to the operators of before
-    FOR operator_role IN SELECT o.role FROM invite_sync.operator AS o JOIN pg_roles AS r ON r.rolname = o.role AND r.oid = o.role_id WHERE o.active LOOP
+    FOR operator_role IN SELECT r.rolname FROM invite_sync.operator AS o JOIN pg_roles AS r
+         ON CASE WHEN o.registered_in = invite_sync.database_identity() THEN r.oid = o.role_id ELSE r.rolname = o.role END WHERE o.active LOOP
         PERFORM invite_sync.grant_to(operator_role, ARRAY['service', 'operator']);
     END LOOP;
     NOTIFY pgrst, 'reload schema';

@@ -106,6 +106,10 @@ CREATE FUNCTION invite_sync.sync_on_delete() RETURNS trigger
     LANGUAGE C AS 'MODULE_PATHNAME', 'sync_on_delete';
 COMMENT ON FUNCTION invite_sync.sync_on_delete() IS 'Trigger on auth.users, put there by attach(): carries out on_delete.';
 
+CREATE FUNCTION invite_sync.sync_on_identity() RETURNS trigger
+    LANGUAGE C AS 'MODULE_PATHNAME', 'sync_on_identity';
+COMMENT ON FUNCTION invite_sync.sync_on_identity() IS 'Trigger on auth.identities, put there by attach() while a mapping names the identity: syncs the user whose first identity arrives.';
+
 CREATE TYPE invite_sync.sync_target AS (
     target text,
     key name,

@@ -19,6 +19,7 @@
 #include "access/stratnum.h"
 #include "access/table.h"
 #include "access/xact.h"
+#include "access/xlog.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_authid.h"
 #include "catalog/pg_class.h"
@@ -315,7 +316,7 @@ claims_get(void)
  */
 
 static SavedPlan operator_plan = {
-	.sql = "SELECT o.role, o.role_id::pg_catalog.oid FROM invite_sync.operator AS o WHERE o.active",
+	.sql = "SELECT o.role, o.role_id, o.registered_in FROM invite_sync.operator AS o WHERE o.active",
 	.nargs = 0
 };
 
@@ -346,9 +347,11 @@ caller_role_is_operator(Oid role)
 	Scope		scope;
 	bool		result = false;
 	uint64		i;
+	char	   *identity;
 
 	if (superuser_arg(role) || extension_owner_is(role))
 		return true;
+	identity = caller_database_identity();
 
 	SPI_connect();
 	scope_enter_own(&scope);
@@ -356,15 +359,19 @@ caller_role_is_operator(Oid role)
 	for (i = 0; i < SPI_processed && !result; i++)
 	{
 		bool		isnull;
-		Datum		name = SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1, &isnull);
-		Oid			oid = get_role_oid(NameStr(*DatumGetName(name)), true);
+		HeapTuple	row = SPI_tuptable->vals[i];
+		TupleDesc	desc = SPI_tuptable->tupdesc;
+		Oid			oid;
 
-		/*
-		 * A role of the same name made later is another role. And not
-		 * is_member_of_role(): what NOINHERIT holds back stays back.
-		 */
-		result = OidIsValid(oid) && has_privs_of_role(role, oid) &&
-			oid == DatumGetObjectId(SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 2, &isnull));
+		/* the number leads where it is true, else (after a restore) the name */
+		if (strcmp(SPI_getvalue(row, desc, 3), identity) == 0)
+			oid = DatumGetObjectId(SPI_getbinval(row, desc, 2, &isnull));
+		else
+			oid = get_role_oid(SPI_getvalue(row, desc, 1), true);
+
+		/* not is_member_of_role(): what NOINHERIT holds back stays back */
+		result = OidIsValid(oid) && SearchSysCacheExists1(AUTHOID, ObjectIdGetDatum(oid)) &&
+			has_privs_of_role(role, oid);
 	}
 	scope_leave(&scope);
 	SPI_finish();
@@ -521,6 +528,20 @@ caller_auth_user_state(const pg_uuid_t *user_id, AuthUserState *state)
  * Scopes
  * ---------------------------------------------------------------------
  */
+
+char *
+caller_database_identity(void)
+{
+	return psprintf(UINT64_FORMAT "/%u", GetSystemIdentifier(), MyDatabaseId);
+}
+
+PG_FUNCTION_INFO_V1(caller_database_identity_sql);
+
+Datum
+caller_database_identity_sql(PG_FUNCTION_ARGS)
+{
+	PG_RETURN_TEXT_P(cstring_to_text(caller_database_identity()));
+}
 
 Oid
 caller_extension_schema(void)

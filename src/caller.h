@@ -82,6 +82,12 @@ extern void scope_enter_target_at(Scope *scope, Oid owner, const char *search_pa
 								  int guc_level);
 extern void scope_leave(Scope *scope);
 
+/*
+ * Names this very database: an OID that was written down under another name of
+ * this kind (a dump, pg_upgrade) may be anybody's here.
+ */
+extern char *caller_database_identity(void);
+
 extern Oid	caller_own_role(void);
 extern Oid	caller_extension_schema(void);
 extern Oid	caller_auth_users_relid(bool missing_ok);

@@ -585,7 +585,7 @@ read_guards(GuardRegistry *reg, Snapshot snapshot)
 		for (int k = 0; k < n; k++)
 			g->let_through[g->nlet_through++] = sqlstate_from_text(TextDatumGetCString(elems[k]));
 		registered = SPI_getvalue(row, rows->tupdesc, 8);
-		g->same_database = strcmp(registered, sync_database_identity()) == 0;
+		g->same_database = strcmp(registered, caller_database_identity()) == 0;
 	}
 	MemoryContextSwitchTo(old);
 	SPI_finish();
@@ -1453,7 +1453,7 @@ quarantine_guard_trigger(PG_FUNCTION_ARGS)
 		args[5] = BoolGetDatum(scan.found > 0);
 		args[6] = PointerGetDatum(let_through);
 		args[7] = DirectFunctionCall1(namein, CStringGetDatum(GetUserNameFromId(caller_role(), false)));
-		args[8] = CStringGetTextDatum(sync_database_identity());
+		args[8] = CStringGetTextDatum(caller_database_identity());
 		SPI_connect();
 		scope_enter_own(&scope);
 		plan_execute(&guard_insert_plan, args, NULL, false, 0);
@@ -1601,7 +1601,7 @@ quarantine_mend_dependencies(Relation auth)
 
 			args[0] = NameGetDatum(&g->name);
 			args[1] = ObjectIdGetDatum(function);
-			args[2] = CStringGetTextDatum(sync_database_identity());
+			args[2] = CStringGetTextDatum(caller_database_identity());
 			SPI_connect();
 			scope_enter_own(&scope);
 			plan_execute(&plan, args, NULL, false, 0);

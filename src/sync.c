@@ -95,6 +95,11 @@
 /* Ids alone, for questions about keys that need no expression. */
 #define IDS_NAME		"source_ids"
 
+/* The first identity of each user, for mappings that name it. */
+#define IDENTITIES_NAME	"source_identities"
+#define IDENTITY_JOIN \
+	" LEFT JOIN " IDENTITIES_NAME " AS identity ON identity.user_id = users.id"
+
 /* Targets that write to auth.users again lead back here; stop before the stack does. */
 #define MAX_SYNC_NESTING	8
 
@@ -165,6 +170,7 @@ typedef struct Target
 
 	/* attribute numbers of auth.users whose change matters to this target */
 	Bitmapset  *watch;
+	bool		uses_identity;	/* the mapping names identity_provider or identity_provider_id */
 
 	/* what was built from the catalogs, good while built_at == invalidations */
 	uint64		invalidations;	/* only the relcache callback writes it */
@@ -251,9 +257,13 @@ PG_FUNCTION_INFO_V1(sync_registry_changed);
 PG_FUNCTION_INFO_V1(sync_on_insert);
 PG_FUNCTION_INFO_V1(sync_on_update);
 PG_FUNCTION_INFO_V1(sync_on_delete);
+PG_FUNCTION_INFO_V1(sync_on_identity);
 
 static void apply_work(Work *work);
 static void need_ids(Work *work);
+static Relation open_auth_users(LOCKMODE lockmode);
+static int64 settle_outcomes(int64 target_id, const SyncOutcome *outcomes, int n, ArrayType *overwrite);
+static ArrayType *uuid_array(const pg_uuid_t *ids, int64 n);
 static bool attributes_differ(TupleTableSlot *old, TupleTableSlot *new, const Bitmapset *atts,
 							  Bitmapset **which);
 static bool has_key_index(Relation rel, AttrNumber attnum);
@@ -386,12 +396,6 @@ sync_registry_changed(PG_FUNCTION_ARGS)
 	return PointerGetDatum(NULL);
 }
 
-char *
-sync_database_identity(void)
-{
-	return psprintf(UINT64_FORMAT "/%u", GetSystemIdentifier(), MyDatabaseId);
-}
-
 static SavedPlan registry_plan = {
 	.sql = "SELECT t.id, t.relation::pg_catalog.oid, t.schema_name, t.table_name, t.key, t.on_delete, t.on_error, "
 	"t.enabled, t.link_by, t.search_path, t.definer, t.registered_in, "
@@ -446,7 +450,7 @@ on_delete_from_text(const char *s)
 static void
 read_registry(Registry *reg, Snapshot snapshot)
 {
-	char	   *identity = sync_database_identity();
+	char	   *identity = caller_database_identity();
 	Scope		scope;
 	Target	   *target = NULL;
 	SPITupleTable *rows;
@@ -529,6 +533,16 @@ read_registry(Registry *reg, Snapshot snapshot)
 	SPI_finish();
 }
 
+static bool
+reads_identity(const MapColumn *mc)
+{
+	for (int s = 0; s < mc->nsources; s++)
+		if (strcmp(mc->sources[s], "identity_provider") == 0 ||
+			strcmp(mc->sources[s], "identity_provider_id") == 0)
+			return true;
+	return false;
+}
+
 /* Which columns of auth.users matter, by number, as the table is now. */
 static void
 resolve_attributes(Registry *reg, Relation auth)
@@ -560,6 +574,9 @@ resolve_attributes(Registry *reg, Relation auth)
 		t->watch = NULL;
 		for (int c = 0; c < t->ncolumns; c++)
 		{
+			if (reads_identity(&t->columns[c]))
+				t->uses_identity = true;
+
 			/* what is only ever inserted cannot be changed by an update */
 			if (t->columns[c].policy == POLICY_NEVER)
 				continue;
@@ -947,6 +964,37 @@ primary_key_text(Relation rel, const char *key)
 	return psprintf("pg_catalog.concat_ws(',', %s)", buf.data);
 }
 
+/* ", x.email, x.phone": the columns of auth.users that the mapping reads. */
+static char *
+source_columns(const Target *t)
+{
+	StringInfoData buf;
+	List	   *seen = NIL;
+
+	initStringInfo(&buf);
+	for (int c = 0; c < t->ncolumns; c++)
+	{
+		bool		identity = reads_identity(&t->columns[c]);
+
+		for (int s = 0; s < t->columns[c].nsources; s++)
+		{
+			char	   *name = t->columns[c].sources[s];
+			ListCell   *lc;
+			bool		known = strcmp(name, "id") == 0 ||
+				(identity && (strcmp(name, "identity_provider") == 0 ||
+							  strcmp(name, "identity_provider_id") == 0));
+
+			foreach(lc, seen)
+				known = known || strcmp((char *) lfirst(lc), name) == 0;
+			if (known)
+				continue;
+			seen = lappend(seen, name);
+			appendStringInfo(&buf, ", x.%s", quote_identifier(name));
+		}
+	}
+	return buf.data;
+}
+
 /*
  * Is "=" under the target's search_path what the type itself means by it? Else,
  * or where it has none, values are compared as text.
@@ -991,6 +1039,7 @@ build_statements(Target *t, Relation rel)
 				olds,
 				empties,
 				report,
+				numbered,
 				buf;
 	ArrayBuildState *always = initArrayResult(TEXTOID, CurrentMemoryContext, false);
 	ArrayBuildState *updatable = initArrayResult(TEXTOID, CurrentMemoryContext, false);
@@ -1109,9 +1158,18 @@ build_statements(Target *t, Relation rel)
 		appendStringInfoChar(&differs, ')');
 
 		if (c->map->policy == POLICY_ALWAYS)
-			appendStringInfo(&olds, ", pg_catalog.lag(p.c%d) OVER () AS o%d", i, i);
+			appendStringInfo(&olds, ", pg_catalog.lag(p.c%d) OVER (%s) AS o%d", i,
+							 t->uses_identity ? "ORDER BY p.n" : "", i);
 	}
-	appendStringInfo(&source, " FROM %s AS users", SOURCE_NAME);
+	if (t->uses_identity)
+	{
+		/* a join loses the order of OLD and NEW, so they are numbered before it */
+		initStringInfo(&numbered);
+		appendStringInfo(&numbered, "%s, users.n FROM (SELECT x.id%s, pg_catalog.row_number() OVER () AS n FROM %s AS x) AS users" IDENTITY_JOIN,
+						 source.data, source_columns(t), SOURCE_NAME);
+	}
+	appendStringInfo(&source, " FROM %s AS users%s", SOURCE_NAME,
+					 t->uses_identity ? IDENTITY_JOIN : "");
 
 	always_text = OidOutputFunctionCall(F_ARRAY_OUT, makeArrayResult(always, CurrentMemoryContext));
 	updatable_text = OidOutputFunctionCall(F_ARRAY_OUT, makeArrayResult(updatable, CurrentMemoryContext));
@@ -1148,11 +1206,12 @@ build_statements(Target *t, Relation rel)
 	{
 		/* source_users holds OLD and NEW of each user in turn; keep NEW */
 		initStringInfo(&buf);
-		appendStringInfo(&buf, "UPDATE %s AS t SET %s FROM (SELECT p.*%s, "
-						 "pg_catalog.row_number() OVER () AS n FROM (%s) AS p) AS s "
+		appendStringInfo(&buf, "UPDATE %s AS t SET %s FROM (SELECT p.*%s%s FROM (%s) AS p) AS s "
 						 "WHERE s.n OPERATOR(pg_catalog.%%) 2::pg_catalog.int8 OPERATOR(pg_catalog.=) 0::pg_catalog.int8 "
 						 "AND t.%s = s.k AND (%s)",
-						 name, sets.data, olds.data, source.data, key, changes.data);
+						 name, sets.data, olds.data,
+						 t->uses_identity ? "" : ", pg_catalog.row_number() OVER () AS n",
+						 t->uses_identity ? numbered.data : source.data, key, changes.data);
 		t->update_sql = buf.data;
 	}
 
@@ -1340,7 +1399,7 @@ secret_walker(Node *node, void *context)
 	if (IsA(node, Query))
 	{
 		check->queries = lcons(node, check->queries);
-		(void) query_tree_walker((Query *) node, secret_walker, context, 0);
+		(void) query_tree_walker((Query *) node, secret_walker, context, QTW_IGNORE_JOINALIASES);
 		check->queries = list_delete_first(check->queries);
 		return false;
 	}
@@ -1350,6 +1409,7 @@ secret_walker(Node *node, void *context)
 		Query	   *query = (Query *) list_nth(check->queries, var->varlevelsup);
 
 		if (rt_fetch(var->varno, query->rtable)->rtekind == RTE_NAMEDTUPLESTORE &&
+			strcmp(rt_fetch(var->varno, query->rtable)->enrname, SOURCE_NAME) == 0 &&
 			(var->varattno <= 0 ||
 			 is_secret_column(NameStr(TupleDescAttr(check->auth, var->varattno - 1)->attname))))
 			ereport(ERROR,
@@ -1398,6 +1458,109 @@ make_claim(const char *sql, int nargs, TupleDesc auth)
 
 	check_no_secrets(plan_query(plan), auth);
 	return plan;
+}
+
+static SavedPlan identities_plan = {
+	.sql = "SELECT DISTINCT ON (i.user_id) i.user_id, i.provider::pg_catalog.text, i.provider_id::pg_catalog.text "
+	"FROM auth.identities AS i WHERE i.user_id OPERATOR(pg_catalog.=) ANY ($1) ORDER BY i.user_id, i.created_at, i.id",
+	.nargs = 1,
+	.argtypes = {UUIDARRAYOID}
+};
+
+typedef struct Identities
+{
+	Tuplestorestate *store;		/* NULL: the target asks for none */
+	TupleDesc	desc;
+	EphemeralNamedRelationData enr;
+} Identities;
+
+/*
+ * The first identity of every user in the rows. Read in the auth scope, before
+ * the target's is entered.
+ */
+static void
+load_identities(const Target *t, Relation auth, Tuplestorestate *rows, bool read_only,
+				Identities *ident)
+{
+	int			id_att = SPI_fnumber(RelationGetDescr(auth), "id");
+	TupleTableSlot *slot;
+	pg_uuid_t  *ids;
+	int64		n = 0;
+	int64		max;
+	Scope		scope;
+	Datum		args[1];
+	MemoryContext cxt = CurrentMemoryContext;
+
+	memset(ident, 0, sizeof(*ident));
+	if (!t->uses_identity)
+		return;
+	max = tuplestore_tuple_count(rows);
+	ids = MemoryContextAllocHuge(CurrentMemoryContext, sizeof(pg_uuid_t) * Max(max, 1));
+	slot = MakeSingleTupleTableSlot(RelationGetDescr(auth), &TTSOpsMinimalTuple);
+	tuplestore_select_read_pointer(rows, 0);
+	tuplestore_rescan(rows);
+	while (n < max && tuplestore_gettupleslot(rows, true, false, slot))
+	{
+		bool		isnull;
+
+		ids[n++] = *DatumGetUUIDP(slot_getattr(slot, id_att, &isnull));
+	}
+	ExecDropSingleTupleTableSlot(slot);
+
+	ident->desc = CreateTemplateTupleDesc(3);
+	TupleDescInitEntry(ident->desc, 1, "user_id", UUIDOID, -1, 0);
+	TupleDescInitEntry(ident->desc, 2, "identity_provider", TEXTOID, -1, 0);
+	TupleDescInitEntry(ident->desc, 3, "identity_provider_id", TEXTOID, -1, 0);
+	ident->store = tuplestore_begin_heap(false, false, work_mem);
+	args[0] = PointerGetDatum(uuid_array(ids, n));
+	SPI_connect();
+	scope_enter_auth(&scope);
+	plan_execute(&identities_plan, args, NULL, read_only, 0);
+	for (uint64 i = 0; i < SPI_processed; i++)
+	{
+		Datum		values[3];
+		bool		nulls[3];
+		MemoryContext old = MemoryContextSwitchTo(cxt);
+
+		for (int c = 0; c < 3; c++)
+			values[c] = SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, c + 1, &nulls[c]);
+		tuplestore_putvalues(ident->store, ident->desc, values, nulls);
+		MemoryContextSwitchTo(old);
+	}
+	scope_leave(&scope);
+	SPI_finish();
+	pfree(ids);
+}
+
+/*
+ * Make them known beside the users. The estimate is high, so that the two are
+ * always hashed: by nested loops a large batch would take for ever.
+ */
+static void
+register_identities(Identities *ident)
+{
+	int			rc;
+
+	if (ident->store == NULL)
+		return;
+	memset(&ident->enr, 0, sizeof(ident->enr));
+	ident->enr.md.name = IDENTITIES_NAME;
+	ident->enr.md.reliddesc = InvalidOid;
+	ident->enr.md.tupdesc = ident->desc;
+	ident->enr.md.enrtype = ENR_NAMED_TUPLESTORE;
+	ident->enr.md.enrtuples = 1000000;
+	ident->enr.reldata = ident->store;
+	rc = SPI_register_relation(&ident->enr);
+	if (rc != SPI_OK_REL_REGISTER)
+		elog(ERROR, "SPI_register_relation failed: %s", SPI_result_code_string(rc));
+}
+
+static void
+end_identities(Identities *ident)
+{
+	if (ident->store != NULL)
+		tuplestore_end(ident->store);
+	ident->store = NULL;
 }
 
 /* Run one kept statement over a tuplestore, in the target's scope. */
@@ -1728,6 +1891,7 @@ run_work(void *arg)
 	Target	   *t = work->target;
 	int			guc_level = NewGUCNestLevel();
 	Scope		scope;
+	Identities	identities;
 
 	work->stage = 0;
 	if (++sync_nesting > MAX_SYNC_NESTING)
@@ -1751,7 +1915,9 @@ run_work(void *arg)
 	prepare_target(t, RowExclusiveLock);
 	if (t->claim_sql != NULL)
 		claim_rows(work);
+	load_identities(t, work->auth, work->single, false, &identities);
 	SPI_connect();
+	register_identities(&identities);
 	/* one level for all settings: closing one walks through all there are */
 	scope_enter_target_at(&scope, t->owner, t->search_path, guc_level);
 	if (!work->leave_deferred)
@@ -1801,6 +1967,7 @@ run_work(void *arg)
 		set_deferred(t, true, false);
 	scope_leave(&scope);
 	SPI_finish();
+	end_identities(&identities);
 	sync_nesting--;
 }
 
@@ -3198,6 +3365,164 @@ sync_on_update(PG_FUNCTION_ARGS)
 	return PointerGetDatum(NULL);
 }
 
+/* The columns of a target that always follow the identity, as a text[]. */
+static ArrayType *
+identity_columns(const Target *t)
+{
+	ArrayBuildState *astate = initArrayResult(TEXTOID, CurrentMemoryContext, false);
+
+	for (int c = 0; c < t->ncolumns; c++)
+		if (t->columns[c].policy == POLICY_ALWAYS && reads_identity(&t->columns[c]))
+			accumArrayResult(astate, CStringGetTextDatum(t->columns[c].name), false, TEXTOID,
+							 CurrentMemoryContext);
+	return DatumGetArrayTypeP(makeArrayResult(astate, CurrentMemoryContext));
+}
+
+static SavedPlan first_identity_plan = {
+	.sql = "SELECT f.user_id FROM (SELECT DISTINCT ON (i.user_id) i.user_id, i.id FROM auth.identities AS i "
+	"WHERE i.user_id OPERATOR(pg_catalog.=) ANY ($1) ORDER BY i.user_id, i.created_at, i.id) AS f "
+	"WHERE f.id OPERATOR(pg_catalog.=) ANY ($2)",
+	.nargs = 2,
+	.argtypes = {UUIDARRAYOID, UUIDARRAYOID}
+};
+
+typedef struct IdentityFiring
+{
+	TriggerData *trigdata;
+	pg_uuid_t  *users;
+	int64		nusers;
+} IdentityFiring;
+
+/* The users for whom a new identity is the first one. */
+static void
+collect_identities(void *arg)
+{
+	IdentityFiring *f = (IdentityFiring *) arg;
+	TupleDesc	desc = RelationGetDescr(f->trigdata->tg_relation);
+	int			user_att = SPI_fnumber(desc, "user_id");
+	int			id_att = SPI_fnumber(desc, "id");
+	TupleTableSlot *slot = MakeSingleTupleTableSlot(desc, &TTSOpsMinimalTuple);
+	Tuplestorestate *rows = f->trigdata->tg_newtable;
+	int64		max = tuplestore_tuple_count(rows);
+	pg_uuid_t  *users = MemoryContextAllocHuge(CurrentMemoryContext, sizeof(pg_uuid_t) * max);
+	pg_uuid_t  *ids = MemoryContextAllocHuge(CurrentMemoryContext, sizeof(pg_uuid_t) * max);
+	int64		n = 0;
+	Datum		args[2];
+	Scope		scope;
+	MemoryContext cxt = CurrentMemoryContext;
+
+	if (user_att <= 0 || id_att <= 0 || TupleDescAttr(desc, user_att - 1)->atttypid != UUIDOID ||
+		TupleDescAttr(desc, id_att - 1)->atttypid != UUIDOID)
+		return;
+	tuplestore_select_read_pointer(rows, 0);
+	tuplestore_rescan(rows);
+	while (n < max && tuplestore_gettupleslot(rows, true, false, slot))
+	{
+		bool		isnull;
+
+		users[n] = *DatumGetUUIDP(slot_getattr(slot, user_att, &isnull));
+		ids[n++] = *DatumGetUUIDP(slot_getattr(slot, id_att, &isnull));
+	}
+	ExecDropSingleTupleTableSlot(slot);
+
+	args[0] = PointerGetDatum(uuid_array(users, n));
+	args[1] = PointerGetDatum(uuid_array(ids, n));
+	SPI_connect();
+	scope_enter_auth(&scope);
+	plan_execute(&first_identity_plan, args, NULL, false, 0);
+	f->users = MemoryContextAllocHuge(cxt, sizeof(pg_uuid_t) * Max(SPI_processed, 1));
+	for (uint64 i = 0; i < SPI_processed; i++)
+	{
+		bool		isnull;
+
+		f->users[f->nusers++] = *DatumGetUUIDP(SPI_getbinval(SPI_tuptable->vals[i],
+															 SPI_tuptable->tupdesc, 1, &isnull));
+	}
+	scope_leave(&scope);
+	SPI_finish();
+}
+
+typedef struct IdentityFill
+{
+	const IdentityFiring *firing;
+	int64		target_id;
+	ArrayType  *columns;
+	SyncOutcome *outcomes;
+} IdentityFill;
+
+static void
+fill_identities(void *arg)
+{
+	IdentityFill *fill = (IdentityFill *) arg;
+	int			guc_level = NewGUCNestLevel();
+
+	sync_bound_lock_wait();
+	sync_fill_users(fill->target_id, fill->firing->users, fill->firing->nusers, fill->columns,
+					true, fill->outcomes);
+	(void) settle_outcomes(fill->target_id, fill->outcomes, fill->firing->nusers, fill->columns);
+	AtEOXact_GUC(false, guc_level);
+}
+
+/*
+ * The user's row comes before its identity: when the first one arrives, what
+ * is mapped from it is set. By the road of retries, which reads auth.users and
+ * the identities as they are now.
+ */
+Datum
+sync_on_identity(PG_FUNCTION_ARGS)
+{
+	TriggerData *trigdata = (TriggerData *) fcinfo->context;
+	Oid			identities;
+	Registry   *reg;
+	Relation	auth;
+	IdentityFiring f;
+	Failure    *failure;
+	MemoryContext old;
+
+	if (!CALLED_AS_TRIGGER(fcinfo))
+		ereport(ERROR,
+				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+				 errmsg("must be called as a trigger")));
+	identities = get_relname_relid("identities", get_namespace_oid("auth", true));
+	if (!invite_sync_enabled || trigdata->tg_newtable == NULL ||
+		RelationGetRelid(trigdata->tg_relation) != identities ||
+		tuplestore_tuple_count(trigdata->tg_newtable) == 0 ||
+		!OidIsValid(caller_auth_users_relid(true)))
+		return PointerGetDatum(NULL);
+
+	old = begin_firing();
+	plan_hold();
+	auth = open_auth_users(AccessShareLock);
+	reg = registry_for_trigger(auth);
+	memset(&f, 0, sizeof(f));
+	f.trigdata = trigdata;
+	for (int i = 0; reg != NULL && i < reg->ntargets; i++)
+	{
+		Target	   *t = &reg->targets[i];
+		IdentityFill fill;
+
+		if (!t->enabled || !t->uses_identity)
+			continue;
+		if (f.users == NULL && !sync_run_contained(collect_identities, &f, true, &failure))
+		{
+			warn_not_synced(failure);
+			break;
+		}
+		if (f.nusers == 0)
+			break;
+		fill.firing = &f;
+		fill.target_id = t->id;
+		fill.columns = identity_columns(t);
+		fill.outcomes = palloc_extended(sizeof(SyncOutcome) * f.nusers, MCXT_ALLOC_HUGE | MCXT_ALLOC_ZERO);
+		if (!sync_run_contained(fill_identities, &fill, true, &failure))
+			warn_not_synced(failure);
+	}
+	table_close(auth, AccessShareLock);
+	plan_release();
+	end_firing(old);
+	return PointerGetDatum(NULL);
+}
+
 /*
  * A row trigger, and AFTER, so that it sorts by its name before the foreign
  * keys' own triggers and a target without CASCADE is emptied before it is
@@ -3772,12 +4097,15 @@ ask_check(void *arg)
 	EphemeralNamedRelationData enr;
 	int			guc_level = NewGUCNestLevel();
 	Scope		scope;
+	Identities	identities;
 	Datum		values[1];
 	int			rc;
 
 	sync_bound_lock_wait();
 	prepare_target(q->target, q->lockmode);
+	load_identities(q->target, q->auth, q->source, q->read_only, &identities);
 	SPI_connect();
+	register_identities(&identities);
 	scope_enter_target(&scope, q->target->owner, q->target->search_path);
 	register_source(&enr, q->auth, q->source);
 	if (q->target->check_plan == NULL)
@@ -3802,6 +4130,7 @@ ask_check(void *arg)
 	}
 	scope_leave(&scope);
 	SPI_finish();
+	end_identities(&identities);
 	AtEOXact_GUC(false, guc_level);
 }
 
@@ -4477,7 +4806,7 @@ static SavedPlan rename_plan = {
 void
 sync_refresh_names(void)
 {
-	char	   *identity = sync_database_identity();
+	char	   *identity = caller_database_identity();
 	Registry   *reg;
 
 	load_registry(NULL);
@@ -4910,7 +5239,7 @@ sync_target_name(PG_FUNCTION_ARGS)
 		PG_RETURN_NULL();
 	relid = PG_ARGISNULL(1) ? InvalidOid : PG_GETARG_OID(1);
 	table = OidIsValid(relid) && !PG_ARGISNULL(4) &&
-		(strcmp(text_to_cstring(PG_GETARG_TEXT_PP(4)), sync_database_identity()) == 0 ||
+		(strcmp(text_to_cstring(PG_GETARG_TEXT_PP(4)), caller_database_identity()) == 0 ||
 		 relid != PG_GETARG_OID(5)) ?
 		get_rel_name(relid) : NULL;
 	if (table != NULL)
@@ -5058,13 +5387,16 @@ ask_report(void *arg)
 	EphemeralNamedRelationData enr;
 	int			guc_level = NewGUCNestLevel();
 	Scope		scope;
+	Identities	identities;
 	int			rc;
 
 	sync_bound_lock_wait();
 	prepare_target(q->target, q->lockmode);
 	if (q->target->report_sql != NULL)
 	{
+		load_identities(q->target, q->auth, q->source, true, &identities);
 		SPI_connect();
+		register_identities(&identities);
 		scope_enter_target(&scope, q->target->owner, q->target->search_path);
 		register_source(&enr, q->auth, q->source);
 		rc = SPI_execute(q->target->report_sql, true, 0);
@@ -5082,6 +5414,7 @@ ask_report(void *arg)
 		}
 		scope_leave(&scope);
 		SPI_finish();
+		end_identities(&identities);
 	}
 	AtEOXact_GUC(false, guc_level);
 }
@@ -5207,6 +5540,9 @@ static const Inference inferences[] = {
 	{"provider", "raw_app_meta_data->>'provider'", 'S', POLICY_ALWAYS},
 	{"auth_provider", "raw_app_meta_data->>'provider'", 'S', POLICY_ALWAYS},
 	{"sso_provider", "CASE WHEN is_sso_user THEN raw_app_meta_data->>'provider' END", 'S', POLICY_ALWAYS},
+	{"sso_user_id", "CASE WHEN is_sso_user THEN identity_provider_id END", 'S', POLICY_ALWAYS},
+	{"identity_provider", "identity_provider", 'S', POLICY_ALWAYS},
+	{"provider_id", "identity_provider_id", 'S', POLICY_ALWAYS},
 	{"is_sso_user", "is_sso_user", 'B', POLICY_ALWAYS},
 	{"is_anonymous", "is_anonymous", 'B', POLICY_ALWAYS},
 	{"email_verified", "email_confirmed_at IS NOT NULL", 'B', POLICY_ALWAYS},
@@ -5412,9 +5748,11 @@ parse_mapping(Jsonb *mapping, MappingDraft *draft)
 /* What one expression reads and does. */
 typedef struct ExpressionCheck
 {
+	Query	   *query;
 	const char *column;
 	TupleDesc	auth;
 	Bitmapset  *sources;
+	bool		identity[2];	/* identity_provider, identity_provider_id */
 } ExpressionCheck;
 
 static bool
@@ -5442,7 +5780,13 @@ expression_walker(Node *node, void *context)
 		if (var->varattno < 0)
 			mapping_error(check->column, "system columns are not allowed",
 						  "Name columns of auth.users, for example email.");
-		check->sources = bms_add_member(check->sources, var->varattno);
+		if (strcmp(rt_fetch(var->varno, check->query->rtable)->enrname, IDENTITIES_NAME) == 0)
+		{
+			if (var->varattno > 1)
+				check->identity[var->varattno - 2] = true;
+		}
+		else
+			check->sources = bms_add_member(check->sources, var->varattno);
 		return false;
 	}
 	if (IsA(node, SubLink))
@@ -5511,6 +5855,8 @@ compile_column(void *arg)
 	Form_pg_attribute att;
 	EphemeralNamedRelationData enr;
 	ExpressionCheck check;
+	Identities	identities;
+	Target		with_identity;
 	Scope		scope;
 	Query	   *query;
 	Tuplestorestate *store;
@@ -5528,30 +5874,39 @@ compile_column(void *arg)
 		mapping_error(mc->name, "PostgreSQL generates this column itself",
 					  "Leave it out of the mapping.");
 
+	memset(&check, 0, sizeof(check));
 	store = tuplestore_begin_heap(false, false, work_mem);
+	memset(&with_identity, 0, sizeof(with_identity));
+	with_identity.uses_identity = true;
+	load_identities(&with_identity, c->auth, store, true, &identities);
 	SPI_connect();
 	scope_enter_target(&scope, c->owner, c->search_path);
 	/* in the scope: settings decide how text is read */
 	check_single_expression(mc->name, mc->expression);
 	register_source(&enr, c->auth, store);
-	query = plan_analyse(psprintf("SELECT ((%s\n)::%s) AS c FROM %s AS users", mc->expression,
+	register_identities(&identities);
+	query = plan_analyse(psprintf("SELECT ((%s\n)::%s) AS c FROM %s AS users" IDENTITY_JOIN, mc->expression,
 								  format_type_extended(att->atttypid, -1,
 													   FORMAT_TYPE_TYPEMOD_GIVEN | FORMAT_TYPE_FORCE_QUALIFY),
 								  SOURCE_NAME), 0, NULL);
+	check.query = query;
 	if (query->hasAggs || query->hasWindowFuncs)
 		mapping_error(mc->name, "aggregates and window functions are not allowed",
 					  "An expression reads one row of auth.users.");
 	if (query->hasTargetSRFs)
 		mapping_error(mc->name, "set-returning functions are not allowed",
 					  "An expression gives one value for one row of auth.users.");
-	memset(&check, 0, sizeof(check));
 	check.column = mc->name;
 	check.auth = auth;
 	(void) expression_walker((Node *) linitial_node(TargetEntry, query->targetList)->expr, &check);
 
 	old = MemoryContextSwitchTo(c->cxt);
 	mc->nsources = 0;
-	mc->sources = palloc(sizeof(char *) * (bms_num_members(check.sources) + 1));
+	mc->sources = palloc(sizeof(char *) * (bms_num_members(check.sources) + 3));
+	if (check.identity[0])
+		mc->sources[mc->nsources++] = pstrdup("identity_provider");
+	if (check.identity[1])
+		mc->sources[mc->nsources++] = pstrdup("identity_provider_id");
 	while ((source = bms_next_member(check.sources, source)) >= 0)
 	{
 		char	   *name = NameStr(TupleDescAttr(auth, source - 1)->attname);
@@ -5572,6 +5927,7 @@ compile_column(void *arg)
 			user_meta ? POLICY_IF_NULL : POLICY_ALWAYS;
 	scope_leave(&scope);
 	SPI_finish();
+	end_identities(&identities);
 	tuplestore_end(store);
 }
 
@@ -5867,7 +6223,7 @@ name_datum(const char *s)
 	return DirectFunctionCall1(namein, CStringGetDatum(s));
 }
 
-static void attach_triggers(const char *wait, bool only_if_wanted);
+static void attach_triggers(const char *wait, bool only_if_wanted, bool identity);
 
 static void
 check_kept(const char *sql, int nargs, Relation auth)
@@ -5987,9 +6343,12 @@ plan_statements(void *arg)
 	Target	   *t = work->target;
 	EphemeralNamedRelationData enr;
 	Scope		scope;
+	Identities	identities;
 
 	prepare_target(t, RowExclusiveLock);
+	load_identities(t, work->auth, work->single, true, &identities);
 	SPI_connect();
+	register_identities(&identities);
 	scope_enter_target(&scope, t->owner, t->search_path);
 	register_source(&enr, work->auth, work->single);
 	check_kept(t->insert_sql, 0, work->auth);
@@ -6001,6 +6360,7 @@ plan_statements(void *arg)
 		check_kept(t->update_sql, 1, work->auth);
 	scope_leave(&scope);
 	SPI_finish();
+	end_identities(&identities);
 }
 
 static void
@@ -6356,6 +6716,9 @@ configure_target(FunctionCallInfo fcinfo, Oid relid, TargetOptions *o, bool must
 	draft_target.ncolumns = draft.n;
 	draft_target.columns = draft.columns;
 	draft_target.home = CurrentMemoryContext;
+	for (int i = 0; i < draft.n; i++)
+		if (reads_identity(&draft.columns[i]))
+			draft_target.uses_identity = true;
 	memset(&work, 0, sizeof(work));
 	work.target = &draft_target;
 	work.auth = auth;
@@ -6418,7 +6781,7 @@ configure_target(FunctionCallInfo fcinfo, Oid relid, TargetOptions *o, bool must
 			args[8] = BoolGetDatum(o->allow_user_written);
 			args[9] = CStringGetTextDatum(o->search_path);
 			args[10] = name_datum(draft_target.definer);
-			args[11] = CStringGetTextDatum(sync_database_identity());
+			args[11] = CStringGetTextDatum(caller_database_identity());
 			args[12] = Int64GetDatum(id);
 			plan_execute(existed ? &update_target_plan : &insert_target_plan, args, nil, false, 0);
 			require_existing();
@@ -6456,7 +6819,7 @@ configure_target(FunctionCallInfo fcinfo, Oid relid, TargetOptions *o, bool must
 					 NULL, NULL, "target", name, NULL);
 
 	if (o->enabled)
-		attach_triggers("2 s", true);
+		attach_triggers("2000", true, draft_target.uses_identity);
 
 	/* as every other session will see it from its next statement on */
 	CommandCounterIncrement();
@@ -6662,21 +7025,27 @@ typedef struct OurTrigger
 	const char *function;
 	const char *definition;
 	int16		type;
+	const char *table;			/* of schema auth */
 } OurTrigger;
 
 static const OurTrigger our_triggers[] = {
 	{"invite_sync_insert", "sync_on_insert",
 		"CREATE OR REPLACE TRIGGER invite_sync_insert AFTER INSERT ON auth.users "
 		"REFERENCING NEW TABLE AS new_users FOR EACH STATEMENT EXECUTE FUNCTION invite_sync.sync_on_insert()",
-	TRIGGER_TYPE_INSERT},
+	TRIGGER_TYPE_INSERT, "users"},
 	{"invite_sync_update", "sync_on_update",
 		"CREATE OR REPLACE TRIGGER invite_sync_update AFTER UPDATE ON auth.users "
 		"REFERENCING OLD TABLE AS old_users NEW TABLE AS new_users FOR EACH STATEMENT EXECUTE FUNCTION invite_sync.sync_on_update()",
-	TRIGGER_TYPE_UPDATE},
+	TRIGGER_TYPE_UPDATE, "users"},
 	{"Invite_sync_delete", "sync_on_delete",
 		"CREATE OR REPLACE TRIGGER \"Invite_sync_delete\" AFTER DELETE ON auth.users "
 		"REFERENCING OLD TABLE AS old_users FOR EACH ROW EXECUTE FUNCTION invite_sync.sync_on_delete()",
-	TRIGGER_TYPE_DELETE | TRIGGER_TYPE_ROW}
+	TRIGGER_TYPE_DELETE | TRIGGER_TYPE_ROW, "users"},
+	/* only while a mapping names the identity */
+	{"invite_sync_identity", "sync_on_identity",
+		"CREATE OR REPLACE TRIGGER invite_sync_identity AFTER INSERT ON auth.identities "
+		"REFERENCING NEW TABLE AS new_identities FOR EACH STATEMENT EXECUTE FUNCTION invite_sync.sync_on_identity()",
+	TRIGGER_TYPE_INSERT, "identities"}
 };
 
 typedef enum TriggerState
@@ -6697,14 +7066,34 @@ static SavedPlan trigger_plan = {
 	.argtypes = {OIDOID, NAMEOID, NAMEOID, BOOLOID, BOOLOID}
 };
 
+static Oid
+trigger_table(const OurTrigger *trg)
+{
+	Oid			nsp = get_namespace_oid("auth", true);
+
+	return OidIsValid(nsp) ? get_relname_relid(trg->table, nsp) : InvalidOid;
+}
+
+/* Is this trigger needed by what is configured? */
+static bool
+trigger_wanted(const OurTrigger *trg)
+{
+	if (strcmp(trg->table, "users") == 0)
+		return true;
+	for (int i = 0; registry != NULL && i < registry->ntargets; i++)
+		if (registry->targets[i].enabled && registry->targets[i].uses_identity)
+			return OidIsValid(trigger_table(trg));
+	return false;
+}
+
 static TriggerState
-trigger_state(Oid auth, const OurTrigger *trg)
+trigger_state(const OurTrigger *trg)
 {
 	Scope		scope;
 	Datum		args[5];
 	TriggerState result = TRIGGER_IS_ABSENT;
 
-	args[0] = ObjectIdGetDatum(auth);
+	args[0] = ObjectIdGetDatum(trigger_table(trg));
 	args[1] = name_datum(trg->name);
 	args[2] = name_datum(trg->function);
 	args[3] = BoolGetDatum((trg->type & TRIGGER_TYPE_DELETE) == 0);
@@ -6892,7 +7281,7 @@ notice_row_triggers(Oid auth)
  * nothing is said when they are there.
  */
 static bool
-attach_triggers_internal(const char *wait, bool only_if_wanted)
+attach_triggers_internal(const char *wait, bool only_if_wanted, bool identity)
 {
 	Oid			auth = caller_auth_users_relid(false);
 	TriggerDDL	ddl;
@@ -6900,16 +7289,22 @@ attach_triggers_internal(const char *wait, bool only_if_wanted)
 
 	if (only_if_wanted && sync_is_detached())
 		return false;
+	load_registry(NULL);
 	memset(&ddl, 0, sizeof(ddl));
 	ddl.wait = wait;
 	for (size_t i = 0; i < lengthof(our_triggers); i++)
 	{
-		TriggerState state = trigger_state(auth, &our_triggers[i]);
+		TriggerState state = trigger_state(&our_triggers[i]);
 
+		/* the registry does not show yet what this transaction has just added */
+		if (!trigger_wanted(&our_triggers[i]) &&
+			!(identity && OidIsValid(trigger_table(&our_triggers[i]))))
+			continue;
 		if (state == TRIGGER_IS_ABSENT || state == TRIGGER_IS_OTHER)
 			ddl.statements[ddl.n++] = pstrdup(our_triggers[i].definition);
 		if (state == TRIGGER_IS_OFF || state == TRIGGER_IS_OTHER)
-			ddl.statements[ddl.n++] = psprintf("ALTER TABLE auth.users ENABLE TRIGGER %s",
+			ddl.statements[ddl.n++] = psprintf("ALTER TABLE auth.%s ENABLE TRIGGER %s",
+											   our_triggers[i].table,
 											   quote_identifier(our_triggers[i].name));
 	}
 	if (!only_if_wanted)
@@ -6930,9 +7325,9 @@ attach_triggers_internal(const char *wait, bool only_if_wanted)
 }
 
 static void
-attach_triggers(const char *wait, bool only_if_wanted)
+attach_triggers(const char *wait, bool only_if_wanted, bool identity)
 {
-	(void) attach_triggers_internal(wait, only_if_wanted);
+	(void) attach_triggers_internal(wait, only_if_wanted, identity);
 }
 
 PG_FUNCTION_INFO_V1(sync_attach);
@@ -6963,7 +7358,7 @@ sync_attach(PG_FUNCTION_ARGS)
 
 	caller_require_operator();
 	PreventCommandIfReadOnly("attach()");
-	changed = attach_triggers_internal(wait_arg(fcinfo), false);
+	changed = attach_triggers_internal(wait_arg(fcinfo), false, false);
 	if (!changed)
 		ereport(NOTICE,
 				(errmsg("the triggers are on auth.users already")));
@@ -6982,11 +7377,12 @@ sync_detach(PG_FUNCTION_ARGS)
 	ddl.wait = wait_arg(fcinfo);
 	for (size_t i = 0; i < lengthof(our_triggers); i++)
 	{
-		TriggerState state = trigger_state(auth, &our_triggers[i]);
+		TriggerState state = trigger_state(&our_triggers[i]);
 
 		if (state == TRIGGER_IS_GOOD || state == TRIGGER_IS_OFF)
-			ddl.statements[ddl.n++] = psprintf("DROP TRIGGER %s ON auth.users",
-											   quote_identifier(our_triggers[i].name));
+			ddl.statements[ddl.n++] = psprintf("DROP TRIGGER %s ON auth.%s",
+											   quote_identifier(our_triggers[i].name),
+											   our_triggers[i].table);
 	}
 	set_detached(true);
 	if (ddl.n == 0)
@@ -7004,16 +7400,20 @@ int
 sync_triggers(SyncTrigger **triggers)
 {
 	Oid			auth = caller_auth_users_relid(true);
+	int			i = 0;
 	SyncTrigger *list = palloc(sizeof(our_triggers) / sizeof(OurTrigger) * sizeof(SyncTrigger));
 
 	*triggers = list;
 	if (!OidIsValid(auth))
 		return 0;
-	for (size_t i = 0; i < lengthof(our_triggers); i++)
+	load_registry(NULL);
+	for (size_t k = 0; k < lengthof(our_triggers); k++)
 	{
-		list[i].name = our_triggers[i].name;
+		if (!trigger_wanted(&our_triggers[k]))
+			continue;
+		list[i].name = our_triggers[k].name;
 		list[i].state = "";
-		switch (trigger_state(auth, &our_triggers[i]))
+		switch (trigger_state(&our_triggers[k]))
 		{
 			case TRIGGER_IS_ABSENT:
 				list[i].state = "missing";
@@ -7028,8 +7428,9 @@ sync_triggers(SyncTrigger **triggers)
 				list[i].state = "good";
 				break;
 		}
+		i++;
 	}
-	return lengthof(our_triggers);
+	return i;
 }
 
 static void
@@ -7201,13 +7602,14 @@ sync_verify(PG_FUNCTION_ARGS)
 	{
 		for (size_t i = 0; i < lengthof(our_triggers); i++)
 		{
-			TriggerState state = trigger_state(auth_oid, &our_triggers[i]);
+			TriggerState state = trigger_state(&our_triggers[i]);
 
-			if (state != TRIGGER_IS_GOOD)
+			if (state != TRIGGER_IS_GOOD && trigger_wanted(&our_triggers[i]))
 				emit_finding(rsinfo, "error", "sync", our_triggers[i].name,
-							 state == TRIGGER_IS_ABSENT ? "the trigger on auth.users is missing" :
-							 state == TRIGGER_IS_OFF ? "the trigger on auth.users is disabled" :
-							 "the trigger on auth.users is not the one that attach() makes",
+							 psprintf("the trigger on auth.%s is %s", our_triggers[i].table,
+									  state == TRIGGER_IS_ABSENT ? "missing" :
+									  state == TRIGGER_IS_OFF ? "disabled" :
+									  "not the one that attach() makes"),
 							 "Changes of auth.users are not synced. What was missed meanwhile is missing, stale or orphaned in sync_status(); sync_all() makes missing rows and fills NULLs only.",
 							 "SELECT invite_sync.attach(); CALL invite_sync.sync_all();");
 		}

@@ -52,9 +52,6 @@ extern void sync_remove_users(int64 target_id, const pg_uuid_t *user_ids, int ni
 extern void sync_note_run(int64 target_id);
 extern void sync_refresh_names(void);
 
-/* Which database a number in the registry was true in. */
-extern char *sync_database_identity(void);
-
 /* Lock auth.users against writers, as attach() does; wait in milliseconds. */
 extern void sync_lock_auth_users(const char *wait);
 

@@ -523,3 +523,54 @@ SELECT link_by FROM invite_sync.set_target('public.link', link_by => '');
 SELECT invite_sync.drop_target('public.link');
 DROP TABLE public.link;
 DELETE FROM auth.users;
+
+-- ---- the first identity ----
+SET ROLE postgres;
+CREATE TABLE public.ident (id uuid PRIMARY KEY, email text, identity_provider text, sso_user_id text, extra text);
+SELECT mapping FROM invite_sync.add_target('public.ident');
+SELECT target FROM invite_sync.add_target('public.ident', '{"email": "email", "identity_provider": "identity_provider", "sso_user_id": "identity.identity_provider_id", "extra": {"value": "identity_provider || '':'' || email", "update": "if_null"}}');
+SELECT invite_sync.add_target('public.ident', '{"email": "identity::text"}');
+RESET ROLE;
+SELECT tgname, pg_get_triggerdef(oid) FROM pg_trigger WHERE tgrelid = 'auth.identities'::regclass AND NOT tgisinternal;
+SET ROLE supabase_auth_admin;
+-- the user's row comes before its identity
+BEGIN;
+INSERT INTO auth.users (id, email) VALUES ('00000000-0000-4000-8000-000000001001', 'i1@x.example');
+INSERT INTO auth.identities (user_id, provider, provider_id, identity_data, created_at) VALUES ('00000000-0000-4000-8000-000000001001', 'google', 'g-1', '{}', '2026-01-01');
+COMMIT;
+SELECT email, identity_provider, sso_user_id, extra FROM public.ident;
+RESET ROLE;
+UPDATE public.ident SET identity_provider = 'edited';
+-- a second identity changes nothing, nor does a login
+INSERT INTO auth.identities (user_id, provider, provider_id, identity_data, created_at) VALUES ('00000000-0000-4000-8000-000000001001', 'github', 'h-1', '{}', '2026-02-01');
+UPDATE auth.users SET email = 'i1new@x.example';
+SELECT email, identity_provider, sso_user_id, extra FROM public.ident;
+-- many at once, by both roads
+INSERT INTO auth.users (id, email) SELECT ('00000000-0000-4000-8000-00000001' || lpad(g::text, 4, '0'))::uuid, 'many' || g || '@x.example' FROM generate_series(1, 2000) g;
+INSERT INTO auth.identities (user_id, provider, provider_id, identity_data) SELECT id, 'email', email, '{}' FROM auth.users WHERE email LIKE 'many%';
+SELECT count(*), count(*) FILTER (WHERE identity_provider = 'email' AND sso_user_id = email AND extra = 'email:' || email) AS good FROM public.ident WHERE email LIKE 'many%';
+SELECT missing, stale FROM invite_sync.sync_status();
+TRUNCATE public.ident;
+SELECT action, detail FROM invite_sync.sync_users() WHERE action = 'summary';
+SELECT count(*), count(*) FILTER (WHERE sso_user_id IS NOT NULL) AS good FROM public.ident;
+-- failing: kept until it succeeds
+ALTER TABLE public.ident ADD CONSTRAINT no_apple CHECK (identity_provider <> 'apple');
+SET client_min_messages = error;
+BEGIN;
+INSERT INTO auth.users (id, email) VALUES ('00000000-0000-4000-8000-000000001002', 'i2@x.example');
+INSERT INTO auth.identities (user_id, provider, provider_id, identity_data) VALUES ('00000000-0000-4000-8000-000000001002', 'apple', 'a-1', '{}');
+COMMIT;
+SELECT user_id, sqlstate FROM invite_sync.quarantine;
+ALTER TABLE public.ident DROP CONSTRAINT no_apple;
+SELECT * FROM invite_sync.retry_quarantine(due_only => false);
+SELECT email, identity_provider, sso_user_id FROM public.ident WHERE email = 'i2@x.example';
+ALTER TABLE auth.identities DISABLE TRIGGER invite_sync_identity;
+SELECT severity, object, finding FROM invite_sync.verify();
+SELECT invite_sync.attach();
+SELECT * FROM invite_sync.verify();
+SELECT invite_sync.detach();
+SELECT tgname FROM pg_trigger WHERE tgrelid = 'auth.identities'::regclass AND NOT tgisinternal;
+SELECT invite_sync.attach();
+SELECT invite_sync.drop_target('public.ident');
+DROP TABLE public.ident;
+DELETE FROM auth.users;
