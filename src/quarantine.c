@@ -644,15 +644,56 @@ find_trigger_function(const char *schema, const char *name)
 						   PointerGetDatum(noargs), ObjectIdGetDatum(nsp));
 }
 
-/* The number leads while it is true; after a restore the name does. */
+/*
+ * The function that pg_depend knows for the trigger besides the guard: right in
+ * a copy of the database too, but lost by a dump.
+ */
 static Oid
-guarded_function(const Guarded *g)
+depended_function(Oid trigger)
+{
+	Relation	rel = table_open(DependRelationId, AccessShareLock);
+	Oid			guard = find_trigger_function("invite_sync", "guard");
+	ScanKeyData key[2];
+	SysScanDesc scan;
+	HeapTuple	tuple;
+	Oid			result = InvalidOid;
+
+	ScanKeyInit(&key[0], Anum_pg_depend_classid, BTEqualStrategyNumber, F_OIDEQ,
+				ObjectIdGetDatum(TriggerRelationId));
+	ScanKeyInit(&key[1], Anum_pg_depend_objid, BTEqualStrategyNumber, F_OIDEQ,
+				ObjectIdGetDatum(trigger));
+	scan = systable_beginscan(rel, DependDependerIndexId, true, NULL, 2, key);
+	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
+	{
+		Form_pg_depend dep = (Form_pg_depend) GETSTRUCT(tuple);
+
+		if (dep->refclassid == ProcedureRelationId && dep->refobjid != guard)
+			result = dep->refobjid;
+	}
+	systable_endscan(scan);
+	table_close(rel, AccessShareLock);
+	return result;
+}
+
+/* The number leads while it is true, then the dependency, then the name. */
+static Oid
+find_guarded_function(const Guarded *g, Oid trigger)
 {
 	Oid			function;
 
 	if (g->same_database && SearchSysCacheExists1(PROCOID, ObjectIdGetDatum(g->function)))
 		return g->function;
-	function = find_trigger_function(g->schema, g->function_name);
+	function = depended_function(trigger);
+	if (!OidIsValid(function))
+		function = find_trigger_function(g->schema, g->function_name);
+	return function;
+}
+
+static Oid
+guarded_function(const Guarded *g, Oid trigger)
+{
+	Oid			function = find_guarded_function(g, trigger);
+
 	if (!OidIsValid(function))
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_FUNCTION),
@@ -693,7 +734,7 @@ call_guarded(void *arg)
 	call->guard = *g;
 	call->found = true;
 
-	fmgr_info(guarded_function(g), &flinfo);
+	fmgr_info(guarded_function(g, trigdata->tg_trigger->tgoid), &flinfo);
 	InitFunctionCallInfoData(*inner, &flinfo, 0, InvalidOid, call->outer->context, NULL);
 	call->result = FunctionCallInvoke(inner);
 	if (inner->isnull)
@@ -1394,7 +1435,7 @@ quarantine_guard_trigger(PG_FUNCTION_ARGS)
 					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 					 errmsg("trigger \"%s\" is guarded but not registered", name),
 					 errhint("Create the trigger again with its own function, then guard it.")));
-		function = guarded_function(known);
+		function = guarded_function(known, row.oid);
 	}
 	else
 		function = row.function;
@@ -1514,7 +1555,7 @@ quarantine_unguard_trigger(PG_FUNCTION_ARGS)
 	/* gone, or made again without the guard: there is only our note to forget */
 	if (trigger_row(auth, name, InvalidOid, &row) && row.function == guard)
 	{
-		function = guarded_function(known);
+		function = guarded_function(known, row.oid);
 		(void) trigger_row(auth, name, function, &row);
 		make_dependency(row.oid, function);
 		(void) deleteDependencyRecordsForSpecific(TriggerRelationId, row.oid, DEPENDENCY_NORMAL,
@@ -1580,8 +1621,7 @@ quarantine_mend_dependencies(Relation auth)
 		if (!trigger_row(auth, NameStr(g->name), InvalidOid, &row) ||
 			row.function != guard_function())
 			continue;
-		function = g->same_database && SearchSysCacheExists1(PROCOID, ObjectIdGetDatum(g->function)) ?
-			g->function : find_trigger_function(g->schema, g->function_name);
+		function = find_guarded_function(g, row.oid);
 		if (!OidIsValid(function))
 			continue;
 		if (!depends_on_function(row.oid, function))
@@ -1589,19 +1629,23 @@ quarantine_mend_dependencies(Relation auth)
 			make_dependency(row.oid, function);
 			mended = true;
 		}
-		if (!g->same_database || g->function != function)
+		if (!g->same_database || g->function != function ||
+			find_trigger_function(g->schema, g->function_name) != function)
 		{
 			Scope		scope;
-			Datum		args[3];
+			Datum		args[5];
 			static SavedPlan plan = {
-				.sql = "UPDATE invite_sync.guarded_trigger AS g SET function_id = $2, registered_in = $3 WHERE g.trigger_name OPERATOR(pg_catalog.=) $1",
-				.nargs = 3,
-				.argtypes = {NAMEOID, OIDOID, TEXTOID}
+				.sql = "UPDATE invite_sync.guarded_trigger AS g SET function_id = $2, registered_in = $3, "
+				"function_schema = $4, function_name = $5 WHERE g.trigger_name OPERATOR(pg_catalog.=) $1",
+				.nargs = 5,
+				.argtypes = {NAMEOID, OIDOID, TEXTOID, NAMEOID, NAMEOID}
 			};
 
 			args[0] = NameGetDatum(&g->name);
 			args[1] = ObjectIdGetDatum(function);
 			args[2] = CStringGetTextDatum(caller_database_identity());
+			args[3] = DirectFunctionCall1(namein, CStringGetDatum(get_namespace_name(get_func_namespace(function))));
+			args[4] = DirectFunctionCall1(namein, CStringGetDatum(get_func_name(function)));
 			SPI_connect();
 			scope_enter_own(&scope);
 			plan_execute(&plan, args, NULL, false, 0);
@@ -1637,10 +1681,10 @@ quarantine_verify(Relation auth, QuarantineFinding emit, void *arg)
 									 g->on_failure == FAIL_QUARANTINE ? "" :
 									 psprintf(", on_failure => '%s'", on_failure_to_text(g->on_failure)));
 		TriggerRow	row;
-		Oid			function = g->same_database && SearchSysCacheExists1(PROCOID, ObjectIdGetDatum(g->function)) ?
-			g->function : find_trigger_function(g->schema, g->function_name);
+		bool		there = trigger_row(auth, name, InvalidOid, &row);
+		Oid			function = there ? find_guarded_function(g, row.oid) : InvalidOid;
 
-		if (!trigger_row(auth, name, InvalidOid, &row))
+		if (!there)
 			emit(arg, "warning", name, "the guarded trigger is gone from auth.users", NULL,
 				 psprintf("SELECT invite_sync.unguard_trigger(%s);", quote_literal_cstr(name)));
 		else if (row.function != guard_function())
@@ -1653,6 +1697,10 @@ quarantine_verify(Relation auth, QuarantineFinding emit, void *arg)
 		else if (!depends_on_function(row.oid, function))
 			emit(arg, "warning", name, "the guarded trigger's dependency on its function was lost",
 				 "After a restore; until it is made again DROP FUNCTION is not refused.",
+				 "SELECT invite_sync.attach();");
+		else if (find_trigger_function(g->schema, g->function_name) != function)
+			emit(arg, "warning", name, "the function of the guarded trigger has another name now",
+				 "The next dump would lose it.",
 				 "SELECT invite_sync.attach();");
 		if (g->gate)
 		{

@@ -20,6 +20,10 @@ sub durable_cluster
 {
 	my ($name, %params) = @_;
 	my $conf = delete $params{conf} || '';
+
+	# PostgreSQL::Test::Utils of 17 and 18 sets a handler that does nothing, so that the
+	# end of one psql would interrupt the wait for another's answer.
+	delete $SIG{CHLD};
 	return new_cluster($name, %params,
 		conf => "synchronous_commit = on\nfull_page_writes = on\n$conf");
 }

@@ -180,6 +180,8 @@ my %call = (
 	sync_status => 'SELECT count(*) FROM invite_sync.sync_status()',
 	preservation_report => 'SELECT count(*) FROM invite_sync.preservation_report()',
 	retry_quarantine => 'SELECT invite_sync.retry_quarantine(due_only => false)',
+	deactivate_user => "SELECT invite_sync.deactivate_user('$someone', 'away')",
+	reactivate_user => "SELECT invite_sync.reactivate_user('$someone')",
 	close_quarantine => 'SELECT invite_sync.close_quarantine(1)',
 	guard_trigger => q{SELECT invite_sync.guard_trigger('their_own')},
 	unguard_trigger => q{SELECT invite_sync.unguard_trigger('their_own')},
