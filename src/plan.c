@@ -15,6 +15,8 @@
 
 #include "access/xact.h"
 #include "executor/spi.h"
+#include "nodes/parsenodes.h"
+#include "utils/guc.h"
 #include "utils/memutils.h"
 #include "utils/plancache.h"
 #include "utils/resowner.h"
@@ -99,11 +101,40 @@ plan_retire_context(MemoryContext context)
 	MemoryContextSwitchTo(old);
 }
 
+static bool
+planned_once(SPIPlanPtr plan)
+{
+	CachedPlanSource *source = (CachedPlanSource *) linitial(SPI_plan_get_plan_sources(plan));
+
+	return source->gplan != NULL && source->gplan->is_valid;
+}
+
+void
+plan_by_index(SPIPlanPtr plan)
+{
+	int			guc_level;
+	CachedPlan *cplan;
+
+	if (SPI_plan_is_valid(plan) && planned_once(plan))
+		return;
+	guc_level = NewGUCNestLevel();
+	(void) set_config_option("enable_seqscan", "off", PGC_USERSET, PGC_S_SESSION,
+							 GUC_ACTION_SAVE, true, 0, false);
+	cplan = SPI_plan_get_cached_plan(plan);
+	if (cplan != NULL)
+		ReleaseCachedPlan(cplan, CurrentResourceOwner);
+	AtEOXact_GUC(false, guc_level);
+}
+
+/* Our parameters say nothing of a statement's cost: plan it once, for all. */
 SPIPlanPtr
 plan_make(const char *sql, int nargs, const Oid *argtypes)
 {
-	SPIPlanPtr	plan = plan_try(sql, nargs, argtypes);
+	SPIPlanPtr	plan = SPI_prepare_cursor(sql, nargs, unconstify(Oid *, argtypes),
+										  CURSOR_OPT_GENERIC_PLAN);
 
+	if (plan == NULL)
+		elog(ERROR, "SPI_prepare failed: %s", SPI_result_code_string(SPI_result));
 	if (SPI_keepplan(plan) != 0)
 		elog(ERROR, "SPI_keepplan failed");
 	return plan;

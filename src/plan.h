@@ -62,6 +62,13 @@ extern SPIPlanPtr plan_try(const char *sql, int nargs, const Oid *argtypes);
 extern void plan_check(SPIPlanPtr plan);
 
 /*
+ * Plan a kept statement that joins to a unique key by it, if it has to be
+ * planned: a table that was empty when somebody vacuumed it would be read from
+ * end to end for ever after.
+ */
+extern void plan_by_index(SPIPlanPtr plan);
+
+/*
  * Retired plans and memory contexts are freed only when no plan of ours is
  * running: bracket everything that holds on to them.
  */

@@ -1576,6 +1576,7 @@ run_kept(Work *work, SPIPlanPtr *plan, const char *sql, Tuplestorestate *store,
 	register_source(&enr, work->auth, store);
 	if (*plan == NULL)
 		*plan = make_kept(sql, takes_overwrite ? 1 : 0, RelationGetDescr(work->auth));
+	plan_by_index(*plan);
 	if (takes_overwrite)
 	{
 		if (work->overwrite != NULL)
@@ -2185,7 +2186,9 @@ try_rows(Window *w, int from, int len, bool keep, Failure **failure, int *suspec
 	int			index[MAX_CHUNK];
 	bool		ok;
 
-	sub.mode = work->mode == WORK_REMOVE ? WORK_REMOVE : WORK_FILL;
+	/* where rows shut each other out a plain insert would blame the wrong one */
+	if (keep && sub.mode == WORK_INSERT)
+		sub.mode = WORK_FILL;
 	sub.failures = NULL;
 	sub.ids = NULL;
 	sub.nrows = 0;
@@ -2211,17 +2214,27 @@ try_rows(Window *w, int from, int len, bool keep, Failure **failure, int *suspec
 			int			r = index[i];
 
 			put_minimal(sub.single, w->slot, w->single[r]);
+			if (work->pairs == NULL && sub.mode == WORK_INSERT)
+				continue;
 			put_minimal(sub.pairs, w->slot, work->pairs ? w->old[r] : w->single[r]);
 			put_minimal(sub.pairs, w->slot, work->pairs ? w->new[r] : w->single[r]);
 		}
 	}
 
 	ok = sync_run_contained(run_work, &sub, keep, failure);
+	if (!ok && sub.mode == WORK_INSERT && (*failure)->sqlerrcode == ERRCODE_UNIQUE_VIOLATION)
+	{
+		/* a row is there already: from here on by the other two statements */
+		work->mode = sub.mode = WORK_FILL;
+		tuplestore_end(sub.pairs);
+		sub.pairs = NULL;
+		ok = sync_run_contained(run_work, &sub, keep, failure);
+	}
 	if (!ok && work->mode != WORK_REMOVE)
 	{
 		int			consumed = 0;
 
-		if (sub.stage > 0 && sub.scanned == sub.pairs)
+		if (sub.stage > 0 && sub.pairs != NULL && sub.scanned == sub.pairs)
 			consumed = (rows_consumed(sub.pairs, sub.nrows * 2) + 1) / 2;
 		else if (sub.stage > 0 && sub.scanned == sub.single)
 			consumed = rows_consumed(sub.single, sub.nrows);
@@ -2236,7 +2249,8 @@ try_rows(Window *w, int from, int len, bool keep, Failure **failure, int *suspec
 	else
 	{
 		tuplestore_end(sub.single);
-		tuplestore_end(sub.pairs);
+		if (sub.pairs != NULL)
+			tuplestore_end(sub.pairs);
 	}
 	return ok;
 }
@@ -2392,7 +2406,6 @@ run_good_rows(void *arg)
 	Work		good = *work;
 	TupleTableSlot *slot;
 
-	good.mode = work->mode == WORK_REMOVE ? WORK_REMOVE : WORK_FILL;
 	good.failures = NULL;
 	good.ids = NULL;
 	good.nrows = 0;
@@ -2434,7 +2447,7 @@ run_good_rows(void *arg)
 				tuplestore_select_read_pointer(work->pairs, 0);
 				tuplestore_gettupleslot(work->pairs, true, false, slot);
 			}
-			if (take)
+			if (take && good.mode == WORK_FILL)
 				tuplestore_puttupleslot(good.pairs, slot);
 		}
 	}
@@ -2447,8 +2460,12 @@ run_good_rows(void *arg)
 static bool
 write_good_rows(Work *work, Failure **failure)
 {
-	return work->nfailed == work->nrows ||
-		sync_run_contained(run_good_rows, work, true, failure);
+	if (work->nfailed == work->nrows || sync_run_contained(run_good_rows, work, true, failure))
+		return true;
+	if (work->mode != WORK_INSERT || (*failure)->sqlerrcode != ERRCODE_UNIQUE_VIOLATION)
+		return false;
+	work->mode = WORK_FILL;
+	return sync_run_contained(run_good_rows, work, true, failure);
 }
 
 /*
@@ -3799,7 +3816,8 @@ fill_chunk(int64 target_id, const pg_uuid_t *ids, int nids, ArrayType *overwrite
 		work.target = t;
 		work.auth = auth;
 		work.id_att = reg->id_att;
-		work.mode = WORK_FILL;
+		/* who has no row is inserted as in a signup; who has one after all, is not */
+		work.mode = known_missing ? WORK_INSERT : WORK_FILL;
 		work.single = store;
 		work.nrows = nfound;
 		work.overwrite = overwrite;
@@ -4110,6 +4128,7 @@ ask_check(void *arg)
 	register_source(&enr, q->auth, q->source);
 	if (q->target->check_plan == NULL)
 		q->target->check_plan = make_kept(q->target->check_sql, 1, RelationGetDescr(q->auth));
+	plan_by_index(q->target->check_plan);
 	values[0] = PointerGetDatum(q->overwrite ? q->overwrite : construct_empty_array(TEXTOID));
 	rc = SPI_execute_plan(q->target->check_plan, values, NULL, q->read_only, 0);
 	if (rc < 0)
