@@ -10,7 +10,7 @@ MODULE_big = invite_sync
 OBJS = $(patsubst %.c,%.o,$(sort $(wildcard src/*.c)))
 
 # The install script is joined from its parts in this order; a room comes after the rooms it uses.
-SQL_PARTS = $(foreach part,prelude caller plan event sync standard quarantine grants,$(wildcard sql/$(part).sql))
+SQL_PARTS = $(foreach part,prelude caller caller_act caller_grant plan event sync standard quarantine sync_operate grants,$(wildcard sql/$(part).sql))
 SQL_SCRIPT = $(EXTENSION)--$(EXTVERSION).sql
 
 DATA = $(wildcard sql/upgrade/*--*--*.sql)
@@ -35,7 +35,7 @@ EXTRA_CLEAN = build src/*.bc src/errcodes_known.h results output_iso tmp_check r
 
 # These targets build in a place of their own and must work before there is any PostgreSQL; besides, PGXS has a
 # "check" of its own, one that only refuses. So it is either they or PGXS.
-THROWAWAY = check demo demo-server demo-stop bench
+THROWAWAY = check mutate soak demo demo-server demo-stop bench
 
 ifeq (,$(filter $(THROWAWAY),$(MAKECMDGOALS)))
 
@@ -77,6 +77,16 @@ else
 check:
 	scripts/setup.sh check
 	scripts/with-cluster.sh scripts/check.sh
+
+# Do the tests notice when the code is broken? See test/mutations/README.md.
+mutate:
+	scripts/setup.sh check
+	scripts/with-cluster.sh scripts/mutate.sh
+
+# Ten minutes of mixed traffic; "make check" has a short form of it.
+soak:
+	scripts/setup.sh check
+	SOAK_SECONDS=$${SOAK_SECONDS:-600} scripts/with-cluster.sh scripts/check.sh tap 075_soak
 
 demo:
 	@scripts/setup.sh demo

@@ -23,10 +23,13 @@ packages() {
 	[ "$level" != demo ] || return 0
 	printf '%s\n' perl libipc-run-perl libtap-parser-sourcehandler-pgtap-perl
 	[ -n "$own_postgres" ] || printf '%s\n' "postgresql-$major-pgtap"
-	# a suite that is skipped without it, except in CI
-	if [ "$level" != check ] || available "postgresql-$major-plpgsql-check"; then
-		[ -n "$own_postgres" ] || printf '%s\n' "postgresql-$major-plpgsql-check"
-	fi
+	# what is skipped without them, except in CI
+	local extension
+	for extension in plpgsql-check cron; do
+		if [ "$level" != check ] || available "postgresql-$major-$extension"; then
+			[ -n "$own_postgres" ] || printf '%s\n' "postgresql-$major-$extension"
+		fi
+	done
 	[ "$level" != check ] || return 0
 	printf '%s\n' clang
 	[ "$level" != ci ] || return 0

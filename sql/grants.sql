@@ -20,6 +20,17 @@ CREATE FUNCTION invite_sync.api_grants()
         ('operator', 'PROCEDURE invite_sync.prune_events(interval, integer)'),
         -- room caller
         ('service', 'FUNCTION invite_sync.is_operator()'),
+        ('operator', 'FUNCTION invite_sync.act_as(uuid, text)'),
+        -- room sync, operating
+        ('service', 'FUNCTION invite_sync.health()'),
+        ('service', 'TABLE invite_sync.alerts'),
+        ('service', 'FUNCTION invite_sync.check_alerts(boolean)'),
+        ('operator', 'FUNCTION invite_sync.set_alert(text, numeric, interval)'),
+        ('operator', 'FUNCTION invite_sync.acknowledge_alert(bigint)'),
+        ('operator', 'FUNCTION invite_sync.schedule_retry(text)'),
+        ('operator', 'FUNCTION invite_sync.unschedule_retry()'),
+        ('operator', 'FUNCTION invite_sync.config_sql()'),
+        ('operator', 'FUNCTION invite_sync.uninstall_plan()'),
         ('operator', 'FUNCTION invite_sync.require_direct()'),
         -- room sync
         ('service', 'FUNCTION invite_sync.target_name(bigint, regclass, name, name, text, oid)'),
@@ -79,7 +90,6 @@ CREATE FUNCTION invite_sync.grant_operator(role regrole) RETURNS boolean
     AS $$
 DECLARE
     operator_role name;
-    setting text;
     is_new boolean;
 BEGIN
     PERFORM invite_sync.require_superuser();
@@ -99,9 +109,7 @@ BEGIN
         INSERT INTO invite_sync.operator (role, role_id, registered_in) VALUES (operator_role, role, invite_sync.database_identity());
     END IF;
     PERFORM invite_sync.grant_to(operator_role, ARRAY['service', 'operator']);
-    FOREACH setting IN ARRAY ARRAY['invite_sync.enabled', 'invite_sync.lock_timeout', 'invite_sync.log_refusals'] LOOP
-        EXECUTE format('GRANT SET ON PARAMETER %s TO %I', setting, operator_role);
-    END LOOP;
+    PERFORM invite_sync.grant_settings(operator_role, true);
     IF NOT is_new THEN
         RAISE NOTICE 'role "%" is an operator already', operator_role;
     END IF;
@@ -119,7 +127,6 @@ DECLARE
     operator_role name;
     was boolean;
     object text;
-    setting text;
 BEGIN
     PERFORM invite_sync.require_superuser();
     SELECT r.rolname INTO operator_role FROM pg_roles AS r WHERE r.oid = role;
@@ -130,9 +137,7 @@ BEGIN
         FOR object IN SELECT DISTINCT g.object FROM invite_sync.api_grants() AS g WHERE g.audience IN ('service', 'operator') LOOP
             EXECUTE format('REVOKE ALL ON %s FROM %I', object, operator_role);
         END LOOP;
-        FOREACH setting IN ARRAY ARRAY['invite_sync.enabled', 'invite_sync.lock_timeout', 'invite_sync.log_refusals'] LOOP
-            EXECUTE format('REVOKE SET ON PARAMETER %s FROM %I', setting, operator_role);
-        END LOOP;
+        PERFORM invite_sync.grant_settings(operator_role, false);
         -- what grant_dump() and grant_api() gave stays
         IF has_table_privilege(operator_role, 'invite_sync.event', 'SELECT') THEN
             PERFORM invite_sync.grant_dump(role);

@@ -447,6 +447,16 @@ on_delete_from_text(const char *s)
 	return ON_DELETE_NONE;
 }
 
+static bool
+reads_identity(const MapColumn *mc)
+{
+	for (int s = 0; s < mc->nsources; s++)
+		if (strcmp(mc->sources[s], "identity_provider") == 0 ||
+			strcmp(mc->sources[s], "identity_provider_id") == 0)
+			return true;
+	return false;
+}
+
 static void
 read_registry(Registry *reg, Snapshot snapshot)
 {
@@ -526,21 +536,13 @@ read_registry(Registry *reg, Snapshot snapshot)
 				mc->sources = palloc(sizeof(char *) * Max(n, 1));
 				for (int j = 0; j < n; j++)
 					mc->sources[mc->nsources++] = pstrdup(NameStr(*DatumGetName(elems[j])));
+				if (reads_identity(mc))
+					target->uses_identity = true;
 			}
 		}
 	}
 	MemoryContextSwitchTo(old);
 	SPI_finish();
-}
-
-static bool
-reads_identity(const MapColumn *mc)
-{
-	for (int s = 0; s < mc->nsources; s++)
-		if (strcmp(mc->sources[s], "identity_provider") == 0 ||
-			strcmp(mc->sources[s], "identity_provider_id") == 0)
-			return true;
-	return false;
 }
 
 /* Which columns of auth.users matter, by number, as the table is now. */
@@ -574,9 +576,6 @@ resolve_attributes(Registry *reg, Relation auth)
 		t->watch = NULL;
 		for (int c = 0; c < t->ncolumns; c++)
 		{
-			if (reads_identity(&t->columns[c]))
-				t->uses_identity = true;
-
 			/* what is only ever inserted cannot be changed by an update */
 			if (t->columns[c].policy == POLICY_NEVER)
 				continue;
@@ -4782,12 +4781,9 @@ sync_all(PG_FUNCTION_ARGS)
 }
 
 static SavedPlan note_run_plan = {
-	.sql = "WITH held AS (SELECT r.target_id FROM invite_sync.sync_run AS r WHERE r.target_id = $1 FOR UPDATE SKIP LOCKED), "
-	"noted AS (UPDATE invite_sync.sync_run AS r SET last_success = pg_catalog.clock_timestamp() "
-	"FROM held AS h WHERE r.target_id = h.target_id) "
-	"INSERT INTO invite_sync.sync_run (target_id, last_success) SELECT $1, pg_catalog.clock_timestamp() "
-	"WHERE NOT EXISTS (SELECT 1 FROM invite_sync.sync_run AS r WHERE r.target_id = $1) "
-	"ON CONFLICT (target_id) DO NOTHING",
+	.sql = "WITH held AS (SELECT r.target_id FROM invite_sync.sync_run AS r WHERE r.target_id = $1 FOR UPDATE SKIP LOCKED) "
+	"UPDATE invite_sync.sync_run AS r SET last_success = pg_catalog.clock_timestamp() "
+	"FROM held AS h WHERE r.target_id = h.target_id",
 	.nargs = 1,
 	.argtypes = {INT8OID}
 };
