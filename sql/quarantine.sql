@@ -80,6 +80,7 @@ service_role, operators. Locks the entries (FOR UPDATE) and the users (FOR SHARE
 
 CREATE TABLE invite_sync.guarded_trigger (
     trigger_name name PRIMARY KEY,
+    trigger_id oid NOT NULL,
     function_id oid NOT NULL,
     function_schema name NOT NULL,
     function_name name NOT NULL,
@@ -93,6 +94,7 @@ CREATE TABLE invite_sync.guarded_trigger (
 COMMENT ON TABLE invite_sync.guarded_trigger IS
     'Triggers on auth.users whose failures are contained, and the functions they run. No personal columns.';
 COMMENT ON COLUMN invite_sync.guarded_trigger.trigger_name IS 'the trigger on auth.users';
+COMMENT ON COLUMN invite_sync.guarded_trigger.trigger_id IS 'its number; leads while it is true';
 COMMENT ON COLUMN invite_sync.guarded_trigger.function_id IS 'its own function; leads while it exists';
 COMMENT ON COLUMN invite_sync.guarded_trigger.function_schema IS 'remembered name, for a restored dump';
 COMMENT ON COLUMN invite_sync.guarded_trigger.function_name IS 'remembered name';
@@ -100,7 +102,7 @@ COMMENT ON COLUMN invite_sync.guarded_trigger.on_failure IS 'what a technical fa
 COMMENT ON COLUMN invite_sync.guarded_trigger.gate IS 'it can refuse a user on purpose';
 COMMENT ON COLUMN invite_sync.guarded_trigger.let_through IS 'SQLSTATEs that count as refusals too';
 COMMENT ON COLUMN invite_sync.guarded_trigger.guarded_by IS 'role that called guard_trigger()';
-COMMENT ON COLUMN invite_sync.guarded_trigger.registered_in IS 'database in which function_id was true';
+COMMENT ON COLUMN invite_sync.guarded_trigger.registered_in IS 'database in which trigger_id and function_id were true';
 COMMENT ON COLUMN invite_sync.guarded_trigger.created_at IS 'when it was guarded';
 ALTER TABLE invite_sync.guarded_trigger ENABLE ROW LEVEL SECURITY;
 SELECT pg_catalog.pg_extension_config_dump('invite_sync.guarded_trigger', '');

@@ -3,11 +3,11 @@
  * plan.c
  *	  Saved SPI plans.
  *
- * SPI revalidates a saved plan by itself, but it refuses one whose result type
- * has changed, as an upgrade of the extension may do; so a plan that is no
- * longer valid is prepared again from its text. Nothing is freed while a plan
- * of ours runs: a trigger on an application's table may lead back into us, and
- * what the outer call holds must still be there when the inner one returns.
+ * SPI revalidates a saved plan by itself; one that is no longer valid is all the
+ * same prepared again from its text, so that what was planned for tables of
+ * another version of the extension is gone for good. Nothing is freed while a
+ * plan of ours runs: a trigger on an application's table may lead back into us,
+ * and what the outer call holds must still be there when the inner one returns.
  *
  *-------------------------------------------------------------------------
  */

@@ -495,6 +495,7 @@ typedef enum OnFailure
 typedef struct Guarded
 {
 	NameData	name;
+	Oid			trigger;		/* as registered, true in same_database */
 	Oid			function;		/* as registered, true in same_database */
 	char	   *schema;
 	char	   *function_name;
@@ -527,7 +528,7 @@ guards_relcache_callback(Datum arg, Oid relid)
 }
 
 static SavedPlan guards_plan = {
-	.sql = "SELECT g.trigger_name, g.function_id, g.function_schema, g.function_name, g.on_failure, g.gate, g.let_through, g.registered_in "
+	.sql = "SELECT g.trigger_name, g.function_id, g.function_schema, g.function_name, g.on_failure, g.gate, g.let_through, g.registered_in, g.trigger_id "
 	"FROM invite_sync.guarded_trigger AS g ORDER BY g.trigger_name",
 	.nargs = 0
 };
@@ -586,6 +587,7 @@ read_guards(GuardRegistry *reg, Snapshot snapshot)
 			g->let_through[g->nlet_through++] = sqlstate_from_text(TextDatumGetCString(elems[k]));
 		registered = SPI_getvalue(row, rows->tupdesc, 8);
 		g->same_database = strcmp(registered, caller_database_identity()) == 0;
+		g->trigger = DatumGetObjectId(SPI_getbinval(row, rows->tupdesc, 9, &isnull));
 	}
 	MemoryContextSwitchTo(old);
 	SPI_finish();
@@ -622,9 +624,13 @@ get_guards(void)
 	return guards;
 }
 
+/* A trigger that was renamed is still the one that was guarded. */
 static Guarded *
-find_guard(GuardRegistry *reg, const char *name)
+find_guard(GuardRegistry *reg, const char *name, Oid trigger)
 {
+	for (int i = 0; i < reg->n; i++)
+		if (reg->entries[i].same_database && reg->entries[i].trigger == trigger)
+			return &reg->entries[i];
 	for (int i = 0; i < reg->n; i++)
 		if (strcmp(NameStr(reg->entries[i].name), name) == 0)
 			return &reg->entries[i];
@@ -667,7 +673,9 @@ depended_function(Oid trigger)
 	{
 		Form_pg_depend dep = (Form_pg_depend) GETSTRUCT(tuple);
 
-		if (dep->refclassid == ProcedureRelationId && dep->refobjid != guard)
+		/* its WHEN may name functions too; only a trigger function can be its own */
+		if (dep->refclassid == ProcedureRelationId && dep->refobjid != guard &&
+			get_func_rettype(dep->refobjid) == TRIGGEROID)
 			result = dep->refobjid;
 	}
 	systable_endscan(scan);
@@ -721,7 +729,7 @@ call_guarded(void *arg)
 {
 	GuardCall  *call = (GuardCall *) arg;
 	TriggerData *trigdata = (TriggerData *) call->outer->context;
-	Guarded    *g = find_guard(get_guards(), trigdata->tg_trigger->tgname);
+	Guarded    *g = find_guard(get_guards(), trigdata->tg_trigger->tgname, trigdata->tg_trigger->tgoid);
 	FmgrInfo	flinfo;
 
 	LOCAL_FCINFO(inner, 0);
@@ -1263,6 +1271,9 @@ typedef struct TriggerRow
 	int16		type;
 	bool		internal;
 	bool		constraint;
+	bool		transition;		/* has transition tables */
+	char		enabled;
+	NameData	name;
 } TriggerRow;
 
 /*
@@ -1296,6 +1307,10 @@ trigger_row(Relation auth, const char *name, Oid function, TriggerRow *row)
 		row->type = form->tgtype;
 		row->internal = form->tgisinternal;
 		row->constraint = OidIsValid(form->tgconstraint);
+		row->transition = !heap_attisnull(tuple, Anum_pg_trigger_tgoldtable, NULL) ||
+			!heap_attisnull(tuple, Anum_pg_trigger_tgnewtable, NULL);
+		row->enabled = form->tgenabled;
+		namestrcpy(&row->name, NameStr(form->tgname));
 		if (OidIsValid(function))
 		{
 			HeapTuple	copy = heap_copytuple(tuple);
@@ -1311,13 +1326,25 @@ trigger_row(Relation auth, const char *name, Oid function, TriggerRow *row)
 	return found;
 }
 
+/* The trigger of a registration: by its number while that is true, or by name. */
+static bool
+guarded_row(Relation auth, const Guarded *g, TriggerRow *row)
+{
+	TriggerDesc *desc = auth->trigdesc;
+
+	for (int i = 0; g->same_database && desc != NULL && i < desc->numtriggers; i++)
+		if (desc->triggers[i].tgoid == g->trigger)
+			return trigger_row(auth, desc->triggers[i].tgname, InvalidOid, row);
+	return trigger_row(auth, NameStr(g->name), InvalidOid, row);
+}
+
 static SavedPlan guard_insert_plan = {
-	.sql = "INSERT INTO invite_sync.guarded_trigger AS g (trigger_name, function_id, function_schema, function_name, on_failure, gate, let_through, guarded_by, registered_in) "
-	"VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) ON CONFLICT (trigger_name) DO UPDATE SET function_id = excluded.function_id, "
+	.sql = "INSERT INTO invite_sync.guarded_trigger AS g (trigger_name, function_id, function_schema, function_name, on_failure, gate, let_through, guarded_by, registered_in, trigger_id) "
+	"VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) ON CONFLICT (trigger_name) DO UPDATE SET function_id = excluded.function_id, "
 	"function_schema = excluded.function_schema, function_name = excluded.function_name, on_failure = excluded.on_failure, "
-	"gate = excluded.gate, let_through = excluded.let_through, guarded_by = excluded.guarded_by, registered_in = excluded.registered_in",
-	.nargs = 9,
-	.argtypes = {NAMEOID, OIDOID, NAMEOID, NAMEOID, TEXTOID, BOOLOID, TEXTARRAYOID, NAMEOID, TEXTOID}
+	"gate = excluded.gate, let_through = excluded.let_through, guarded_by = excluded.guarded_by, registered_in = excluded.registered_in, trigger_id = excluded.trigger_id",
+	.nargs = 10,
+	.argtypes = {NAMEOID, OIDOID, NAMEOID, NAMEOID, TEXTOID, BOOLOID, TEXTARRAYOID, NAMEOID, TEXTOID, OIDOID}
 };
 
 static SavedPlan guard_delete_plan = {
@@ -1392,7 +1419,7 @@ quarantine_guard_trigger(PG_FUNCTION_ARGS)
 	bool		nulls[6] = {false};
 	bool		replayable;
 	bool		unchanged = false;
-	Datum		args[9];
+	Datum		args[10];
 	Scope		scope;
 
 	caller_require_operator();
@@ -1427,7 +1454,7 @@ quarantine_guard_trigger(PG_FUNCTION_ARGS)
 				 errhint("A constraint refuses on purpose, and at COMMIT where nothing can be contained; make it an ordinary trigger first.")));
 
 	plan_hold();
-	known = find_guard(get_guards(), name);
+	known = find_guard(get_guards(), name, row.oid);
 	if (row.function == guard)
 	{
 		if (known == NULL)
@@ -1468,6 +1495,7 @@ quarantine_guard_trigger(PG_FUNCTION_ARGS)
 
 	if (known != NULL && row.function == guard && known->on_failure == on_failure &&
 		known->gate == (scan.found > 0) && known->same_database && known->function == function &&
+		known->trigger == row.oid && strcmp(NameStr(known->name), name) == 0 &&
 		known->nlet_through == ArrayGetNItems(ARR_NDIM(let_through), ARR_DIMS(let_through)))
 	{
 		Datum	   *elems;
@@ -1495,6 +1523,7 @@ quarantine_guard_trigger(PG_FUNCTION_ARGS)
 		args[6] = PointerGetDatum(let_through);
 		args[7] = DirectFunctionCall1(namein, CStringGetDatum(GetUserNameFromId(caller_role(), false)));
 		args[8] = CStringGetTextDatum(caller_database_identity());
+		args[9] = ObjectIdGetDatum(row.oid);
 		SPI_connect();
 		scope_enter_own(&scope);
 		plan_execute(&guard_insert_plan, args, NULL, false, 0);
@@ -1508,7 +1537,8 @@ quarantine_guard_trigger(PG_FUNCTION_ARGS)
 		(void) event_append("admin", "quarantine.trigger_guarded", NULL, NULL, "trigger", name, NULL);
 	}
 
-	replayable = TRIGGER_TYPE_MATCHES(row.type, TRIGGER_TYPE_ROW, TRIGGER_TYPE_AFTER, TRIGGER_TYPE_INSERT);
+	replayable = TRIGGER_TYPE_MATCHES(row.type, TRIGGER_TYPE_ROW, TRIGGER_TYPE_AFTER, TRIGGER_TYPE_INSERT) &&
+		!row.transition;
 	values[0] = DirectFunctionCall1(namein, CStringGetDatum(name));
 	values[1] = CStringGetTextDatum(psprintf("%s()", quote_qualified_identifier(proc_schema, NameStr(proc_name))));
 	values[2] = BoolGetDatum(scan.found > 0);
@@ -1529,6 +1559,7 @@ quarantine_unguard_trigger(PG_FUNCTION_ARGS)
 	Oid			guard;
 	Oid			function;
 	Guarded    *known;
+	bool		there;
 	Scope		scope;
 	Datum		args[1];
 
@@ -1544,7 +1575,9 @@ quarantine_unguard_trigger(PG_FUNCTION_ARGS)
 	auth = table_open(caller_auth_users_relid(false), NoLock);
 	guard = guard_function();
 	plan_hold();
-	known = find_guard(get_guards(), name);
+	memset(&row, 0, sizeof(row));
+	there = trigger_row(auth, name, InvalidOid, &row);
+	known = find_guard(get_guards(), name, row.oid);
 	if (known == NULL)
 	{
 		plan_release();
@@ -1553,7 +1586,7 @@ quarantine_unguard_trigger(PG_FUNCTION_ARGS)
 		PG_RETURN_BOOL(false);
 	}
 	/* gone, or made again without the guard: there is only our note to forget */
-	if (trigger_row(auth, name, InvalidOid, &row) && row.function == guard)
+	if (there && row.function == guard)
 	{
 		function = guarded_function(known, row.oid);
 		(void) trigger_row(auth, name, function, &row);
@@ -1562,9 +1595,8 @@ quarantine_unguard_trigger(PG_FUNCTION_ARGS)
 												  ProcedureRelationId, guard);
 		CommandCounterIncrement();
 	}
+	args[0] = DirectFunctionCall1(namein, CStringGetDatum(NameStr(known->name)));
 	plan_release();
-
-	args[0] = DirectFunctionCall1(namein, CStringGetDatum(name));
 	SPI_connect();
 	scope_enter_own(&scope);
 	plan_execute(&guard_delete_plan, args, NULL, false, 0);
@@ -1618,8 +1650,7 @@ quarantine_mend_dependencies(Relation auth)
 		TriggerRow	row;
 		Oid			function;
 
-		if (!trigger_row(auth, NameStr(g->name), InvalidOid, &row) ||
-			row.function != guard_function())
+		if (!guarded_row(auth, g, &row) || row.function != guard_function())
 			continue;
 		function = find_guarded_function(g, row.oid);
 		if (!OidIsValid(function))
@@ -1630,15 +1661,22 @@ quarantine_mend_dependencies(Relation auth)
 			mended = true;
 		}
 		if (!g->same_database || g->function != function ||
-			find_trigger_function(g->schema, g->function_name) != function)
+			find_trigger_function(g->schema, g->function_name) != function ||
+			g->trigger != row.oid || strcmp(NameStr(g->name), NameStr(row.name)) != 0)
 		{
 			Scope		scope;
-			Datum		args[5];
+			Datum		args[7];
 			static SavedPlan plan = {
 				.sql = "UPDATE invite_sync.guarded_trigger AS g SET function_id = $2, registered_in = $3, "
-				"function_schema = $4, function_name = $5 WHERE g.trigger_name OPERATOR(pg_catalog.=) $1",
-				.nargs = 5,
-				.argtypes = {NAMEOID, OIDOID, TEXTOID, NAMEOID, NAMEOID}
+				"function_schema = $4, function_name = $5, trigger_id = $6, trigger_name = $7 "
+				"WHERE g.trigger_name OPERATOR(pg_catalog.=) $1",
+				.nargs = 7,
+				.argtypes = {NAMEOID, OIDOID, TEXTOID, NAMEOID, NAMEOID, OIDOID, NAMEOID}
+			};
+			static SavedPlan entries_plan = {
+				.sql = "UPDATE invite_sync.quarantine_entry AS q SET trigger_name = $2 WHERE q.trigger_name OPERATOR(pg_catalog.=) $1",
+				.nargs = 2,
+				.argtypes = {NAMEOID, NAMEOID}
 			};
 
 			args[0] = NameGetDatum(&g->name);
@@ -1646,9 +1684,13 @@ quarantine_mend_dependencies(Relation auth)
 			args[2] = CStringGetTextDatum(caller_database_identity());
 			args[3] = DirectFunctionCall1(namein, CStringGetDatum(get_namespace_name(get_func_namespace(function))));
 			args[4] = DirectFunctionCall1(namein, CStringGetDatum(get_func_name(function)));
+			args[5] = ObjectIdGetDatum(row.oid);
+			args[6] = NameGetDatum(&row.name);
 			SPI_connect();
 			scope_enter_own(&scope);
 			plan_execute(&plan, args, NULL, false, 0);
+			args[1] = NameGetDatum(&row.name);
+			plan_execute(&entries_plan, args, NULL, false, 0);
 			scope_leave(&scope);
 			SPI_finish();
 			mended = true;
@@ -1681,7 +1723,7 @@ quarantine_verify(Relation auth, QuarantineFinding emit, void *arg)
 									 g->on_failure == FAIL_QUARANTINE ? "" :
 									 psprintf(", on_failure => '%s'", on_failure_to_text(g->on_failure)));
 		TriggerRow	row;
-		bool		there = trigger_row(auth, name, InvalidOid, &row);
+		bool		there = guarded_row(auth, g, &row);
 		Oid			function = there ? find_guarded_function(g, row.oid) : InvalidOid;
 
 		if (!there)
@@ -1697,6 +1739,10 @@ quarantine_verify(Relation auth, QuarantineFinding emit, void *arg)
 		else if (!depends_on_function(row.oid, function))
 			emit(arg, "warning", name, "the guarded trigger's dependency on its function was lost",
 				 "After a restore; until it is made again DROP FUNCTION is not refused.",
+				 "SELECT invite_sync.attach();");
+		else if (strcmp(NameStr(row.name), name) != 0)
+			emit(arg, "warning", name, "the guarded trigger has another name now",
+				 psprintf("It is \"%s\"; the next dump would lose its guard.", NameStr(row.name)),
 				 "SELECT invite_sync.attach();");
 		else if (find_trigger_function(g->schema, g->function_name) != function)
 			emit(arg, "warning", name, "the function of the guarded trigger has another name now",
@@ -1722,6 +1768,15 @@ quarantine_verify(Relation auth, QuarantineFinding emit, void *arg)
 					 "Look at the users in invite_sync.quarantine and close each entry.",
 					 "SELECT invite_sync.close_quarantine(id) FROM invite_sync.quarantine WHERE id = ...;");
 		}
+	}
+	for (int i = 0; auth->trigdesc != NULL && i < auth->trigdesc->numtriggers; i++)
+	{
+		Trigger    *t = &auth->trigdesc->triggers[i];
+
+		if (t->tgfoid == guard_function() && find_guard(reg, t->tgname, t->tgoid) == NULL)
+			emit(arg, "error", t->tgname, "the trigger runs the guard but is not registered",
+				 "Every firing ends in quarantine.",
+				 "Create the trigger again with its own function, then invite_sync.guard_trigger().");
 	}
 	plan_release();
 }
@@ -1758,6 +1813,10 @@ replay_trigger(void *arg)
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
 				 errmsg("trigger \"%s\" on auth.users does not exist", r->trigger)));
+	if (trigger->tgenabled == TRIGGER_DISABLED)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("trigger \"%s\" on auth.users is disabled", r->trigger)));
 
 	memset(&trigdata, 0, sizeof(trigdata));
 	trigdata.type = T_TriggerData;

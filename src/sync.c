@@ -241,6 +241,7 @@ typedef struct Work
 	bool		known_missing;	/* nobody of them has a row: skip the update */
 	bool		may_raise;		/* a trigger: the owner may want the error */
 	bool		rebuilt;		/* the statements were made in this attempt */
+	bool		again;			/* a retry, perhaps long after */
 
 	bool		leave_deferred; /* do not check deferred constraints first */
 
@@ -1841,6 +1842,7 @@ run_remove(Work *work)
 	Relation	rel = locate_target(t, RowExclusiveLock);
 	TupleDesc	desc = RelationGetDescr(rel);
 	const char *key = quote_identifier(t->key);
+	char	   *display = relation_display(rel);
 	StringInfoData buf;
 	Scope		scope;
 	Datum		values[1];
@@ -1855,10 +1857,10 @@ run_remove(Work *work)
 	initStringInfo(&buf);
 	if (t->on_delete == ON_DELETE_DELETE)
 		appendStringInfo(&buf, "DELETE FROM %s AS t WHERE t.%s = ANY ($1)",
-						 relation_display(rel), key);
+						 display, key);
 	else
 	{
-		appendStringInfo(&buf, "UPDATE %s AS t SET is_active = false", relation_display(rel));
+		appendStringInfo(&buf, "UPDATE %s AS t SET is_active = false", display);
 		if (SPI_fnumber(desc, "deactivated_at") > 0)
 			appendStringInfoString(&buf, ", deactivated_at = coalesce(t.deactivated_at, pg_catalog.now())");
 		if (SPI_fnumber(desc, "deactivation_reason") > 0)
@@ -1878,6 +1880,23 @@ run_remove(Work *work)
 	rc = SPI_execute_with_args(buf.data, 1, remove_argtypes, values, NULL, false, 0);
 	if (rc < 0)
 		elog(ERROR, "SPI_execute_with_args failed: %s", SPI_result_code_string(rc));
+
+	/*
+	 * The foreign key has set the key of a row that was not deactivated in time
+	 * to NULL: it cannot be told from others any more, but it must not be lost.
+	 */
+	if (t->on_delete == ON_DELETE_DEACTIVATE && work->again && SPI_processed == 0)
+	{
+		rc = SPI_execute(psprintf("SELECT 1 FROM %s AS t WHERE t.%s IS NULL AND t.is_active IS DISTINCT FROM false LIMIT 1",
+								  display, key), false, 1);
+		if (rc < 0)
+			elog(ERROR, "SPI_execute failed: %s", SPI_result_code_string(rc));
+		if (SPI_processed > 0)
+			ereport(ERROR,
+					(errcode(ERRCODE_NO_DATA_FOUND),
+					 errmsg("the row to be deactivated has lost its user: %s IS NULL", key),
+					 errhint("Set is_active of that row by hand, then invite_sync.close_quarantine().")));
+	}
 	set_deferred(t, true, true);
 	scope_leave(&scope);
 	SPI_finish();
@@ -3922,6 +3941,7 @@ sync_remove_users(int64 target_id, const pg_uuid_t *user_ids, int nids, SyncOutc
 		memset(&work, 0, sizeof(work));
 		work.target = t;
 		work.mode = WORK_REMOVE;
+		work.again = true;
 		work.ids = gone;
 		work.nrows = ngone;
 		apply_work(&work);
