@@ -177,8 +177,100 @@ BEGIN
 END
 $$;
 
-\echo '== All users are in step, and no signup has failed.'
+\echo '== 9. And triggers that you have already? This old one, written by hand, gives each new user a wallet.'
+\echo '   Somebody renamed its table, and so Eve cannot sign up:'
+\echo
+\set ECHO queries
+CREATE TABLE public.wallets (user_id uuid PRIMARY KEY, credits integer NOT NULL);
+CREATE FUNCTION public.handle_new_user() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = '' AS $$
+BEGIN
+	INSERT INTO public.wallets (user_id, credits) VALUES (NEW.id, 100);
+	RETURN NEW;
+END
+$$;
+CREATE TRIGGER on_auth_user_created AFTER INSERT ON auth.users
+	FOR EACH ROW EXECUTE FUNCTION public.handle_new_user();
+ALTER TABLE public.wallets RENAME TO purses;
+\set ECHO none
+\echo
+\connect - supabase_auth_admin
+\set ON_ERROR_STOP off
+SELECT * FROM demo.sign_up('eve@example.com', '{"full_name": "Eve Moss", "first_name": "Eve"}');
+\set unguarded_failed :ERROR
+\set ON_ERROR_STOP on
+
+\echo
+\echo 'Under guard its failure is recorded, and Eve signs up:'
+\echo
+\connect - postgres
+\set ECHO queries
+SELECT trigger_name, gate, on_failure, replayable FROM invite_sync.guard_trigger('on_auth_user_created');
+\set ECHO none
+\connect - supabase_auth_admin
+SELECT * FROM demo.sign_up('eve@example.com', '{"full_name": "Eve Moss", "first_name": "Eve"}');
+
+\echo 'The table gets its name back, and the trigger is run again for her:'
+\echo
+\connect - postgres
+\set ECHO queries
+ALTER TABLE public.purses RENAME TO wallets;
+SELECT * FROM invite_sync.retry_quarantine(due_only => false);
+SELECT u.email, w.credits FROM public.wallets AS w JOIN auth.users AS u ON u.id = w.user_id;
+\set ECHO none
+
+\echo '== 10. A refusal that is meant stays one: a trigger that admits one domain only goes on doing so under guard.'
+\echo '    Were it broken itself, on_failure says whether to let people in; it must be said for such a gate.'
+\echo
+\set ECHO queries
+CREATE FUNCTION public.only_our_domain() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = '' AS $$
+BEGIN
+	IF NEW.email NOT LIKE '%@example.com' THEN
+		RAISE EXCEPTION 'only people of our company may sign up';
+	END IF;
+	RETURN NEW;
+END
+$$;
+CREATE TRIGGER only_our_domain BEFORE INSERT ON auth.users
+	FOR EACH ROW EXECUTE FUNCTION public.only_our_domain();
+SELECT trigger_name, gate, on_failure FROM invite_sync.guard_trigger('only_our_domain', on_failure => 'refuse');
+\set ECHO none
+\connect - supabase_auth_admin
+\set ON_ERROR_STOP off
+SELECT * FROM demo.sign_up('mallory@elsewhere.example', '{"full_name": "Mallory"}');
+\set stranger_refused :ERROR
+\set ON_ERROR_STOP on
+SELECT * FROM demo.sign_up('fay@example.com', '{"full_name": "Fay Wong", "first_name": "Fay"}');
+
+-- does the story hold?
+\connect - postgres
+SELECT set_config('demo.refusals', :'unguarded_failed' || ' ' || :'stranger_refused', false) AS ignored \gset
+DO $$
+DECLARE
+	wallets	text;
+BEGIN
+	IF current_setting('demo.refusals') <> 'true true' THEN
+		RAISE EXCEPTION 'the demo''s story does not hold: Eve refused before the guard, and the stranger after it: %',
+			current_setting('demo.refusals');
+	END IF;
+	SELECT string_agg(u.email || ' ' || w.credits, ', ' ORDER BY u.email) INTO wallets
+	  FROM public.wallets AS w JOIN auth.users AS u ON u.id = w.user_id;
+	IF wallets IS DISTINCT FROM 'eve@example.com 100, fay@example.com 100'
+	   OR (SELECT count(*) FROM auth.users) <> 6 OR EXISTS (SELECT FROM auth.users WHERE email LIKE 'mallory@%') THEN
+		RAISE EXCEPTION 'the demo''s story does not hold: wallets of %, and % users', wallets,
+			(SELECT count(*) FROM auth.users);
+	END IF;
+	IF EXISTS (SELECT FROM invite_sync.quarantine) OR EXISTS (SELECT FROM invite_sync.verify())
+	   OR EXISTS (SELECT FROM invite_sync.sync_status() WHERE percent <> 100 OR missing <> 0 OR quarantined <> 0) THEN
+		RAISE EXCEPTION 'the demo''s story does not hold: quarantine, verify() or sync_status() is not clean in the end';
+	END IF;
+END
+$$;
+
+\echo '== All users are in step, and quarantine is empty.'
 \echo
 \echo 'To keep such a cluster running and connect to it:  make demo-server'
 \echo 'To attach a table of your own:                     docs/sync.md'
+\echo 'To put triggers of yours under guard:              docs/quarantine.md'
 \echo

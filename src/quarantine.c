@@ -1740,6 +1740,11 @@ quarantine_verify(Relation auth, QuarantineFinding emit, void *arg)
 			emit(arg, "warning", name, "the guarded trigger's dependency on its function was lost",
 				 "After a restore; until it is made again DROP FUNCTION is not refused.",
 				 "SELECT invite_sync.attach();");
+		else if (row.enabled == TRIGGER_DISABLED)
+			emit(arg, "warning", name, "the guarded trigger is disabled", g->gate ?
+				 "It is a gate, and refuses nobody." : "Its function does not run.",
+				 psprintf("ALTER TABLE auth.users ENABLE TRIGGER %s; -- as the owner of auth.users",
+						  quote_identifier(NameStr(row.name))));
 		else if (strcmp(NameStr(row.name), name) != 0)
 			emit(arg, "warning", name, "the guarded trigger has another name now",
 				 psprintf("It is \"%s\"; the next dump would lose its guard.", NameStr(row.name)),

@@ -7562,7 +7562,7 @@ emit_members(ReturnSetInfo *rsinfo)
 static SavedPlan overdue_plan = {
 	.sql = "SELECT coalesce(pg_catalog.quote_ident(t.schema_name) OPERATOR(pg_catalog.||) '.' "
 	"OPERATOR(pg_catalog.||) pg_catalog.quote_ident(t.table_name), q.trigger_name), pg_catalog.count(*), "
-	"pg_catalog.string_agg(DISTINCT q.sqlstate, ', ') "
+	"pg_catalog.string_agg(DISTINCT q.sqlstate, ', '), pg_catalog.bool_or(q.replayable) "
 	"FROM invite_sync.quarantine_entry AS q LEFT JOIN invite_sync.target AS t ON t.id = q.target_id GROUP BY 1 ORDER BY 1",
 	.nargs = 0
 };
@@ -7699,7 +7699,9 @@ sync_verify(PG_FUNCTION_ARGS)
 		emit_finding(rsinfo, "warning", "quarantine", SPI_getvalue(row, desc, 1),
 					 psprintf("%s in quarantine", SPI_getvalue(row, desc, 2)),
 					 psprintf("SQLSTATE %s; see invite_sync.quarantine.", SPI_getvalue(row, desc, 3)),
-					 "SELECT * FROM invite_sync.retry_quarantine(due_only => false);");
+					 strcmp(SPI_getvalue(row, desc, 4), "t") == 0 ?
+					 "SELECT * FROM invite_sync.retry_quarantine(due_only => false);" :
+					 "SELECT invite_sync.close_quarantine(id) FROM invite_sync.quarantine WHERE NOT replayable; -- when each was looked into");
 	}
 	scope_leave(&scope);
 	SPI_finish();

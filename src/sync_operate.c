@@ -193,7 +193,7 @@ health_triggers(Health *h, bool wanted)
 		if (!wanted || detached || strcmp(triggers[i].state, "good") == 0)
 			continue;
 		level = LEVEL_FAILING;
-		health_warn(h, psprintf("trigger \"%s\" on auth.users is %s: call invite_sync.attach()",
+		health_warn(h, psprintf("trigger \"%s\" is %s: call invite_sync.attach()",
 								triggers[i].name, triggers[i].state));
 	}
 	if (wanted && detached)
