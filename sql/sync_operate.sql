@@ -43,6 +43,7 @@ CREATE TABLE invite_sync.alert (
 );
 COMMENT ON TABLE invite_sync.alert IS
     'Checks that crossed their threshold. Kept for 90 days after they were resolved. Personal columns: acknowledged_by, where a database role is one person''s.';
+COMMENT ON COLUMN invite_sync.alert.id IS 'number of the alert';
 COMMENT ON COLUMN invite_sync.alert.check_name IS 'the check';
 COMMENT ON COLUMN invite_sync.alert.target IS 'the target or guarded trigger, as it was called; NULL where the check is about none';
 COMMENT ON COLUMN invite_sync.alert.value IS 'what was measured last while it was open';

@@ -256,7 +256,7 @@ resolve_ids(void *arg)
 }
 
 /* Run in scratch memory and in a subtransaction; a failure only warns. */
-static void
+static bool
 run_quarantine_call(ContainedFn fn, QuarantineCall *call, const char *message)
 {
 	MemoryContext scratch = AllocSetContextCreate(CurrentMemoryContext,
@@ -264,8 +264,9 @@ run_quarantine_call(ContainedFn fn, QuarantineCall *call, const char *message)
 												  ALLOCSET_SMALL_SIZES);
 	MemoryContext old = MemoryContextSwitchTo(scratch);
 	Failure    *failure;
+	bool		ok = sync_run_contained(fn, call, true, &failure);
 
-	if (!sync_run_contained(fn, call, true, &failure))
+	if (!ok)
 		ereport(WARNING,
 				(errcode(ERRCODE_WARNING),
 				 errmsg_internal("%s", message),
@@ -274,14 +275,15 @@ run_quarantine_call(ContainedFn fn, QuarantineCall *call, const char *message)
 				 errhidestmt(true), errhidecontext(true)));
 	MemoryContextSwitchTo(old);
 	MemoryContextDelete(scratch);
+	return ok;
 }
 
-void
+bool
 quarantine_record(int64 target_id, const char *action, const QuarantineItem *items, int64 nitems)
 {
 	QuarantineCall call = {.target_id = target_id,.action = action,.items = items,.nitems = nitems};
 
-	if (nitems > 0)
+	return nitems == 0 ||
 		run_quarantine_call(record_items, &call, "failed syncs cannot be recorded in quarantine");
 }
 
@@ -291,7 +293,7 @@ quarantine_resolve(int64 target_id, const pg_uuid_t *user_ids, int64 nids, Array
 	QuarantineCall call = {.target_id = target_id,.ids = user_ids,.nids = nids,.applied = applied};
 
 	if (nids > 0)
-		run_quarantine_call(resolve_ids, &call, "resolved entries cannot be taken out of quarantine");
+		(void) run_quarantine_call(resolve_ids, &call, "resolved entries cannot be taken out of quarantine");
 }
 
 void
@@ -300,7 +302,7 @@ quarantine_forget_users(const pg_uuid_t *user_ids, int64 nids)
 	QuarantineCall call = {.target_id = 0,.ids = user_ids,.nids = nids};
 
 	if (nids > 0)
-		run_quarantine_call(resolve_ids, &call, "entries of deleted users cannot be taken out of quarantine");
+		(void) run_quarantine_call(resolve_ids, &call, "entries of deleted users cannot be taken out of quarantine");
 }
 
 /* ---------------------------------------------------------------------
@@ -528,7 +530,11 @@ guards_relcache_callback(Datum arg, Oid relid)
 }
 
 static SavedPlan guards_plan = {
-	.sql = "SELECT g.trigger_name, g.function_id, g.function_schema, g.function_name, g.on_failure, g.gate, g.let_through, g.registered_in, g.trigger_id "
+	.sql = "SELECT g.trigger_name::pg_catalog.text, coalesce(g.function_id::pg_catalog.oid, 0::pg_catalog.oid), "
+	"coalesce(g.function_schema::pg_catalog.text, ''), coalesce(g.function_name::pg_catalog.text, ''), "
+	"coalesce(g.on_failure::pg_catalog.text, 'quarantine'), coalesce(g.gate::pg_catalog.bool, false), "
+	"coalesce(g.let_through::pg_catalog.text[], '{}'), coalesce(g.registered_in::pg_catalog.text, ''), "
+	"coalesce(g.trigger_id::pg_catalog.oid, 0::pg_catalog.oid) "
 	"FROM invite_sync.guarded_trigger AS g ORDER BY g.trigger_name",
 	.nargs = 0
 };

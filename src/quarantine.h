@@ -30,10 +30,10 @@ typedef struct QuarantineItem
 
 /*
  * Record failures, in a subtransaction of its own under our lock_timeout. Never
- * raises but what must be rethrown: when even this fails a WARNING says so and
- * sync_status() still finds the users.
+ * raises but what must be rethrown: when even this fails a WARNING says so,
+ * false is returned, and sync_status() still finds the users.
  */
-extern void quarantine_record(int64 target_id, const char *action,
+extern bool quarantine_record(int64 target_id, const char *action,
 							  const QuarantineItem *items, int64 nitems);
 
 /*

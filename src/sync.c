@@ -398,9 +398,14 @@ sync_registry_changed(PG_FUNCTION_ARGS)
 }
 
 static SavedPlan registry_plan = {
-	.sql = "SELECT t.id, t.relation::pg_catalog.oid, t.schema_name, t.table_name, t.key, t.on_delete, t.on_error, "
-	"t.enabled, t.link_by, t.search_path, t.definer, t.registered_in, "
-	"m.column_name, m.expression, m.update_policy, m.source_columns, t.relation_number "
+	/* types and NULLs as they are taken below, whatever another version's tables hold */
+	.sql = "SELECT t.id::pg_catalog.int8, t.relation::pg_catalog.oid, coalesce(t.schema_name::pg_catalog.text, ''), "
+	"coalesce(t.table_name::pg_catalog.text, ''), coalesce(t.key::pg_catalog.text, ''), "
+	"coalesce(t.on_delete::pg_catalog.text, 'none'), coalesce(t.on_error::pg_catalog.text, 'quarantine'), "
+	"coalesce(t.enabled::pg_catalog.bool, false), t.link_by::pg_catalog.text, coalesce(t.search_path::pg_catalog.text, ''), "
+	"coalesce(t.definer::pg_catalog.text, ''), coalesce(t.registered_in::pg_catalog.text, ''), "
+	"m.column_name::pg_catalog.text, coalesce(m.expression::pg_catalog.text, 'NULL'), coalesce(m.update_policy::pg_catalog.text, 'never'), "
+	"m.source_columns::pg_catalog.name[], coalesce(t.relation_number::pg_catalog.oid, 0::pg_catalog.oid) "
 	"FROM invite_sync.target AS t LEFT JOIN invite_sync.mapping AS m ON m.target_id = t.id "
 	"ORDER BY t.id, m.position",
 	.nargs = 0
@@ -1512,6 +1517,8 @@ load_identities(const Target *t, Relation auth, Tuplestorestate *rows, bool read
 	TupleDescInitEntry(ident->desc, 2, "identity_provider", TEXTOID, -1, 0);
 	TupleDescInitEntry(ident->desc, 3, "identity_provider_id", TEXTOID, -1, 0);
 	ident->store = tuplestore_begin_heap(false, false, work_mem);
+	if (n == 0)
+		return;
 	args[0] = PointerGetDatum(uuid_array(ids, n));
 	SPI_connect();
 	scope_enter_auth(&scope);
@@ -2665,7 +2672,7 @@ changed_columns(const Target *t, TupleDesc desc, const Bitmapset *which)
  * SQLSTATE and ids, and nothing of the rows.
  */
 static void
-warn_failures(const Work *work)
+warn_failures(const Work *work, bool recorded)
 {
 	StringInfoData ids;
 	const Failure *first = NULL;
@@ -2687,8 +2694,9 @@ warn_failures(const Work *work)
 		return;
 	ereport(WARNING,
 			(errcode(ERRCODE_WARNING),
-			 errmsg("sync to %s failed for " INT64_FORMAT " of " INT64_FORMAT " users and is in quarantine",
-					target_display(work->target), work->nfailed, work->nrows),
+			 errmsg("sync to %s failed for " INT64_FORMAT " of " INT64_FORMAT " users and is %s",
+					target_display(work->target), work->nfailed, work->nrows,
+					recorded ? "in quarantine" : "not recorded"),
 			 errdetail("SQLSTATE %s; users %s%s.",
 					   unpack_sql_state(first->sqlerrcode), ids.data,
 					   work->nfailed > shown ? ", ..." : ""),
@@ -2742,8 +2750,7 @@ quarantine_failures(Work *work, const char *action, const Registry *reg)
 		ExecDropSingleTupleTableSlot(old);
 		ExecDropSingleTupleTableSlot(new);
 	}
-	quarantine_record(work->target->id, action, items, n);
-	warn_failures(work);
+	warn_failures(work, quarantine_record(work->target->id, action, items, n));
 }
 
 /*
@@ -7528,6 +7535,33 @@ emit_finding(ReturnSetInfo *rsinfo, const char *severity, const char *area, cons
 	tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
 }
 
+static SavedPlan version_plan = {
+	.sql = "SELECT e.extversion FROM pg_catalog.pg_extension AS e WHERE e.extname = 'invite_sync'",
+	.nargs = 0
+};
+
+/* The library comes with the package, the objects with CREATE or ALTER EXTENSION. */
+static void
+emit_version(ReturnSetInfo *rsinfo)
+{
+	Scope		scope;
+
+	SPI_connect();
+	scope_enter_own(&scope);
+	plan_execute(&version_plan, NULL, NULL, true, 1);
+	if (SPI_processed == 1)
+	{
+		char	   *version = SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1);
+
+		if (strcmp(version, INVITE_SYNC_VERSION) != 0)
+			emit_finding(rsinfo, "error", "module", "invite_sync", "library and SQL objects are of different versions",
+						 psprintf("The library is %s, the objects are %s.", INVITE_SYNC_VERSION, version),
+						 "ALTER EXTENSION invite_sync UPDATE; -- or install the package of the objects' version");
+	}
+	scope_leave(&scope);
+	SPI_finish();
+}
+
 static SavedPlan members_plan = {
 	.sql = "SELECT m.rolname FROM pg_catalog.pg_auth_members AS a "
 	"JOIN pg_catalog.pg_roles AS m ON m.oid = a.member WHERE a.roleid = $1 AND NOT m.rolsuper ORDER BY 1",
@@ -7603,6 +7637,7 @@ sync_verify(PG_FUNCTION_ARGS)
 	Relation	auth;
 	Registry   *reg;
 	Scope		scope;
+	Failure    *load_failure;
 	bool		any_enabled = false;
 
 	caller_require_operator();
@@ -7615,9 +7650,17 @@ sync_verify(PG_FUNCTION_ARGS)
 					 "Nothing can be synced.", "SELECT invite_sync.create_auth_schema();");
 		return (Datum) 0;
 	}
+	emit_version(rsinfo);
 	auth = open_auth_users(AccessShareLock);
 	plan_hold();
-	load_registry(auth);
+	if (!sync_run_contained(load_registry, auth, true, &load_failure))
+	{
+		emit_finding(rsinfo, "error", "sync", "invite_sync.target", "the registry cannot be read: nothing is synced",
+					 failure_detail(load_failure), "ALTER EXTENSION invite_sync UPDATE;");
+		plan_release();
+		table_close(auth, AccessShareLock);
+		return (Datum) 0;
+	}
 	reg = registry;
 
 	if (superuser_arg(auth->rd_rel->relowner))
