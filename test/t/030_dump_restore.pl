@@ -92,6 +92,12 @@ ALTER TABLE public.first_name RENAME TO second_name;
 SQL
 as_role($old, $db, 'supabase_auth_admin', signup('b', 1, 'b1@example.com') . change_email_sql(user_id('a', 2), 'a2 changed@example.com')
 	  . delete_user_sql(user_id('a', 3)));
+as_role($old, $db, 'postgres', <<'SQL');
+SELECT invite_sync.set_alert('missing', 0, '2 hours');
+SELECT invite_sync.set_alert('quarantined', 0.5, '1 month 3 days 04:05:06.789');
+SELECT invite_sync.check_alerts();
+SELECT invite_sync.acknowledge_alert(min(id)) FROM invite_sync.alerts;
+SQL
 # left in a mode that pg_dump writes separately
 value($old, $db, 'ALTER TABLE auth.users ENABLE ALWAYS TRIGGER invite_sync_insert');
 
@@ -345,6 +351,7 @@ CREATE ROLE app;
 CREATE ROLE auth_server;
 GRANT USAGE ON SCHEMA auth TO auth_server;
 ALTER TABLE auth.users OWNER TO auth_server;
+ALTER TABLE auth.identities OWNER TO auth_server;
 ALTER TABLE public.profiles OWNER TO app;
 ALTER TABLE public.users OWNER TO app;
 ALTER TABLE public.user_profiles OWNER TO app});
