@@ -5,7 +5,8 @@
 #   scripts/chroot.sh MAJOR COMMAND [ARGUMENT]...      for example: scripts/chroot.sh 18 make check
 #
 # The systems are made by debootstrap when absent or half-made, and kept in .chroot/ (CHROOT_DIR); the command's files
-# are then below .chroot/SUITE/src/build. REQUIRE_ALL, COPT and SERVER_PRELOAD are passed on.
+# are then below .chroot/SUITE/src/build. REQUIRE_ALL, COPT and SERVER_PRELOAD are passed on; the directory that
+# OLD_INSTALLATION names is seen there as /old.
 
 # shellcheck source-path=SCRIPTDIR source=common.sh
 . "$(dirname "${BASH_SOURCE[0]}")/common.sh"
@@ -62,17 +63,22 @@ git -c safe.directory='*' -C "$ROOT" ls-files -z --cached --others --exclude-sta
 		[ ! -e "$ROOT/$file" ] || printf '%s\0' "$file"
 	done | tar -C "$ROOT" --null -T - -cf - | tar -C "$system/src" -xf -
 
+old=${OLD_INSTALLATION:-}
+[ -z "$old" ] || mkdir -p "$system/old"
+
 # In namespaces of their own the mounts and every process end with the command, however it ends.
+# Not exec: the lock is this shell's, and has to live as long as the command.
 # shellcheck disable=SC2016  # expanded inside
-exec unshare --mount --pid --fork --kill-child --propagation private bash -euc '
-	system=$1
-	shift
+unshare --mount --pid --fork --kill-child --propagation private bash -euc '
+	system=$1 old=$2
+	shift 2
+	[ -z "$old" ] || mount --bind "$old" "$system/old"
 	mount -t proc proc "$system/proc"
 	mount --rbind /dev "$system/dev"
 	mount -t tmpfs -o mode=1777 tmpfs "$system/dev/shm"
 	mount -t tmpfs -o mode=1777 tmpfs "$system/tmp"
 	exec chroot "$system" "$@"
-' bash "$system" env -i HOME=/root LANG=C.UTF-8 PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin \
+' bash "$system" "$old" env -i HOME=/root LANG=C.UTF-8 PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin \
 	${http_proxy:+http_proxy="$http_proxy"} ${https_proxy:+https_proxy="$https_proxy"} \
 	PG_MAJOR="$major" REQUIRE_ALL="${REQUIRE_ALL:-0}" COPT="${COPT:-}" SERVER_PRELOAD="${SERVER_PRELOAD:-}" \
-	bash -c 'cd /src && exec "$@"' bash "$@" 9>&-
+	OLD_INSTALLATION="${old:+/old}" bash -c 'cd /src && exec "$@"' bash "$@" 9>&-

@@ -9,6 +9,7 @@ package InviteSyncTest;
 
 use strict;
 use warnings;
+use Errno;
 
 use Exporter 'import';
 use File::Basename qw(dirname);
@@ -301,7 +302,11 @@ sub wait
 	while ($self->{out} !~ /^\Q$mark\E\n/m || $self->{err} !~ /^\Q$mark\E\n/m)
 	{
 		my $left = $deadline - time;
+		$! = 0;
 		my @ready = $left > 0 ? $select->can_read($left) : ();
+
+		# another session's psql has ended: a signal and no answer
+		next if !@ready && $!{EINTR};
 		if (!@ready)
 		{
 			my $sent = $self->{out} . $self->{err};
