@@ -81,9 +81,11 @@ static SavedPlan record_plan = {
 };
 
 static SavedPlan resolve_plan = {
-	.sql = "DELETE FROM invite_sync.quarantine_entry AS q "
+	/* what a retry holds is its to resolve; to wait for it might be a deadlock */
+	.sql = "DELETE FROM invite_sync.quarantine_entry AS d WHERE d.id OPERATOR(pg_catalog.=) ANY (ARRAY(SELECT q.id "
+	"FROM invite_sync.quarantine_entry AS q "
 	"WHERE q.target_id OPERATOR(pg_catalog.=) $1 AND q.user_id OPERATOR(pg_catalog.=) ANY ($2) "
-	"AND (q.changed_columns IS NULL OR q.changed_columns OPERATOR(pg_catalog.<@) $3)",
+	"AND (q.changed_columns IS NULL OR q.changed_columns OPERATOR(pg_catalog.<@) $3) FOR UPDATE SKIP LOCKED))",
 	.nargs = 3,
 	.argtypes = {INT8OID, UUIDARRAYOID, TEXTARRAYOID}
 };
@@ -1165,7 +1167,8 @@ scan_body(BodyScan *scan, const char *function, const char *source, bool top, in
 			!is_word(&next, "debug") && !is_word(&next, "log") && !is_word(&next, "info") &&
 			!is_word(&next, "notice") && !is_word(&next, "warning"))
 			found_line(scan, function, tok.line, "RAISE");
-		else if (is_word(&tok, "assert") && previous[1].kind != TOKEN_WORD)
+		else if (is_word(&tok, "assert") && !is_word(&previous[1], "as") &&
+				 !(previous[1].kind == TOKEN_OTHER && previous[1].text[0] == '.'))
 			found_line(scan, function, tok.line, "ASSERT");
 		else if (is_word(&tok, "execute"))
 			found_line(scan, function, tok.line, "EXECUTE of text that cannot be read");
