@@ -1,7 +1,7 @@
 # invite_sync: auth.users synced to application tables
 #
 # A developer's commands:   make, make install, make installcheck (PGXS, PG_CONFIG as usual)
-# A fresh machine's ones:   make demo, make check, make bench (they install what is missing)
+# A fresh machine's ones:   make demo, make check, make bench, make mutate, make soak (they install what is missing)
 
 EXTENSION = invite_sync
 EXTVERSION := $(shell sed -n "s/^default_version *= *'\(.*\)'.*/\1/p" invite_sync.control)
