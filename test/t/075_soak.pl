@@ -225,10 +225,13 @@ my @early = @life[ $quarter .. 2 * $quarter - 1 ];
 my @late = @life[ -$quarter .. -1 ];
 my %column = (bytes => 2, 'bytes of ours' => 3, 'contexts of ours' => 4, plans => 5, contexts => 6);
 my %allowed = (bytes => 400_000, 'bytes of ours' => 40_000, 'contexts of ours' => 4, plans => 12, contexts => 40);
+# A life of a few seconds is still warming up (the plans of every path that it meets for the first time); what leaks at every
+# statement more than doubles there too.
+my $growth = $seconds < 120 ? 2 : 1.15;
 for my $what (sort keys %column)
 {
 	my ($before, $after) = map { my $set = $_; min(map { $_->[ $column{$what} ] || 0 } @$set) } \@early, \@late;
-	cmp_ok($after, '<=', $before * 1.15 + $allowed{$what}, "the steady connection holds no more than before: $what, $before to $after");
+	cmp_ok($after, '<=', $before * $growth + $allowed{$what}, "the steady connection holds no more than before: $what, $before to $after");
 }
 
 # What one is told of a leak stands in the log; so does every error that left the server.
