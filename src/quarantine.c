@@ -632,17 +632,51 @@ get_guards(void)
 	return guards;
 }
 
-/* A trigger that was renamed is still the one that was guarded. */
-static Guarded *
-find_guard(GuardRegistry *reg, const char *name, Oid trigger)
+/* Numbers come again after a while: one of another table's trigger does not count. */
+static bool
+is_trigger(Oid trigger)
 {
-	for (int i = 0; i < reg->n; i++)
-		if (reg->entries[i].same_database && reg->entries[i].trigger == trigger)
-			return &reg->entries[i];
+	Relation	rel = table_open(TriggerRelationId, AccessShareLock);
+	ScanKeyData key;
+	SysScanDesc scan;
+	HeapTuple	tuple;
+	bool		result;
+
+	ScanKeyInit(&key, Anum_pg_trigger_oid, BTEqualStrategyNumber, F_OIDEQ,
+				ObjectIdGetDatum(trigger));
+	scan = systable_beginscan(rel, TriggerOidIndexId, true, NULL, 1, &key);
+	tuple = systable_getnext(scan);
+	result = HeapTupleIsValid(tuple) &&
+		((Form_pg_trigger) GETSTRUCT(tuple))->tgrelid == caller_auth_users_relid(true);
+	systable_endscan(scan);
+	table_close(rel, AccessShareLock);
+	return result;
+}
+
+/* The registration of this name, whatever its trigger is called by now. */
+static Guarded *
+registered_as(GuardRegistry *reg, const char *name)
+{
 	for (int i = 0; i < reg->n; i++)
 		if (strcmp(NameStr(reg->entries[i].name), name) == 0)
 			return &reg->entries[i];
 	return NULL;
+}
+
+/*
+ * A trigger that was renamed is still the one that was guarded, and the one that
+ * has its name by now is not.
+ */
+static Guarded *
+find_guard(GuardRegistry *reg, const char *name, Oid trigger)
+{
+	Guarded    *g;
+
+	for (int i = 0; i < reg->n; i++)
+		if (reg->entries[i].same_database && reg->entries[i].trigger == trigger)
+			return &reg->entries[i];
+	g = registered_as(reg, name);
+	return g != NULL && g->same_database && is_trigger(g->trigger) ? NULL : g;
 }
 
 /* The trigger function of this name, or InvalidOid. */
@@ -729,6 +763,7 @@ typedef struct GuardCall
 	FunctionCallInfo outer;
 	Guarded		guard;			/* a copy: the registry may be replaced */
 	bool		found;
+	const char *entry_name;		/* what its failures are recorded under */
 	Datum		result;
 } GuardCall;
 
@@ -737,7 +772,10 @@ call_guarded(void *arg)
 {
 	GuardCall  *call = (GuardCall *) arg;
 	TriggerData *trigdata = (TriggerData *) call->outer->context;
-	Guarded    *g = find_guard(get_guards(), trigdata->tg_trigger->tgname, trigdata->tg_trigger->tgoid);
+	const char *name = trigdata->tg_trigger->tgname;
+	GuardRegistry *reg = get_guards();
+	Guarded    *g = find_guard(reg, name, trigdata->tg_trigger->tgoid);
+	Guarded    *namesake = registered_as(reg, name);
 	FmgrInfo	flinfo;
 
 	LOCAL_FCINFO(inner, 0);
@@ -745,10 +783,11 @@ call_guarded(void *arg)
 	if (g == NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
-				 errmsg("trigger \"%s\" is not registered as guarded",
-						trigdata->tg_trigger->tgname)));
+				 errmsg("trigger \"%s\" is not registered as guarded", name)));
 	call->guard = *g;
 	call->found = true;
+	/* until the new name is written down, entries under it may be another's */
+	call->entry_name = namesake == NULL || namesake == g ? name : NameStr(call->guard.name);
 
 	fmgr_info(guarded_function(g, trigdata->tg_trigger->tgoid), &flinfo);
 	InitFunctionCallInfoData(*inner, &flinfo, 0, InvalidOid, call->outer->context, NULL);
@@ -920,7 +959,7 @@ quarantine_guard(PG_FUNCTION_ARGS)
 
 	has_user = TRIGGER_FIRED_FOR_ROW(trigdata->tg_event) && trigger_user(trigdata, &user_id);
 	memset(&record, 0, sizeof(record));
-	record.trigger = trigdata->tg_trigger->tgname;
+	record.trigger = call.found ? call.entry_name : trigdata->tg_trigger->tgname;
 	record.user_id = has_user ? &user_id : NULL;
 	record.action = trigger_action(trigdata->tg_event);
 	record.failure = failure;
@@ -935,7 +974,7 @@ quarantine_guard(PG_FUNCTION_ARGS)
 				 errhidestmt(true), errhidecontext(true)));
 	ereport(WARNING,
 			(errcode(ERRCODE_WARNING),
-			 errmsg("guarded trigger \"%s\" failed and is in quarantine", record.trigger),
+			 errmsg("guarded trigger \"%s\" failed and is in quarantine", trigdata->tg_trigger->tgname),
 			 has_user ?
 			 errdetail("SQLSTATE %s; user %s.", unpack_sql_state(failure->sqlerrcode),
 					   DatumGetCString(DirectFunctionCall1(uuid_out, UUIDPGetDatum(&user_id)))) :
@@ -1335,16 +1374,22 @@ trigger_row(Relation auth, const char *name, Oid function, TriggerRow *row)
 	return found;
 }
 
-/* The trigger of a registration: by its number while that is true, or by name. */
+/*
+ * The trigger of a registration: by its number while that is true, or by name
+ * where that is not another's by now.
+ */
 static bool
-guarded_row(Relation auth, const Guarded *g, TriggerRow *row)
+guarded_row(Relation auth, GuardRegistry *reg, const Guarded *g, TriggerRow *row)
 {
 	TriggerDesc *desc = auth->trigdesc;
+	NameData	name = g->name;
 
+	/* copied: the descriptor may be built again while the catalog is read */
 	for (int i = 0; g->same_database && desc != NULL && i < desc->numtriggers; i++)
 		if (desc->triggers[i].tgoid == g->trigger)
-			return trigger_row(auth, desc->triggers[i].tgname, InvalidOid, row);
-	return trigger_row(auth, NameStr(g->name), InvalidOid, row);
+			namestrcpy(&name, desc->triggers[i].tgname);
+	return trigger_row(auth, NameStr(name), InvalidOid, row) &&
+		find_guard(reg, NameStr(name), row->oid) == g;
 }
 
 static SavedPlan guard_insert_plan = {
@@ -1406,6 +1451,140 @@ check_let_through(ArrayType *given)
 	return given;
 }
 
+/*
+ * Entries follow their trigger to its new name. Where there is one for the same
+ * user and action already, it was recorded since, so its failure is the later.
+ */
+static SavedPlan rename_entries_plan = {
+	.sql = "WITH twice AS (UPDATE invite_sync.quarantine_entry AS k SET attempts = k.attempts OPERATOR(pg_catalog.+) q.attempts, "
+	"first_failed_at = least(k.first_failed_at, q.first_failed_at) FROM invite_sync.quarantine_entry AS q "
+	"WHERE q.trigger_name OPERATOR(pg_catalog.=) $1 AND k.trigger_name OPERATOR(pg_catalog.=) $2 "
+	"AND k.user_id OPERATOR(pg_catalog.=) q.user_id AND k.action OPERATOR(pg_catalog.=) q.action RETURNING q.id), "
+	"gone AS (DELETE FROM invite_sync.quarantine_entry AS q USING twice AS t WHERE q.id OPERATOR(pg_catalog.=) t.id) "
+	"UPDATE invite_sync.quarantine_entry AS q SET trigger_name = $2 WHERE q.trigger_name OPERATOR(pg_catalog.=) $1 "
+	"AND NOT EXISTS (SELECT 1 FROM twice AS t WHERE t.id OPERATOR(pg_catalog.=) q.id)",
+	.nargs = 2,
+	.argtypes = {NAMEOID, NAMEOID}
+};
+
+static SavedPlan rename_guard_plan = {
+	.sql = "UPDATE invite_sync.guarded_trigger AS g SET trigger_name = $2 WHERE g.trigger_name OPERATOR(pg_catalog.=) $1",
+	.nargs = 2,
+	.argtypes = {NAMEOID, NAMEOID}
+};
+
+/* The number too: somebody else may have mended names meanwhile. */
+static SavedPlan forget_gone_plan = {
+	.sql = "WITH gone AS (DELETE FROM invite_sync.guarded_trigger AS g WHERE g.trigger_name OPERATOR(pg_catalog.=) $1 "
+	"AND g.trigger_id OPERATOR(pg_catalog.=) $2 RETURNING g.trigger_name) "
+	"DELETE FROM invite_sync.quarantine_entry AS q USING gone AS g WHERE q.trigger_name OPERATOR(pg_catalog.=) g.trigger_name",
+	.nargs = 2,
+	.argtypes = {NAMEOID, OIDOID}
+};
+
+typedef struct Rename
+{
+	NameData	from;
+	NameData	to;
+} Rename;
+
+static bool
+is_renamed(const Rename *renames, int n, const char *from)
+{
+	for (int i = 0; i < n; i++)
+		if (strcmp(NameStr(renames[i].from), from) == 0)
+			return true;
+	return false;
+}
+
+static void
+rename_guard(const Rename *rename)
+{
+	Scope		scope;
+	Datum		args[2];
+
+	args[0] = NameGetDatum(&rename->from);
+	args[1] = NameGetDatum(&rename->to);
+	SPI_connect();
+	scope_enter_own(&scope);
+	plan_execute(&rename_guard_plan, args, NULL, false, 0);
+	plan_execute(&rename_entries_plan, args, NULL, false, 0);
+	scope_leave(&scope);
+	SPI_finish();
+}
+
+/*
+ * Write down new names of guarded triggers. A name that is still another's waits
+ * until that has its own new one; where all wait for each other, as after a
+ * swap, one stands aside under the name that no trigger can have.
+ */
+static bool
+mend_names(Relation auth)
+{
+	GuardRegistry *reg;
+	Rename	   *renames;
+	int			n = 0;
+
+	plan_hold();
+	reg = get_guards();
+	renames = palloc(sizeof(Rename) * Max(reg->n, 1));
+	for (int i = 0; i < reg->n; i++)
+	{
+		Guarded    *g = &reg->entries[i];
+		TriggerRow	row;
+
+		if (!guarded_row(auth, reg, g, &row) || strcmp(NameStr(g->name), NameStr(row.name)) == 0)
+			continue;
+		renames[n].from = g->name;
+		renames[n++].to = row.name;
+	}
+	if (n == 0)
+	{
+		plan_release();
+		return false;
+	}
+	/* whoever has one of the new names and no trigger any more */
+	for (int i = 0; i < n; i++)
+	{
+		Guarded    *gone = registered_as(reg, NameStr(renames[i].to));
+		Scope		scope;
+		Datum		args[2];
+
+		if (gone == NULL || is_renamed(renames, n, NameStr(gone->name)))
+			continue;
+		args[0] = NameGetDatum(&gone->name);
+		args[1] = ObjectIdGetDatum(gone->trigger);
+		SPI_connect();
+		scope_enter_own(&scope);
+		plan_execute(&forget_gone_plan, args, NULL, false, 0);
+		scope_leave(&scope);
+		SPI_finish();
+		(void) event_append("admin", "quarantine.trigger_unguarded", NULL, NULL, "trigger",
+							NameStr(gone->name), NULL);
+	}
+	while (n > 0)
+	{
+		Rename		aside;
+		int			next = 0;
+
+		while (next < n && is_renamed(renames, n, NameStr(renames[next].to)))
+			next++;
+		if (next < n)
+		{
+			rename_guard(&renames[next]);
+			renames[next] = renames[--n];
+			continue;
+		}
+		memset(&aside, 0, sizeof(aside));
+		aside.from = renames[0].from;
+		rename_guard(&aside);
+		renames[0].from = aside.to;
+	}
+	plan_release();
+	CommandCounterIncrement();
+	return true;
+}
+
 /* guard_trigger(trigger_name, on_failure, let_through) */
 Datum
 quarantine_guard_trigger(PG_FUNCTION_ARGS)
@@ -1450,6 +1629,7 @@ quarantine_guard_trigger(PG_FUNCTION_ARGS)
 
 	sync_lock_auth_users("2000");
 	auth = table_open(caller_auth_users_relid(false), NoLock);
+	(void) mend_names(auth);
 	guard = guard_function();
 	if (!trigger_row(auth, name, InvalidOid, &row))
 		ereport(ERROR,
@@ -1504,7 +1684,7 @@ quarantine_guard_trigger(PG_FUNCTION_ARGS)
 
 	if (known != NULL && row.function == guard && known->on_failure == on_failure &&
 		known->gate == (scan.found > 0) && known->same_database && known->function == function &&
-		known->trigger == row.oid && strcmp(NameStr(known->name), name) == 0 &&
+		known->trigger == row.oid &&
 		known->nlet_through == ArrayGetNItems(ARR_NDIM(let_through), ARR_DIMS(let_through)))
 	{
 		Datum	   *elems;
@@ -1582,6 +1762,7 @@ quarantine_unguard_trigger(PG_FUNCTION_ARGS)
 
 	sync_lock_auth_users("2000");
 	auth = table_open(caller_auth_users_relid(false), NoLock);
+	(void) mend_names(auth);
 	guard = guard_function();
 	plan_hold();
 	memset(&row, 0, sizeof(row));
@@ -1644,12 +1825,19 @@ quarantine_close(PG_FUNCTION_ARGS)
 	PG_RETURN_BOOL(found);
 }
 
+static SavedPlan mend_plan = {
+	.sql = "UPDATE invite_sync.guarded_trigger AS g SET function_id = $2, registered_in = $3, "
+	"function_schema = $4, function_name = $5, trigger_id = $6 WHERE g.trigger_name OPERATOR(pg_catalog.=) $1",
+	.nargs = 6,
+	.argtypes = {NAMEOID, OIDOID, TEXTOID, NAMEOID, NAMEOID, OIDOID}
+};
+
 /* What attach() mends: after a restore the trigger knows the guard only. */
 bool
 quarantine_mend_dependencies(Relation auth)
 {
+	bool		mended = mend_names(auth);
 	GuardRegistry *reg;
-	bool		mended = false;
 
 	plan_hold();
 	reg = get_guards();
@@ -1659,7 +1847,7 @@ quarantine_mend_dependencies(Relation auth)
 		TriggerRow	row;
 		Oid			function;
 
-		if (!guarded_row(auth, g, &row) || row.function != guard_function())
+		if (!guarded_row(auth, reg, g, &row) || row.function != guard_function())
 			continue;
 		function = find_guarded_function(g, row.oid);
 		if (!OidIsValid(function))
@@ -1671,22 +1859,10 @@ quarantine_mend_dependencies(Relation auth)
 		}
 		if (!g->same_database || g->function != function ||
 			find_trigger_function(g->schema, g->function_name) != function ||
-			g->trigger != row.oid || strcmp(NameStr(g->name), NameStr(row.name)) != 0)
+			g->trigger != row.oid)
 		{
 			Scope		scope;
-			Datum		args[7];
-			static SavedPlan plan = {
-				.sql = "UPDATE invite_sync.guarded_trigger AS g SET function_id = $2, registered_in = $3, "
-				"function_schema = $4, function_name = $5, trigger_id = $6, trigger_name = $7 "
-				"WHERE g.trigger_name OPERATOR(pg_catalog.=) $1",
-				.nargs = 7,
-				.argtypes = {NAMEOID, OIDOID, TEXTOID, NAMEOID, NAMEOID, OIDOID, NAMEOID}
-			};
-			static SavedPlan entries_plan = {
-				.sql = "UPDATE invite_sync.quarantine_entry AS q SET trigger_name = $2 WHERE q.trigger_name OPERATOR(pg_catalog.=) $1",
-				.nargs = 2,
-				.argtypes = {NAMEOID, NAMEOID}
-			};
+			Datum		args[6];
 
 			args[0] = NameGetDatum(&g->name);
 			args[1] = ObjectIdGetDatum(function);
@@ -1694,12 +1870,9 @@ quarantine_mend_dependencies(Relation auth)
 			args[3] = DirectFunctionCall1(namein, CStringGetDatum(get_namespace_name(get_func_namespace(function))));
 			args[4] = DirectFunctionCall1(namein, CStringGetDatum(get_func_name(function)));
 			args[5] = ObjectIdGetDatum(row.oid);
-			args[6] = NameGetDatum(&row.name);
 			SPI_connect();
 			scope_enter_own(&scope);
-			plan_execute(&plan, args, NULL, false, 0);
-			args[1] = NameGetDatum(&row.name);
-			plan_execute(&entries_plan, args, NULL, false, 0);
+			plan_execute(&mend_plan, args, NULL, false, 0);
 			scope_leave(&scope);
 			SPI_finish();
 			mended = true;
@@ -1732,7 +1905,7 @@ quarantine_verify(Relation auth, QuarantineFinding emit, void *arg)
 									 g->on_failure == FAIL_QUARANTINE ? "" :
 									 psprintf(", on_failure => '%s'", on_failure_to_text(g->on_failure)));
 		TriggerRow	row;
-		bool		there = guarded_row(auth, g, &row);
+		bool		there = guarded_row(auth, reg, g, &row);
 		Oid			function = there ? find_guarded_function(g, row.oid) : InvalidOid;
 
 		if (!there)
@@ -1807,12 +1980,32 @@ typedef struct Replay
 	const char *trigger;
 } Replay;
 
+/* The trigger that entries of this name are about, or NULL. */
+static Trigger *
+trigger_of_entries(Relation auth, const char *name)
+{
+	GuardRegistry *reg = get_guards();
+	Guarded    *g = registered_as(reg, name);
+	TriggerRow	row;
+	TriggerDesc *desc;
+
+	if (g != NULL && guarded_row(auth, reg, g, &row))
+		name = NameStr(row.name);
+	else if (g != NULL)
+		return NULL;
+	/* as the executor does: the relcache's own may be gone before the trigger has run */
+	desc = CopyTriggerDesc(auth->trigdesc);
+	for (int i = 0; desc != NULL && i < desc->numtriggers; i++)
+		if (strcmp(desc->triggers[i].tgname, name) == 0)
+			return &desc->triggers[i];
+	return NULL;
+}
+
 static void
 replay_trigger(void *arg)
 {
 	Replay	   *r = (Replay *) arg;
-	TriggerDesc *desc = r->auth->trigdesc;
-	Trigger    *trigger = NULL;
+	Trigger    *trigger = trigger_of_entries(r->auth, r->trigger);
 	TriggerData trigdata;
 	GuardCall	call;
 	int			guc_level = NewGUCNestLevel();
@@ -1820,9 +2013,6 @@ replay_trigger(void *arg)
 
 	LOCAL_FCINFO(fcinfo, 0);
 
-	for (int i = 0; desc != NULL && i < desc->numtriggers; i++)
-		if (strcmp(desc->triggers[i].tgname, r->trigger) == 0)
-			trigger = &desc->triggers[i];
 	if (trigger == NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_OBJECT),

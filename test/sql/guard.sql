@@ -170,6 +170,87 @@ DROP TRIGGER g_null ON auth.users;
 DROP TRIGGER g_harmless ON auth.users;
 DROP TABLE public.elsewhere, public.elsewhere2, public.guard_log, public.old_profiles;
 DROP FUNCTION public.g_calls(), public.g_null(), public.g_harmless(), public.g_dynamic(), public.calls_it(text), public.checks(text), public.handle_new_user();
+-- ---- names change hands ----
+-- Each trigger says which it is by its argument, and fails when asked to.
+CREATE TABLE public.named_log (n serial, what text);
+GRANT ALL ON public.named_log, public.named_log_n_seq TO PUBLIC;
+CREATE FUNCTION public.g_named() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN
+    IF current_setting('test.broken', true) = 'yes' THEN PERFORM 1/0; END IF;
+    INSERT INTO public.named_log (what) VALUES (concat_ws(' ', TG_ARGV[0], 'as', TG_NAME, right(NEW.id::text, 3)));
+    RETURN NULL;
+END$$;
+CREATE FUNCTION public.named_entries(OUT entry text) RETURNS SETOF text LANGUAGE sql AS $$
+    SELECT concat_ws(' ', q.trigger_name, right(q.user_id::text, 3), q.action, q.attempts) FROM invite_sync.quarantine AS q ORDER BY 1$$;
+CREATE TRIGGER t_one AFTER INSERT OR UPDATE ON auth.users FOR EACH ROW EXECUTE FUNCTION public.g_named('one');
+CREATE TRIGGER t_two AFTER INSERT OR UPDATE ON auth.users FOR EACH ROW EXECUTE FUNCTION public.g_named('two');
+SELECT function FROM invite_sync.guard_trigger('t_one');
+SELECT function FROM invite_sync.guard_trigger('t_two');
+CREATE TEMPORARY TABLE named AS SELECT oid, right(tgname, 3) AS was FROM pg_trigger WHERE tgname IN ('t_one', 't_two');
+-- failures before and after they swap names
+SET test.broken = 'yes';
+INSERT INTO auth.users (id, email) VALUES ('00000000-0000-4000-8000-000000000a40', 'n0@x.example');
+ALTER TRIGGER t_one ON auth.users RENAME TO t_x;
+ALTER TRIGGER t_two ON auth.users RENAME TO t_one;
+ALTER TRIGGER t_x ON auth.users RENAME TO t_two;
+UPDATE auth.users SET phone = '1' WHERE id = '00000000-0000-4000-8000-000000000a40';
+ALTER TABLE auth.users DISABLE TRIGGER t_two;
+INSERT INTO auth.users (id, email) VALUES ('00000000-0000-4000-8000-000000000a41', 'n1@x.example');
+ALTER TABLE auth.users ENABLE TRIGGER t_two;
+RESET test.broken;
+-- what failed of one is done again by one, whatever it is called by then
+SELECT entry FROM public.named_entries();
+BEGIN;
+SELECT * FROM invite_sync.retry_quarantine(due_only => false);
+SELECT what FROM public.named_log ORDER BY what;
+ROLLBACK;
+SELECT object, finding, detail FROM invite_sync.verify() ORDER BY 1, 2;
+SELECT invite_sync.attach();
+SELECT object, finding, detail FROM invite_sync.verify() ORDER BY 1, 2;
+SELECT g.trigger_name, n.was FROM invite_sync.guarded_trigger AS g JOIN named AS n ON n.oid = g.trigger_id ORDER BY 1;
+SELECT entry FROM public.named_entries();
+SELECT * FROM invite_sync.retry_quarantine(due_only => false);
+SELECT what FROM public.named_log ORDER BY what;
+TRUNCATE public.named_log;
+SELECT invite_sync.close_quarantine(id) FROM invite_sync.quarantine;
+-- the same failure under the old name and the new becomes one entry
+SET test.broken = 'yes';
+UPDATE auth.users SET phone = '2' WHERE id = '00000000-0000-4000-8000-000000000a40';
+ALTER TRIGGER t_one ON auth.users RENAME TO t_three;
+UPDATE auth.users SET phone = '3' || right(id::text, 3) WHERE id::text LIKE '%a4_';
+SELECT entry FROM public.named_entries();
+SELECT invite_sync.attach();
+SELECT entry FROM public.named_entries();
+-- unguarded after it was renamed: the entries of both names are forgotten
+ALTER TRIGGER t_three ON auth.users RENAME TO t_four;
+UPDATE auth.users SET phone = '4' WHERE id = '00000000-0000-4000-8000-000000000a41';
+RESET test.broken;
+SELECT invite_sync.unguard_trigger('t_four');
+SELECT entry FROM public.named_entries();
+SELECT pg_get_triggerdef(oid) FROM pg_trigger WHERE tgname = 't_four';
+-- a new trigger under a name that was guarded is not the one that was guarded
+ALTER TRIGGER t_two ON auth.users RENAME TO t_old;
+CREATE TRIGGER t_two AFTER INSERT OR UPDATE ON auth.users FOR EACH ROW EXECUTE FUNCTION public.g_named('new');
+SELECT invite_sync.unguard_trigger('t_two');
+SELECT function FROM invite_sync.guard_trigger('t_two');
+SELECT g.trigger_name, n.was FROM invite_sync.guarded_trigger AS g LEFT JOIN named AS n ON n.oid = g.trigger_id ORDER BY 1;
+UPDATE auth.users SET phone = '5' WHERE id = '00000000-0000-4000-8000-000000000a41';
+SELECT what FROM public.named_log ORDER BY what;
+-- a guarded trigger is dropped, and another takes its name
+DROP TRIGGER t_two ON auth.users;
+ALTER TRIGGER t_old ON auth.users RENAME TO t_two;
+UPDATE auth.users SET phone = '6' WHERE id = '00000000-0000-4000-8000-000000000a41';
+SELECT object, finding, detail FROM invite_sync.verify() ORDER BY 1, 2;
+SELECT invite_sync.attach();
+SELECT object, finding, detail FROM invite_sync.verify() ORDER BY 1, 2;
+SELECT g.trigger_name, n.was FROM invite_sync.guarded_trigger AS g LEFT JOIN named AS n ON n.oid = g.trigger_id ORDER BY 1;
+SELECT entry FROM public.named_entries();
+SELECT what FROM public.named_log ORDER BY what;
+SELECT invite_sync.unguard_trigger('t_two');
+DROP TRIGGER t_two ON auth.users;
+DROP TRIGGER t_four ON auth.users;
+DROP TABLE public.named_log, named;
+DROP FUNCTION public.g_named(), public.named_entries();
+
 DELETE FROM auth.users;
 SELECT count(*) FROM invite_sync.quarantine;
 SELECT count(*) FROM invite_sync.guarded_trigger;
