@@ -135,6 +135,10 @@ tap_file() {
 	else
 		report ok "$what: $ok" "$start"
 	fi
+	# what was skipped, and why
+	sed -nE 's/^(ok [0-9]+|1\.\.0) .*# *[Ss][Kk][Ii][Pp][^ ]* *//p' "$log" | sort | uniq -c | while read -r count reason; do
+		report skipped "$what: $count, $reason" "$start"
+	done
 }
 
 tap() {

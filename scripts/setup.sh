@@ -15,6 +15,14 @@ level=${1:?usage: setup.sh demo|check|ci|ci-host}
 installed() { [ "$(dpkg-query -W -f='${db:Status-Status}' "$1" 2>/dev/null)" = installed ]; }
 available() { [ -n "$(apt-cache madison "$1" 2>/dev/null)" ]; }
 
+# PL/Perl comes in one version with the server, which is not replaced for it where it is there already.
+plperl_fits() {
+	installed "postgresql-plperl-$major" && return 0
+	installed "postgresql-$major" || { available "postgresql-plperl-$major"; return; }
+	[ "$(LC_ALL=C apt-cache policy "postgresql-plperl-$major" | sed -n 's/^ *Candidate: //p')" = \
+		"$(dpkg-query -W -f='${Version}' "postgresql-$major")" ]
+}
+
 # The packages of PostgreSQL itself are not asked for where the user names a PostgreSQL of their own.
 own_postgres=${PG_CONFIG:-}
 packages() {
@@ -30,6 +38,9 @@ packages() {
 			[ -n "$own_postgres" ] || printf '%s\n' "postgresql-$major-$extension"
 		fi
 	done
+	if [ "$level" != check ] || plperl_fits; then
+		[ -n "$own_postgres" ] || printf '%s\n' "postgresql-plperl-$major"
+	fi
 	[ "$level" != check ] || return 0
 	printf '%s\n' clang
 	[ "$level" != ci ] || return 0
