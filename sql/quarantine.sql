@@ -30,11 +30,11 @@ COMMENT ON COLUMN invite_sync.quarantine_entry.trigger_name IS 'the guarded trig
 COMMENT ON COLUMN invite_sync.quarantine_entry.user_id IS 'the auth user';
 COMMENT ON COLUMN invite_sync.quarantine_entry.action IS 'insert, update or delete of the auth user';
 COMMENT ON COLUMN invite_sync.quarantine_entry.sqlstate IS 'of the last failure';
-COMMENT ON COLUMN invite_sync.quarantine_entry.message IS 'of the last failure';
+COMMENT ON COLUMN invite_sync.quarantine_entry.message IS 'of the last failure; not kept for a guarded trigger that failed at a deletion, whose entry outlives the user';
 COMMENT ON COLUMN invite_sync.quarantine_entry.detail IS 'of the last failure; not kept for violated constraints, where it holds the row';
 COMMENT ON COLUMN invite_sync.quarantine_entry.constraint_name IS 'the constraint that was violated';
 COMMENT ON COLUMN invite_sync.quarantine_entry.column_name IS 'the column at fault, where PostgreSQL names it';
-COMMENT ON COLUMN invite_sync.quarantine_entry.context IS 'where it happened, at most 1 kB';
+COMMENT ON COLUMN invite_sync.quarantine_entry.context IS 'where it happened, at most 1 kB; not kept where message is not';
 COMMENT ON COLUMN invite_sync.quarantine_entry.changed_columns IS 'columns of the target that the failed update would have set';
 COMMENT ON COLUMN invite_sync.quarantine_entry.attempts IS 'failures so far';
 COMMENT ON COLUMN invite_sync.quarantine_entry.first_failed_at IS 'time of the first failure';

@@ -90,8 +90,10 @@ static SavedPlan resolve_plan = {
 	.argtypes = {INT8OID, UUIDARRAYOID, TEXTARRAYOID}
 };
 
+/* What failed at the deletion itself stays, or nobody would ever hear of it. */
 static SavedPlan forget_plan = {
-	.sql = "DELETE FROM invite_sync.quarantine_entry AS q WHERE q.user_id OPERATOR(pg_catalog.=) ANY ($1)",
+	.sql = "DELETE FROM invite_sync.quarantine_entry AS q WHERE q.user_id OPERATOR(pg_catalog.=) ANY ($1) "
+	"AND (q.trigger_name IS NULL OR q.action OPERATOR(pg_catalog.<>) 'delete')",
 	.nargs = 1,
 	.argtypes = {UUIDARRAYOID}
 };
@@ -846,6 +848,27 @@ typedef struct TriggerRecord
 	bool		gate_let_in;
 } TriggerRecord;
 
+/*
+ * The entry of a failed deletion outlives its users, so it says nothing that could
+ * quote one of them.
+ */
+static char *
+trigger_failure_field(const TriggerRecord *r, int field)
+{
+	if (strcmp(r->action, "delete") != 0 && strcmp(r->action, "truncate") != 0)
+		return failure_field(r->failure, field);
+	switch (field)
+	{
+		case 1:
+			return "not kept: it could quote a deleted user";
+		case 2:
+		case 5:
+			return NULL;
+		default:
+			return failure_field(r->failure, field);
+	}
+}
+
 static void
 record_trigger(void *arg)
 {
@@ -861,7 +884,7 @@ record_trigger(void *arg)
 	args[2] = CStringGetTextDatum(r->action);
 	for (int field = 0; field < 6; field++)
 	{
-		char	   *s = failure_field(r->failure, field);
+		char	   *s = trigger_failure_field(r, field);
 
 		args[3 + field] = s ? CStringGetTextDatum(s) : (Datum) 0;
 		nulls[3 + field] = s ? ' ' : 'n';

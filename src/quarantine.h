@@ -44,7 +44,10 @@ extern bool quarantine_record(int64 target_id, const char *action,
 extern void quarantine_resolve(int64 target_id, const pg_uuid_t *user_ids, int64 nids,
 							   ArrayType *applied);
 
-/* The users are gone: forget their entries, but for deletes still to be done. */
+/*
+ * The users are gone: forget their entries, but for what failed of the deletion
+ * itself.
+ */
 extern void quarantine_forget_users(const pg_uuid_t *user_ids, int64 nids);
 
 /* Guarded triggers, for attach() and verify(). */

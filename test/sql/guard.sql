@@ -229,6 +229,12 @@ SELECT entry FROM public.named_entries();
 SELECT pg_get_triggerdef(oid) FROM pg_trigger WHERE tgname = 't_four';
 -- a new trigger under a name that was guarded is not the one that was guarded
 ALTER TRIGGER t_two ON auth.users RENAME TO t_old;
+BEGIN;
+CREATE TRIGGER t_two AFTER UPDATE ON auth.users FOR EACH ROW EXECUTE FUNCTION invite_sync.guard('not registered');
+UPDATE auth.users SET phone = '7' WHERE id = '00000000-0000-4000-8000-000000000a41';
+SELECT what FROM public.named_log ORDER BY what;
+SELECT object, finding, detail FROM invite_sync.verify() WHERE finding NOT LIKE '%in quarantine' ORDER BY 1, 2;
+ROLLBACK;
 CREATE TRIGGER t_two AFTER INSERT OR UPDATE ON auth.users FOR EACH ROW EXECUTE FUNCTION public.g_named('new');
 SELECT invite_sync.unguard_trigger('t_two');
 SELECT function FROM invite_sync.guard_trigger('t_two');
@@ -250,6 +256,39 @@ DROP TRIGGER t_two ON auth.users;
 DROP TRIGGER t_four ON auth.users;
 DROP TABLE public.named_log, named;
 DROP FUNCTION public.g_named(), public.named_entries();
+
+-- ---- what fails when a user is deleted ----
+-- its entry stays, whatever the trigger's name, and says nothing that could be of the user
+SET ROLE postgres;
+CREATE TABLE public.kept_profiles (id uuid PRIMARY KEY, email text);
+SELECT target FROM invite_sync.add_target('public.kept_profiles', on_delete => 'delete');
+RESET ROLE;
+CREATE FUNCTION public.g_fails() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN
+    IF TG_LEVEL = 'STATEMENT' THEN EXECUTE 'SELECT ''del@x.example''::integer'; END IF;
+    PERFORM CASE TG_OP WHEN 'DELETE' THEN OLD.email ELSE NEW.email END::integer;
+    RETURN OLD;
+END$$;
+CREATE TRIGGER b_del BEFORE DELETE ON auth.users FOR EACH ROW EXECUTE FUNCTION public.g_fails();
+CREATE TRIGGER "A_del" AFTER DELETE ON auth.users FOR EACH ROW EXECUTE FUNCTION public.g_fails();
+CREATE TRIGGER a_del AFTER DELETE ON auth.users FOR EACH ROW EXECUTE FUNCTION public.g_fails();
+CREATE TRIGGER all_del AFTER DELETE ON auth.users FOR EACH STATEMENT EXECUTE FUNCTION public.g_fails();
+CREATE TRIGGER a_ins AFTER INSERT ON auth.users FOR EACH ROW EXECUTE FUNCTION public.g_fails();
+SELECT (invite_sync.guard_trigger(t, 'let_in')).trigger_name FROM unnest(ARRAY['b_del', 'A_del', 'a_del', 'all_del', 'a_ins']) AS t;
+INSERT INTO auth.users (id, email) VALUES ('00000000-0000-4000-8000-000000000a50', 'del@x.example');
+SELECT trigger_name, message FROM invite_sync.quarantine;
+DELETE FROM auth.users WHERE id = '00000000-0000-4000-8000-000000000a50';
+SELECT trigger_name, right(user_id::text, 3) AS user, action, sqlstate, message, detail, context, replayable FROM invite_sync.quarantine ORDER BY trigger_name COLLATE "C";
+SELECT count(*) FROM invite_sync.quarantine_entry AS q WHERE q::text LIKE '%x.example%';
+-- until it is closed, also when somebody has the id again
+INSERT INTO auth.users (id, email) VALUES ('00000000-0000-4000-8000-000000000a50', 'again@x.example');
+DELETE FROM auth.users WHERE id = '00000000-0000-4000-8000-000000000a50';
+SELECT trigger_name, action, attempts FROM invite_sync.quarantine ORDER BY trigger_name COLLATE "C", id;
+SELECT count(invite_sync.close_quarantine(id)) FROM invite_sync.quarantine;
+SELECT count(invite_sync.unguard_trigger(trigger_name)) FROM invite_sync.guarded_trigger;
+DROP FUNCTION public.g_fails() CASCADE;
+SELECT count(*) FROM public.kept_profiles;
+SELECT invite_sync.drop_target('public.kept_profiles');
+DROP TABLE public.kept_profiles;
 
 DELETE FROM auth.users;
 SELECT count(*) FROM invite_sync.quarantine;
