@@ -694,19 +694,15 @@ find_trigger_function(const char *schema, const char *name)
 						   PointerGetDatum(noargs), ObjectIdGetDatum(nsp));
 }
 
-/*
- * The function that pg_depend knows for the trigger besides the guard: right in
- * a copy of the database too, but lost by a dump.
- */
-static Oid
-depended_function(Oid trigger)
+/* The functions that pg_depend knows for the trigger. */
+static List *
+depended_functions(Oid trigger)
 {
 	Relation	rel = table_open(DependRelationId, AccessShareLock);
-	Oid			guard = find_trigger_function("invite_sync", "guard");
 	ScanKeyData key[2];
 	SysScanDesc scan;
 	HeapTuple	tuple;
-	Oid			result = InvalidOid;
+	List	   *result = NIL;
 
 	ScanKeyInit(&key[0], Anum_pg_depend_classid, BTEqualStrategyNumber, F_OIDEQ,
 				ObjectIdGetDatum(TriggerRelationId));
@@ -717,13 +713,35 @@ depended_function(Oid trigger)
 	{
 		Form_pg_depend dep = (Form_pg_depend) GETSTRUCT(tuple);
 
-		/* its WHEN may name functions too; only a trigger function can be its own */
-		if (dep->refclassid == ProcedureRelationId && dep->refobjid != guard &&
-			get_func_rettype(dep->refobjid) == TRIGGEROID)
-			result = dep->refobjid;
+		if (dep->refclassid == ProcedureRelationId)
+			result = lappend_oid(result, dep->refobjid);
 	}
 	systable_endscan(scan);
 	table_close(rel, AccessShareLock);
+	return result;
+}
+
+static bool
+depends_on_function(Oid trigger, Oid function)
+{
+	return list_member_oid(depended_functions(trigger), function);
+}
+
+/*
+ * The function that pg_depend knows for the trigger besides the guard: right in
+ * a copy of the database too, but lost by a dump.
+ */
+static Oid
+depended_function(Oid trigger)
+{
+	Oid			guard = find_trigger_function("invite_sync", "guard");
+	Oid			result = InvalidOid;
+	ListCell   *lc;
+
+	/* its WHEN may name functions too; only a trigger function can be its own */
+	foreach(lc, depended_functions(trigger))
+		if (lfirst_oid(lc) != guard && get_func_rettype(lfirst_oid(lc)) == TRIGGEROID)
+			result = lfirst_oid(lc);
 	return result;
 }
 
@@ -1295,32 +1313,6 @@ scan_function(BodyScan *scan, Oid function, int depth)
  * Guarded triggers: putting a trigger under guard, and back
  * ---------------------------------------------------------------------
  */
-
-static bool
-depends_on_function(Oid trigger, Oid function)
-{
-	Relation	rel = table_open(DependRelationId, AccessShareLock);
-	ScanKeyData key[2];
-	SysScanDesc scan;
-	HeapTuple	tuple;
-	bool		result = false;
-
-	ScanKeyInit(&key[0], Anum_pg_depend_classid, BTEqualStrategyNumber, F_OIDEQ,
-				ObjectIdGetDatum(TriggerRelationId));
-	ScanKeyInit(&key[1], Anum_pg_depend_objid, BTEqualStrategyNumber, F_OIDEQ,
-				ObjectIdGetDatum(trigger));
-	scan = systable_beginscan(rel, DependDependerIndexId, true, NULL, 2, key);
-	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
-	{
-		Form_pg_depend dep = (Form_pg_depend) GETSTRUCT(tuple);
-
-		if (dep->refclassid == ProcedureRelationId && dep->refobjid == function)
-			result = true;
-	}
-	systable_endscan(scan);
-	table_close(rel, AccessShareLock);
-	return result;
-}
 
 static void
 make_dependency(Oid trigger, Oid function)
