@@ -131,7 +131,8 @@ Operators. Locks auth.users in SHARE ROW EXCLUSIVE mode, waiting at most 2 s.$do
 CREATE FUNCTION invite_sync.unguard_trigger(trigger_name name) RETURNS boolean
     LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'quarantine_unguard_trigger';
 COMMENT ON FUNCTION invite_sync.unguard_trigger(name) IS
-$doc$Make a guarded trigger what it was before, and forget its quarantine. true when it was guarded.
+$doc$Make a guarded trigger what it was before, and forget its quarantine. trigger_name: its name, or if no trigger has that any more the one it had before it was renamed. true when it was guarded.
+Errors: 22004 NULL; 55P03 auth.users is locked.
 Operators. Locks auth.users in SHARE ROW EXCLUSIVE mode, waiting at most 2 s.$doc$;
 
 CREATE FUNCTION invite_sync.close_quarantine(entry_id bigint) RETURNS boolean

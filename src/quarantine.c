@@ -1417,10 +1417,11 @@ static SavedPlan guard_insert_plan = {
 };
 
 static SavedPlan guard_delete_plan = {
-	.sql = "WITH q AS (DELETE FROM invite_sync.quarantine_entry AS q WHERE q.trigger_name OPERATOR(pg_catalog.=) $1) "
+	.sql = "WITH q AS (DELETE FROM invite_sync.quarantine_entry AS q WHERE q.trigger_name OPERATOR(pg_catalog.=) $1 "
+	"OR q.trigger_name OPERATOR(pg_catalog.=) $2) "
 	"DELETE FROM invite_sync.guarded_trigger AS g WHERE g.trigger_name OPERATOR(pg_catalog.=) $1",
-	.nargs = 1,
-	.argtypes = {NAMEOID}
+	.nargs = 2,
+	.argtypes = {NAMEOID, NAMEOID}
 };
 
 static Oid
@@ -1600,6 +1601,21 @@ mend_names(Relation auth)
 	return true;
 }
 
+/* The name of a registration is as good as the one that its trigger has by now. */
+static char *
+name_by_now(Relation auth, char *name)
+{
+	GuardRegistry *reg;
+	Guarded    *g;
+	TriggerRow	row;
+
+	if (trigger_row(auth, name, InvalidOid, &row))
+		return name;
+	reg = get_guards();
+	g = registered_as(reg, name);
+	return g != NULL && guarded_row(auth, reg, g, &row) ? pstrdup(NameStr(row.name)) : name;
+}
+
 /* guard_trigger(trigger_name, on_failure, let_through) */
 Datum
 quarantine_guard_trigger(PG_FUNCTION_ARGS)
@@ -1762,10 +1778,12 @@ quarantine_unguard_trigger(PG_FUNCTION_ARGS)
 	TriggerRow	row;
 	Oid			guard;
 	Oid			function;
+	GuardRegistry *reg;
 	Guarded    *known;
+	Guarded    *namesake;
 	bool		there;
 	Scope		scope;
-	Datum		args[1];
+	Datum		args[2];
 
 	caller_require_operator();
 	if (PG_ARGISNULL(0))
@@ -1777,12 +1795,13 @@ quarantine_unguard_trigger(PG_FUNCTION_ARGS)
 
 	sync_lock_auth_users("2000");
 	auth = table_open(caller_auth_users_relid(false), NoLock);
-	(void) mend_names(auth);
+	name = name_by_now(auth, name);
 	guard = guard_function();
 	plan_hold();
 	memset(&row, 0, sizeof(row));
 	there = trigger_row(auth, name, InvalidOid, &row);
-	known = find_guard(get_guards(), name, row.oid);
+	reg = get_guards();
+	known = find_guard(reg, name, row.oid);
 	if (known == NULL)
 	{
 		plan_release();
@@ -1800,7 +1819,11 @@ quarantine_unguard_trigger(PG_FUNCTION_ARGS)
 												  ProcedureRelationId, guard);
 		CommandCounterIncrement();
 	}
+	/* names of other triggers are left as they are: a list of them may be worked off */
+	namesake = registered_as(reg, name);
 	args[0] = DirectFunctionCall1(namein, CStringGetDatum(NameStr(known->name)));
+	args[1] = namesake == NULL || namesake == known ?
+		DirectFunctionCall1(namein, CStringGetDatum(name)) : args[0];
 	plan_release();
 	SPI_connect();
 	scope_enter_own(&scope);
