@@ -681,6 +681,18 @@ find_guard(GuardRegistry *reg, const char *name, Oid trigger)
 	return g != NULL && g->same_database && is_trigger(g->trigger) ? NULL : g;
 }
 
+/*
+ * What a failure of it is recorded under, by the name that it has now. Until that
+ * is written down too, entries under it may be another's.
+ */
+static const char *
+entry_name(GuardRegistry *reg, const Guarded *g, const char *name)
+{
+	const Guarded *namesake = registered_as(reg, name);
+
+	return namesake == NULL || namesake == g ? name : NameStr(g->name);
+}
+
 /* The trigger function of this name, or InvalidOid. */
 static Oid
 find_trigger_function(const char *schema, const char *name)
@@ -783,7 +795,7 @@ typedef struct GuardCall
 	FunctionCallInfo outer;
 	Guarded		guard;			/* a copy: the registry may be replaced */
 	bool		found;
-	const char *entry_name;		/* what its failures are recorded under */
+	NameData	entry_name;		/* what its failures are recorded under */
 	Datum		result;
 } GuardCall;
 
@@ -795,7 +807,6 @@ call_guarded(void *arg)
 	const char *name = trigdata->tg_trigger->tgname;
 	GuardRegistry *reg = get_guards();
 	Guarded    *g = find_guard(reg, name, trigdata->tg_trigger->tgoid);
-	Guarded    *namesake = registered_as(reg, name);
 	FmgrInfo	flinfo;
 
 	LOCAL_FCINFO(inner, 0);
@@ -805,9 +816,8 @@ call_guarded(void *arg)
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
 				 errmsg("trigger \"%s\" is not registered as guarded", name)));
 	call->guard = *g;
+	namestrcpy(&call->entry_name, entry_name(reg, g, name));
 	call->found = true;
-	/* until the new name is written down, entries under it may be another's */
-	call->entry_name = namesake == NULL || namesake == g ? name : NameStr(call->guard.name);
 
 	fmgr_info(guarded_function(g, trigdata->tg_trigger->tgoid), &flinfo);
 	InitFunctionCallInfoData(*inner, &flinfo, 0, InvalidOid, call->outer->context, NULL);
@@ -1000,7 +1010,7 @@ quarantine_guard(PG_FUNCTION_ARGS)
 
 	has_user = TRIGGER_FIRED_FOR_ROW(trigdata->tg_event) && trigger_user(trigdata, &user_id);
 	memset(&record, 0, sizeof(record));
-	record.trigger = call.found ? call.entry_name : trigdata->tg_trigger->tgname;
+	record.trigger = call.found ? NameStr(call.entry_name) : trigdata->tg_trigger->tgname;
 	record.user_id = has_user ? &user_id : NULL;
 	record.action = trigger_action(trigdata->tg_event);
 	record.failure = failure;
@@ -1780,7 +1790,6 @@ quarantine_unguard_trigger(PG_FUNCTION_ARGS)
 	Oid			function;
 	GuardRegistry *reg;
 	Guarded    *known;
-	Guarded    *namesake;
 	bool		there;
 	Scope		scope;
 	Datum		args[2];
@@ -1820,10 +1829,8 @@ quarantine_unguard_trigger(PG_FUNCTION_ARGS)
 		CommandCounterIncrement();
 	}
 	/* names of other triggers are left as they are: a list of them may be worked off */
-	namesake = registered_as(reg, name);
 	args[0] = DirectFunctionCall1(namein, CStringGetDatum(NameStr(known->name)));
-	args[1] = namesake == NULL || namesake == known ?
-		DirectFunctionCall1(namein, CStringGetDatum(name)) : args[0];
+	args[1] = DirectFunctionCall1(namein, CStringGetDatum(entry_name(reg, known, name)));
 	plan_release();
 	SPI_connect();
 	scope_enter_own(&scope);
@@ -1921,9 +1928,10 @@ quarantine_mend_dependencies(Relation auth)
 }
 
 static SavedPlan let_in_plan = {
-	.sql = "SELECT pg_catalog.count(*) FROM invite_sync.quarantine_entry AS q WHERE q.trigger_name OPERATOR(pg_catalog.=) $1",
-	.nargs = 1,
-	.argtypes = {NAMEOID}
+	.sql = "SELECT pg_catalog.count(*) FROM invite_sync.quarantine_entry AS q WHERE q.trigger_name OPERATOR(pg_catalog.=) $1 "
+	"OR q.trigger_name OPERATOR(pg_catalog.=) $2",
+	.nargs = 2,
+	.argtypes = {NAMEOID, NAMEOID}
 };
 
 /* verify()'s part: what has become of the guarded triggers. */
@@ -1976,11 +1984,12 @@ quarantine_verify(Relation auth, QuarantineFinding emit, void *arg)
 		if (g->gate)
 		{
 			Scope		scope;
-			Datum		args[1];
+			Datum		args[2];
 			bool		isnull;
 			int64		n;
 
 			args[0] = NameGetDatum(&g->name);
+			args[1] = there ? DirectFunctionCall1(namein, CStringGetDatum(entry_name(reg, g, NameStr(row.name)))) : args[0];
 			SPI_connect();
 			scope_enter_own(&scope);
 			plan_execute(&let_in_plan, args, NULL, true, 1);

@@ -291,10 +291,13 @@ SELECT count(invite_sync.close_quarantine(id)) FROM invite_sync.quarantine;
 -- a list of the registered names unguards all, whatever they are called by now
 ALTER TRIGGER a_ins ON auth.users RENAME TO z_ins;
 ALTER TRIGGER b_del ON auth.users RENAME TO z_del;
+INSERT INTO auth.users (id, email) VALUES ('00000000-0000-4000-8000-000000000a51', 'renamed@x.example');
+SELECT trigger_name, action FROM invite_sync.quarantine;
+SELECT object, finding FROM invite_sync.verify() WHERE severity = 'error';
 SELECT g.trigger_name, invite_sync.unguard_trigger(g.trigger_name) FROM invite_sync.guarded_trigger AS g ORDER BY g.trigger_name::text COLLATE "C";
 SELECT tgname, tgfoid::regproc FROM pg_trigger WHERE tgname ~ '_(ins|del)$' ORDER BY tgname::text COLLATE "C";
 DROP FUNCTION public.g_fails() CASCADE;
-SELECT count(*) FROM public.kept_profiles;
+SELECT count(*) FROM public.kept_profiles WHERE id = '00000000-0000-4000-8000-000000000a50';
 SELECT invite_sync.drop_target('public.kept_profiles');
 DROP TABLE public.kept_profiles;
 
