@@ -34,7 +34,7 @@ COMMENT ON COLUMN invite_sync.target.enabled IS 'false: registered, but not sync
 COMMENT ON COLUMN invite_sync.target.allow_user_written IS 'columns that look like rights may be filled from raw_user_meta_data';
 COMMENT ON COLUMN invite_sync.target.search_path IS 'under which the statements of a sync run';
 COMMENT ON COLUMN invite_sync.target.definer IS 'role that defined the mapping; must stay a member of the table''s owner';
-COMMENT ON COLUMN invite_sync.target.registered_in IS 'database in which the number in relation was true';
+COMMENT ON COLUMN invite_sync.target.registered_in IS 'lineage in which the number in relation is true';
 COMMENT ON COLUMN invite_sync.target.created_at IS 'when it was added';
 
 CREATE TABLE invite_sync.mapping (
@@ -89,6 +89,9 @@ CREATE FUNCTION invite_sync.sync_registry_changed() RETURNS trigger
     LANGUAGE C AS 'MODULE_PATHNAME', 'sync_registry_changed';
 COMMENT ON FUNCTION invite_sync.sync_registry_changed() IS 'Trigger: tells all sessions that the registry has changed.';
 
+CREATE TRIGGER lineage BEFORE INSERT ON invite_sync.target
+    FOR EACH ROW EXECUTE FUNCTION invite_sync.stamp_lineage();
+COMMENT ON TRIGGER lineage ON invite_sync.target IS 'fills registered_in';
 CREATE TRIGGER registry_changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON invite_sync.target
     FOR EACH STATEMENT EXECUTE FUNCTION invite_sync.sync_registry_changed();
 COMMENT ON TRIGGER registry_changed ON invite_sync.target IS 'tells all sessions';

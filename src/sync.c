@@ -466,7 +466,7 @@ reads_identity(const MapColumn *mc)
 static void
 read_registry(Registry *reg, Snapshot snapshot)
 {
-	char	   *identity = caller_database_identity();
+	char	   *lineage = caller_lineage(snapshot);
 	Scope		scope;
 	Target	   *target = NULL;
 	SPITupleTable *rows;
@@ -509,7 +509,7 @@ read_registry(Registry *reg, Snapshot snapshot)
 			target->definer = get_text(tuple, desc, 11);
 			value = get_text(tuple, desc, 12);
 
-			target->stamped = value != NULL && strcmp(value, identity) == 0;
+			target->stamped = caller_same_lineage(value, lineage);
 
 			/*
 			 * A relation that exists travels through a dump by its name and so
@@ -696,9 +696,9 @@ target_display(const Target *t)
 
 /*
  * Find the relation that this target means now. While it exists under its
- * number that number leads, whatever it is called; a number that came from
- * another database (a dump) is only believed where the name agrees. When it is
- * gone, a table that took its name takes its place.
+ * number that number leads, whatever it is called; a number that came with a
+ * dump is only believed where the name agrees. When it is gone, a table that
+ * took its name takes its place.
  */
 static Relation
 open_target(Target *t, LOCKMODE lockmode)
@@ -4848,7 +4848,7 @@ static SavedPlan rename_plan = {
 void
 sync_refresh_names(void)
 {
-	char	   *identity = caller_database_identity();
+	char	   *lineage = caller_lineage(InvalidSnapshot);
 	Registry   *reg;
 
 	load_registry(NULL);
@@ -4881,7 +4881,7 @@ sync_refresh_names(void)
 		args[1] = ObjectIdGetDatum(relid);
 		args[2] = DirectFunctionCall1(namein, CStringGetDatum(schema));
 		args[3] = DirectFunctionCall1(namein, CStringGetDatum(table));
-		args[4] = CStringGetTextDatum(identity);
+		args[4] = CStringGetTextDatum(lineage);
 		SPI_connect();
 		scope_enter_own(&scope);
 		plan_execute(&rename_plan, args, NULL, false, 0);
@@ -5274,14 +5274,20 @@ PG_FUNCTION_INFO_V1(sync_target_name);
 Datum
 sync_target_name(PG_FUNCTION_ARGS)
 {
+	char	   *lineage = fcinfo->flinfo->fn_extra;
 	Oid			relid;
 	char	   *table;
 
 	if (PG_ARGISNULL(0))
 		PG_RETURN_NULL();
+	if (lineage == NULL)
+	{
+		lineage = MemoryContextStrdup(fcinfo->flinfo->fn_mcxt, caller_lineage(InvalidSnapshot));
+		fcinfo->flinfo->fn_extra = lineage;
+	}
 	relid = PG_ARGISNULL(1) ? InvalidOid : PG_GETARG_OID(1);
 	table = OidIsValid(relid) && !PG_ARGISNULL(4) &&
-		(strcmp(text_to_cstring(PG_GETARG_TEXT_PP(4)), caller_database_identity()) == 0 ||
+		(caller_same_lineage(text_to_cstring(PG_GETARG_TEXT_PP(4)), lineage) ||
 		 relid != PG_GETARG_OID(5)) ?
 		get_rel_name(relid) : NULL;
 	if (table != NULL)
@@ -6823,7 +6829,8 @@ configure_target(FunctionCallInfo fcinfo, Oid relid, TargetOptions *o, bool must
 			args[8] = BoolGetDatum(o->allow_user_written);
 			args[9] = CStringGetTextDatum(o->search_path);
 			args[10] = name_datum(draft_target.definer);
-			args[11] = CStringGetTextDatum(caller_database_identity());
+			args[11] = CStringGetTextDatum(caller_lineage(InvalidSnapshot));
+			nil[11] = existed ? ' ' : 'n'; /* the table's trigger writes it */
 			args[12] = Int64GetDatum(id);
 			plan_execute(existed ? &update_target_plan : &insert_target_plan, args, nil, false, 0);
 			require_existing();
