@@ -40,6 +40,8 @@ SELECT pg_catalog.pg_extension_config_dump('invite_sync.operator', '');
 CREATE TRIGGER lineage BEFORE INSERT ON invite_sync.operator
     FOR EACH ROW EXECUTE FUNCTION invite_sync.stamp_lineage();
 COMMENT ON TRIGGER lineage ON invite_sync.operator IS 'fills registered_in';
+-- also under session_replication_role = replica, which who loads a dump likes to set
+ALTER TABLE invite_sync.operator ENABLE ALWAYS TRIGGER lineage;
 
 -- The install script names postgres, where it finds it, and so does a dump that is restored: the dump's word counts.
 CREATE FUNCTION invite_sync.operator_replace() RETURNS trigger

@@ -92,6 +92,8 @@ COMMENT ON FUNCTION invite_sync.sync_registry_changed() IS 'Trigger: tells all s
 CREATE TRIGGER lineage BEFORE INSERT ON invite_sync.target
     FOR EACH ROW EXECUTE FUNCTION invite_sync.stamp_lineage();
 COMMENT ON TRIGGER lineage ON invite_sync.target IS 'fills registered_in';
+-- also under session_replication_role = replica, which who loads a dump likes to set
+ALTER TABLE invite_sync.target ENABLE ALWAYS TRIGGER lineage;
 CREATE TRIGGER registry_changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON invite_sync.target
     FOR EACH STATEMENT EXECUTE FUNCTION invite_sync.sync_registry_changed();
 COMMENT ON TRIGGER registry_changed ON invite_sync.target IS 'tells all sessions';

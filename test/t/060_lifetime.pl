@@ -248,14 +248,19 @@ my $decoy = value($node, 'copy', q{SELECT 'public.decoy'::regclass::oid});
 my $decoy_role = value($node, 'copy', q{SELECT 'decoy'::regrole::oid});
 ok($dump =~ s/(?<=\t)$gone(?=\t)/$decoy/g, 'the dump of the registry has the number of a table that is gone');
 ok($dump =~ s/^first_operator\t\K$operator(?=\t)/$decoy_role/m, 'and the number of a role');
-value($node, 'copy', 'DELETE FROM invite_sync.mapping; DELETE FROM invite_sync.target; DELETE FROM invite_sync.operator');
-IPC::Run::run([ 'psql', @to_node, 'copy', '-X', '-q', '-v', 'ON_ERROR_STOP=1' ], '<', \$dump, '>', \my $out, '2>', \$err) or die $err;
-as_role($node, 'copy', 'supabase_auth_admin', signup('d', 2, 'd2@example.com'));
-is(value($node, 'copy', q{SELECT (SELECT count(*) FROM public.copied WHERE id::text LIKE 'd%'), (SELECT count(*) FROM public.decoy)}), '2|0',
-	'restored there, a number that has come to mean another table is not written to');
-is(value($node, 'copy', 'SET ROLE decoy; SELECT invite_sync.is_operator()'), 'f', 'nor makes it another role an operator');
-as_role($node, 'copy', 'postgres', q{SELECT invite_sync.drop_target('public.gone'); CALL invite_sync.sync_all()});
-is(value($node, 'copy', q{SELECT count(*) FROM public.decoy}), 0, 'nor does sync_all() write to it');
+my $n = 1;
+for my $role (qw(origin replica))
+{
+	value($node, 'copy', 'DELETE FROM invite_sync.mapping; DELETE FROM invite_sync.target; DELETE FROM invite_sync.operator');
+	IPC::Run::run([ 'psql', @to_node, 'copy', '-X', '-q', '-v', 'ON_ERROR_STOP=1', '-c', "SET session_replication_role = $role", '-f', '-' ],
+		'<', \$dump, '>', \my $out, '2>', \$err) or die $err;
+	as_role($node, 'copy', 'supabase_auth_admin', signup('d', ++$n, "d$n\@example.com"));
+	is(value($node, 'copy', q{SELECT (SELECT count(*) FROM public.copied WHERE id::text LIKE 'd%'), (SELECT count(*) FROM public.decoy)}), "$n|0",
+		"restored there as $role, a number that has come to mean another table is not written to");
+	is(value($node, 'copy', 'SET ROLE decoy; SELECT invite_sync.is_operator()'), 'f', 'nor makes it another role an operator');
+	as_role($node, 'copy', 'postgres', q{SELECT invite_sync.drop_target('public.gone'); CALL invite_sync.sync_all()});
+	is(value($node, 'copy', q{SELECT count(*) FROM public.decoy}), 0, 'nor does sync_all() write to it');
+}
 
 # ---------------------------------------------------------------------------
 # No schema auth at all, yet
