@@ -104,9 +104,9 @@ BEGIN
             MESSAGE = format('role "%s" cannot be an operator', operator_role),
             HINT = 'Anybody on the internet can be that role. Name the role of those who operate the database.';
     END IF;
-    is_new := NOT EXISTS (SELECT 1 FROM invite_sync.operator AS o WHERE o.role_id = $1 AND o.registered_in = invite_sync.database_identity() AND o.active);
+    is_new := NOT EXISTS (SELECT 1 FROM invite_sync.operator AS o WHERE o.role_id = $1 AND o.registered_in = invite_sync.database_lineage() AND o.active);
     IF is_new THEN
-        INSERT INTO invite_sync.operator (role, role_id, registered_in) VALUES (operator_role, role, invite_sync.database_identity());
+        INSERT INTO invite_sync.operator (role, role_id) VALUES (operator_role, role);
     END IF;
     PERFORM invite_sync.grant_to(operator_role, ARRAY['service', 'operator']);
     PERFORM invite_sync.grant_settings(operator_role, true);
@@ -131,7 +131,7 @@ BEGIN
     PERFORM invite_sync.require_superuser();
     SELECT r.rolname INTO operator_role FROM pg_roles AS r WHERE r.oid = role;
     UPDATE invite_sync.operator AS o SET active = false
-     WHERE o.active AND CASE WHEN o.registered_in = invite_sync.database_identity() THEN o.role_id = $1 ELSE o.role = operator_role END;
+     WHERE o.active AND CASE WHEN o.registered_in = invite_sync.database_lineage() THEN o.role_id = $1 ELSE o.role = operator_role END;
     was := FOUND;
     IF was THEN
         FOR object IN SELECT DISTINCT g.object FROM invite_sync.api_grants() AS g WHERE g.audience IN ('service', 'operator') LOOP
@@ -206,7 +206,7 @@ BEGIN
     END IF;
     -- a function that came with an update is new to the operators of before
     FOR operator_role IN SELECT r.rolname FROM invite_sync.operator AS o JOIN pg_roles AS r
-         ON CASE WHEN o.registered_in = invite_sync.database_identity() THEN r.oid = o.role_id ELSE r.rolname = o.role END WHERE o.active LOOP
+         ON CASE WHEN o.registered_in = invite_sync.database_lineage() THEN r.oid = o.role_id ELSE r.rolname = o.role END WHERE o.active LOOP
         PERFORM invite_sync.grant_to(operator_role, ARRAY['service', 'operator']);
     END LOOP;
     NOTIFY pgrst, 'reload schema';

@@ -34,7 +34,7 @@ COMMENT ON COLUMN invite_sync.target.enabled IS 'false: registered, but not sync
 COMMENT ON COLUMN invite_sync.target.allow_user_written IS 'columns that look like rights may be filled from raw_user_meta_data';
 COMMENT ON COLUMN invite_sync.target.search_path IS 'under which the statements of a sync run';
 COMMENT ON COLUMN invite_sync.target.definer IS 'role that defined the mapping; must stay a member of the table''s owner';
-COMMENT ON COLUMN invite_sync.target.registered_in IS 'database in which the number in relation was true';
+COMMENT ON COLUMN invite_sync.target.registered_in IS 'lineage in which the number in relation is true';
 COMMENT ON COLUMN invite_sync.target.created_at IS 'when it was added';
 
 CREATE TABLE invite_sync.mapping (
@@ -89,6 +89,11 @@ CREATE FUNCTION invite_sync.sync_registry_changed() RETURNS trigger
     LANGUAGE C AS 'MODULE_PATHNAME', 'sync_registry_changed';
 COMMENT ON FUNCTION invite_sync.sync_registry_changed() IS 'Trigger: tells all sessions that the registry has changed.';
 
+CREATE TRIGGER lineage BEFORE INSERT ON invite_sync.target
+    FOR EACH ROW EXECUTE FUNCTION invite_sync.stamp_lineage();
+COMMENT ON TRIGGER lineage ON invite_sync.target IS 'fills registered_in';
+-- also under session_replication_role = replica, which who loads a dump likes to set
+ALTER TABLE invite_sync.target ENABLE ALWAYS TRIGGER lineage;
 CREATE TRIGGER registry_changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON invite_sync.target
     FOR EACH STATEMENT EXECUTE FUNCTION invite_sync.sync_registry_changed();
 COMMENT ON TRIGGER registry_changed ON invite_sync.target IS 'tells all sessions';
@@ -173,7 +178,7 @@ Operators who are members of the table's owner. Locks the registry's row.$doc$;
 CREATE FUNCTION invite_sync.attach(wait interval DEFAULT '2 s') RETURNS boolean
     LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'sync_attach';
 COMMENT ON FUNCTION invite_sync.attach(interval) IS
-$doc$Put the three triggers on auth.users, or mend them. wait: how long to wait for the lock, 1 ms to 1 hour; logins queue behind it. true when anything had to be done. Names in NOTICEs the row triggers of others that touch a target. Error 55P03 names the session that holds the lock.
+$doc$Put the three triggers on auth.users, or mend them. wait: how long to wait for the lock, 1 ms to 1 hour; logins queue behind it. true when anything had to be done. Names in NOTICEs the row triggers of others that touch a target. Error 55P03 names the session that holds the lock; 55000 the registry cannot be read.
 Operators. Locks auth.users in SHARE ROW EXCLUSIVE mode: writes wait, reads do not.$doc$;
 
 CREATE FUNCTION invite_sync.detach(wait interval DEFAULT '2 s') RETURNS boolean
@@ -231,7 +236,7 @@ CREATE FUNCTION invite_sync.sync_status()
                    quarantined bigint, overdue bigint, percent numeric, last_success timestamptz, last_failure timestamptz)
     LANGUAGE C STABLE PARALLEL UNSAFE ROWS 10 AS 'MODULE_PATHNAME', 'sync_status';
 COMMENT ON FUNCTION invite_sync.sync_status() IS
-$doc$Per target: auth_users (not soft-deleted), rows, missing (users without a row), orphaned (rows whose user is gone), stale (rows where a column with policy always differs, or a NULL could be filled), unlinked (rows with a NULL key), quarantined, overdue (of those), percent of users with a row, last_success of sync_all, sync_users or retry, last_failure in quarantine. NULL where a target cannot be read.
+$doc$Per target: auth_users (not soft-deleted), rows, missing (users without a row), orphaned (rows whose user is gone), stale (rows where a column with policy always differs, or a NULL could be filled), unlinked (rows with a NULL key), quarantined, overdue (of those), percent of users with a row, last_success of sync_all, sync_users or retry, last_failure in quarantine. NULL where a target, or with a WARNING quarantine, cannot be read. Error 55000: the registry cannot be read.
 service_role, operators. Reads everything once: seconds for a million users. Locks nothing; works in READ ONLY transactions and on a standby.$doc$;
 
 CREATE FUNCTION invite_sync.preservation_report(user_ids uuid[] DEFAULT NULL)
@@ -245,6 +250,6 @@ CREATE FUNCTION invite_sync.verify()
     RETURNS TABLE (severity text, area text, object text, finding text, detail text, fix text)
     LANGUAGE C STABLE PARALLEL UNSAFE ROWS 10 AS 'MODULE_PATHNAME', 'sync_verify';
 COMMENT ON FUNCTION invite_sync.verify() IS
-$doc$What is not as it must be for users to be synced: triggers missing, disabled or replaced, targets that cannot be written, definers who lost their membership, entries in quarantine. severity: error, warning, info. fix: SQL or words, never run by us. No rows: users are synced from now on; whether all rows are in step is sync_status()'s to say.
+$doc$What is not as it must be for users to be synced: triggers missing, disabled or replaced, targets that cannot be written, definers who lost their membership, entries in quarantine. severity: error, warning, info. fix: SQL or words, never run by us. No rows: users are synced from now on; whether all rows are in step is sync_status()'s to say. What cannot be read, as where library and SQL objects are of different versions, is a finding too. Errors: not_permitted.
 Operators. Writes nothing; works in READ ONLY transactions and on a standby.$doc$;
 

@@ -347,11 +347,11 @@ caller_role_is_operator(Oid role)
 	Scope		scope;
 	bool		result = false;
 	uint64		i;
-	char	   *identity;
+	char	   *lineage;
 
 	if (superuser_arg(role) || extension_owner_is(role))
 		return true;
-	identity = caller_database_identity();
+	lineage = caller_lineage(InvalidSnapshot);
 
 	SPI_connect();
 	scope_enter_own(&scope);
@@ -364,7 +364,7 @@ caller_role_is_operator(Oid role)
 		Oid			oid;
 
 		/* the number leads where it is true, else (after a restore) the name */
-		if (strcmp(SPI_getvalue(row, desc, 3), identity) == 0)
+		if (caller_same_lineage(SPI_getvalue(row, desc, 3), lineage))
 			oid = DatumGetObjectId(SPI_getbinval(row, desc, 2, &isnull));
 		else
 			oid = get_role_oid(SPI_getvalue(row, desc, 1), true);
@@ -535,12 +535,85 @@ caller_database_identity(void)
 	return psprintf(UINT64_FORMAT "/%u", GetSystemIdentifier(), MyDatabaseId);
 }
 
-PG_FUNCTION_INFO_V1(caller_database_identity_sql);
+static SavedPlan lineage_plan = {
+	.sql = "SELECT l.id::pg_catalog.text FROM invite_sync.lineage AS l",
+	.nargs = 0
+};
+
+char *
+caller_lineage(Snapshot snapshot)
+{
+	MemoryContext cxt = CurrentMemoryContext;
+	char	   *lineage = NULL;
+	Scope		scope;
+
+	/* objects of another version: no number is believed, names do */
+	if (!OidIsValid(get_relname_relid("lineage", caller_extension_schema())))
+		return pstrdup("");
+	SPI_connect();
+	scope_enter_own(&scope);
+	plan_execute_snapshot(&lineage_plan, NULL, NULL, snapshot, true, 1);
+	if (SPI_processed == 1)
+		lineage = SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1);
+	lineage = MemoryContextStrdup(cxt, lineage != NULL ? lineage : "");
+	scope_leave(&scope);
+	SPI_finish();
+	return lineage;
+}
+
+bool
+caller_same_lineage(const char *registered_in, const char *lineage)
+{
+	return registered_in != NULL && lineage[0] != '\0' && strcmp(registered_in, lineage) == 0;
+}
+
+PG_FUNCTION_INFO_V1(caller_database_lineage);
 
 Datum
-caller_database_identity_sql(PG_FUNCTION_ARGS)
+caller_database_lineage(PG_FUNCTION_ARGS)
 {
-	PG_RETURN_TEXT_P(cstring_to_text(caller_database_identity()));
+	PG_RETURN_TEXT_P(cstring_to_text(caller_lineage(InvalidSnapshot)));
+}
+
+PG_FUNCTION_INFO_V1(caller_stamp_lineage);
+
+/*
+ * BEFORE INSERT row trigger on tables that remember numbers. Who inserts here
+ * and now leaves the stamp to us. A row that brings ours along was dumped from
+ * a relative (both were made from one template that had the extension already,
+ * or it was dumped from here), and its numbers may be anybody's by now.
+ */
+Datum
+caller_stamp_lineage(PG_FUNCTION_ARGS)
+{
+	TriggerData *trigdata = (TriggerData *) fcinfo->context;
+	HeapTuple	tuple;
+	TupleDesc	desc;
+	int			att;
+	char	   *registered_in;
+	char	   *lineage;
+	Datum		value;
+	bool		isnull = false;
+
+	if (!CALLED_AS_TRIGGER(fcinfo) || !TRIGGER_FIRED_BEFORE(trigdata->tg_event) ||
+		!TRIGGER_FIRED_FOR_ROW(trigdata->tg_event) || !TRIGGER_FIRED_BY_INSERT(trigdata->tg_event))
+		ereport(ERROR,
+				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+				 errmsg("must be called as a trigger before each row's INSERT")));
+	tuple = trigdata->tg_trigtuple;
+	desc = RelationGetDescr(trigdata->tg_relation);
+	att = SPI_fnumber(desc, "registered_in");
+	if (att <= 0)
+		return PointerGetDatum(tuple);
+	registered_in = SPI_getvalue(tuple, desc, att);
+	lineage = caller_lineage(InvalidSnapshot);
+	if (registered_in == NULL)
+		value = CStringGetTextDatum(lineage);
+	else if (caller_same_lineage(registered_in, lineage))
+		value = CStringGetTextDatum("");
+	else
+		return PointerGetDatum(tuple);
+	return PointerGetDatum(heap_modify_tuple_by_cols(tuple, desc, 1, &att, &value, &isnull));
 }
 
 Oid

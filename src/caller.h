@@ -9,6 +9,7 @@
 #ifndef INVITE_SYNC_CALLER_H
 #define INVITE_SYNC_CALLER_H
 
+#include "utils/snapshot.h"
 #include "utils/uuid.h"
 
 typedef enum CallerKind
@@ -87,6 +88,16 @@ extern void scope_leave(Scope *scope);
  * this kind (a dump, pg_upgrade) may be anybody's here.
  */
 extern char *caller_database_identity(void);
+
+/*
+ * Names what this database's files descend from: the same after pg_upgrade, in
+ * a copy by CREATE DATABASE ... TEMPLATE, on a standby and after recovery, all
+ * of which keep the OIDs of tables and roles (but pg_upgrade not those of
+ * functions and triggers); another one after a dump, which keeps none. Empty
+ * where there is none, which is nobody's. "snapshot" may be InvalidSnapshot.
+ */
+extern char *caller_lineage(Snapshot snapshot);
+extern bool caller_same_lineage(const char *registered_in, const char *lineage);
 
 extern Oid	caller_own_role(void);
 extern Oid	caller_extension_schema(void);

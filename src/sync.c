@@ -466,7 +466,7 @@ reads_identity(const MapColumn *mc)
 static void
 read_registry(Registry *reg, Snapshot snapshot)
 {
-	char	   *identity = caller_database_identity();
+	char	   *lineage = caller_lineage(snapshot);
 	Scope		scope;
 	Target	   *target = NULL;
 	SPITupleTable *rows;
@@ -509,7 +509,7 @@ read_registry(Registry *reg, Snapshot snapshot)
 			target->definer = get_text(tuple, desc, 11);
 			value = get_text(tuple, desc, 12);
 
-			target->stamped = value != NULL && strcmp(value, identity) == 0;
+			target->stamped = caller_same_lineage(value, lineage);
 
 			/*
 			 * A relation that exists travels through a dump by its name and so
@@ -696,9 +696,9 @@ target_display(const Target *t)
 
 /*
  * Find the relation that this target means now. While it exists under its
- * number that number leads, whatever it is called; a number that came from
- * another database (a dump) is only believed where the name agrees. When it is
- * gone, a table that took its name takes its place.
+ * number that number leads, whatever it is called; a number that came with a
+ * dump is only believed where the name agrees. When it is gone, a table that
+ * took its name takes its place.
  */
 static Relation
 open_target(Target *t, LOCKMODE lockmode)
@@ -4848,7 +4848,7 @@ static SavedPlan rename_plan = {
 void
 sync_refresh_names(void)
 {
-	char	   *identity = caller_database_identity();
+	char	   *lineage = caller_lineage(InvalidSnapshot);
 	Registry   *reg;
 
 	load_registry(NULL);
@@ -4881,7 +4881,7 @@ sync_refresh_names(void)
 		args[1] = ObjectIdGetDatum(relid);
 		args[2] = DirectFunctionCall1(namein, CStringGetDatum(schema));
 		args[3] = DirectFunctionCall1(namein, CStringGetDatum(table));
-		args[4] = CStringGetTextDatum(identity);
+		args[4] = CStringGetTextDatum(lineage);
 		SPI_connect();
 		scope_enter_own(&scope);
 		plan_execute(&rename_plan, args, NULL, false, 0);
@@ -5274,14 +5274,20 @@ PG_FUNCTION_INFO_V1(sync_target_name);
 Datum
 sync_target_name(PG_FUNCTION_ARGS)
 {
+	char	   *lineage = fcinfo->flinfo->fn_extra;
 	Oid			relid;
 	char	   *table;
 
 	if (PG_ARGISNULL(0))
 		PG_RETURN_NULL();
+	if (lineage == NULL)
+	{
+		lineage = MemoryContextStrdup(fcinfo->flinfo->fn_mcxt, caller_lineage(InvalidSnapshot));
+		fcinfo->flinfo->fn_extra = lineage;
+	}
 	relid = PG_ARGISNULL(1) ? InvalidOid : PG_GETARG_OID(1);
 	table = OidIsValid(relid) && !PG_ARGISNULL(4) &&
-		(strcmp(text_to_cstring(PG_GETARG_TEXT_PP(4)), caller_database_identity()) == 0 ||
+		(caller_same_lineage(text_to_cstring(PG_GETARG_TEXT_PP(4)), lineage) ||
 		 relid != PG_GETARG_OID(5)) ?
 		get_rel_name(relid) : NULL;
 	if (table != NULL)
@@ -5290,6 +5296,14 @@ sync_target_name(PG_FUNCTION_ARGS)
 	PG_RETURN_TEXT_P(cstring_to_text(quote_qualified_identifier(NameStr(*PG_GETARG_NAME(2)),
 																NameStr(*PG_GETARG_NAME(3)))));
 }
+
+/* What of sync_status() is not counted but was written down. */
+typedef struct Recorded
+{
+	int64		target_id;
+	Datum		values[4];		/* quarantined, overdue, last_success, last_failure */
+	bool		nulls[4];
+} Recorded;
 
 static SavedPlan status_plan = {
 	.sql = "SELECT (SELECT pg_catalog.count(*) FROM invite_sync.quarantine_entry AS q WHERE q.target_id = $1), "
@@ -5300,6 +5314,44 @@ static SavedPlan status_plan = {
 	.nargs = 1,
 	.argtypes = {INT8OID}
 };
+
+static void
+read_recorded(void *arg)
+{
+	Recorded   *r = (Recorded *) arg;
+	Scope		scope;
+	Datum		args[1];
+
+	args[0] = Int64GetDatum(r->target_id);
+	SPI_connect();
+	scope_enter_own(&scope);
+	plan_execute(&status_plan, args, NULL, true, 0);
+	/* all of them are passed by value */
+	for (int c = 0; c < 4; c++)
+		r->values[c] = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, c + 1, &r->nulls[c]);
+	scope_leave(&scope);
+	SPI_finish();
+}
+
+/*
+ * The registry for who called us. Where it is another version's that says more
+ * than which column is missing.
+ */
+static void
+load_registry_for_caller(ContainedFn fn, void *arg)
+{
+	Failure    *failure;
+
+	if (sync_run_contained(fn, arg, true, &failure))
+		return;
+	if (ERRCODE_TO_CATEGORY(failure->sqlerrcode) != ERRCODE_SYNTAX_ERROR_OR_ACCESS_RULE_VIOLATION)
+		ReThrowError(failure->edata);
+	ereport(ERROR,
+			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			 errmsg("the registry of invite_sync cannot be read"),
+			 errdetail("%s", failure_detail(failure)),
+			 errhint("Do library and extension have the same version? SELECT * FROM invite_sync.verify();")));
+}
 
 PG_FUNCTION_INFO_V1(sync_status);
 PG_FUNCTION_INFO_V1(sync_preservation_report);
@@ -5316,6 +5368,7 @@ sync_status(PG_FUNCTION_ARGS)
 	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
 	Relation	auth;
 	Registry   *reg;
+	bool		recorded = true;
 
 	caller_require_service();
 	InitMaterializedSRF(fcinfo, 0);
@@ -5323,6 +5376,7 @@ sync_status(PG_FUNCTION_ARGS)
 		return (Datum) 0;
 	auth = open_auth_users(AccessShareLock);
 	plan_hold();
+	load_registry_for_caller(load_registry, NULL);
 	load_registry(auth);
 	reg = registry;
 	for (int i = 0; i < reg->ntargets; i++)
@@ -5340,8 +5394,7 @@ sync_status(PG_FUNCTION_ARGS)
 		int64		users;
 		Datum		values[12];
 		bool		nulls[12];
-		Scope		scope;
-		Datum		args[1];
+		Recorded	r;
 
 		memset(&counts, 0, sizeof(counts));
 		memset(&check, 0, sizeof(check));
@@ -5393,16 +5446,25 @@ sync_status(PG_FUNCTION_ARGS)
 		values[6] = Int64GetDatum(counts.rows - counts.keyed);
 		nulls[6] = !counted;
 
-		args[0] = Int64GetDatum(t->id);
-		SPI_connect();
-		scope_enter_own(&scope);
-		plan_execute(&status_plan, args, NULL, true, 0);
-		for (int c = 0; c < 2; c++)
-			values[7 + c] = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, c + 1, &nulls[7 + c]);
-		for (int c = 2; c < 4; c++)
-			values[8 + c] = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, c + 1, &nulls[8 + c]);
-		scope_leave(&scope);
-		SPI_finish();
+		r.target_id = t->id;
+		if (!sync_run_contained(read_recorded, &r, true, &failure))
+		{
+			memset(r.nulls, true, sizeof(r.nulls));
+			if (recorded)
+				ereport(WARNING,
+						(errcode(ERRCODE_WARNING),
+						 errmsg("quarantine of invite_sync cannot be read"),
+						 errdetail("%s", failure_detail(failure)),
+						 errhint("Do library and extension have the same version? SELECT * FROM invite_sync.verify();")));
+			recorded = false;
+		}
+		for (int c = 0; c < 4; c++)
+		{
+			int			col = c < 2 ? 7 + c : 8 + c;
+
+			values[col] = r.values[c];
+			nulls[col] = r.nulls[c];
+		}
 
 		values[9] = DirectFunctionCall1(float8_numeric,
 										Float8GetDatum(users == 0 ? 100.0 :
@@ -6823,7 +6885,8 @@ configure_target(FunctionCallInfo fcinfo, Oid relid, TargetOptions *o, bool must
 			args[8] = BoolGetDatum(o->allow_user_written);
 			args[9] = CStringGetTextDatum(o->search_path);
 			args[10] = name_datum(draft_target.definer);
-			args[11] = CStringGetTextDatum(caller_database_identity());
+			args[11] = CStringGetTextDatum(caller_lineage(InvalidSnapshot));
+			nil[11] = existed ? ' ' : 'n'; /* the table's trigger writes it */
 			args[12] = Int64GetDatum(id);
 			plan_execute(existed ? &update_target_plan : &insert_target_plan, args, nil, false, 0);
 			require_existing();
@@ -7318,6 +7381,28 @@ notice_row_triggers(Oid auth)
 	SPI_finish();
 }
 
+static void
+load_and_note_attached(void *arg)
+{
+	load_registry(NULL);
+	if (!*(bool *) arg)
+		set_detached(false);
+}
+
+typedef struct Mending
+{
+	Relation	auth;
+	bool		mended;
+} Mending;
+
+static void
+mend_dependencies(void *arg)
+{
+	Mending    *m = (Mending *) arg;
+
+	m->mended = quarantine_mend_dependencies(m->auth);
+}
+
 /*
  * Make our triggers. With only_if_wanted nothing is done after a detach(), and
  * nothing is said when they are there.
@@ -7327,11 +7412,11 @@ attach_triggers_internal(const char *wait, bool only_if_wanted, bool identity)
 {
 	Oid			auth = caller_auth_users_relid(false);
 	TriggerDDL	ddl;
-	bool		mended = false;
+	Mending		mending = {NULL, false};
 
 	if (only_if_wanted && sync_is_detached())
 		return false;
-	load_registry(NULL);
+	load_registry_for_caller(load_and_note_attached, &only_if_wanted);
 	memset(&ddl, 0, sizeof(ddl));
 	ddl.wait = wait;
 	for (size_t i = 0; i < lengthof(our_triggers); i++)
@@ -7351,14 +7436,24 @@ attach_triggers_internal(const char *wait, bool only_if_wanted, bool identity)
 	}
 	if (!only_if_wanted)
 	{
-		Relation	rel = table_open(auth, AccessShareLock);
+		Failure    *failure;
 
-		set_detached(false);
-		mended = quarantine_mend_dependencies(rel);
-		table_close(rel, NoLock);
+		/* guarded triggers of another version's must not keep ours from being made */
+		mending.auth = table_open(auth, AccessShareLock);
+		if (!sync_run_contained(mend_dependencies, &mending, true, &failure))
+		{
+			if (ERRCODE_TO_CATEGORY(failure->sqlerrcode) != ERRCODE_SYNTAX_ERROR_OR_ACCESS_RULE_VIOLATION)
+				ReThrowError(failure->edata);
+			ereport(WARNING,
+					(errcode(ERRCODE_WARNING),
+					 errmsg("the guarded triggers of invite_sync cannot be looked at"),
+					 errdetail("%s", failure_detail(failure)),
+					 errhint("Do library and extension have the same version? SELECT * FROM invite_sync.verify();")));
+		}
+		table_close(mending.auth, NoLock);
 	}
 	if (ddl.n == 0)
-		return mended;
+		return mending.mended;
 	grant_trigger_functions(caller_auth_owner());
 	trigger_ddl(&ddl, auth, false);
 	event_append("admin", "sync.attached", NULL, NULL, NULL, NULL, NULL);
@@ -7628,55 +7723,34 @@ emit_quarantine_finding(void *arg, const char *severity, const char *object,
 	emit_finding((ReturnSetInfo *) arg, severity, "quarantine", object, finding, detail, fix);
 }
 
-/* verify(): what is not as it must be, and what mends it. Writes nothing. */
-Datum
-sync_verify(PG_FUNCTION_ARGS)
+/* A part of verify(), contained: what one cannot read hides nothing of the others. */
+typedef struct VerifyPart
 {
-	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
-	Oid			auth_oid;
+	ReturnSetInfo *rsinfo;
 	Relation	auth;
-	Registry   *reg;
-	Scope		scope;
-	Failure    *load_failure;
-	bool		any_enabled = false;
+	bool		any_enabled;
+} VerifyPart;
 
-	caller_require_operator();
-	InitMaterializedSRF(fcinfo, 0);
+static void
+verify_part(ContainedFn fn, VerifyPart *part, const char *area, const char *object, const char *finding)
+{
+	Failure    *failure;
 
-	auth_oid = caller_auth_users_relid(true);
-	if (!OidIsValid(auth_oid))
-	{
-		emit_finding(rsinfo, "error", "sync", "auth.users", "there is no table auth.users",
-					 "Nothing can be synced.", "SELECT invite_sync.create_auth_schema();");
-		return (Datum) 0;
-	}
-	emit_version(rsinfo);
-	auth = open_auth_users(AccessShareLock);
-	plan_hold();
-	if (!sync_run_contained(load_registry, auth, true, &load_failure))
-	{
-		emit_finding(rsinfo, "error", "sync", "invite_sync.target", "the registry cannot be read: nothing is synced",
-					 failure_detail(load_failure), "ALTER EXTENSION invite_sync UPDATE;");
-		plan_release();
-		table_close(auth, AccessShareLock);
-		return (Datum) 0;
-	}
-	reg = registry;
+	if (!sync_run_contained(fn, part, true, &failure))
+		emit_finding(part->rsinfo, "error", area, object, finding, failure_detail(failure),
+					 "ALTER EXTENSION invite_sync UPDATE; -- or whatever the detail calls for");
+}
 
-	if (superuser_arg(auth->rd_rel->relowner))
-		emit_finding(rsinfo, "error", "caller", "auth.users", "auth.users belongs to a superuser",
-					 "Nothing of invite_sync runs as a superuser, so users can be neither locked nor backfilled.",
-					 "ALTER TABLE auth.users OWNER TO supabase_auth_admin;");
-	emit_members(rsinfo);
-	for (int i = 0; i < reg->ntargets; i++)
-		any_enabled = any_enabled || reg->targets[i].enabled;
-	if (!invite_sync_enabled)
-		emit_finding(rsinfo, "error", "sync", "invite_sync.enabled", "the setting is off: nothing is synced",
-					 NULL, "RESET invite_sync.enabled; -- and look into postgresql.conf, ALTER SYSTEM, ALTER DATABASE and ALTER ROLE");
+static void
+verify_triggers(void *arg)
+{
+	VerifyPart *part = (VerifyPart *) arg;
+	ReturnSetInfo *rsinfo = part->rsinfo;
+
 	if (sync_is_detached())
 		emit_finding(rsinfo, "info", "sync", "auth.users", "detach() was called: the triggers are off on purpose",
 					 NULL, "SELECT invite_sync.attach();");
-	else if (any_enabled)
+	else if (part->any_enabled)
 	{
 		for (size_t i = 0; i < lengthof(our_triggers); i++)
 		{
@@ -7692,7 +7766,44 @@ sync_verify(PG_FUNCTION_ARGS)
 							 "SELECT invite_sync.attach(); CALL invite_sync.sync_all();");
 		}
 	}
+}
 
+static void
+verify_guards(void *arg)
+{
+	VerifyPart *part = (VerifyPart *) arg;
+
+	quarantine_verify(part->auth, emit_quarantine_finding, part->rsinfo);
+}
+
+static void
+verify_quarantine(void *arg)
+{
+	ReturnSetInfo *rsinfo = ((VerifyPart *) arg)->rsinfo;
+	Scope		scope;
+
+	SPI_connect();
+	scope_enter_own(&scope);
+	plan_execute(&overdue_plan, NULL, NULL, true, 0);
+	for (uint64 i = 0; i < SPI_processed; i++)
+	{
+		HeapTuple	row = SPI_tuptable->vals[i];
+		TupleDesc	desc = SPI_tuptable->tupdesc;
+
+		emit_finding(rsinfo, "warning", "quarantine", SPI_getvalue(row, desc, 1),
+					 psprintf("%s in quarantine", SPI_getvalue(row, desc, 2)),
+					 psprintf("SQLSTATE %s; see invite_sync.quarantine.", SPI_getvalue(row, desc, 3)),
+					 strcmp(SPI_getvalue(row, desc, 4), "t") == 0 ?
+					 "SELECT * FROM invite_sync.retry_quarantine(due_only => false);" :
+					 "SELECT invite_sync.close_quarantine(id) FROM invite_sync.quarantine WHERE NOT replayable; -- when each was looked into");
+	}
+	scope_leave(&scope);
+	SPI_finish();
+}
+
+static void
+verify_targets(ReturnSetInfo *rsinfo, Relation auth, Registry *reg)
+{
 	for (int i = 0; i < reg->ntargets; i++)
 	{
 		Target	   *t = &reg->targets[i];
@@ -7728,26 +7839,56 @@ sync_verify(PG_FUNCTION_ARGS)
 		}
 		tuplestore_end(v.work.single);
 	}
+}
 
-	quarantine_verify(auth, emit_quarantine_finding, rsinfo);
+/* verify(): what is not as it must be, and what mends it. Writes nothing. */
+Datum
+sync_verify(PG_FUNCTION_ARGS)
+{
+	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+	Relation	auth;
+	VerifyPart	part;
+	Failure    *load_failure;
+	bool		readable;
 
-	SPI_connect();
-	scope_enter_own(&scope);
-	plan_execute(&overdue_plan, NULL, NULL, true, 0);
-	for (uint64 i = 0; i < SPI_processed; i++)
+	caller_require_operator();
+	InitMaterializedSRF(fcinfo, 0);
+
+	if (!OidIsValid(caller_auth_users_relid(true)))
 	{
-		HeapTuple	row = SPI_tuptable->vals[i];
-		TupleDesc	desc = SPI_tuptable->tupdesc;
-
-		emit_finding(rsinfo, "warning", "quarantine", SPI_getvalue(row, desc, 1),
-					 psprintf("%s in quarantine", SPI_getvalue(row, desc, 2)),
-					 psprintf("SQLSTATE %s; see invite_sync.quarantine.", SPI_getvalue(row, desc, 3)),
-					 strcmp(SPI_getvalue(row, desc, 4), "t") == 0 ?
-					 "SELECT * FROM invite_sync.retry_quarantine(due_only => false);" :
-					 "SELECT invite_sync.close_quarantine(id) FROM invite_sync.quarantine WHERE NOT replayable; -- when each was looked into");
+		emit_finding(rsinfo, "error", "sync", "auth.users", "there is no table auth.users",
+					 "Nothing can be synced.", "SELECT invite_sync.create_auth_schema();");
+		return (Datum) 0;
 	}
-	scope_leave(&scope);
-	SPI_finish();
+	emit_version(rsinfo);
+	auth = open_auth_users(AccessShareLock);
+	memset(&part, 0, sizeof(part));
+	part.rsinfo = rsinfo;
+	part.auth = auth;
+	plan_hold();
+	readable = sync_run_contained(load_registry, auth, true, &load_failure);
+	if (!readable)
+		emit_finding(rsinfo, "error", "sync", "invite_sync.target", "the registry cannot be read: nothing is synced",
+					 failure_detail(load_failure), "ALTER EXTENSION invite_sync UPDATE;");
+	if (superuser_arg(auth->rd_rel->relowner))
+		emit_finding(rsinfo, "error", "caller", "auth.users", "auth.users belongs to a superuser",
+					 "Nothing of invite_sync runs as a superuser, so users can be neither locked nor backfilled.",
+					 "ALTER TABLE auth.users OWNER TO supabase_auth_admin;");
+	emit_members(rsinfo);
+	if (!invite_sync_enabled)
+		emit_finding(rsinfo, "error", "sync", "invite_sync.enabled", "the setting is off: nothing is synced",
+					 NULL, "RESET invite_sync.enabled; -- and look into postgresql.conf, ALTER SYSTEM, ALTER DATABASE and ALTER ROLE");
+	if (readable)
+	{
+		for (int i = 0; i < registry->ntargets; i++)
+			part.any_enabled = part.any_enabled || registry->targets[i].enabled;
+		verify_part(verify_triggers, &part, "sync", "auth.users", "the triggers cannot be looked at");
+		verify_targets(rsinfo, auth, registry);
+	}
+	verify_part(verify_guards, &part, "quarantine", "invite_sync.guarded_trigger",
+				"the guarded triggers cannot be looked at");
+	verify_part(verify_quarantine, &part, "quarantine", "invite_sync.quarantine_entry",
+				"quarantine cannot be looked at");
 	plan_release();
 	table_close(auth, AccessShareLock);
 	return (Datum) 0;

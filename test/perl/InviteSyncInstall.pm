@@ -132,8 +132,8 @@ FROM pg_depend d WHERE (d.classid, d.objid) IN (SELECT 'pg_class'::regclass, oid
 	return \%picture;
 }
 
-# The rows of our tables, without times and the name of the database: what the
-# script itself put there.
+# The rows of our tables, without times and lineage: what the script itself put
+# there.
 sub extension_rows
 {
 	my ($node, $dbname) = @_;
@@ -143,7 +143,8 @@ sub extension_rows
 	{
 		$rows{"rows of $table"} = $admin->must(<<"SQL");
 SELECT string_agg(r, E'\\n' ORDER BY r) FROM (SELECT (to_jsonb(t) - ARRAY(SELECT attname::text FROM pg_attribute
-	WHERE attrelid = 'invite_sync."$table"'::regclass AND (atttypid = 'timestamptz'::regtype OR attname = 'registered_in')))::text AS r FROM invite_sync."$table" t) s
+	WHERE attrelid = 'invite_sync."$table"'::regclass
+		AND (atttypid = 'timestamptz'::regtype OR attname = 'registered_in' OR attrelid = 'invite_sync.lineage'::regclass AND attname = 'id')))::text AS r FROM invite_sync."$table" t) s
 SQL
 	}
 	$admin->close;

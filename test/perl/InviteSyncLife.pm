@@ -12,7 +12,7 @@ use Time::HiRes qw(sleep time);
 
 our @EXPORT_OK = qw(
   durable_cluster as_role value user_id bulk_signup_sql signup standard_targets
-  registered_targets out_of_step wait_for wait_for_server contents catalog_picture
+  registered_targets out_of_step wait_for wait_for_server contents dumped_contents catalog_picture
 );
 
 # As new_cluster, but what was committed survives a crash of the server.
@@ -198,6 +198,14 @@ SQL
 	}
 	$admin->close;
 	return \%contents;
+}
+
+# The same without what a dump leaves out on purpose.
+sub dumped_contents
+{
+	my $contents = contents(@_);
+	delete $contents->{'invite_sync.lineage'};
+	return $contents;
 }
 
 # Definitions that must be the same after a restore: name => text.

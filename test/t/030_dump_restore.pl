@@ -9,7 +9,7 @@ use FindBin;
 use lib "$FindBin::RealBin/../perl";
 
 use InviteSyncLife qw(durable_cluster as_role value user_id bulk_signup_sql signup standard_targets
-  registered_targets out_of_step contents catalog_picture);
+  registered_targets out_of_step dumped_contents catalog_picture);
 use InviteSyncTest qw(prepare_database session run_as fixture_path slurp change_email_sql delete_user_sql);
 use PostgreSQL::Test::Utils;
 use Test::More;
@@ -101,8 +101,9 @@ SQL
 # left in a mode that pg_dump writes separately
 value($old, $db, 'ALTER TABLE auth.users ENABLE ALWAYS TRIGGER invite_sync_insert');
 
+my $lineage = value($old, $db, 'SELECT id FROM invite_sync.lineage');
 my $gone = value($old, $db, q{SELECT relation::oid FROM invite_sync.target WHERE table_name = 'gone'});
-my $before = contents($old, $db);
+my $before = dumped_contents($old, $db);
 my $picture = catalog_picture($old, $db);
 my $status = value($old, $db, q{SELECT target, auth_users, rows, missing, orphaned, stale, unlinked, quarantined, last_success, last_failure FROM invite_sync.sync_status() ORDER BY target});
 my $old_seals = as_role($old, $db, 'postgres', 'SELECT * FROM invite_sync.verify_events() ORDER BY 1');
@@ -188,7 +189,7 @@ sub fresh_cluster
 sub check_restored
 {
 	my ($node, $what) = @_;
-	my $after = contents($node, $db);
+	my $after = dumped_contents($node, $db);
 	# where the number has come to mean another table, the comparison is with the number
 	$after->{'invite_sync.target'} =~ s/public\.decoy/$gone/;
 	is_deeply([ sort keys %$after ], [ sort keys %$before ], "$what: the same tables and sequences");
@@ -196,6 +197,7 @@ sub check_restored
 	{
 		is($after->{$name}, $before->{$name}, "$what: $name, byte for byte");
 	}
+	isnt(value($node, $db, 'SELECT id FROM invite_sync.lineage'), $lineage, "$what: but no number of the old database is believed");
 	my $restored = catalog_picture($node, $db);
 	for my $name (sort keys %$picture)
 	{
@@ -336,7 +338,7 @@ for my $case ([ 'pg_restore -1', "$dir/app.custom", '-1' ], [ 'pg_restore -C', "
 		'invite_sync_owner', "$what: our tables belong to invite_sync_owner all the same");
 	is(value($node, $db, q{SELECT pg_get_userbyid(nspowner) FROM pg_namespace WHERE nspname = 'invite_sync'}),
 		'invite_sync_owner', "$what: and so does the schema");
-	my $after = contents($node, $db);
+	my $after = dumped_contents($node, $db);
 	is($after->{$_}, $before->{$_}, "$what: $_, byte for byte") for grep { $_ ne 'invite_sync.operator' } sort keys %$before;
 
 	# The definer of the mappings, postgres, is not there to be asked for, and the tables are a superuser's:
@@ -379,7 +381,7 @@ CALL invite_sync.sync_all()});
 	is(join("\n", @left), '', "$what: no error but for roles that are missing");
 	is(value($node, $db, q{SELECT string_agg(DISTINCT pg_get_userbyid(relowner), ', ') FROM pg_class WHERE relnamespace = 'invite_sync'::regnamespace}),
 		'invite_sync_owner', "$what: our tables belong to invite_sync_owner");
-	my $after = contents($node, $db);
+	my $after = dumped_contents($node, $db);
 	is($after->{$_}, $before->{$_}, "$what: $_, byte for byte") for sort keys %$before;
 	$node->stop;
 }
@@ -403,7 +405,7 @@ CALL invite_sync.sync_all()});
 	# pgcrypto, and rights in the schemas left out
 	my @left = grep { !/schema "(?:auth|extensions|public)" already exists/ } split /\n/, errors($err);
 	is(join("\n", @left), '', "$what: no error while restoring");
-	my $after = contents($node, $db);
+	my $after = dumped_contents($node, $db);
 	is($after->{$_}, $before->{$_}, "$what: $_, byte for byte") for sort keys %$before;
 
 	as_role($node, $db, 'supabase_auth_admin', signup('c', 1, 'c1@example.com'));

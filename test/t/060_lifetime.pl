@@ -168,8 +168,9 @@ value($node, $db, $create);
 my $second = catalog_picture($node, $db);
 is($second->{$_}, $fresh->{$_}, "created again: $_ as the first time") for sort keys %$fresh;
 my $second_contents = contents($node, $db);
-is_deeply([ map { $_ =~ /operator$/ ? $_ : "$_ $second_contents->{$_}" } sort keys %$second_contents ],
-	[ map { $_ =~ /operator$/ ? $_ : "$_ $first_contents->{$_}" } sort keys %$first_contents ], 'created again: nothing is remembered');
+is_deeply([ map { $_ =~ /(operator|lineage)$/ ? $_ : "$_ $second_contents->{$_}" } sort keys %$second_contents ],
+	[ map { $_ =~ /(operator|lineage)$/ ? $_ : "$_ $first_contents->{$_}" } sort keys %$first_contents ], 'created again: nothing is remembered');
+isnt($second_contents->{'invite_sync.lineage'}, $first_contents->{'invite_sync.lineage'}, 'created again: numbers from before would not be believed');
 standard_targets($node, $db);
 ok($auth->query(signup('b', 8, 'b8@example.com'))->{ok}, 'a connection from before both sees it');
 is(value($node, $db, q{SELECT count(*) FROM public.profiles WHERE id = '} . user_id('b', 8) . q{'}), 1, 'and is synced');
@@ -199,13 +200,67 @@ as_role($node, 'second', 'postgres', 'SELECT invite_sync.detach()');
 value($node, 'second', 'DROP EXTENSION invite_sync');
 is(value($node, $db, q{SELECT pg_get_userbyid(nspowner) FROM pg_namespace WHERE nspname = 'invite_sync'}), 'invite_sync_owner', 'dropped there, it is here as before');
 
-# a copy of a database: same numbers, another database
-as_role($node, $db, 'postgres', q{CREATE TABLE public.copied (id uuid PRIMARY KEY, email text); SELECT invite_sync.add_target('public.copied'); CALL invite_sync.sync_all()});
+# a copy of a database: same numbers, another database. Names that were not
+# written down before the copy was made, and are others' by now, lead nowhere.
+as_role($node, $db, 'postgres', <<'SQL');
+CREATE TABLE public.copied (id uuid PRIMARY KEY, email text);
+SELECT invite_sync.add_target('public.copied');
+CREATE TABLE public.first_name (id uuid PRIMARY KEY, email text);
+SELECT invite_sync.add_target('public.first_name');
+CREATE TABLE public.shifted (id uuid PRIMARY KEY, email text);
+SELECT invite_sync.add_target('public.shifted');
+CREATE TABLE public.gone (id uuid PRIMARY KEY, email text);
+SELECT invite_sync.add_target('public.gone');
+CALL invite_sync.sync_all();
+ALTER TABLE public.first_name RENAME TO second_name;
+CREATE TABLE public.first_name (id uuid PRIMARY KEY, email text);
+CREATE SCHEMA elsewhere;
+ALTER TABLE public.shifted SET SCHEMA elsewhere;
+DROP TABLE public.gone;
+SQL
+value($node, $db, q{
+CREATE ROLE first_operator;
+SELECT invite_sync.grant_operator('first_operator');
+ALTER ROLE first_operator RENAME TO second_operator;
+CREATE ROLE first_operator IN ROLE service_role});
 value($node, 'template1', "CREATE DATABASE copy TEMPLATE $db");
 as_role($node, 'copy', 'supabase_auth_admin', signup('d', 1, 'd1@example.com'));
-is(value($node, 'copy', 'SELECT count(*) FROM public.copied WHERE id::text LIKE \'d%\''), 1, 'a copy of the database syncs');
+is(value($node, 'copy', q{SELECT (SELECT count(*) FROM public.copied WHERE id::text LIKE 'd%'), (SELECT count(*) FROM public.second_name WHERE id::text LIKE 'd%'),
+	(SELECT count(*) FROM elsewhere.shifted WHERE id::text LIKE 'd%'), (SELECT count(*) FROM public.first_name)}), '1|1|1|0',
+	'a copy of the database syncs, to targets renamed or moved before under their new names and to nobody else');
+is(value($node, 'copy', q{SELECT string_agg(target, ', ' ORDER BY target COLLATE "C") FROM invite_sync.target_list WHERE target !~ 'profiles|users'}),
+	'elsewhere.shifted, public.copied, public.gone, public.second_name', 'and lists them so');
+is(value($node, 'copy', q{SELECT string_agg(DISTINCT concat_ws(' ', target, sqlstate), ', ') FROM invite_sync.quarantine}), 'public.gone 42P01', 'only what is gone is in quarantine');
+is(value($node, 'copy', "SET ROLE $_; SELECT invite_sync.is_operator()"), $_ eq 'second_operator' ? 't' : 'f', "as to the operators, $_") for qw(first_operator second_operator);
+as_role($node, 'copy', 'postgres', q{SELECT invite_sync.drop_target('public.gone')});
 is(out_of_step($node, 'copy'), '', 'and all is in step there');
-as_role($node, 'copy', 'postgres', q{DROP TABLE public.copied; SELECT invite_sync.drop_target('public.copied')});
+
+# A dump of the one into the other, which had the extension already: the lineage
+# is the same, and yet the numbers say nothing. By chance they are another table's
+# and another role's.
+my $gone = value($node, $db, q{SELECT relation::oid FROM invite_sync.target WHERE table_name = 'gone'});
+my $operator = value($node, $db, q{SELECT 'second_operator'::regrole::oid});
+my ($dump, $err) = ('', '');
+my @to_node = ('-h', $node->host, '-p', $node->port, '-d');
+IPC::Run::run([ 'pg_dump', @to_node, $db, '-a', '--no-sync', map { ('-t', "invite_sync.$_") } qw(target mapping operator) ], '>', \$dump, '2>', \$err) or die $err;
+value($node, 'copy', q{CREATE TABLE public.decoy (id uuid PRIMARY KEY, email text); ALTER TABLE public.decoy OWNER TO postgres; CREATE ROLE decoy IN ROLE service_role});
+my $decoy = value($node, 'copy', q{SELECT 'public.decoy'::regclass::oid});
+my $decoy_role = value($node, 'copy', q{SELECT 'decoy'::regrole::oid});
+ok($dump =~ s/(?<=\t)$gone(?=\t)/$decoy/g, 'the dump of the registry has the number of a table that is gone');
+ok($dump =~ s/^first_operator\t\K$operator(?=\t)/$decoy_role/m, 'and the number of a role');
+my $n = 1;
+for my $role (qw(origin replica))
+{
+	value($node, 'copy', 'DELETE FROM invite_sync.mapping; DELETE FROM invite_sync.target; DELETE FROM invite_sync.operator');
+	IPC::Run::run([ 'psql', @to_node, 'copy', '-X', '-q', '-v', 'ON_ERROR_STOP=1', '-c', "SET session_replication_role = $role", '-f', '-' ],
+		'<', \$dump, '>', \my $out, '2>', \$err) or die $err;
+	as_role($node, 'copy', 'supabase_auth_admin', signup('d', ++$n, "d$n\@example.com"));
+	is(value($node, 'copy', q{SELECT (SELECT count(*) FROM public.copied WHERE id::text LIKE 'd%'), (SELECT count(*) FROM public.decoy)}), "$n|0",
+		"restored there as $role, a number that has come to mean another table is not written to");
+	is(value($node, 'copy', 'SET ROLE decoy; SELECT invite_sync.is_operator()'), 'f', 'nor makes it another role an operator');
+	as_role($node, 'copy', 'postgres', q{SELECT invite_sync.drop_target('public.gone'); CALL invite_sync.sync_all()});
+	is(value($node, 'copy', q{SELECT count(*) FROM public.decoy}), 0, 'nor does sync_all() write to it');
+}
 
 # ---------------------------------------------------------------------------
 # No schema auth at all, yet

@@ -7,7 +7,7 @@ use warnings;
 use FindBin;
 use lib "$FindBin::RealBin/../perl";
 
-use InviteSyncLife qw(durable_cluster as_role value user_id signup standard_targets out_of_step contents);
+use InviteSyncLife qw(durable_cluster as_role value user_id signup standard_targets out_of_step dumped_contents);
 use InviteSyncTest qw(prepare_database new_database run_as);
 use InviteSyncGuarded qw(application_triggers guard_all trigger_names trigger_picture heard);
 use PostgreSQL::Test::Utils;
@@ -53,7 +53,7 @@ mend_triggers($old);
 value($old, $db, 'TRUNCATE public.heard');
 my $failed = q{SELECT string_agg(concat_ws(' ', trigger_name, action, sqlstate, replayable, user_id IS NULL), ', ' ORDER BY trigger_name) FROM invite_sync.quarantine};
 is(value($old, $db, $failed), 'after_all insert 42501 f t, on_signup insert 42501 t f', 'what failed is in quarantine');
-my $before = contents($old, $db);
+my $before = dumped_contents($old, $db);
 
 # ---------------------------------------------------------------------------
 # Dump and restore
@@ -84,7 +84,7 @@ for my $case ([ 'psql, dumped by supabase_admin', 'psql', '-X', '-q', '-f', "$di
 	my (undef, undef, $err) = program($node, $program, '-d', $db, @options);
 	is(errors($err), '', "$what: no error while restoring");
 
-	my $after = contents($node, $db);
+	my $after = dumped_contents($node, $db);
 	is($after->{$_}, $before->{$_}, "$what: $_, byte for byte") for sort keys %$before;
 	is(trigger_picture($node, $db), $restored, "$what: the triggers are there, but for the link to their functions");
 
