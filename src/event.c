@@ -441,11 +441,13 @@ event_log_work(void *arg)
 
 	/*
 	 * The auth server's own role may log too, as service may: the triggers of
-	 * an application that fire on a signup or a sync run in its session.
+	 * an application that fire on a signup or a sync run in its session, those
+	 * of a target as the target's owner.
 	 */
 	if (caller.kind == CALLER_NOBODY &&
 		OidIsValid(caller_auth_users_relid(true)) &&
-		caller.role == caller_auth_owner())
+		caller.outer_role == caller_auth_owner() &&
+		(caller.role == caller.outer_role || caller_role_is_operator(caller.role)))
 		caller.kind = CALLER_SERVICE;
 
 	switch (caller.kind)

@@ -45,8 +45,23 @@ SELECT public.wrapped_status();
 \set VERBOSITY sqlstate
 SELECT public.wrapped_status();
 \set VERBOSITY default
+-- nor in a restricted operation, which anybody can start
+\set VERBOSITY terse
+CREATE FUNCTION pg_temp.asks(text) RETURNS text LANGUAGE plpgsql IMMUTABLE AS $$
+BEGIN
+    PERFORM public.wrapped_status();
+    RAISE WARNING 'answered';
+    RETURN $1;
+EXCEPTION WHEN OTHERS THEN
+    RAISE WARNING '% %', SQLSTATE, SQLERRM;
+    RETURN $1;
+END $$;
+CREATE TEMPORARY TABLE bait AS SELECT text 'x' AS t;
+CREATE INDEX ON bait (pg_temp.asks(t));
+\set VERBOSITY default
 RESET ROLE;
-DROP FUNCTION public.wrapped_status();
+DROP TABLE bait;
+DROP FUNCTION public.wrapped_status(), pg_temp.asks(text);
 
 -- operators
 CREATE ROLE regress_operator;
