@@ -86,6 +86,33 @@ SELECT invite_sync.grant_operator('regress_operator');
 SELECT invite_sync.grant_api();
 RESET ROLE;
 
+-- the extension's owner is one, whoever that is
+UPDATE pg_extension SET extowner = 'regress_member'::regrole WHERE extname = 'invite_sync';
+GRANT USAGE ON SCHEMA invite_sync TO regress_member;
+GRANT EXECUTE ON FUNCTION invite_sync.is_operator() TO regress_member;
+SET ROLE regress_member;
+SELECT invite_sync.is_operator();
+RESET ROLE;
+UPDATE pg_extension SET extowner = 'supabase_admin'::regrole WHERE extname = 'invite_sync';
+SET ROLE regress_member;
+SELECT invite_sync.is_operator();
+RESET ROLE;
+DROP OWNED BY regress_member;
+
+-- who was refused, and by what reason, goes to the log where it is asked for
+SET client_min_messages = log;
+\set VERBOSITY terse
+SET ROLE service_role;
+SELECT invite_sync.deactivate_user('00000000-0000-4000-8000-00000000ffff');
+RESET ROLE;
+SET invite_sync.log_refusals = on;
+SET ROLE service_role;
+SELECT invite_sync.deactivate_user('00000000-0000-4000-8000-00000000ffff');
+RESET ROLE;
+RESET invite_sync.log_refusals;
+\set VERBOSITY default
+SET client_min_messages = notice;
+
 -- a dump needs to read everything, and row level security out of the way
 SELECT invite_sync.grant_dump('regress_operator');
 SELECT invite_sync.grant_dump('postgres');
