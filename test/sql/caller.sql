@@ -58,10 +58,41 @@ EXCEPTION WHEN OTHERS THEN
 END $$;
 CREATE TEMPORARY TABLE bait AS SELECT text 'x' AS t;
 CREATE INDEX ON bait (pg_temp.asks(t));
-\set VERBOSITY default
+DROP TABLE bait;
+RESET ROLE;
+-- whoever lends, and of two operators it is the lesser
+CREATE ROLE regress_stranger;
+CREATE ROLE regress_lesser;
+SELECT invite_sync.grant_operator('regress_lesser');
+CREATE TABLE public.theirs (id uuid PRIMARY KEY);
+ALTER TABLE public.theirs OWNER TO postgres;
+CREATE FUNCTION public.wrapped_add() RETURNS bigint LANGUAGE sql SECURITY DEFINER SET search_path = ''
+    AS $$SELECT count(*) FROM invite_sync.add_target('public.theirs')$$;
+CREATE FUNCTION pg_temp.adds(text) RETURNS text LANGUAGE plpgsql IMMUTABLE AS $$
+BEGIN
+    PERFORM public.wrapped_add();
+    RAISE WARNING 'added';
+    RETURN $1;
+EXCEPTION WHEN OTHERS THEN
+    RAISE WARNING '% %', SQLSTATE, SQLERRM;
+    RETURN $1;
+END $$;
+SET ROLE regress_lesser;
+CREATE TEMPORARY TABLE bait AS SELECT text 'x' AS t;
+CREATE INDEX ON bait (pg_temp.adds(t));
 RESET ROLE;
 DROP TABLE bait;
-DROP FUNCTION public.wrapped_status(), pg_temp.asks(text);
+ALTER FUNCTION public.wrapped_status() OWNER TO postgres;
+SET ROLE regress_stranger;
+CREATE TEMPORARY TABLE bait AS SELECT text 'x' AS t;
+CREATE INDEX ON bait (pg_temp.asks(t));
+RESET ROLE;
+\set VERBOSITY default
+DROP TABLE bait, public.theirs;
+DROP FUNCTION public.wrapped_status(), public.wrapped_add(), pg_temp.asks(text), pg_temp.adds(text);
+SELECT invite_sync.revoke_operator('regress_lesser');
+DROP OWNED BY regress_lesser;
+DROP ROLE regress_stranger, regress_lesser;
 
 -- operators
 CREATE ROLE regress_operator;
