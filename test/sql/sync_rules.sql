@@ -304,3 +304,35 @@ SELECT invite_sync.drop_target('public.rules_link');
 DROP TABLE public.rules_link;
 DELETE FROM auth.users;
 SELECT count(*) FROM invite_sync.quarantine_entry;
+
+-- ---- statements that insert and update at once ----
+SET ROLE postgres;
+CREATE TABLE public.rules_both (id uuid PRIMARY KEY, email text);
+SELECT target FROM invite_sync.add_target('public.rules_both');
+RESET ROLE;
+INSERT INTO auth.users (id, email) VALUES ('00000000-0000-4000-8000-000000000021', 'one@x.example');
+INSERT INTO auth.users (id, email) VALUES ('00000000-0000-4000-8000-000000000021', 'one, upserted'), ('00000000-0000-4000-8000-000000000022', 'two@x.example')
+    ON CONFLICT (id) DO UPDATE SET email = excluded.email;
+SELECT email FROM public.rules_both ORDER BY id;
+MERGE INTO auth.users AS u USING (VALUES ('00000000-0000-4000-8000-000000000021'::uuid, 'one, merged'), ('00000000-0000-4000-8000-000000000023', 'three@x.example')) AS v (id, email)
+    ON u.id = v.id WHEN MATCHED THEN UPDATE SET email = v.email WHEN NOT MATCHED THEN INSERT (id, email) VALUES (v.id, v.email);
+SELECT email FROM public.rules_both ORDER BY id;
+COPY auth.users (id, email) FROM PROGRAM 'echo 00000000-0000-4000-8000-000000000024,copied@x.example' WITH (FORMAT csv);
+SELECT email FROM public.rules_both ORDER BY id;
+
+-- ---- log_event() does not raise, also where the user it makes a row for has changed since the transaction began ----
+CREATE SCHEMA rules_dblink;
+CREATE EXTENSION dblink SCHEMA rules_dblink;
+DELETE FROM public.rules_both;
+BEGIN ISOLATION LEVEL REPEATABLE READ;
+SELECT count(*) FROM public.rules_both;
+SELECT rules_dblink.dblink_exec(format('host=%s port=%s dbname=%s user=%s', split_part(current_setting('unix_socket_directories'), ',', 1),
+    current_setting('port'), current_database(), current_user), 'UPDATE auth.users SET last_sign_in_at = now()');
+SELECT invite_sync.log_event('rules.logged', user_id => '00000000-0000-4000-8000-000000000021') IS NOT NULL AS written;
+COMMIT;
+SELECT actor_id FROM invite_sync.event WHERE action = 'rules.logged';
+SELECT invite_sync.drop_target('public.rules_both');
+DROP TABLE public.rules_both;
+DROP EXTENSION dblink;
+DROP SCHEMA rules_dblink;
+DELETE FROM auth.users;
