@@ -336,3 +336,32 @@ DROP TABLE public.rules_both;
 DROP EXTENSION dblink;
 DROP SCHEMA rules_dblink;
 DELETE FROM auth.users;
+
+-- ---- what is inferred from names, and what may never come from what users write about themselves ----
+SET ROLE postgres;
+CREATE TABLE public.rules_names (auth_user_id uuid UNIQUE, user_id uuid UNIQUE, id uuid PRIMARY KEY DEFAULT gen_random_uuid(), email text, phone text, full_name text, name text,
+    display_name text, first_name text, last_name text, username text, avatar_url text, job_title text, created_at timestamptz, updated_at timestamptz, last_login timestamptz,
+    last_sign_in_at timestamptz, sso_provider text, sso_user_id text, role text, roles text, is_admin text, is_active text, permissions text, plan text, organization_id text,
+    tenant_id text, "isAdmin" text, "organizationId" text, other text);
+SELECT t.key, (SELECT string_agg(m.key, ' ' ORDER BY m.key COLLATE "C") FROM jsonb_each(t.mapping) AS m) AS inferred FROM invite_sync.add_target('public.rules_names') AS t;
+SELECT mapping->'role' AS role, mapping->'last_login' AS last_login, mapping->'sso_user_id' AS sso_user_id FROM invite_sync.target_list WHERE target = 'public.rules_names';
+ALTER TABLE public.rules_names DROP COLUMN auth_user_id;
+SELECT key FROM invite_sync.set_target('public.rules_names', key => 'user_id');
+SELECT invite_sync.drop_target('public.rules_names');
+SELECT key FROM invite_sync.add_target('public.rules_names', '{"email": "email"}');
+ALTER TABLE public.rules_names DROP COLUMN user_id;
+SELECT invite_sync.drop_target('public.rules_names');
+SELECT key FROM invite_sync.add_target('public.rules_names', '{"email": "email"}');
+CREATE FUNCTION pg_temp.may(mapping jsonb) RETURNS text LANGUAGE plpgsql AS $$BEGIN
+    PERFORM invite_sync.set_target('public.rules_names', mapping); RETURN 'may'; EXCEPTION WHEN OTHERS THEN RETURN SQLSTATE; END$$;
+SELECT a.attname, pg_temp.may(jsonb_build_object(a.attname, $$coalesce(raw_app_meta_data->>'x', users.raw_user_meta_data->>'x')$$)) AS from_users,
+       pg_temp.may(jsonb_build_object(a.attname, $$raw_app_meta_data->>'x'$$)) AS from_the_application
+  FROM pg_attribute a WHERE a.attrelid = 'public.rules_names'::regclass AND a.attnum >= (SELECT attnum FROM pg_attribute WHERE attrelid = 'public.rules_names'::regclass AND attname = 'role')
+   AND NOT a.attisdropped ORDER BY a.attnum;
+-- every column of auth.users that may not be read
+SELECT string_agg(a.attname, ' ' ORDER BY a.attname COLLATE "C") AS secret
+  FROM pg_attribute a WHERE a.attrelid = 'auth.users'::regclass AND a.attnum > 0 AND NOT a.attisdropped
+   AND pg_temp.may(jsonb_build_object('other', quote_ident(a.attname) || '::text')) <> 'may';
+SELECT invite_sync.drop_target('public.rules_names');
+DROP TABLE public.rules_names;
+RESET ROLE;
