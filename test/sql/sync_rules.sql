@@ -300,6 +300,16 @@ UPDATE auth.users SET email = 'late@x.example', email_confirmed_at = now() WHERE
 SELECT team, email, user_id FROM public.rules_link ORDER BY team, email COLLATE "C";
 SELECT user_id, sqlstate FROM invite_sync.quarantine;
 SELECT action, target_type, target_id, data FROM invite_sync.event WHERE id > :mark ORDER BY id;
+-- somebody anonymous or banned waits until that is over
+INSERT INTO public.rules_link VALUES ('c', 'anonymous@x.example'), ('c', 'banned@x.example');
+INSERT INTO auth.users (id, email, email_confirmed_at, is_anonymous, banned_until) VALUES
+    ('00000000-0000-4000-8000-000000000014', 'anonymous@x.example', now(), true, NULL), ('00000000-0000-4000-8000-000000000015', 'banned@x.example', now(), false, 'infinity');
+SELECT email, user_id FROM public.rules_link WHERE team = 'c' ORDER BY email COLLATE "C";
+SELECT user_id, sqlstate FROM invite_sync.quarantine ORDER BY user_id;
+UPDATE auth.users SET is_anonymous = false WHERE email = 'anonymous@x.example';
+UPDATE auth.users SET banned_until = NULL WHERE email = 'banned@x.example';
+SELECT email, user_id FROM public.rules_link WHERE team = 'c' ORDER BY email COLLATE "C";
+SELECT user_id, sqlstate FROM invite_sync.quarantine ORDER BY user_id;
 SELECT invite_sync.drop_target('public.rules_link');
 DROP TABLE public.rules_link;
 DELETE FROM auth.users;
@@ -316,6 +326,9 @@ INSERT INTO auth.users (id, email) VALUES ('00000000-0000-4000-8000-000000000021
 SELECT email FROM public.rules_both ORDER BY id;
 MERGE INTO auth.users AS u USING (VALUES ('00000000-0000-4000-8000-000000000021'::uuid, 'one, merged'), ('00000000-0000-4000-8000-000000000023', 'three@x.example')) AS v (id, email)
     ON u.id = v.id WHEN MATCHED THEN UPDATE SET email = v.email WHEN NOT MATCHED THEN INSERT (id, email) VALUES (v.id, v.email);
+SELECT email FROM public.rules_both ORDER BY id;
+WITH a AS (INSERT INTO auth.users (id, email) VALUES ('00000000-0000-4000-8000-000000000025', 'five@x.example')), b AS (UPDATE auth.users SET email = 'one, too' WHERE email LIKE 'one%'),
+     c AS (UPDATE auth.users SET email = 'two, too' WHERE email LIKE 'two%'), d AS (INSERT INTO auth.users (id, email) VALUES ('00000000-0000-4000-8000-000000000026', 'six@x.example')) SELECT;
 SELECT email FROM public.rules_both ORDER BY id;
 COPY auth.users (id, email) FROM PROGRAM 'echo 00000000-0000-4000-8000-000000000024,copied@x.example' WITH (FORMAT csv);
 SELECT email FROM public.rules_both ORDER BY id;
