@@ -155,9 +155,14 @@ ALTER TABLE public.rules ADD CONSTRAINT rules_stop CHECK (email <> 'six@x.exampl
 SET client_min_messages = error;
 UPDATE auth.users SET email = 'six@x.example';
 SELECT last_success = :'before' AS the_same, last_failure > last_success AS failed FROM invite_sync.sync_status();
+-- an entry whose time has long come: nothing calls retry_quarantine()
+UPDATE invite_sync.quarantine_entry SET next_retry_at = now() + interval '1 hour';
+SELECT quarantined, overdue FROM invite_sync.sync_status();
+UPDATE invite_sync.quarantine_entry SET next_retry_at = now() - interval '1 hour';
+SELECT quarantined, overdue FROM invite_sync.sync_status();
 ALTER TABLE public.rules DROP CONSTRAINT rules_stop;
 SELECT * FROM invite_sync.retry_quarantine(due_only => false);
-SELECT last_success > :'before' AS by_retry FROM invite_sync.sync_status();
+SELECT last_success > :'before' AS by_retry, quarantined, overdue FROM invite_sync.sync_status();
 
 -- ---- an entry is resolved by whatever road brings the user in step ----
 ALTER TABLE public.rules ADD CONSTRAINT rules_stop CHECK (email NOT LIKE 'road%');
@@ -277,6 +282,7 @@ SELECT invite_sync.detach();
 SELECT invite_sync.attach();
 -- it fires first, and finds no row yet
 INSERT INTO auth.users (id, email) VALUES ('00000000-0000-4000-8000-000000000007', 'seven@x.example');
+SELECT email = 'x' AS found_a_row FROM public.rules;
 SELECT invite_sync.drop_target('public.rules');
 DROP TRIGGER zz_rules_writes ON auth.users;
 DROP FUNCTION public.rules_writes();
@@ -314,6 +320,54 @@ SELECT invite_sync.drop_target('public.rules_link');
 DROP TABLE public.rules_link;
 DELETE FROM auth.users;
 SELECT count(*) FROM invite_sync.quarantine_entry;
+
+-- ---- a row of the application with what the mapping cannot give: completed by every road, never inserted again ----
+SET ROLE postgres;
+CREATE TABLE public.rules_filled (id uuid PRIMARY KEY, email text, made_by text NOT NULL DEFAULT 'sync');
+CREATE TABLE public.rules_inserts (id uuid);
+CREATE FUNCTION public.rules_inserts() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN INSERT INTO public.rules_inserts VALUES (NEW.id); RETURN NEW; END$$;
+SELECT target FROM invite_sync.add_target('public.rules_filled');
+ALTER TABLE public.rules_filled ALTER COLUMN made_by DROP DEFAULT;
+INSERT INTO public.rules_filled (id, made_by) SELECT ('00000000-0000-4000-8000-00000000003' || g)::uuid, 'application' FROM generate_series(1, 4) g;
+CREATE TRIGGER rules_inserts BEFORE INSERT ON public.rules_filled FOR EACH ROW EXECUTE FUNCTION public.rules_inserts();
+RESET ROLE;
+SET invite_sync.enabled = off;
+INSERT INTO auth.users (id, email) SELECT ('00000000-0000-4000-8000-00000000003' || g)::uuid, 'filled' || g FROM generate_series(1, 4) g;
+RESET invite_sync.enabled;
+SELECT invite_sync.ensure_user('00000000-0000-4000-8000-000000000031');
+UPDATE auth.users SET email = 'changed2' WHERE email = 'filled2';
+SELECT action FROM invite_sync.sync_users('public.rules_filled', '00000000-0000-4000-8000-000000000033');
+CALL invite_sync.sync_all();
+SELECT email, made_by FROM public.rules_filled ORDER BY id;
+SELECT count(*) AS inserts FROM public.rules_inserts;
+SELECT count(*) FROM invite_sync.quarantine;
+SELECT invite_sync.drop_target('public.rules_filled');
+DROP TABLE public.rules_filled, public.rules_inserts;
+DROP FUNCTION public.rules_inserts();
+DELETE FROM auth.users;
+
+-- ---- constraints that wait until COMMIT wait again after a sync has had them checked ----
+SET ROLE postgres;
+CREATE TABLE public.rules_plans (name text PRIMARY KEY);
+CREATE TABLE public.rules_deferred (id uuid PRIMARY KEY, email text, plan text CONSTRAINT rules_deferred_plan REFERENCES public.rules_plans DEFERRABLE INITIALLY DEFERRED);
+SELECT target FROM invite_sync.add_target('public.rules_deferred', '{"email": "email"}', on_delete => 'delete');
+RESET ROLE;
+BEGIN;
+INSERT INTO auth.users (id, email) VALUES ('00000000-0000-4000-8000-000000000041', 'one@x.example'), ('00000000-0000-4000-8000-000000000042', 'two@x.example');
+UPDATE public.rules_deferred SET plan = 'later' WHERE email = 'one@x.example';
+INSERT INTO public.rules_plans VALUES ('later');
+UPDATE auth.users SET email = 'one, changed' WHERE email = 'one@x.example';
+UPDATE public.rules_deferred SET plan = 'later still' WHERE email = 'one, changed';
+INSERT INTO public.rules_plans VALUES ('later still');
+DELETE FROM auth.users WHERE email = 'two@x.example';
+UPDATE public.rules_deferred SET plan = 'at last';
+INSERT INTO public.rules_plans VALUES ('at last');
+COMMIT;
+SELECT email, plan FROM public.rules_deferred;
+SELECT count(*) FROM invite_sync.quarantine;
+SELECT invite_sync.drop_target('public.rules_deferred');
+DROP TABLE public.rules_deferred, public.rules_plans;
+DELETE FROM auth.users;
 
 -- ---- statements that insert and update at once ----
 SET ROLE postgres;
