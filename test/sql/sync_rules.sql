@@ -432,3 +432,14 @@ SELECT string_agg(a.attname, ' ' ORDER BY a.attname COLLATE "C") AS secret
 SELECT invite_sync.drop_target('public.rules_names');
 DROP TABLE public.rules_names;
 RESET ROLE;
+
+-- ---- after all that these tests have done there is no address in any table of ours ----
+CREATE FUNCTION pg_temp.addresses(relation regclass) RETURNS bigint LANGUAGE plpgsql AS $$
+DECLARE
+    n bigint;
+BEGIN
+    EXECUTE format('SELECT count(*) FROM %s AS t WHERE t::text LIKE ''%%@%%''', relation) INTO n;
+    RETURN n;
+END $$;
+SELECT c.oid::regclass, pg_temp.addresses(c.oid) FROM pg_class c WHERE c.relnamespace = 'invite_sync'::regnamespace AND c.relkind = 'r' AND pg_temp.addresses(c.oid) > 0;
+SELECT count(*) > 0 AS events FROM invite_sync.event;
