@@ -2,7 +2,8 @@
 # Checks that need no server; each counts as a test in the closing line.
 #
 #   scripts/lint.sh compile    the library builds without a warning, with gcc and with clang
-#   scripts/lint.sh text       shell scripts, the version's copies, and the install script through pgspot
+#   scripts/lint.sh text       shell scripts, the version's copies, what has one place in the source, and the install script
+#                              through pgspot
 
 # shellcheck source-path=SCRIPTDIR source=common.sh
 . "$(dirname "${BASH_SOURCE[0]}")/common.sh"
@@ -54,6 +55,16 @@ version_copies() {
 	grep -q "^## $version " "$ROOT/CHANGELOG.md" || { echo "CHANGELOG.md says nothing of $version"; return 1; }
 }
 
+# What has one place in the source, so that one reading of it is enough: statements are prepared by room plan alone, the
+# SQLSTATEs of refusals are raised by refuse(), and transition tables are never handed to SPI as they are.
+one_place() {
+	local found
+	found=$(grep -nE 'SPI_prepare(_|\()' "$ROOT"/src/*.c | grep -v '/src/plan\.c:') && { echo "prepared outside of room plan: $found"; return 1; }
+	found=$(grep -nE "\"PT4|'PT4|ERRCODE *= *'PT" "$ROOT"/src/*.c "$ROOT"/sql/*.sql | grep -v '/src/caller\.c:') && { echo "refused otherwise than by refuse(): $found"; return 1; }
+	found=$(grep -n 'SPI_register_trigger_data' "$ROOT"/src/*.c) && { echo "$found"; return 1; }
+	return 0
+}
+
 # pgspot with the exceptions of scripts/pgspot.exceptions, each of which must give its reason.
 pgspot() {
 	local venv=$BUILD_DIR/venv options=() kind value reason
@@ -79,6 +90,7 @@ text)
 	mapfile -t shell_scripts < <(find "$ROOT/scripts" "$ROOT/bench" -name '*.sh' -perm -u+x)
 	try shellcheck shellcheck -x "${shell_scripts[@]}" "$ROOT/.ci/run"
 	try 'version in META.json and CHANGELOG.md' version_copies
+	try 'what has one place in the source' one_place
 	try pgspot pgspot
 	;;
 *) die "usage: lint.sh compile|text" ;;

@@ -378,10 +378,28 @@ caller_role_is_operator(Oid role)
 	return result;
 }
 
+/*
+ * A security definer function lends its owner's rights in a restricted operation
+ * as anywhere, and anybody who may make a temporary table can start one: an index
+ * on it runs a function of theirs. So of the two roles it is the lesser.
+ */
 Oid
 caller_role(void)
 {
-	return InSecurityRestrictedOperation() ? GetUserId() : GetOuterUserId();
+	Oid			current = GetUserId();
+	Oid			outer = GetOuterUserId();
+
+	if (!InSecurityRestrictedOperation() || has_privs_of_role(current, outer))
+		return outer;
+	return current;
+}
+
+static bool
+role_is_service(Oid role)
+{
+	Oid			service_role = get_role_oid("service_role", true);
+
+	return OidIsValid(service_role) && role == service_role;
 }
 
 void
@@ -389,16 +407,24 @@ caller_get(Caller *caller)
 {
 	const Claims *claims = claims_get();
 	Oid			role = caller_role();
-	Oid			service_role = get_role_oid("service_role", true);
+	Oid			outer = GetOuterUserId();
 	Oid			anon_role = get_role_oid("anon", true);
 	bool		is_operator;
 	bool		privileged;
 
 	memset(caller, 0, sizeof(*caller));
 	caller->role = role;
+	caller->outer_role = outer;
 
 	is_operator = caller_role_is_operator(role);
-	privileged = is_operator || (OidIsValid(service_role) && role == service_role);
+	privileged = is_operator || role_is_service(role);
+	if (privileged && outer != role)
+	{
+		bool		outer_is_operator = caller_role_is_operator(outer);
+
+		is_operator = is_operator && outer_is_operator;
+		privileged = outer_is_operator || role_is_service(outer);
+	}
 
 	if (privileged && (!claims->present || strcmp(claims->role, "service_role") == 0))
 	{

@@ -28,6 +28,7 @@ typedef struct Caller
 	bool		has_user;		/* user_id is set (kind is CALLER_USER) */
 	pg_uuid_t	user_id;		/* the "sub" claim, not looked up */
 	Oid			role;			/* caller_role() */
+	Oid			outer_role;		/* what login or SET ROLE made it */
 } Caller;
 
 /* Never raises, whatever the claims contain. */
@@ -36,7 +37,9 @@ extern void caller_get(Caller *caller);
 /*
  * The role that asks: what login or SET ROLE made it, whatever definer functions
  * are around us. In a security-restricted operation (ANALYZE, REINDEX, a target's
- * triggers) the code that runs is the current user's, and so is the question.
+ * triggers) the code that runs is the current user's, and so is the question,
+ * unless that one has the rights of the other. caller_get() finds nobody
+ * privileged there unless both are.
  */
 extern Oid	caller_role(void);
 

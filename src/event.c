@@ -255,10 +255,12 @@ typedef void (*EventWork) (void *arg);
 /*
  * Run work(arg) in a subtransaction with a short lock_timeout. False, with the
  * SQLSTATE and everything undone, when it failed; what must not be contained
- * is rethrown.
+ * is rethrown. With aside, a serialization failure is contained too: the work
+ * is not the caller's, and that somebody has changed the user meanwhile is no
+ * failure of the caller's transaction. (One that dooms it shows at COMMIT.)
  */
 static bool
-event_contained(EventWork work, void *arg, int *sqlerrcode)
+event_contained(EventWork work, void *arg, bool aside, int *sqlerrcode)
 {
 	MemoryContext oldcontext = CurrentMemoryContext;
 	ResourceOwner oldowner = CurrentResourceOwner;
@@ -299,7 +301,8 @@ event_contained(EventWork work, void *arg, int *sqlerrcode)
 		CurrentResourceOwner = oldowner;
 		plan_restore(depth);
 
-		if (caller_must_rethrow(edata->sqlerrcode))
+		if (caller_must_rethrow(edata->sqlerrcode) &&
+			!(aside && edata->sqlerrcode == ERRCODE_T_R_SERIALIZATION_FAILURE))
 			ReThrowError(edata);
 		*sqlerrcode = edata->sqlerrcode;
 		FreeErrorData(edata);
@@ -331,7 +334,7 @@ event_ensure_user(pg_uuid_t *user_id)
 	ensuring_user = true;
 	PG_TRY();
 	{
-		(void) event_contained(event_ensure_user_work, user_id, &sqlerrcode);
+		(void) event_contained(event_ensure_user_work, user_id, true, &sqlerrcode);
 	}
 	PG_FINALLY();
 	{
@@ -441,11 +444,13 @@ event_log_work(void *arg)
 
 	/*
 	 * The auth server's own role may log too, as service may: the triggers of
-	 * an application that fire on a signup or a sync run in its session.
+	 * an application that fire on a signup or a sync run in its session, those
+	 * of a target as the target's owner.
 	 */
 	if (caller.kind == CALLER_NOBODY &&
 		OidIsValid(caller_auth_users_relid(true)) &&
-		caller.role == caller_auth_owner())
+		caller.outer_role == caller_auth_owner() &&
+		(caller.role == caller.outer_role || caller_role_is_operator(caller.role)))
 		caller.kind = CALLER_SERVICE;
 
 	switch (caller.kind)
@@ -551,7 +556,7 @@ event_log(PG_FUNCTION_ARGS)
 	 */
 	if (IsInParallelMode())
 		sqlerrcode = ERRCODE_INVALID_TRANSACTION_STATE;
-	else if (event_contained(event_log_work, &call, &sqlerrcode) && call.reason == NULL)
+	else if (event_contained(event_log_work, &call, false, &sqlerrcode) && call.reason == NULL)
 		PG_RETURN_INT64(call.id);
 
 	if (sqlerrcode != 0)

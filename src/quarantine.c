@@ -988,6 +988,7 @@ quarantine_guard(PG_FUNCTION_ARGS)
 	bool		has_user;
 	TriggerRecord record;
 	Failure    *record_failure;
+	const char *name;
 
 	if (!CALLED_AS_TRIGGER(fcinfo))
 		ereport(ERROR,
@@ -1023,9 +1024,10 @@ quarantine_guard(PG_FUNCTION_ARGS)
 				 errmsg("a failed trigger cannot be recorded in quarantine"),
 				 errdetail("SQLSTATE %s.", unpack_sql_state(record_failure->sqlerrcode)),
 				 errhidestmt(true), errhidecontext(true)));
+	name = sync_name_for_client(record.trigger);
 	ereport(WARNING,
 			(errcode(ERRCODE_WARNING),
-			 errmsg("guarded trigger \"%s\" failed and is in quarantine", trigdata->tg_trigger->tgname),
+			 errmsg("guarded trigger \"%s\" failed and is in quarantine", name),
 			 has_user ?
 			 errdetail("SQLSTATE %s; user %s.", unpack_sql_state(failure->sqlerrcode),
 					   DatumGetCString(DirectFunctionCall1(uuid_out, UUIDPGetDatum(&user_id)))) :

@@ -943,9 +943,24 @@ append_condition(StringInfo buf, const ColumnText *c, int i, bool with_old)
 #define FOLD(column) \
 	"pg_catalog.lower(pg_catalog.btrim(" column "::pg_catalog.text) COLLATE pg_catalog.\"C\")"
 
-/* What names a row of the target in an event: its primary key, as text. */
+/* May this column hold an address, or what else auth.users knows of somebody? */
+static bool
+holds_user_data(const Target *t, const char *column)
+{
+	if (t->link_by != NULL && strcmp(column, t->link_by) == 0)
+		return true;
+	for (int i = 0; i < t->ncolumns; i++)
+		if (strcmp(column, t->columns[i].name) == 0)
+			return true;
+	return false;
+}
+
+/*
+ * What names a row of the target in an event: its primary key, as text, but for
+ * what an event must not show.
+ */
 static char *
-primary_key_text(Relation rel, const char *key)
+primary_key_text(const Target *t, Relation rel)
 {
 	List	   *indexes = RelationGetIndexList(rel);
 	ListCell   *lc;
@@ -958,14 +973,19 @@ primary_key_text(Relation rel, const char *key)
 
 		if (index->rd_index->indisprimary)
 			for (int i = 0; i < index->rd_index->indnkeyatts; i++)
-				appendStringInfo(&buf, "%st.%s::pg_catalog.text", i > 0 ? ", " : "",
-								 quote_identifier(NameStr(TupleDescAttr(RelationGetDescr(rel),
-																		index->rd_index->indkey.values[i] - 1)->attname)));
+			{
+				char	   *column = NameStr(TupleDescAttr(RelationGetDescr(rel),
+														   index->rd_index->indkey.values[i] - 1)->attname);
+
+				if (!holds_user_data(t, column))
+					appendStringInfo(&buf, "%st.%s::pg_catalog.text", buf.len > 0 ? ", " : "",
+									 quote_identifier(column));
+			}
 		index_close(index, AccessShareLock);
 	}
 	list_free(indexes);
 	if (buf.len == 0)
-		return psprintf("t.%s::pg_catalog.text", quote_identifier(key));
+		return psprintf("t.%s::pg_catalog.text", quote_identifier(t->key));
 	return psprintf("pg_catalog.concat_ws(',', %s)", buf.data);
 }
 
@@ -1233,7 +1253,7 @@ build_statements(Target *t, Relation rel)
 								"AND NOT EXISTS (SELECT 1 FROM %s AS y WHERE y.%s IS NULL AND " FOLD("y.%s") " = s.e AND y.ctid <> t.ctid) "
 								"RETURNING t.%s, %s",
 								name, key, people, key, link, name, key, name, key, link, key,
-								primary_key_text(rel, t->key));
+								primary_key_text(t, rel));
 		t->pending_sql = psprintf("SELECT s.k = ANY ($1) FROM (%s) AS s WHERE NOT (s.k = ANY ($2)) "
 								  "AND NOT EXISTS (SELECT 1 FROM %s AS x WHERE x.%s = s.k) "
 								  "AND EXISTS (SELECT 1 FROM %s AS y WHERE y.%s IS NULL AND " FOLD("y.%s") " = s.e) LIMIT 1",
@@ -2667,6 +2687,35 @@ changed_columns(const Target *t, TupleDesc desc, const Bitmapset *which)
 	return OidOutputFunctionCall(F_ARRAY_OUT, makeArrayResult(astate, CurrentMemoryContext));
 }
 
+static void
+convert_for_client(void *arg)
+{
+	const char *name = (const char *) arg;
+
+	(void) pg_server_to_client(name, strlen(name));
+}
+
+/*
+ * A message that the client's encoding has no characters for turns into an
+ * ERROR on its way out, and that would fail the statement that we only warn in.
+ * Not to be called among the arguments of an ereport: it may catch an error.
+ */
+const char *
+sync_name_for_client(const char *name)
+{
+	Failure    *failure;
+	char	   *legible;
+
+	if (pg_get_client_encoding() == GetDatabaseEncoding() ||
+		sync_run_contained(convert_for_client, unconstify(char *, name), true, &failure))
+		return name;
+	legible = pstrdup(name);
+	for (char *c = legible; *c != '\0'; c++)
+		if (IS_HIGHBIT_SET(*c))
+			*c = '?';
+	return legible;
+}
+
 /*
  * One WARNING per statement and target. It goes to the server's log: target,
  * SQLSTATE and ids, and nothing of the rows.
@@ -2676,6 +2725,7 @@ warn_failures(const Work *work, bool recorded)
 {
 	StringInfoData ids;
 	const Failure *first = NULL;
+	const char *name;
 	int			shown = 0;
 
 	initStringInfo(&ids);
@@ -2692,10 +2742,11 @@ warn_failures(const Work *work, bool recorded)
 	}
 	if (first == NULL)
 		return;
+	name = sync_name_for_client(target_display(work->target));
 	ereport(WARNING,
 			(errcode(ERRCODE_WARNING),
 			 errmsg("sync to %s failed for " INT64_FORMAT " of " INT64_FORMAT " users and is %s",
-					target_display(work->target), work->nfailed, work->nrows,
+					name, work->nfailed, work->nrows,
 					recorded ? "in quarantine" : "not recorded"),
 			 errdetail("SQLSTATE %s; users %s%s.",
 					   unpack_sql_state(first->sqlerrcode), ids.data,
@@ -2882,10 +2933,13 @@ check_trigger(FunctionCallInfo fcinfo, TriggerEvent event, bool for_row)
 		(event != TRIGGER_EVENT_INSERT && trigdata->tg_oldtable == NULL) ||
 		RelationGetRelid(trigdata->tg_relation) != caller_auth_users_relid(true))
 	{
+		const char *trigger = sync_name_for_client(trigdata->tg_trigger->tgname);
+		const char *table = sync_name_for_client(RelationGetRelationName(trigdata->tg_relation));
+
 		ereport(WARNING,
 				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
 				 errmsg("trigger \"%s\" on \"%s\" is not as invite_sync makes it, nothing is synced",
-						trigdata->tg_trigger->tgname, RelationGetRelationName(trigdata->tg_relation)),
+						trigger, table),
 				 errhint("Let invite_sync.attach() make the triggers on auth.users."),
 				 errhidestmt(true), errhidecontext(true)));
 		return NULL;
@@ -6219,6 +6273,46 @@ default_search_path(Relation rel)
 					strcmp(schema, "extensions") != 0 ? ", extensions" : "");
 }
 
+/*
+ * What others put into a schema of the path may run as the target's owner. Not
+ * said of those who have its rights anyway, of administrators (who can take
+ * them), and of the schema's owner, who can do away with the table.
+ */
+static void
+warn_about_creators(Oid nsp, const char *name, Oid owner)
+{
+	HeapTuple	tuple = SearchSysCache1(NAMESPACEOID, ObjectIdGetDatum(nsp));
+	Datum		value;
+	bool		isnull;
+	Oid			nsp_owner;
+	Acl		   *acl;
+
+	if (!HeapTupleIsValid(tuple))
+		return;
+	nsp_owner = ((Form_pg_namespace) GETSTRUCT(tuple))->nspowner;
+	value = SysCacheGetAttr(NAMESPACEOID, tuple, Anum_pg_namespace_nspacl, &isnull);
+	if (!isnull)
+	{
+		acl = DatumGetAclP(value);
+		for (int i = 0; i < ACL_NUM(acl); i++)
+		{
+			AclItem    *item = &ACL_DAT(acl)[i];
+			char	   *role;
+
+			if ((ACLITEM_GET_PRIVS(*item) & ACL_CREATE) == 0 || item->ai_grantee == nsp_owner ||
+				has_createrole_privilege(item->ai_grantee) || has_privs_of_role(item->ai_grantee, owner))
+				continue;
+			role = GetUserNameFromId(item->ai_grantee, true);
+			if (role != NULL)
+				ereport(WARNING,
+						(errmsg("role \"%s\" may create objects in schema \"%s\" of the target's search_path",
+								role, name),
+						 errhint("REVOKE CREATE ON SCHEMA %s FROM %s;", quote_identifier(name), quote_identifier(role))));
+		}
+	}
+	ReleaseSysCache(tuple);
+}
+
 static void
 warn_about_search_path(const char *search_path, Oid owner)
 {
@@ -6247,6 +6341,8 @@ warn_about_search_path(const char *search_path, Oid owner)
 			ereport(WARNING,
 					(errmsg("everybody may create objects in schema \"%s\" of the target's search_path", name),
 					 errhint("REVOKE CREATE ON SCHEMA %s FROM PUBLIC;", quote_identifier(name))));
+		else
+			warn_about_creators(nsp, name, owner);
 	}
 }
 

@@ -24,6 +24,9 @@
 typedef void (*ContainedFn) (void *arg);
 extern bool sync_run_contained(ContainedFn fn, void *arg, bool keep, Failure **failure);
 
+/* A name as it may stand in a WARNING, whatever encoding the client has. */
+extern const char *sync_name_for_client(const char *name);
+
 /* Bound lock waits in the current GUC nest level. */
 extern void sync_bound_lock_wait(void);
 

@@ -45,8 +45,54 @@ SELECT public.wrapped_status();
 \set VERBOSITY sqlstate
 SELECT public.wrapped_status();
 \set VERBOSITY default
+-- nor in a restricted operation, which anybody can start
+\set VERBOSITY terse
+CREATE FUNCTION pg_temp.asks(text) RETURNS text LANGUAGE plpgsql IMMUTABLE AS $$
+BEGIN
+    PERFORM public.wrapped_status();
+    RAISE WARNING 'answered';
+    RETURN $1;
+EXCEPTION WHEN OTHERS THEN
+    RAISE WARNING '% %', SQLSTATE, SQLERRM;
+    RETURN $1;
+END $$;
+CREATE TEMPORARY TABLE bait AS SELECT text 'x' AS t;
+CREATE INDEX ON bait (pg_temp.asks(t));
+DROP TABLE bait;
 RESET ROLE;
-DROP FUNCTION public.wrapped_status();
+-- whoever lends, and of two operators it is the lesser
+CREATE ROLE regress_stranger;
+CREATE ROLE regress_lesser;
+SELECT invite_sync.grant_operator('regress_lesser');
+CREATE TABLE public.theirs (id uuid PRIMARY KEY);
+ALTER TABLE public.theirs OWNER TO postgres;
+CREATE FUNCTION public.wrapped_add() RETURNS bigint LANGUAGE sql SECURITY DEFINER SET search_path = ''
+    AS $$SELECT count(*) FROM invite_sync.add_target('public.theirs')$$;
+CREATE FUNCTION pg_temp.adds(text) RETURNS text LANGUAGE plpgsql IMMUTABLE AS $$
+BEGIN
+    PERFORM public.wrapped_add();
+    RAISE WARNING 'added';
+    RETURN $1;
+EXCEPTION WHEN OTHERS THEN
+    RAISE WARNING '% %', SQLSTATE, SQLERRM;
+    RETURN $1;
+END $$;
+SET ROLE regress_lesser;
+CREATE TEMPORARY TABLE bait AS SELECT text 'x' AS t;
+CREATE INDEX ON bait (pg_temp.adds(t));
+RESET ROLE;
+DROP TABLE bait;
+ALTER FUNCTION public.wrapped_status() OWNER TO postgres;
+SET ROLE regress_stranger;
+CREATE TEMPORARY TABLE bait AS SELECT text 'x' AS t;
+CREATE INDEX ON bait (pg_temp.asks(t));
+RESET ROLE;
+\set VERBOSITY default
+DROP TABLE bait, public.theirs;
+DROP FUNCTION public.wrapped_status(), public.wrapped_add(), pg_temp.asks(text), pg_temp.adds(text);
+SELECT invite_sync.revoke_operator('regress_lesser');
+DROP OWNED BY regress_lesser;
+DROP ROLE regress_stranger, regress_lesser;
 
 -- operators
 CREATE ROLE regress_operator;
@@ -70,6 +116,33 @@ SET ROLE postgres;
 SELECT invite_sync.grant_operator('regress_operator');
 SELECT invite_sync.grant_api();
 RESET ROLE;
+
+-- the extension's owner is one, whoever that is
+UPDATE pg_extension SET extowner = 'regress_member'::regrole WHERE extname = 'invite_sync';
+GRANT USAGE ON SCHEMA invite_sync TO regress_member;
+GRANT EXECUTE ON FUNCTION invite_sync.is_operator() TO regress_member;
+SET ROLE regress_member;
+SELECT invite_sync.is_operator();
+RESET ROLE;
+UPDATE pg_extension SET extowner = 'supabase_admin'::regrole WHERE extname = 'invite_sync';
+SET ROLE regress_member;
+SELECT invite_sync.is_operator();
+RESET ROLE;
+DROP OWNED BY regress_member;
+
+-- who was refused, and by what reason, goes to the log where it is asked for
+SET client_min_messages = log;
+\set VERBOSITY terse
+SET ROLE service_role;
+SELECT invite_sync.deactivate_user('00000000-0000-4000-8000-00000000ffff');
+RESET ROLE;
+SET invite_sync.log_refusals = on;
+SET ROLE service_role;
+SELECT invite_sync.deactivate_user('00000000-0000-4000-8000-00000000ffff');
+RESET ROLE;
+RESET invite_sync.log_refusals;
+\set VERBOSITY default
+SET client_min_messages = notice;
 
 -- a dump needs to read everything, and row level security out of the way
 SELECT invite_sync.grant_dump('regress_operator');
