@@ -99,8 +99,8 @@ caller_claims_version(void)
  * Strict where uuid_in is generous, and silent where it raises: nothing in
  * here may fail for what a client wrote into its token.
  */
-static bool
-parse_uuid(const char *s, pg_uuid_t *uuid)
+bool
+caller_parse_uuid(const char *s, pg_uuid_t *uuid)
 {
 	int			i;
 
@@ -199,7 +199,7 @@ claims_scalar(void *state, char *token, JsonTokenType tokentype)
 	if (p->depth == 1 && tokentype == JSON_TOKEN_STRING && token != NULL)
 	{
 		if (p->field == CLAIM_SUB)
-			p->claims->has_sub = parse_uuid(token, &p->claims->sub);
+			p->claims->has_sub = caller_parse_uuid(token, &p->claims->sub);
 		else if (p->field == CLAIM_ROLE)
 			strlcpy(p->claims->role, token, NAMEDATALEN);
 	}
@@ -303,7 +303,7 @@ claims_get(void)
 	else if (legacy != NULL && legacy[0] != '\0')
 	{
 		claims_cache.present = true;
-		claims_cache.has_sub = parse_uuid(legacy, &claims_cache.sub);
+		claims_cache.has_sub = caller_parse_uuid(legacy, &claims_cache.sub);
 		claims_cache.malformed = !claims_cache.has_sub;
 	}
 	claims_cache_version = claims_version;
@@ -817,6 +817,7 @@ static const Reason reasons[] = {
 	{"already_member", "PT409", "already a member"},
 	{"already_invited", "PT409", "already invited"},
 	{"user_exists", "PT409", "user exists already"},
+	{"has_children", "PT409", "organization has organizations below it"},
 	{"last_owner", "PT409", "organization would lose its last owner"},
 	{"slug_taken", "PT409", "slug is taken"},
 	{"domain_taken", "PT409", "domain is taken"},
@@ -856,6 +857,20 @@ refuse(const char *reason, const char *detail, const char *hint)
 			 errdetail_internal("%s%s%s", reason,
 								detail ? " " : "", detail ? detail : ""),
 			 hint ? errhint("%s", hint) : 0));
+}
+
+PG_FUNCTION_INFO_V1(caller_refuse_sql);
+
+/* For the triggers that are written in plpgsql. */
+Datum
+caller_refuse_sql(PG_FUNCTION_ARGS)
+{
+	char	   *arg[3];
+
+	for (int i = 0; i < 3; i++)
+		arg[i] = PG_ARGISNULL(i) ? NULL : text_to_cstring(PG_GETARG_TEXT_PP(i));
+	refuse(arg[0] ? arg[0] : "", arg[1], arg[2]);
+	PG_RETURN_BOOL(false);
 }
 
 bool

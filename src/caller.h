@@ -31,6 +31,9 @@ typedef struct Caller
 	Oid			outer_role;		/* what login or SET ROLE made it */
 } Caller;
 
+/* The strict form of 36 characters; false, and no error, for anything else. */
+extern bool caller_parse_uuid(const char *s, pg_uuid_t *uuid);
+
 /* Never raises, whatever the claims contain. */
 extern void caller_get(Caller *caller);
 

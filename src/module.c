@@ -13,6 +13,7 @@
 #include "utils/guc.h"
 
 #include "caller.h"
+#include "membership.h"
 #include "module.h"
 #include "plan.h"
 #include "quarantine.h"
@@ -57,6 +58,7 @@ _PG_init(void)
 	plan_init();
 	sync_init();
 	quarantine_init();
+	membership_init();
 
 	/* last: from here on unknown settings under our name are errors */
 	MarkGUCPrefixReserved("invite_sync");

@@ -13,8 +13,10 @@
  */
 #include "compat.h"
 
+#include "access/htup_details.h"
 #include "access/xact.h"
 #include "executor/spi.h"
+#include "funcapi.h"
 #include "nodes/parsenodes.h"
 #include "utils/guc.h"
 #include "utils/memutils.h"
@@ -215,6 +217,56 @@ int
 plan_execute(SavedPlan *plan, Datum *values, const char *nulls, bool read_only, long limit)
 {
 	return plan_execute_snapshot(plan, values, nulls, InvalidSnapshot, read_only, limit);
+}
+
+/* A plan made before ALTER TYPE or an update would give columns that are not the declared ones. */
+static void
+check_result_columns(TupleDesc desc)
+{
+	bool		same = desc->natts == SPI_tuptable->tupdesc->natts;
+
+	for (int i = 0; same && i < desc->natts; i++)
+		same = TupleDescAttr(desc, i)->atttypid == TupleDescAttr(SPI_tuptable->tupdesc, i)->atttypid;
+	if (!same)
+		ereport(ERROR,
+				(errcode(ERRCODE_DATATYPE_MISMATCH),
+				 errmsg("a function of invite_sync is declared with other columns than it returns"),
+				 errhint("Library and SQL objects are of different versions: ALTER EXTENSION invite_sync UPDATE.")));
+}
+
+Datum
+plan_result_row(FunctionCallInfo fcinfo)
+{
+	TupleDesc	desc;
+	Datum	   *values;
+	bool	   *nulls;
+	HeapTuple	tuple;
+
+	if (SPI_processed != 1)
+	{
+		fcinfo->isnull = true;
+		return (Datum) 0;
+	}
+	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
+		elog(ERROR, "return type must be a row type");
+	check_result_columns(desc);
+	values = palloc(sizeof(Datum) * desc->natts);
+	nulls = palloc(sizeof(bool) * desc->natts);
+	heap_deform_tuple(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, values, nulls);
+	tuple = heap_form_tuple(BlessTupleDesc(desc), values, nulls);
+	tuple = SPI_copytuple(tuple);	/* to outlive SPI */
+	return HeapTupleHeaderGetDatum(tuple->t_data);
+}
+
+void
+plan_result_rows(FunctionCallInfo fcinfo)
+{
+	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+
+	InitMaterializedSRF(fcinfo, 0);
+	check_result_columns(rsinfo->setDesc);
+	for (uint64 i = 0; i < SPI_processed; i++)
+		tuplestore_puttuple(rsinfo->setResult, SPI_tuptable->vals[i]);
 }
 
 /*

@@ -9,6 +9,7 @@
 #define INVITE_SYNC_PLAN_H
 
 #include "executor/spi.h"
+#include "fmgr.h"
 
 #define PLAN_MAX_ARGS 16
 
@@ -35,6 +36,15 @@ extern int	plan_execute(SavedPlan *plan, Datum *values, const char *nulls,
 /* As above under an explicit snapshot (registered by the caller). */
 extern int	plan_execute_snapshot(SavedPlan *plan, Datum *values, const char *nulls,
 								  Snapshot snapshot, bool read_only, long limit);
+
+/*
+ * What the statement before returned as the result of an SQL function: its one
+ * row as the composite that the function is declared to return (NULL where
+ * there is none), or its rows as those of a function that returns a set. The
+ * columns must be the declared ones, in order. Call them before SPI_finish.
+ */
+extern Datum plan_result_row(FunctionCallInfo fcinfo);
+extern void plan_result_rows(FunctionCallInfo fcinfo);
 
 /* The saved SPI plan, for cursors. */
 extern SPIPlanPtr plan_get(SavedPlan *plan);

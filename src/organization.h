@@ -1,0 +1,125 @@
+/*-------------------------------------------------------------------------
+ *
+ * organization.h
+ *	  Tenants: their tree, what may be asked of them, and the order in which
+ *	  they are locked.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef INVITE_SYNC_ORGANIZATION_H
+#define INVITE_SYNC_ORGANIZATION_H
+
+#include "fmgr.h"
+#include "utils/array.h"
+#include "utils/timestamp.h"
+#include "utils/uuid.h"
+
+#include "caller.h"
+#include "plan.h"
+
+/* What somebody may do in an organization, by memberships there and above it. */
+typedef struct Authority
+{
+	bool		exists;			/* the organization does */
+	bool		member;			/* of it or of one above it */
+	bool		owner;			/* of it or of one above it */
+	ArrayType  *permissions;	/* text[], sorted; never NULL */
+} Authority;
+
+/*
+ * Set at load by the membership room, which comes after this one. fresh: reads
+ * with a snapshot of its own, so after a lock it sees what the lock waited for;
+ * else with the caller's, as STABLE functions must.
+ */
+extern void (*organization_authority_hook) (const pg_uuid_t *user_id,
+											const pg_uuid_t *organization_id,
+											bool fresh, Authority *authority);
+
+/*
+ * Who asks, for what users and services may do: refuses nobody and anon
+ * (not_authenticated), anonymous users (anonymous_user) and users who are gone
+ * or banned (user_banned, not_authenticated).
+ */
+extern void organization_actor(Caller *caller);
+
+/*
+ * Refuse unless the organization exists and the caller may do this in it
+ * (permission NULL: is a member). To who is no member one that exists is as
+ * unknown as one that does not. A service may everything. authority may be NULL.
+ */
+extern void organization_require(const Caller *caller, const pg_uuid_t *organization_id,
+								 const char *permission, Authority *authority);
+
+/* The same for STABLE functions: as the caller's snapshot has it. */
+extern void organization_require_stable(const Caller *caller, const pg_uuid_t *organization_id,
+										const char *permission, Authority *authority);
+
+/* Does the authority hold every one of these permissions? For a service: yes. */
+extern bool organization_covers(const Caller *caller, const Authority *authority,
+								ArrayType *permissions);
+
+/*
+ * Lock users, then organizations with all above them, each in order of id, FOR
+ * NO KEY UPDATE: the one order everywhere. Organizations and users that do not
+ * exist are left out. Waits at most 5 s for a lock unless the session has set a
+ * lock_timeout of its own. Call it before anything else of the transaction is locked, check rights
+ * before it (so that a stranger cannot lock) and again after it.
+ */
+extern void organization_lock(const pg_uuid_t *user_ids, int nusers,
+							  const pg_uuid_t *organization_ids, int norganizations);
+
+/*
+ * Write down that members, roles or seats of these (locked) organizations, and of the
+ * pools whose seats they take, change: transactions with older snapshots then
+ * fail with 40001 when they lock them.
+ */
+extern void organization_touch(const pg_uuid_t *organization_ids, int norganizations);
+
+/* SQL for the column "cursor" of the lists: what organization_cursor() reads. */
+#define ORGANIZATION_CURSOR(at, id) \
+	"(pg_catalog.floor(extract(epoch FROM " at " - '2000-01-01 00:00:00+00'::timestamptz) * 1000000)::bigint || '.' || " id ")"
+
+/* "after" of the lists: false when it is NULL; data_malformed when it is none of ours. */
+extern bool organization_cursor(text *after, TimestampTz *at, pg_uuid_t *id);
+
+/* page_size of the lists, 1 to 500; data_malformed otherwise. */
+extern int	organization_page_size(FunctionCallInfo fcinfo, int arg);
+
+/* A required argument: data_malformed, naming it, when it is NULL. */
+extern pg_uuid_t *organization_uuid_arg(FunctionCallInfo fcinfo, int arg, const char *name);
+
+/*
+ * The state of an auth user as of now, not of the caller's snapshot: after
+ * organization_lock() it stays so until the end of the transaction.
+ */
+extern void organization_user_state(const pg_uuid_t *user_id, AuthUserState *state);
+
+/*
+ * Run one statement in the own scope; false, and nothing done, when it meets a
+ * unique constraint. For UPDATEs: an INSERT has ON CONFLICT DO NOTHING.
+ */
+extern bool organization_try_unique(SavedPlan *plan, Datum *values, const char *nulls);
+
+/*
+ * Before these rows of a table of ours (ids: a uuid[] of their column "id") are
+ * deleted: what tables of others that reference them say about it (ON DELETE
+ * CASCADE, SET NULL, SET DEFAULT) is done here, as the owner of each of those
+ * tables. Left to PostgreSQL, triggers of theirs would run as whoever deletes.
+ * Locks the rows FOR UPDATE, so nothing refers to them anew. A referencing table
+ * that belongs to a superuser is refused.
+ */
+extern void organization_release(const char *table, Datum ids);
+
+/*
+ * Set by the membership room: memberships of these users came or went (their
+ * auth.users rows are locked). Called after the change.
+ */
+extern void (*organization_members_changed_hook) (const pg_uuid_t *user_ids, int nusers);
+
+/* "admin" event about an organization; data is JSON, or NULL. */
+extern void organization_event(const Caller *caller, const char *action,
+							   const pg_uuid_t *organization_id, const char *data);
+
+extern Datum organization_uuid_array(const pg_uuid_t *ids, int nids);
+
+#endif							/* INVITE_SYNC_ORGANIZATION_H */
