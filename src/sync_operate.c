@@ -1365,6 +1365,7 @@ sync_config_sql(PG_FUNCTION_ARGS)
 	bool		attached;
 	CronJob    *jobs;
 	int			njobs;
+	const SyncListener *listener;
 
 	caller_require_operator();
 	SPI_connect();
@@ -1386,6 +1387,9 @@ sync_config_sql(PG_FUNCTION_ARGS)
 		appendStringInfoString(&script, "\n-- The triggers on auth.users\nSELECT invite_sync.attach();\n");
 	append_section(&script, "Guarded triggers", &config_guards_plan);
 	append_section(&script, "Alerts", &config_alerts_plan);
+	for (int i = 0; (listener = sync_listener(i)) != NULL; i++)
+		for (int k = 0; k < listener->nconfig; k++)
+			append_section(&script, listener->config[k].title, listener->config[k].plan);
 	njobs = read_cron_jobs(&jobs);
 	for (int i = 0; i < njobs; i++)
 	{
