@@ -100,6 +100,8 @@ CREATE FUNCTION invite_sync.api_grants()
         ('user', 'TABLE invite_sync.permission'),
         ('user', 'TABLE invite_sync.join_request'),
         ('user', 'TABLE invite_sync.platform_role'),
+        ('operator', 'FUNCTION invite_sync.protect_table(regclass, name, text, text, boolean)'),
+        ('operator', 'FUNCTION invite_sync.unprotect_table(regclass, boolean)'),
         -- triggers are created by the owner of auth.users
         ('auth', 'FUNCTION invite_sync.sync_on_insert()'),
         ('auth', 'FUNCTION invite_sync.sync_on_update()'),

@@ -128,3 +128,49 @@ COMMENT ON POLICY join_request_read ON invite_sync.join_request IS 'one''s own, 
 CREATE POLICY platform_role_read ON invite_sync.platform_role FOR SELECT
     USING (user_id OPERATOR(pg_catalog.=) (SELECT w.user_id FROM invite_sync.whoami() AS w WHERE NOT w.is_anonymous));
 COMMENT ON POLICY platform_role_read ON invite_sync.platform_role IS 'one''s own';
+
+-- ---- the application's tables ----
+
+CREATE TABLE invite_sync.protected_table (
+    relation_number oid NOT NULL,
+    schema_name name NOT NULL,
+    table_name name NOT NULL,
+    organization_column name NOT NULL,
+    read_permission text,
+    write_permission text,
+    enabled_here boolean NOT NULL,
+    definition text NOT NULL,
+    registered_in text NOT NULL,
+    created_at timestamptz NOT NULL DEFAULT pg_catalog.now(),
+    CONSTRAINT protected_table_pkey PRIMARY KEY (schema_name, table_name)
+);
+COMMENT ON TABLE invite_sync.protected_table IS
+    'Tables of the application whose policies protect_table() has written. No personal columns.';
+COMMENT ON COLUMN invite_sync.protected_table.relation_number IS 'the table, where registered_in is this database';
+COMMENT ON COLUMN invite_sync.protected_table.schema_name IS 'its schema when it was protected; elsewhere the name counts';
+COMMENT ON COLUMN invite_sync.protected_table.table_name IS 'its name when it was protected';
+COMMENT ON COLUMN invite_sync.protected_table.organization_column IS 'the column that says whose a row is';
+COMMENT ON COLUMN invite_sync.protected_table.read_permission IS 'who may read: NULL every member';
+COMMENT ON COLUMN invite_sync.protected_table.write_permission IS 'who may write: NULL every member';
+COMMENT ON COLUMN invite_sync.protected_table.enabled_here IS 'row level security was off before, so unprotect_table() puts it off again';
+COMMENT ON COLUMN invite_sync.protected_table.definition IS 'the policies as they were written: tells whether somebody has changed them';
+COMMENT ON COLUMN invite_sync.protected_table.registered_in IS 'database in which relation_number is true';
+COMMENT ON COLUMN invite_sync.protected_table.created_at IS 'when its policies were last written';
+COMMENT ON CONSTRAINT protected_table_pkey ON invite_sync.protected_table IS 'one row a table';
+ALTER TABLE invite_sync.protected_table ENABLE ROW LEVEL SECURITY;
+SELECT pg_catalog.pg_extension_config_dump('invite_sync.protected_table', '');
+
+CREATE FUNCTION invite_sync.protect_table(target regclass, organization_column name, read_permission text DEFAULT NULL,
+                                          write_permission text DEFAULT NULL, execute boolean DEFAULT true) RETURNS text
+    LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'membership_protect_table';
+COMMENT ON FUNCTION invite_sync.protect_table(regclass, name, text, text, boolean) IS
+$doc$Let members of an organization see and write its rows of a table, and nobody else's: enables row level security and writes one policy each for SELECT, INSERT, UPDATE and DELETE (invite_sync_select and so on). Privileges on the table are not touched. Again with the same arguments it changes nothing; with others it replaces its policies.
+target: an ordinary or partitioned table. organization_column: its uuid column with the organization's id. read_permission, write_permission: what one must be allowed to do there; NULL: being a member is enough. execute: false only returns the statements. Returns the statements.
+Warns when no index begins with the column, and when other permissive policies let rows through.
+Operators who are members of the table's owner; the statements run as that owner, who must have USAGE on schema invite_sync and be no superuser. Locks the table in ACCESS EXCLUSIVE mode. Errors: not_permitted; 22004, 22023; 42501; 42809 for what is no table of the application; 42703 and 42804 for the column; 42704 when there is no such permission.$doc$;
+
+CREATE FUNCTION invite_sync.unprotect_table(target regclass, execute boolean DEFAULT true) RETURNS text
+    LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'membership_unprotect_table';
+COMMENT ON FUNCTION invite_sync.unprotect_table(regclass, boolean) IS
+$doc$Take back protect_table(): drops its policies, and disables row level security where protect_table() enabled it and nobody has added a policy since. From then on whoever has privileges on such a table reads all of it. target: the table. execute: false only returns the statements. Returns the statements; none when the table is not protected.
+Operators who are members of the table's owner. Locks the table in ACCESS EXCLUSIVE mode. Errors: not_permitted; 22004; 42501; 42809.$doc$;

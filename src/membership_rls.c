@@ -274,7 +274,7 @@ static bool
 has_name(const HeldRole *role, const char *name, int len)
 {
 	for (int i = 0; i < role->nperms; i++)
-		if (VARSIZE_ANY_EXHDR(role->perms[i]) == len &&
+		if ((int) VARSIZE_ANY_EXHDR(role->perms[i]) == len &&
 			memcmp(VARDATA_ANY(role->perms[i]), name, len) == 0)
 			return true;
 	return false;
@@ -456,6 +456,21 @@ load(void)
 	answers.valid = true;
 }
 
+static void
+load_guarded(void)
+{
+	answers_loading = true;
+	PG_TRY();
+	{
+		load();
+	}
+	PG_FINALLY();
+	{
+		answers_loading = false;
+	}
+	PG_END_TRY();
+}
+
 /*
  * Make the answers those to this question. True when they are good for this one
  * call only, because there is no snapshot that they could be told by, or no call
@@ -467,25 +482,13 @@ load_once(FunctionCallInfo fcinfo)
 	bool		pushed = false;
 
 	if (answers_loading)
-	{
-		/* asked by what is being read: nobody */
-		return true;
-	}
+		return true;			/* asked by what is being read: nobody */
 	if (!ActiveSnapshotSet())
 	{
 		PushActiveSnapshot(GetTransactionSnapshot());
 		pushed = true;
 	}
-	answers_loading = true;
-	PG_TRY();
-	{
-		load();
-	}
-	PG_FINALLY();
-	{
-		answers_loading = false;
-	}
-	PG_END_TRY();
+	load_guarded();
 	if (pushed)
 		PopActiveSnapshot();
 	return pushed || fcinfo->flinfo == NULL;
