@@ -95,6 +95,14 @@ extern char *membership_verified_email(const pg_uuid_t *user_id, bool fresh);
 /* Rewrite the users' copies in auth.users, after their memberships have changed. */
 extern void membership_write_copies(const pg_uuid_t *user_ids, int nusers);
 
+/*
+ * Tables under protect_table(): the calls that protect them again (call, role),
+ * for config_sql(), and those that undo it (statement, why), for
+ * uninstall_plan(). Run them in the own scope.
+ */
+extern SavedPlan membership_config_protected_plan;
+extern SavedPlan membership_unprotect_plan;
+
 extern void membership_init(void);
 extern void membership_sync_init(void);
 
