@@ -146,7 +146,7 @@ CREATE TABLE invite_sync.protected_table (
 );
 COMMENT ON TABLE invite_sync.protected_table IS
     'Tables of the application whose policies protect_table() has written. No personal columns.';
-COMMENT ON COLUMN invite_sync.protected_table.relation_number IS 'the table, where registered_in is this database';
+COMMENT ON COLUMN invite_sync.protected_table.relation_number IS 'the table, where registered_in is the lineage';
 COMMENT ON COLUMN invite_sync.protected_table.schema_name IS 'its schema when it was protected; elsewhere the name counts';
 COMMENT ON COLUMN invite_sync.protected_table.table_name IS 'its name when it was protected';
 COMMENT ON COLUMN invite_sync.protected_table.organization_column IS 'the column that says whose a row is';
@@ -154,11 +154,16 @@ COMMENT ON COLUMN invite_sync.protected_table.read_permission IS 'who may read: 
 COMMENT ON COLUMN invite_sync.protected_table.write_permission IS 'who may write: NULL every member';
 COMMENT ON COLUMN invite_sync.protected_table.enabled_here IS 'row level security was off before, so unprotect_table() puts it off again';
 COMMENT ON COLUMN invite_sync.protected_table.definition IS 'the policies as they were written: tells whether somebody has changed them';
-COMMENT ON COLUMN invite_sync.protected_table.registered_in IS 'database in which relation_number is true';
+COMMENT ON COLUMN invite_sync.protected_table.registered_in IS 'lineage in which relation_number is true; filled by a trigger';
 COMMENT ON COLUMN invite_sync.protected_table.created_at IS 'when its policies were last written';
 COMMENT ON CONSTRAINT protected_table_pkey ON invite_sync.protected_table IS 'one row a table';
 ALTER TABLE invite_sync.protected_table ENABLE ROW LEVEL SECURITY;
 SELECT pg_catalog.pg_extension_config_dump('invite_sync.protected_table', '');
+CREATE TRIGGER lineage BEFORE INSERT ON invite_sync.protected_table
+    FOR EACH ROW EXECUTE FUNCTION invite_sync.stamp_lineage();
+COMMENT ON TRIGGER lineage ON invite_sync.protected_table IS 'fills registered_in';
+-- rows are loaded under session_replication_role = replica too
+ALTER TABLE invite_sync.protected_table ENABLE ALWAYS TRIGGER lineage;
 
 CREATE FUNCTION invite_sync.protect_table(target regclass, organization_column name, read_permission text DEFAULT NULL,
                                           write_permission text DEFAULT NULL, execute boolean DEFAULT true) RETURNS text

@@ -185,7 +185,7 @@ check_permission(const char *permission)
  */
 
 #define FIND_RECORD \
-	"CASE WHEN p.registered_in = invite_sync.database_identity() THEN p.relation_number = $1 " \
+	"CASE WHEN p.registered_in = invite_sync.database_lineage() THEN p.relation_number = $1 " \
 	"ELSE p.schema_name = $2 AND p.table_name = $3 END"
 
 static SavedPlan record_plan = {
@@ -373,7 +373,7 @@ run_ddl(const Table *table, List *ddl)
 /* A table that was dropped and made again leaves a row behind under its name. */
 static SavedPlan forget_plan = {
 	.sql = "DELETE FROM invite_sync.protected_table AS p WHERE (p.schema_name = $2 AND p.table_name = $3) "
-	"OR (p.registered_in = invite_sync.database_identity() AND p.relation_number = $1)",
+	"OR (p.registered_in = invite_sync.database_lineage() AND p.relation_number = $1)",
 	.nargs = 3,
 	.argtypes = {OIDOID, NAMEOID, NAMEOID}
 };
@@ -381,7 +381,7 @@ static SavedPlan forget_plan = {
 static SavedPlan remember_plan = {
 	.sql = "INSERT INTO invite_sync.protected_table (relation_number, schema_name, table_name, organization_column, "
 	"read_permission, write_permission, enabled_here, definition, registered_in) "
-	"VALUES ($1, $2, $3, $4, $5, $6, $7, $8, invite_sync.database_identity())",
+	"VALUES ($1, $2, $3, $4, $5, $6, $7, $8, NULL)",
 	.nargs = 8,
 	.argtypes = {OIDOID, NAMEOID, NAMEOID, NAMEOID, TEXTOID, TEXTOID, BOOLOID, TEXTOID}
 };
@@ -527,7 +527,7 @@ membership_unprotect_table(PG_FUNCTION_ARGS)
 	"FROM (SELECT p.*, n.nspname, c.relname FROM invite_sync.protected_table AS p " \
 	"JOIN pg_catalog.pg_class AS c ON c.relkind IN ('r', 'p') " \
 	"JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace " \
-	"WHERE CASE WHEN p.registered_in = invite_sync.database_identity() THEN c.oid = p.relation_number " \
+	"WHERE CASE WHEN p.registered_in = invite_sync.database_lineage() THEN c.oid = p.relation_number " \
 	"ELSE n.nspname = p.schema_name AND c.relname = p.table_name END) AS t " \
 	"ORDER BY t.nspname COLLATE \"C\", t.relname COLLATE \"C\""
 
