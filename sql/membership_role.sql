@@ -15,7 +15,7 @@ COMMENT ON TYPE invite_sync.platform_role_holder IS 'A user''s platform role, as
 CREATE FUNCTION invite_sync.role_held(role_ids uuid[]) RETURNS boolean
     LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'membership_role_held';
 COMMENT ON FUNCTION invite_sync.role_held(uuid[]) IS
-    'Has anybody one of these roles, as of now and not of the transaction''s snapshot? Internal.';
+    'Has anybody one of these roles, as of now and not of the transaction''s snapshot? Answers those only who may delete roles. Internal.';
 
 CREATE FUNCTION invite_sync.create_role(name text, permissions text[], organization_id uuid DEFAULT NULL) RETURNS invite_sync.role_definition
     LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'membership_create_role';

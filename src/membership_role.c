@@ -17,6 +17,7 @@
 #include "executor/spi.h"
 #include "fmgr.h"
 #include "storage/lmgr.h"
+#include "utils/acl.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
@@ -193,12 +194,14 @@ ask_latest(SavedPlan *plan, Datum *values, const char *nulls)
 	return result;
 }
 
-/* For the trigger that keeps a role somebody has. */
+/* For the trigger that keeps a role somebody has: it answers those only who can delete roles. */
 Datum
 membership_role_held(PG_FUNCTION_ARGS)
 {
 	Datum		values[1];
 
+	if (pg_class_aclcheck(get_relname_relid("role", caller_extension_schema()), GetUserId(), ACL_DELETE) != ACLCHECK_OK)
+		aclcheck_error(ACLCHECK_NO_PRIV, OBJECT_TABLE, "role");
 	if (PG_ARGISNULL(0))
 		PG_RETURN_BOOL(false);
 	values[0] = PG_GETARG_DATUM(0);

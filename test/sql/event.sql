@@ -73,8 +73,11 @@ RESET ROLE;
 SELECT kind, action, actor_id, request FROM event_test.last;
 
 --
--- Users log as themselves
+-- Users log as themselves, and for organizations that they are members of
 --
+INSERT INTO invite_sync.organization (id, name, slug) VALUES (:org, 'Logged', 'logged');
+INSERT INTO invite_sync.membership (organization_id, user_id, role_id)
+	SELECT :org, :ann, r.id FROM invite_sync.role AS r WHERE r.name = 'member' AND r.built_in;
 SET ROLE authenticated;
 SELECT event_test.claim(:ann) \g /dev/null
 SELECT invite_sync.log_event('page.opened', 'page', 'home', organization_id => :org) IS NOT NULL AS written;
@@ -84,6 +87,15 @@ SELECT event_test.log_as_definer('page.opened', :bob) AS written;
 RESET ROLE;
 SELECT kind, action, actor_id, organization_id, target_type, target_id, data, request
 FROM invite_sync.event ORDER BY id DESC LIMIT 4;
+-- a stranger's event is written and names no organization, neither one that there is nor one that there is not
+SET ROLE authenticated;
+SELECT event_test.claim(:bob) \g /dev/null
+SELECT invite_sync.log_event('door.knocked', organization_id => :org) IS NOT NULL AS written;
+SELECT invite_sync.log_event('door.knocked', organization_id => :nil) IS NOT NULL AS written;
+RESET ROLE;
+SELECT action, actor_id, organization_id, data FROM invite_sync.event ORDER BY id DESC LIMIT 2;
+SELECT event_test.claim(:ann) \g /dev/null
+DELETE FROM invite_sync.organization WHERE id = :org;
 -- but they do not read
 SET ROLE authenticated;
 SELECT FROM invite_sync.event;
