@@ -19,6 +19,7 @@
 #include "storage/lmgr.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
+#include "utils/fmgroids.h"
 #include "utils/lsyscache.h"
 #include "utils/snapmgr.h"
 
@@ -335,9 +336,15 @@ require_covered(const RoleCall *call, ArrayType *permissions)
 		refuse("escalation", NULL, "Ask somebody who has every permission that the role has and is to have.");
 }
 
+/*
+ * A role that changes changes its holders' rights: a transaction that has
+ * looked at them before must not decide by them any more.
+ */
 static void
 role_event(const RoleCall *call, const char *action)
 {
+	if (!call->global)
+		organization_touch(&call->organization_id, 1);
 	membership_event(&call->caller, action, call->global ? NULL : &call->organization_id, "role", &call->role_id, NULL);
 }
 
@@ -377,8 +384,8 @@ write_permissions(RoleCall *call)
 static bool
 same_permissions(const RoleCall *call)
 {
-	return DatumGetBool(DirectFunctionCall2Coll(array_eq, C_COLLATION_OID,
-												PointerGetDatum(call->old), PointerGetDatum(call->permissions)));
+	return DatumGetBool(OidFunctionCall2Coll(F_ARRAY_EQ, C_COLLATION_OID,
+											 PointerGetDatum(call->old), PointerGetDatum(call->permissions)));
 }
 
 /* Set the permissions of a role that has been found; false when they are so already. */
@@ -487,8 +494,9 @@ membership_drop_role(PG_FUNCTION_ARGS)
 	return result;
 }
 
+/* In an organization what counts there. */
 static SavedPlan list_roles_plan = {
-	.sql = "SELECT " ROLE_COLUMNS ", " MEMBERSHIP_CURSOR("r") " FROM invite_sync.role AS r "
+	.sql = "SELECT r.id, r.name, r.organization_id, r.built_in, invite_sync.role_permissions(r.id, $1 IS NULL), r.created_at, " MEMBERSHIP_CURSOR("r") " FROM invite_sync.role AS r "
 	"WHERE (r.organization_id IS NULL OR r.organization_id IN (SELECT p.id FROM invite_sync.organization_path($1) AS p)) "
 	"AND (r.created_at, r.id) < ($2, $3) ORDER BY r.created_at DESC, r.id DESC LIMIT $4",
 	.nargs = 4,

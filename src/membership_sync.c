@@ -144,7 +144,7 @@ membership_write_copies(const pg_uuid_t *user_ids, int nusers)
 {
 	Copies		c = {.user_ids = user_ids,.nusers = nusers};
 	Failure    *failure;
-	bool		ok;
+	volatile bool ok = false;
 
 	if (!invite_sync_tenant_copy || writing_copies || nusers == 0 ||
 		!OidIsValid(caller_auth_users_relid(true)))
@@ -273,7 +273,7 @@ static SavedPlan delete_notes_plan = {
 
 /* The organizations that these users leave without an owner get another one. */
 static void
-pass_ownership(Datum *gone, const Ids *organizations)
+pass_ownership(Datum *gone)
 {
 	Ids			found[3];
 	Ids			successors[2];
@@ -313,7 +313,7 @@ users_gone(const pg_uuid_t *user_ids, int64 nids)
 	if (organizations.n > 0)
 	{
 		organization_lock(NULL, 0, organizations.ids, organizations.n);
-		pass_ownership(gone, &organizations);
+		pass_ownership(gone);
 		run_on_ids(&gone_memberships_plan, gone, false, false, &memberships, 1);
 		organization_release("membership", memberships.array);
 		run_on_ids(&delete_memberships_plan, gone, false, false, NULL, 0);
