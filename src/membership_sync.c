@@ -271,34 +271,55 @@ static SavedPlan delete_notes_plan = {
 	.argtypes = {UUIDARRAYOID}
 };
 
-/* The organizations that these users leave without an owner get another one. */
+/* An organization that loses its only owner, and who is to be the next one. */
+typedef struct Succession
+{
+	Ids			organizations;
+	Ids			of;				/* those of them that have an heir */
+	Ids			heirs;			/* of each of these */
+} Succession;
+
 static void
-pass_ownership(Datum *gone)
+find_successors(Datum *gone, Succession *s)
 {
 	Ids			found[3];
 	Ids			successors[2];
 	Datum		values[2];
 
+	memset(s, 0, sizeof(*s));
 	run_on_ids(&candidates_plan, gone, false, false, found, 3);
+	s->organizations = found[0];
 	if (found[0].n == 0)
 		return;
 	values[0] = found[1].array;
 	values[1] = found[2].array;
 	run_on_ids(&successors_plan, values, true, false, successors, 2);
-	values[0] = successors[0].array;
-	values[1] = successors[1].array;
+	s->of = successors[0];
+	s->heirs = successors[1];
+}
+
+/* The organizations that these users leave without an owner get another one. */
+static void
+pass_ownership(const Succession *s)
+{
+	Datum		values[2];
+
+	if (s->organizations.n == 0)
+		return;
+	values[0] = s->of.array;
+	values[1] = s->heirs.array;
 	run_on_ids(&pass_ownership_plan, values, false, false, NULL, 0);
-	for (int i = 0; i < found[0].n; i++)
+	for (int i = 0; i < s->organizations.n; i++)
 	{
 		const pg_uuid_t *heir = NULL;
 
-		for (int k = 0; k < successors[0].n && heir == NULL; k++)
-			if (memcmp(&found[0].ids[i], &successors[0].ids[k], UUID_LEN) == 0)
-				heir = &successors[1].ids[k];
+		for (int k = 0; k < s->of.n && heir == NULL; k++)
+			if (memcmp(&s->organizations.ids[i], &s->of.ids[k], UUID_LEN) == 0)
+				heir = &s->heirs.ids[k];
 		membership_event(NULL, heir ? "membership.ownership_passed" : "membership.ownerless",
-						 &found[0].ids[i], heir ? "user" : NULL, heir, NULL);
+						 &s->organizations.ids[i], heir ? "user" : NULL, heir, NULL);
 	}
-	membership_write_copies(successors[1].ids, successors[1].n);
+	membership_write_copies(s->heirs.ids, s->heirs.n);
 }
 
 static void
@@ -307,13 +328,17 @@ users_gone(const pg_uuid_t *user_ids, int64 nids)
 	Datum		gone[1];
 	Ids			organizations;
 	Ids			memberships;
+	Succession	succession;
 
 	gone[0] = organization_uuid_array(user_ids, (int) nids);
 	run_on_ids(&gone_organizations_plan, gone, false, false, &organizations, 1);
 	if (organizations.n > 0)
 	{
-		organization_lock(NULL, 0, organizations.ids, organizations.n);
-		pass_ownership(gone);
+		/* users before organizations, also those who only come into it as heirs */
+		find_successors(gone, &succession);
+		organization_lock(succession.heirs.ids, succession.heirs.n, organizations.ids, organizations.n);
+		find_successors(gone, &succession);
+		pass_ownership(&succession);
 		run_on_ids(&gone_memberships_plan, gone, false, false, &memberships, 1);
 		organization_release("membership", memberships.array);
 		run_on_ids(&delete_memberships_plan, gone, false, false, NULL, 0);
