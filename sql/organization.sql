@@ -56,6 +56,7 @@ COMMENT ON CONSTRAINT organization_pkey ON invite_sync.organization IS 'one row 
 COMMENT ON CONSTRAINT organization_slug_key ON invite_sync.organization IS 'slugs are unique; the functions say slug_taken';
 
 CREATE TABLE invite_sync.organization_domain (
+    id uuid NOT NULL DEFAULT pg_catalog.gen_random_uuid(),
     organization_id uuid NOT NULL,
     domain text NOT NULL,
     challenge text NOT NULL,
@@ -63,7 +64,8 @@ CREATE TABLE invite_sync.organization_domain (
     created_by uuid,
     created_at timestamptz NOT NULL DEFAULT pg_catalog.now(),
     verified_at timestamptz,
-    CONSTRAINT organization_domain_pkey PRIMARY KEY (organization_id, domain),
+    CONSTRAINT organization_domain_pkey PRIMARY KEY (id),
+    CONSTRAINT organization_domain_key UNIQUE (organization_id, domain),
     CONSTRAINT organization_domain_domain CHECK (pg_catalog.octet_length(domain) OPERATOR(pg_catalog.<=) 253
         AND domain OPERATOR(pg_catalog.~) '^([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z][a-z0-9-]{0,61}[a-z0-9]$'),
     CONSTRAINT organization_domain_enrollment CHECK (enrollment OPERATOR(pg_catalog.=) ANY (ARRAY['none', 'suggest', 'auto'])),
@@ -72,6 +74,7 @@ CREATE TABLE invite_sync.organization_domain (
 CREATE UNIQUE INDEX organization_domain_verified_key ON invite_sync.organization_domain (domain) WHERE verified_at IS NOT NULL;
 COMMENT ON TABLE invite_sync.organization_domain IS
     'Email domains that organizations claim; one is theirs when it is verified. No personal columns but created_by, a user''s id.';
+COMMENT ON COLUMN invite_sync.organization_domain.id IS 'never changes';
 COMMENT ON COLUMN invite_sync.organization_domain.organization_id IS 'the organization';
 COMMENT ON COLUMN invite_sync.organization_domain.domain IS 'lower case ASCII, compared whole';
 COMMENT ON COLUMN invite_sync.organization_domain.challenge IS 'what a TXT record of the domain must say';
@@ -80,7 +83,8 @@ COMMENT ON COLUMN invite_sync.organization_domain.created_by IS 'the user who ad
 COMMENT ON COLUMN invite_sync.organization_domain.created_at IS 'when it was added';
 COMMENT ON COLUMN invite_sync.organization_domain.verified_at IS 'when the TXT record was seen';
 COMMENT ON INDEX invite_sync.organization_domain_verified_key IS 'A verified domain belongs to one organization; the functions say domain_taken.';
-COMMENT ON CONSTRAINT organization_domain_pkey ON invite_sync.organization_domain IS 'one claim a domain and organization';
+COMMENT ON CONSTRAINT organization_domain_pkey ON invite_sync.organization_domain IS 'one row a claim';
+COMMENT ON CONSTRAINT organization_domain_key ON invite_sync.organization_domain IS 'one claim a domain and organization';
 
 ALTER TABLE invite_sync.organization ENABLE ROW LEVEL SECURITY;
 ALTER TABLE invite_sync.organization_domain ENABLE ROW LEVEL SECURITY;
