@@ -131,15 +131,16 @@ membership_actor(const Caller *caller)
 
 /* Ids only: what a role was called then stands nowhere else either. */
 void
-membership_event(const Caller *caller, const char *action, const pg_uuid_t *organization_id,
-				 const char *target_type, const pg_uuid_t *target_id, const pg_uuid_t *role_id)
+membership_event(const Caller *caller, const char *kind, const char *action,
+				 const pg_uuid_t *organization_id, const char *target_type,
+				 const pg_uuid_t *target_id, const pg_uuid_t *role_id)
 {
 	Jsonb	   *data = NULL;
 
 	if (role_id != NULL)
 		data = DatumGetJsonbP(DirectFunctionCall1(jsonb_in,
 												  CStringGetDatum(psprintf("{\"role_id\": \"%s\"}", uuid_text(role_id)))));
-	event_append("admin", action, caller ? membership_actor(caller) : NULL, organization_id,
+	event_append(kind, action, caller ? membership_actor(caller) : NULL, organization_id,
 				 target_type, target_id ? uuid_text(target_id) : NULL, data);
 }
 
@@ -436,7 +437,7 @@ membership_add(PG_FUNCTION_ARGS)
 	membership_require_above(&caller, &mine, &organization_id, &user_id);
 	if (!membership_make(&organization_id, &user_id, &role_id, membership_actor(&caller)))
 		refuse("already_member", NULL, "set_member_role() changes what a member is.");
-	membership_event(&caller, "membership.added", &organization_id, "user", &user_id, &role_id);
+	membership_event(&caller, "admin", "membership.added", &organization_id, "user", &user_id, &role_id);
 	return member_row(fcinfo, &organization_id, &user_id);
 }
 
@@ -467,7 +468,8 @@ end_membership(FunctionCallInfo fcinfo, const Caller *caller, const pg_uuid_t *o
 	}
 	organization_touch(organization_id, 1);
 	membership_write_copies(user_id, 1);
-	membership_event(caller, mark ? "membership.removed" : "membership.left", organization_id, "user", user_id, NULL);
+	membership_event(caller, mark ? "admin" : "activity", mark ? "membership.removed" : "membership.left",
+					 organization_id, "user", user_id, NULL);
 	return result;
 }
 
@@ -541,7 +543,7 @@ membership_set_role(PG_FUNCTION_ARGS)
 	{
 		organization_touch(&organization_id, 1);
 		membership_write_copies(&user_id, 1);
-		membership_event(&caller, "membership.role_set", &organization_id, "user", &user_id, &role_id);
+		membership_event(&caller, "admin", "membership.role_set", &organization_id, "user", &user_id, &role_id);
 	}
 	return member_row(fcinfo, &organization_id, &user_id);
 }
@@ -640,7 +642,7 @@ membership_transfer(PG_FUNCTION_ARGS)
 	membership_run(&transfer_plan, values, NULL);
 	organization_touch(&organization_id, 1);
 	membership_write_copies(users, 2);
-	membership_event(&caller, "membership.ownership_transferred", &organization_id, "user", &users[0], &owner);
+	membership_event(&caller, "admin", "membership.ownership_transferred", &organization_id, "user", &users[0], &owner);
 	return member_row(fcinfo, &organization_id, &users[0]);
 }
 

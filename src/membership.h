@@ -77,7 +77,8 @@ extern bool membership_make(const pg_uuid_t *organization_id, const pg_uuid_t *u
 /* The caller's id for a column that says who did it; NULL for a service. */
 extern const pg_uuid_t *membership_actor(const Caller *caller);
 
-extern void membership_event(const Caller *caller, const char *action,
+/* Kind as in the log: activity, admin, or (caller NULL) system. */
+extern void membership_event(const Caller *caller, const char *kind, const char *action,
 							 const pg_uuid_t *organization_id, const char *target_type,
 							 const pg_uuid_t *target_id, const pg_uuid_t *role_id);
 

@@ -345,7 +345,7 @@ role_event(const RoleCall *call, const char *action)
 {
 	if (!call->global)
 		organization_touch(&call->organization_id, 1);
-	membership_event(&call->caller, action, call->global ? NULL : &call->organization_id, "role", &call->role_id, NULL);
+	membership_event(&call->caller, "admin", action, call->global ? NULL : &call->organization_id, "role", &call->role_id, NULL);
 }
 
 static Datum
@@ -621,9 +621,9 @@ membership_create_permission(PG_FUNCTION_ARGS)
 	values[1] = PointerGetDatum(description);
 	refuse_built_in_permission(values);
 	if (count_own(&insert_permission_plan, values) > 0)
-		membership_event(&caller, "membership.permission_created", NULL, NULL, NULL, NULL);
+		membership_event(&caller, "admin", "membership.permission_created", NULL, NULL, NULL, NULL);
 	else if (count_own(&describe_permission_plan, values) > 0)
-		membership_event(&caller, "membership.permission_changed", NULL, NULL, NULL, NULL);
+		membership_event(&caller, "admin", "membership.permission_changed", NULL, NULL, NULL, NULL);
 	else
 		ereport(NOTICE,
 				(errmsg("the permission exists with this description already")));
@@ -648,7 +648,7 @@ membership_drop_permission(PG_FUNCTION_ARGS)
 	result = membership_row(fcinfo, &delete_permission_plan, values, NULL, &found);
 	if (!found)
 		refuse("data_malformed", "argument=name", "There is no such permission.");
-	membership_event(&caller, "membership.permission_dropped", NULL, NULL, NULL, NULL);
+	membership_event(&caller, "admin", "membership.permission_dropped", NULL, NULL, NULL, NULL);
 	return result;
 }
 
@@ -733,7 +733,7 @@ membership_set_platform_role(PG_FUNCTION_ARGS)
 		if (count_own(&clear_platform_role_plan, values) > 0)
 		{
 			membership_write_copies(&user_id, 1);
-			membership_event(&caller, "membership.platform_role_cleared", NULL, "user", &user_id, NULL);
+			membership_event(&caller, "admin", "membership.platform_role_cleared", NULL, "user", &user_id, NULL);
 		}
 	}
 	else
@@ -747,7 +747,7 @@ membership_set_platform_role(PG_FUNCTION_ARGS)
 		if (count_own(&set_platform_role_plan, values) > 0)
 		{
 			membership_write_copies(&user_id, 1);
-			membership_event(&caller, "membership.platform_role_set", NULL, "user", &user_id, &role_id);
+			membership_event(&caller, "admin", "membership.platform_role_set", NULL, "user", &user_id, &role_id);
 		}
 	}
 	return membership_row(fcinfo, &platform_role_row_plan, values, NULL, &found);

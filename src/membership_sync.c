@@ -316,7 +316,7 @@ pass_ownership(const Succession *s)
 		for (int k = 0; k < s->of.n && heir == NULL; k++)
 			if (memcmp(&s->organizations.ids[i], &s->of.ids[k], UUID_LEN) == 0)
 				heir = &s->heirs.ids[k];
-		membership_event(NULL, heir ? "membership.ownership_passed" : "membership.ownerless",
+		membership_event(NULL, "system", heir ? "membership.ownership_passed" : "membership.ownerless",
 						 &s->organizations.ids[i], heir ? "user" : NULL, heir, NULL);
 	}
 	membership_write_copies(s->heirs.ids, s->heirs.n);
