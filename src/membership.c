@@ -296,6 +296,13 @@ membership_require_above(const Caller *caller, const Authority *mine,
  * ---------------------------------------------------------------------
  */
 
+/* Nothing can reference a mark but by its whole key, organization and user. */
+static SavedPlan clear_mark_plan = {
+	.sql = "DELETE FROM invite_sync.membership_removal AS x WHERE x.organization_id = $1 AND x.user_id = $2",
+	.nargs = 2,
+	.argtypes = {UUIDOID, UUIDOID}
+};
+
 #define MEMBER_COLUMNS \
 	"m.id, m.organization_id, m.user_id, " \
 	"(SELECT r.name FROM invite_sync.role AS r WHERE r.id = m.role_id), m.added_by, m.created_at, m.updated_at"
@@ -305,12 +312,6 @@ static SavedPlan insert_plan = {
 	"ON CONFLICT (user_id, organization_id) DO NOTHING RETURNING m.id",
 	.nargs = 4,
 	.argtypes = {UUIDOID, UUIDOID, UUIDOID, UUIDOID}
-};
-
-static SavedPlan clear_mark_plan = {
-	.sql = "DELETE FROM invite_sync.membership_removal AS x WHERE x.organization_id = $1 AND x.user_id = $2",
-	.nargs = 2,
-	.argtypes = {UUIDOID, UUIDOID}
 };
 
 static SavedPlan close_requests_plan = {
@@ -337,12 +338,6 @@ static SavedPlan set_role_plan = {
 	"WHERE m.organization_id = $1 AND m.user_id = $2 AND m.role_id <> $3 RETURNING m.id",
 	.nargs = 3,
 	.argtypes = {UUIDOID, UUIDOID, UUIDOID}
-};
-
-static SavedPlan delete_plan = {
-	.sql = "DELETE FROM invite_sync.membership AS m WHERE m.id = $1 RETURNING " MEMBER_COLUMNS,
-	.nargs = 1,
-	.argtypes = {UUIDOID}
 };
 
 static SavedPlan mark_plan = {
@@ -451,13 +446,10 @@ end_membership(FunctionCallInfo fcinfo, const Caller *caller, const pg_uuid_t *o
 {
 	Datum		values[3];
 	char		nulls[3] = {' ', ' ', membership_actor(caller) ? ' ' : 'n'};
-	bool		found;
 	Datum		result;
 
-	organization_release("membership", organization_uuid_array(membership_id, 1));
-	values[0] = UUIDPGetDatum(membership_id);
-	result = membership_row(fcinfo, &delete_plan, values, NULL, &found);
-	if (!found)
+	result = member_row(fcinfo, organization_id, user_id);
+	if (organization_delete_rows("membership", "id", UUIDARRAYOID, organization_uuid_array(membership_id, 1)) == 0)
 		refuse("member_unknown", NULL, NULL);
 	if (mark)
 	{

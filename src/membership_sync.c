@@ -234,43 +234,6 @@ static SavedPlan pass_ownership_plan = {
 	.argtypes = {UUIDARRAYOID, UUIDARRAYOID}
 };
 
-static SavedPlan gone_memberships_plan = {
-	.sql = "SELECT coalesce((SELECT pg_catalog.array_agg(m.id ORDER BY m.id) "
-	"FROM " OF_GONE "invite_sync.membership AS m ON m.user_id = x.id), '{}')",
-	.nargs = 1,
-	.argtypes = {UUIDARRAYOID}
-};
-
-static SavedPlan delete_memberships_plan = {
-	.sql = "DELETE FROM invite_sync.membership AS m USING pg_catalog.unnest($1) AS x (id) WHERE m.user_id = x.id",
-	.nargs = 1,
-	.argtypes = {UUIDARRAYOID}
-};
-
-static SavedPlan delete_marks_plan = {
-	.sql = "DELETE FROM invite_sync.membership_removal AS r USING pg_catalog.unnest($1) AS x (id) WHERE r.user_id = x.id",
-	.nargs = 1,
-	.argtypes = {UUIDARRAYOID}
-};
-
-static SavedPlan delete_requests_plan = {
-	.sql = "DELETE FROM invite_sync.join_request AS j USING pg_catalog.unnest($1) AS x (id) WHERE j.user_id = x.id",
-	.nargs = 1,
-	.argtypes = {UUIDARRAYOID}
-};
-
-static SavedPlan delete_platform_roles_plan = {
-	.sql = "DELETE FROM invite_sync.platform_role AS p USING pg_catalog.unnest($1) AS x (id) WHERE p.user_id = x.id",
-	.nargs = 1,
-	.argtypes = {UUIDARRAYOID}
-};
-
-static SavedPlan delete_notes_plan = {
-	.sql = "DELETE FROM invite_sync.gone_user AS g USING pg_catalog.unnest($1) AS x (id) WHERE g.user_id = x.id",
-	.nargs = 1,
-	.argtypes = {UUIDARRAYOID}
-};
-
 /* An organization that loses its only owner, and who is to be the next one. */
 typedef struct Succession
 {
@@ -325,9 +288,9 @@ pass_ownership(const Succession *s)
 static void
 users_gone(const pg_uuid_t *user_ids, int64 nids)
 {
+	static const char *const of_users[] = {"membership_removal", "join_request", "platform_role", "gone_user"};
 	Datum		gone[1];
 	Ids			organizations;
-	Ids			memberships;
 	Succession	succession;
 
 	gone[0] = organization_uuid_array(user_ids, (int) nids);
@@ -339,15 +302,11 @@ users_gone(const pg_uuid_t *user_ids, int64 nids)
 		organization_lock(succession.heirs.ids, succession.heirs.n, organizations.ids, organizations.n);
 		find_successors(gone, &succession);
 		pass_ownership(&succession);
-		run_on_ids(&gone_memberships_plan, gone, false, false, &memberships, 1);
-		organization_release("membership", memberships.array);
-		run_on_ids(&delete_memberships_plan, gone, false, false, NULL, 0);
+		(void) organization_delete_rows("membership", "user_id", UUIDARRAYOID, gone[0]);
 		organization_touch(organizations.ids, organizations.n);
 	}
-	run_on_ids(&delete_marks_plan, gone, false, false, NULL, 0);
-	run_on_ids(&delete_requests_plan, gone, false, false, NULL, 0);
-	run_on_ids(&delete_platform_roles_plan, gone, false, false, NULL, 0);
-	run_on_ids(&delete_notes_plan, gone, false, false, NULL, 0);
+	for (size_t i = 0; i < lengthof(of_users); i++)
+		(void) organization_delete_rows(of_users[i], "user_id", UUIDARRAYOID, gone[0]);
 }
 
 static SavedPlan note_plan = {
@@ -427,7 +386,7 @@ find_gone(bool all, int64 limit, pg_uuid_t **user_ids, int64 *nids)
 
 		values[0] = noted.array;
 		run_on_ids(&missing_users_plan, values, true, false, &gone, 1);
-		run_on_ids(&delete_notes_plan, values, false, false, NULL, 0);
+		(void) organization_delete_rows("gone_user", "user_id", UUIDARRAYOID, noted.array);
 	}
 	*user_ids = gone.ids;
 	*nids = Min(gone.n, limit);
