@@ -490,6 +490,34 @@ INSERT INTO invite_sync.organization (name, slug, region) VALUES ('Region', 'reg
 \set VERBOSITY default
 DELETE FROM invite_sync.organization WHERE slug = 'acme';
 UPDATE invite_sync.organization SET id = gen_random_uuid() WHERE slug = 'acme';
+-- the last owner, a role that somebody has, one that nobody has
+DELETE FROM invite_sync.membership WHERE organization_id = org('acme') AND user_id = :ann;
+UPDATE invite_sync.membership SET role_id = '00000000-0000-4000-8000-00000000000b' WHERE organization_id = org('acme') AND user_id = :ann;
+BEGIN;
+UPDATE invite_sync.membership SET role_id = '00000000-0000-4000-8000-00000000000a' WHERE organization_id = org('acme') AND user_id = :bob;
+DELETE FROM invite_sync.membership WHERE organization_id = org('acme') AND user_id = :ann;
+DELETE FROM invite_sync.membership WHERE organization_id = org('acme');
+ROLLBACK;
+DELETE FROM invite_sync.role WHERE name = 'guest';
+INSERT INTO invite_sync.permission (name) VALUES ('documents.write'), ('documents.read');
+INSERT INTO invite_sync.role (name, organization_id) VALUES ('clerk', org('acme'));
+INSERT INTO invite_sync.role_permission SELECT r.id, p.name FROM invite_sync.role AS r, invite_sync.permission AS p WHERE r.name = 'clerk' AND NOT p.built_in;
+DELETE FROM invite_sync.permission WHERE name = 'documents.write';
+SELECT array_agg(permission) FROM invite_sync.role_permission;
+DELETE FROM invite_sync.role WHERE name = 'clerk';
+SELECT array_agg(permission) FROM invite_sync.role_permission;
+DELETE FROM invite_sync.permission WHERE NOT built_in;
+-- the triggers' functions are for those triggers
+CREATE TABLE organization_test.other (id uuid, organization_id uuid);
+INSERT INTO organization_test.other VALUES (NULL, NULL);
+CREATE TRIGGER t BEFORE DELETE ON organization_test.other FOR EACH ROW EXECUTE FUNCTION invite_sync.organization_removed();
+DELETE FROM organization_test.other;
+DROP TRIGGER t ON organization_test.other;
+CREATE TRIGGER t BEFORE DELETE ON organization_test.other FOR EACH ROW EXECUTE FUNCTION invite_sync.membership_keep_owner();
+DELETE FROM organization_test.other;
+DROP TRIGGER t ON organization_test.other;
+CREATE TRIGGER t BEFORE DELETE ON organization_test.other FOR EACH ROW EXECUTE FUNCTION invite_sync.role_removed();
+DELETE FROM organization_test.other;
 -- and users reach none of it
 SET ROLE authenticated;
 SELECT FROM invite_sync.organization;
