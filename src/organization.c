@@ -187,6 +187,25 @@ read_paths(Datum ids)
 }
 
 /*
+ * In PG_CATCH: end the subtransaction that PG_TRY was in, and pass the error on.
+ * Who catches it further up (an EXCEPTION clause) ends one subtransaction, its
+ * own, and would take ours for it.
+ */
+static void
+end_subtransaction_and_rethrow(MemoryContext oldcontext, ResourceOwner oldowner)
+{
+	ErrorData  *edata;
+
+	MemoryContextSwitchTo(oldcontext);
+	edata = CopyErrorData();
+	FlushErrorState();
+	RollbackAndReleaseCurrentSubTransaction();
+	MemoryContextSwitchTo(oldcontext);
+	CurrentResourceOwner = oldowner;
+	ReThrowError(edata);
+}
+
+/*
  * Where one of them moves between being read and being locked, the locks are
  * given back (a subtransaction's are) and taken again in the order of the new
  * tree: to lock one more out of turn could deadlock.
@@ -198,19 +217,28 @@ lock_paths(Datum ids)
 	{
 		MemoryContext oldcontext = CurrentMemoryContext;
 		ResourceOwner oldowner = CurrentResourceOwner;
-		Scope		scope;
-		Datum		before;
-		bool		same;
+		volatile bool same = false;
 
 		BeginInternalSubTransaction(NULL);
 		MemoryContextSwitchTo(oldcontext);
-		SPI_connect();
-		scope_enter_own(&scope);
-		before = read_paths(ids);
-		plan_execute(&lock_plan, &before, NULL, false, 0);
-		same = DatumGetBool(OidFunctionCall2(F_ARRAY_EQ, before, read_paths(ids)));
-		scope_leave(&scope);
-		SPI_finish();
+		PG_TRY();
+		{
+			Scope		scope;
+			Datum		before;
+
+			SPI_connect();
+			scope_enter_own(&scope);
+			before = read_paths(ids);
+			plan_execute(&lock_plan, &before, NULL, false, 0);
+			same = DatumGetBool(OidFunctionCall2(F_ARRAY_EQ, before, read_paths(ids)));
+			scope_leave(&scope);
+			SPI_finish();
+		}
+		PG_CATCH();
+		{
+			end_subtransaction_and_rethrow(oldcontext, oldowner);
+		}
+		PG_END_TRY();
 		if (same)
 			ReleaseCurrentSubTransaction();
 		else
@@ -1331,17 +1359,25 @@ lock_doomed(const pg_uuid_t *id, bool cascade, Datum *organizations, Datum *user
 		int			norganizations;
 		pg_uuid_t  *user_ids;
 		pg_uuid_t  *organization_ids;
-		bool		same;
+		volatile bool same = false;
 
 		read_tree(id, cascade, organizations, users);
 		user_ids = uuids_of(*users, &nusers);
 		organization_ids = uuids_of(*organizations, &norganizations);
 		BeginInternalSubTransaction(NULL);
 		MemoryContextSwitchTo(oldcontext);
-		organization_lock(user_ids, nusers, organization_ids, norganizations);
-		read_tree(id, cascade, &organizations_now, &users_now);
-		same = DatumGetBool(OidFunctionCall2(F_ARRAY_EQ, *organizations, organizations_now)) &&
-			DatumGetBool(OidFunctionCall2(F_ARRAY_EQ, *users, users_now));
+		PG_TRY();
+		{
+			organization_lock(user_ids, nusers, organization_ids, norganizations);
+			read_tree(id, cascade, &organizations_now, &users_now);
+			same = DatumGetBool(OidFunctionCall2(F_ARRAY_EQ, *organizations, organizations_now)) &&
+				DatumGetBool(OidFunctionCall2(F_ARRAY_EQ, *users, users_now));
+		}
+		PG_CATCH();
+		{
+			end_subtransaction_and_rethrow(oldcontext, oldowner);
+		}
+		PG_END_TRY();
 		if (same)
 			ReleaseCurrentSubTransaction();
 		else
