@@ -369,6 +369,24 @@ SELECT invite_sync.drop_target('public.rules_deferred');
 DROP TABLE public.rules_deferred, public.rules_plans;
 DELETE FROM auth.users;
 
+-- ---- who has deactivated somebody ----
+SET ROLE postgres;
+CREATE TABLE public.rules_by (id uuid PRIMARY KEY, is_active boolean DEFAULT true, deactivated_by varchar(63));
+CREATE TABLE public.rules_by_id (id uuid PRIMARY KEY, is_active boolean DEFAULT true, deactivated_by uuid);
+SELECT target FROM invite_sync.add_target('public.rules_by', on_delete => 'deactivate');
+SELECT target FROM invite_sync.add_target('public.rules_by_id');
+RESET ROLE;
+INSERT INTO auth.users (id, email) VALUES ('00000000-0000-4000-8000-000000000051', 'by@x.example');
+SET ROLE service_role;
+SELECT invite_sync.deactivate_user('00000000-0000-4000-8000-000000000051', 'left');
+RESET ROLE;
+SELECT t.is_active, t.deactivated_by, i.is_active, i.deactivated_by FROM public.rules_by AS t, public.rules_by_id AS i;
+SELECT invite_sync.reactivate_user('00000000-0000-4000-8000-000000000051');
+SELECT t.is_active, t.deactivated_by FROM public.rules_by AS t;
+SELECT invite_sync.drop_target('public.rules_by'), invite_sync.drop_target('public.rules_by_id');
+DROP TABLE public.rules_by, public.rules_by_id;
+DELETE FROM auth.users;
+
 -- ---- statements that insert and update at once ----
 SET ROLE postgres;
 CREATE TABLE public.rules_both (id uuid PRIMARY KEY, email text);
