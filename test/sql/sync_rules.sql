@@ -369,6 +369,37 @@ SELECT invite_sync.drop_target('public.rules_deferred');
 DROP TABLE public.rules_deferred, public.rules_plans;
 DELETE FROM auth.users;
 
+-- ---- whatever road the users come by, auth.users is locked while a target's statement reads them ----
+SET ROLE postgres;
+CREATE TABLE public.rules_locked (id uuid PRIMARY KEY, email text);
+CREATE TABLE public.rules_locks (what text, locked boolean);
+CREATE FUNCTION public.rules_locks() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN
+    INSERT INTO public.rules_locks SELECT NEW.email, count(*) > 0 FROM pg_catalog.pg_locks WHERE relation = 'auth.users'::regclass AND pid = pg_backend_pid() AND granted;
+    RETURN NEW; END$$;
+CREATE TRIGGER rules_locks BEFORE INSERT ON public.rules_locked FOR EACH ROW EXECUTE FUNCTION public.rules_locks();
+SELECT target FROM invite_sync.add_target('public.rules_locked');
+RESET ROLE;
+SET invite_sync.enabled = off;
+INSERT INTO auth.users (id, email) SELECT ('00000000-0000-4000-8000-00000000006' || n)::uuid, what
+  FROM unnest('{ensure_user,create_profile,sync_users,sync_all}'::text[]) WITH ORDINALITY AS v (what, n);
+RESET invite_sync.enabled;
+ALTER TABLE public.rules_locked ADD CONSTRAINT rules_stop CHECK (email <> 'retry');
+SET client_min_messages = error;
+INSERT INTO auth.users (id, email) VALUES ('00000000-0000-4000-8000-000000000069', 'retry');
+DELETE FROM public.rules_locks;
+ALTER TABLE public.rules_locked DROP CONSTRAINT rules_stop;
+SELECT invite_sync.ensure_user('00000000-0000-4000-8000-000000000061');
+SELECT invite_sync.create_profile('00000000-0000-4000-8000-000000000062') IS NOT NULL AS made;
+SELECT count(*) FROM invite_sync.sync_users('public.rules_locked', '00000000-0000-4000-8000-000000000063');
+SELECT * FROM invite_sync.retry_quarantine(due_only => false);
+CALL invite_sync.sync_all();
+INSERT INTO auth.users (id, email) VALUES ('00000000-0000-4000-8000-000000000060', 'a signup');
+SELECT what, locked FROM public.rules_locks ORDER BY what COLLATE "C";
+SELECT invite_sync.drop_target('public.rules_locked');
+DROP TABLE public.rules_locked, public.rules_locks;
+DROP FUNCTION public.rules_locks();
+DELETE FROM auth.users;
+
 -- ---- who has deactivated somebody ----
 SET ROLE postgres;
 CREATE TABLE public.rules_by (id uuid PRIMARY KEY, is_active boolean DEFAULT true, deactivated_by varchar(63));
