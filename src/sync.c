@@ -5233,7 +5233,7 @@ write_activation(void *arg)
 	att = SPI_fnumber(desc, "deactivated_by");
 	if (att > 0)
 		appendStringInfo(&buf, ", deactivated_by = %s",
-						 !a->active && getBaseType(TupleDescAttr(desc, att - 1)->atttypid) == TEXTOID ? "$3" : "NULL");
+						 !a->active && TypeCategory(TupleDescAttr(desc, att - 1)->atttypid) == TYPCATEGORY_STRING ? "$3" : "NULL");
 	appendStringInfo(&buf, " WHERE t.%s = $1 AND t.is_active IS DISTINCT FROM %s",
 					 quote_identifier(t->key), a->active ? "true" : "false");
 	if (t->cxt == NULL)
