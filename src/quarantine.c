@@ -84,16 +84,22 @@ static SavedPlan record_plan = {
  * Whose entry does somebody else hold? A retry holds what it works on until its
  * transaction ends; to wait for that might take too long or be a deadlock, and a
  * failure that cannot be recorded is lost. So theirs becomes an entry beside it,
- * outside of the unique index: a spare one.
+ * outside of the unique index: a spare one. LATERAL and LIMIT leave no choice but
+ * to look each user up: tables are large by the time that a plan is kept.
  */
-static SavedPlan held_plan = {
-	.sql = "WITH mine AS MATERIALIZED (SELECT q.id FROM pg_catalog.unnest($2) AS g (user_id) "
-	"JOIN invite_sync.quarantine_entry AS q ON q.user_id OPERATOR(pg_catalog.=) g.user_id "
-	"WHERE q.target_id OPERATOR(pg_catalog.=) $1 AND NOT q.spare FOR UPDATE OF q SKIP LOCKED) "
-	"SELECT q.user_id FROM pg_catalog.unnest($2) AS g (user_id) "
-	"JOIN invite_sync.quarantine_entry AS q ON q.user_id OPERATOR(pg_catalog.=) g.user_id "
-	"WHERE q.target_id OPERATOR(pg_catalog.=) $1 AND NOT q.spare "
-	"AND NOT EXISTS (SELECT 1 FROM mine AS m WHERE m.id OPERATOR(pg_catalog.=) q.id) ORDER BY q.user_id",
+#define ENTRIES_OF_USERS(lock) \
+	"SELECT e.user_id FROM pg_catalog.unnest($2) AS g (user_id) CROSS JOIN LATERAL (" \
+	"SELECT q.user_id FROM invite_sync.quarantine_entry AS q WHERE q.target_id OPERATOR(pg_catalog.=) $1 " \
+	"AND q.user_id OPERATOR(pg_catalog.=) g.user_id AND NOT q.spare LIMIT 1" lock ") AS e"
+
+static SavedPlan entries_plan = {
+	.sql = ENTRIES_OF_USERS(""),
+	.nargs = 2,
+	.argtypes = {INT8OID, UUIDARRAYOID}
+};
+
+static SavedPlan take_plan = {
+	.sql = ENTRIES_OF_USERS(" FOR UPDATE SKIP LOCKED"),
 	.nargs = 2,
 	.argtypes = {INT8OID, UUIDARRAYOID}
 };
@@ -184,29 +190,41 @@ compare_ids(const void *a, const void *b)
 	return memcmp(a, b, UUID_LEN);
 }
 
-/* Which of these users need a spare entry? To be called in our own scope. */
-static void
-find_held(const Datum *args, int64 n, const QuarantineItem *items, Datum *spare)
+/* The ids that one of the two plans above finds, in order. */
+static pg_uuid_t *
+users_with_entries(SavedPlan *plan, Datum *args, uint64 *n)
 {
-	Datum		held_args[2] = {args[0], args[2]};
-	pg_uuid_t  *held;
-	uint64		nheld;
+	pg_uuid_t  *ids;
 
-	plan_by_index(plan_get(&held_plan));
-	plan_execute(&held_plan, held_args, NULL, false, 0);
-	nheld = SPI_processed;
-	if (nheld == 0)
-		return;
-	held = palloc_extended(sizeof(pg_uuid_t) * nheld, MCXT_ALLOC_HUGE);
-	for (uint64 i = 0; i < nheld; i++)
+	/* quarantine may have been empty when it was vacuumed last */
+	plan_by_index(plan_get(plan));
+	plan_execute(plan, args, NULL, false, 0);
+	*n = SPI_processed;
+	ids = palloc_extended(sizeof(pg_uuid_t) * Max(*n, 1), MCXT_ALLOC_HUGE);
+	for (uint64 i = 0; i < *n; i++)
 	{
 		bool		isnull;
 
-		held[i] = *DatumGetUUIDP(SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1, &isnull));
+		ids[i] = *DatumGetUUIDP(SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1, &isnull));
 	}
-	for (int64 i = 0; i < n; i++)
-		spare[i] = BoolGetDatum(bsearch(&items[i].user_id, held, nheld, sizeof(pg_uuid_t), compare_ids) != NULL);
-	pfree(held);
+	SPI_freetuptable(SPI_tuptable);
+	qsort(ids, *n, sizeof(pg_uuid_t), compare_ids);
+	return ids;
+}
+
+/* Which of these users need a spare entry? To be called in our own scope. */
+static void
+find_held(Datum target_id, Datum user_ids, int64 n, const QuarantineItem *items, Datum *spare)
+{
+	Datum		args[2] = {target_id, user_ids};
+	uint64		nall;
+	uint64		ntaken = 0;
+	pg_uuid_t  *all = users_with_entries(&entries_plan, args, &nall);
+	pg_uuid_t  *taken = nall > 0 ? users_with_entries(&take_plan, args, &ntaken) : NULL;
+
+	for (int64 i = 0; i < n && nall > 0; i++)
+		spare[i] = BoolGetDatum(bsearch(&items[i].user_id, all, nall, sizeof(pg_uuid_t), compare_ids) != NULL &&
+								bsearch(&items[i].user_id, taken, ntaken, sizeof(pg_uuid_t), compare_ids) == NULL);
 }
 
 static void
@@ -274,7 +292,7 @@ record_items(void *arg)
 	SPI_connect();
 	scope_enter_own(&scope);
 	if (!call->all_spare)
-		find_held(args, n, call->items, spare);
+		find_held(args[0], args[2], n, call->items, spare);
 	args[11] = make_array(spare, NULL, n, BOOLOID);
 	plan_execute(&record_plan, args, NULL, false, 0);
 	scope_leave(&scope);
