@@ -36,6 +36,9 @@ extern int	plan_execute(SavedPlan *plan, Datum *values, const char *nulls,
 extern int	plan_execute_snapshot(SavedPlan *plan, Datum *values, const char *nulls,
 								  Snapshot snapshot, bool read_only, long limit);
 
+/* A one-dimensional array as an argument; nulls may be NULL. */
+extern Datum plan_array(Datum *values, bool *nulls, int64 n, Oid type);
+
 /* The saved SPI plan, for cursors. */
 extern SPIPlanPtr plan_get(SavedPlan *plan);
 
@@ -76,6 +79,13 @@ extern int	plan_hold(void);	/* returns the depth to restore on error */
 extern void plan_release(void);
 extern void plan_restore(int depth);
 extern void plan_retire_context(MemoryContext context);
+
+/*
+ * Run fn(arg) in a subtransaction. NULL when it succeeded, and kept (or with keep
+ * false undone all the same); else its error, in the caller's memory and with
+ * everything undone. Who calls decides what may go no further.
+ */
+extern ErrorData *plan_contained(void (*fn) (void *), void *arg, bool keep);
 
 extern void plan_init(void);
 

@@ -136,21 +136,6 @@ typedef struct QuarantineCall
 	ArrayType  *applied;
 } QuarantineCall;
 
-static Datum
-make_array(Datum *values, bool *nulls, int64 n, Oid type)
-{
-	int			dims[1];
-	int			lbs[1] = {1};
-	int16		typlen;
-	bool		typbyval;
-	char		typalign;
-
-	dims[0] = n;
-	get_typlenbyvalalign(type, &typlen, &typbyval, &typalign);
-	return PointerGetDatum(construct_md_array(values, nulls, 1, dims, lbs, type,
-											  typlen, typbyval, typalign));
-}
-
 /*
  * DETAIL of an integrity violation holds the row or the key that violated:
  * somebody's address. The constraint and the column say as much without it.
@@ -272,9 +257,9 @@ record_items(void *arg)
 
 	args[0] = Int64GetDatum(call->target_id);
 	args[1] = CStringGetTextDatum(call->action);
-	args[2] = make_array(ids, NULL, n, UUIDOID);
-	args[3] = make_array(changed, no_changed, n, TEXTOID);
-	args[4] = make_array(which, NULL, n, INT4OID);
+	args[2] = plan_array(ids, NULL, n, UUIDOID);
+	args[3] = plan_array(changed, no_changed, n, TEXTOID);
+	args[4] = plan_array(which, NULL, n, INT4OID);
 	for (int field = 0; field < 6; field++)
 	{
 		Datum	   *values = palloc(sizeof(Datum) * ndistinct);
@@ -287,7 +272,7 @@ record_items(void *arg)
 			nulls[i] = s == NULL;
 			values[i] = s ? CStringGetTextDatum(s) : (Datum) 0;
 		}
-		args[5 + field] = make_array(values, nulls, ndistinct, TEXTOID);
+		args[5 + field] = plan_array(values, nulls, ndistinct, TEXTOID);
 	}
 
 	sync_bound_lock_wait();
@@ -295,7 +280,7 @@ record_items(void *arg)
 	scope_enter_own(&scope);
 	if (!call->all_spare)
 		find_held(args[0], args[2], n, call->items, spare);
-	args[11] = make_array(spare, NULL, n, BOOLOID);
+	args[11] = plan_array(spare, NULL, n, BOOLOID);
 	plan_execute(&record_plan, args, NULL, false, 0);
 	scope_leave(&scope);
 	SPI_finish();
@@ -320,13 +305,13 @@ resolve_ids(void *arg)
 	if (call->target_id != 0)
 	{
 		args[0] = Int64GetDatum(call->target_id);
-		args[1] = make_array(ids, NULL, call->nids, UUIDOID);
+		args[1] = plan_array(ids, NULL, call->nids, UUIDOID);
 		args[2] = PointerGetDatum(call->applied ? call->applied : construct_empty_array(TEXTOID));
 		plan_execute(&resolve_plan, args, NULL, false, 0);
 	}
 	else
 	{
-		args[0] = make_array(ids, NULL, call->nids, UUIDOID);
+		args[0] = plan_array(ids, NULL, call->nids, UUIDOID);
 		plan_execute(&forget_plan, args, NULL, false, 0);
 	}
 	scope_leave(&scope);
@@ -451,7 +436,7 @@ execute_over_ids(SavedPlan *plan, Datum *ids, int n)
 	Scope		scope;
 	Datum		args[1];
 
-	args[0] = make_array(ids, NULL, n, INT8OID);
+	args[0] = plan_array(ids, NULL, n, INT8OID);
 	SPI_connect();
 	scope_enter_own(&scope);
 	plan_execute(plan, args, NULL, false, 0);

@@ -289,51 +289,23 @@ cut_text(char *s)
 bool
 sync_run_contained(ContainedFn fn, void *arg, bool keep, Failure **failure)
 {
-	MemoryContext oldcontext = CurrentMemoryContext;
-	ResourceOwner oldowner = CurrentResourceOwner;
 	int			save_nesting = sync_nesting;
-	int			depth = plan_hold();
-	volatile bool ok = false;
+	ErrorData  *edata;
 
 	*failure = NULL;
-	BeginInternalSubTransaction(NULL);
-	MemoryContextSwitchTo(oldcontext);
-	PG_TRY();
-	{
-		fn(arg);
-		if (keep)
-			ReleaseCurrentSubTransaction();
-		else
-			RollbackAndReleaseCurrentSubTransaction();
-		MemoryContextSwitchTo(oldcontext);
-		CurrentResourceOwner = oldowner;
-		ok = true;
-	}
-	PG_CATCH();
-	{
-		ErrorData  *edata;
-
-		MemoryContextSwitchTo(oldcontext);
-		edata = CopyErrorData();
-		FlushErrorState();
-		RollbackAndReleaseCurrentSubTransaction();
-		MemoryContextSwitchTo(oldcontext);
-		CurrentResourceOwner = oldowner;
-		edata->message = edata->message ? cut_text(edata->message) : pstrdup("missing error text");
-		edata->detail = cut_text(edata->detail);
-		edata->context = cut_text(edata->context);
-		sync_nesting = save_nesting;
-		plan_restore(depth + 1);
-		if (caller_must_rethrow(edata->sqlerrcode))
-			ReThrowError(edata);
-		*failure = palloc(sizeof(Failure));
-		(*failure)->edata = edata;
-		(*failure)->sqlerrcode = edata->sqlerrcode;
-	}
-	PG_END_TRY();
-
-	plan_release();
-	return ok;
+	edata = plan_contained(fn, arg, keep);
+	if (edata == NULL)
+		return true;
+	sync_nesting = save_nesting;
+	edata->message = edata->message ? cut_text(edata->message) : pstrdup("missing error text");
+	edata->detail = cut_text(edata->detail);
+	edata->context = cut_text(edata->context);
+	if (caller_must_rethrow(edata->sqlerrcode))
+		ReThrowError(edata);
+	*failure = palloc(sizeof(Failure));
+	(*failure)->edata = edata;
+	(*failure)->sqlerrcode = edata->sqlerrcode;
+	return false;
 }
 
 /*
