@@ -46,6 +46,9 @@ extern int	plan_execute_snapshot(SavedPlan *plan, Datum *values, const char *nul
 extern Datum plan_result_row(FunctionCallInfo fcinfo);
 extern void plan_result_rows(FunctionCallInfo fcinfo);
 
+/* A one-dimensional array as an argument; nulls may be NULL. */
+extern Datum plan_array(Datum *values, bool *nulls, int64 n, Oid type);
+
 /* The saved SPI plan, for cursors. */
 extern SPIPlanPtr plan_get(SavedPlan *plan);
 
@@ -86,6 +89,13 @@ extern int	plan_hold(void);	/* returns the depth to restore on error */
 extern void plan_release(void);
 extern void plan_restore(int depth);
 extern void plan_retire_context(MemoryContext context);
+
+/*
+ * Run fn(arg) in a subtransaction. NULL when it succeeded, and kept (or with keep
+ * false undone all the same); else its error, in the caller's memory and with
+ * everything undone. Who calls decides what may go no further.
+ */
+extern ErrorData *plan_contained(void (*fn) (void *), void *arg, bool keep);
 
 extern void plan_init(void);
 

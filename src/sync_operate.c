@@ -526,20 +526,6 @@ static SavedPlan settle_plan = {
 	.argtypes = {TEXTOID, TEXTARRAYOID, NUMERICARRAYOID, NUMERICOID}
 };
 
-static Datum
-datum_array(Datum *values, bool *nulls, int n, Oid type)
-{
-	int			dims[1];
-	int			lbs[1] = {1};
-	int16		typlen;
-	bool		typbyval;
-	char		typalign;
-
-	dims[0] = n;
-	get_typlenbyvalalign(type, &typlen, &typbyval, &typalign);
-	return PointerGetDatum(construct_md_array(values, nulls, 1, dims, lbs, type, typlen, typbyval, typalign));
-}
-
 static void
 settle_alerts(const char *check_name, Datum threshold, const Beyond *beyond, int *opened, int *resolved)
 {
@@ -552,8 +538,8 @@ settle_alerts(const char *check_name, Datum threshold, const Beyond *beyond, int
 	Jsonb	  **data;
 
 	args[0] = CStringGetTextDatum(check_name);
-	args[1] = datum_array(beyond->targets, beyond->no_target, beyond->n, TEXTOID);
-	args[2] = datum_array(beyond->values, NULL, beyond->n, NUMERICOID);
+	args[1] = plan_array(beyond->targets, beyond->no_target, beyond->n, TEXTOID);
+	args[2] = plan_array(beyond->values, NULL, beyond->n, NUMERICOID);
 	args[3] = threshold;
 	SPI_connect();
 	scope_enter_own(&scope);
