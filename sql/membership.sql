@@ -271,20 +271,10 @@ COMMENT ON FUNCTION invite_sync.tenant_copy(uuid) IS
 -- They look at what a statement removes or changes, never for a row of another table that must be there already: a
 -- restore loads one table after the other.
 
+-- Triggers after a deletion are in C: they enter the owner's rights by themselves, because they may be fired as the
+-- owner of a table that references ours.
 CREATE FUNCTION invite_sync.membership_keep_owner() RETURNS trigger
-    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
-    AS $$
-BEGIN
-    -- written, not only locked: a transaction with an older snapshot must fail rather than count the owner that goes
-    UPDATE invite_sync.organization AS o SET revision = o.revision + 1 WHERE o.id = OLD.organization_id;
-    IF FOUND AND EXISTS (SELECT FROM invite_sync.membership AS m WHERE m.organization_id = OLD.organization_id)
-       AND NOT EXISTS (SELECT FROM invite_sync.membership AS m
-                        WHERE m.organization_id = OLD.organization_id AND m.role_id = '00000000-0000-4000-8000-00000000000a') THEN
-        PERFORM invite_sync.refuse('last_owner', NULL, 'Make another member the owner first: transfer_ownership().');
-    END IF;
-    RETURN NULL;
-END
-$$;
+    LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'membership_keep_owner';
 COMMENT ON FUNCTION invite_sync.membership_keep_owner() IS
     'Trigger: an organization that has other members keeps an owner. Deleting the organization itself passes, and so does its last member.';
 CREATE TRIGGER membership_keep_owner_delete AFTER DELETE ON invite_sync.membership
@@ -389,8 +379,8 @@ CREATE FUNCTION invite_sync.built_in_kept() RETURNS trigger
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
     AS $$
 BEGIN
-    IF CASE TG_TABLE_NAME WHEN 'role' THEN EXISTS (SELECT FROM invite_sync.role AS r WHERE r.name = NEW.name AND r.built_in)
-                          ELSE EXISTS (SELECT FROM invite_sync.permission AS p WHERE p.name = NEW.name AND p.built_in) END THEN
+    IF (TG_TABLE_NAME = 'role' AND EXISTS (SELECT FROM invite_sync.role AS r WHERE r.name = NEW.name AND r.built_in))
+       OR (TG_TABLE_NAME = 'permission' AND EXISTS (SELECT FROM invite_sync.permission AS p WHERE p.name = NEW.name AND p.built_in)) THEN
         RETURN NULL;
     END IF;
     RAISE check_violation USING MESSAGE = 'built-in roles and permissions come with the extension only',
@@ -411,30 +401,14 @@ CREATE TRIGGER role_permission_built_in BEFORE INSERT OR UPDATE ON invite_sync.r
 COMMENT ON TRIGGER role_permission_built_in ON invite_sync.role_permission IS 'built-in roles stay as they are';
 
 CREATE FUNCTION invite_sync.role_removed() RETURNS trigger
-    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
-    AS $$
-BEGIN
-    -- not with the transaction's snapshot, which may be older than what a grant has committed meanwhile
-    IF invite_sync.role_held(ARRAY(SELECT x.id FROM removed AS x)) THEN
-        PERFORM invite_sync.refuse('role_in_use', NULL, 'Give those who have the role another one first.');
-    END IF;
-    DELETE FROM invite_sync.role_permission AS rp USING removed AS x WHERE rp.role_id = x.id;
-    RETURN NULL;
-END
-$$;
+    LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'membership_role_removed';
 COMMENT ON FUNCTION invite_sync.role_removed() IS 'Trigger: a role that somebody has stays; its permissions go with it.';
 CREATE TRIGGER role_removed AFTER DELETE ON invite_sync.role
     REFERENCING OLD TABLE AS removed FOR EACH STATEMENT EXECUTE FUNCTION invite_sync.role_removed();
 COMMENT ON TRIGGER role_removed ON invite_sync.role IS 'a role that somebody has stays';
 
 CREATE FUNCTION invite_sync.permission_removed() RETURNS trigger
-    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
-    AS $$
-BEGIN
-    DELETE FROM invite_sync.role_permission AS rp USING removed AS x WHERE rp.permission = x.name;
-    RETURN NULL;
-END
-$$;
+    LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'membership_permission_removed';
 COMMENT ON FUNCTION invite_sync.permission_removed() IS 'Trigger: a permission leaves the roles that have it.';
 CREATE TRIGGER permission_removed AFTER DELETE ON invite_sync.permission
     REFERENCING OLD TABLE AS removed FOR EACH STATEMENT EXECUTE FUNCTION invite_sync.permission_removed();

@@ -12,11 +12,6 @@ CREATE TYPE invite_sync.platform_role_holder AS (
     user_id uuid, role text, permissions text[], since timestamptz);
 COMMENT ON TYPE invite_sync.platform_role_holder IS 'A user''s platform role, as set_platform_role() answers; role NULL: none.';
 
-CREATE FUNCTION invite_sync.role_held(role_ids uuid[]) RETURNS boolean
-    LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'membership_role_held';
-COMMENT ON FUNCTION invite_sync.role_held(uuid[]) IS
-    'Has anybody one of these roles, as of now and not of the transaction''s snapshot? Internal.';
-
 CREATE FUNCTION invite_sync.create_role(name text, permissions text[], organization_id uuid DEFAULT NULL) RETURNS invite_sync.role_definition
     LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'membership_create_role';
 COMMENT ON FUNCTION invite_sync.create_role(text, text[], uuid) IS

@@ -131,15 +131,16 @@ membership_actor(const Caller *caller)
 
 /* Ids only: what a role was called then stands nowhere else either. */
 void
-membership_event(const Caller *caller, const char *action, const pg_uuid_t *organization_id,
-				 const char *target_type, const pg_uuid_t *target_id, const pg_uuid_t *role_id)
+membership_event(const Caller *caller, const char *kind, const char *action,
+				 const pg_uuid_t *organization_id, const char *target_type,
+				 const pg_uuid_t *target_id, const pg_uuid_t *role_id)
 {
 	Jsonb	   *data = NULL;
 
 	if (role_id != NULL)
 		data = DatumGetJsonbP(DirectFunctionCall1(jsonb_in,
 												  CStringGetDatum(psprintf("{\"role_id\": \"%s\"}", uuid_text(role_id)))));
-	event_append("admin", action, caller ? membership_actor(caller) : NULL, organization_id,
+	event_append(kind, action, caller ? membership_actor(caller) : NULL, organization_id,
 				 target_type, target_id ? uuid_text(target_id) : NULL, data);
 }
 
@@ -295,6 +296,13 @@ membership_require_above(const Caller *caller, const Authority *mine,
  * ---------------------------------------------------------------------
  */
 
+/* Nothing can reference a mark but by its whole key, organization and user. */
+static SavedPlan clear_mark_plan = {
+	.sql = "DELETE FROM invite_sync.membership_removal AS x WHERE x.organization_id = $1 AND x.user_id = $2",
+	.nargs = 2,
+	.argtypes = {UUIDOID, UUIDOID}
+};
+
 #define MEMBER_COLUMNS \
 	"m.id, m.organization_id, m.user_id, " \
 	"(SELECT r.name FROM invite_sync.role AS r WHERE r.id = m.role_id), m.added_by, m.created_at, m.updated_at"
@@ -304,12 +312,6 @@ static SavedPlan insert_plan = {
 	"ON CONFLICT (user_id, organization_id) DO NOTHING RETURNING m.id",
 	.nargs = 4,
 	.argtypes = {UUIDOID, UUIDOID, UUIDOID, UUIDOID}
-};
-
-static SavedPlan clear_mark_plan = {
-	.sql = "DELETE FROM invite_sync.membership_removal AS x WHERE x.organization_id = $1 AND x.user_id = $2",
-	.nargs = 2,
-	.argtypes = {UUIDOID, UUIDOID}
 };
 
 static SavedPlan close_requests_plan = {
@@ -336,12 +338,6 @@ static SavedPlan set_role_plan = {
 	"WHERE m.organization_id = $1 AND m.user_id = $2 AND m.role_id <> $3 RETURNING m.id",
 	.nargs = 3,
 	.argtypes = {UUIDOID, UUIDOID, UUIDOID}
-};
-
-static SavedPlan delete_plan = {
-	.sql = "DELETE FROM invite_sync.membership AS m WHERE m.id = $1 RETURNING " MEMBER_COLUMNS,
-	.nargs = 1,
-	.argtypes = {UUIDOID}
 };
 
 static SavedPlan mark_plan = {
@@ -436,7 +432,7 @@ membership_add(PG_FUNCTION_ARGS)
 	membership_require_above(&caller, &mine, &organization_id, &user_id);
 	if (!membership_make(&organization_id, &user_id, &role_id, membership_actor(&caller)))
 		refuse("already_member", NULL, "set_member_role() changes what a member is.");
-	membership_event(&caller, "membership.added", &organization_id, "user", &user_id, &role_id);
+	membership_event(&caller, "admin", "membership.added", &organization_id, "user", &user_id, &role_id);
 	return member_row(fcinfo, &organization_id, &user_id);
 }
 
@@ -450,13 +446,10 @@ end_membership(FunctionCallInfo fcinfo, const Caller *caller, const pg_uuid_t *o
 {
 	Datum		values[3];
 	char		nulls[3] = {' ', ' ', membership_actor(caller) ? ' ' : 'n'};
-	bool		found;
 	Datum		result;
 
-	organization_release("membership", organization_uuid_array(membership_id, 1));
-	values[0] = UUIDPGetDatum(membership_id);
-	result = membership_row(fcinfo, &delete_plan, values, NULL, &found);
-	if (!found)
+	result = member_row(fcinfo, organization_id, user_id);
+	if (organization_delete_rows("membership", "id", UUIDARRAYOID, organization_uuid_array(membership_id, 1)) == 0)
 		refuse("member_unknown", NULL, NULL);
 	if (mark)
 	{
@@ -467,7 +460,8 @@ end_membership(FunctionCallInfo fcinfo, const Caller *caller, const pg_uuid_t *o
 	}
 	organization_touch(organization_id, 1);
 	membership_write_copies(user_id, 1);
-	membership_event(caller, mark ? "membership.removed" : "membership.left", organization_id, "user", user_id, NULL);
+	membership_event(caller, mark ? "admin" : "activity", mark ? "membership.removed" : "membership.left",
+					 organization_id, "user", user_id, NULL);
 	return result;
 }
 
@@ -541,7 +535,7 @@ membership_set_role(PG_FUNCTION_ARGS)
 	{
 		organization_touch(&organization_id, 1);
 		membership_write_copies(&user_id, 1);
-		membership_event(&caller, "membership.role_set", &organization_id, "user", &user_id, &role_id);
+		membership_event(&caller, "admin", "membership.role_set", &organization_id, "user", &user_id, &role_id);
 	}
 	return member_row(fcinfo, &organization_id, &user_id);
 }
@@ -640,7 +634,7 @@ membership_transfer(PG_FUNCTION_ARGS)
 	membership_run(&transfer_plan, values, NULL);
 	organization_touch(&organization_id, 1);
 	membership_write_copies(users, 2);
-	membership_event(&caller, "membership.ownership_transferred", &organization_id, "user", &users[0], &owner);
+	membership_event(&caller, "admin", "membership.ownership_transferred", &organization_id, "user", &users[0], &owner);
 	return member_row(fcinfo, &organization_id, &users[0]);
 }
 

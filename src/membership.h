@@ -44,6 +44,9 @@ extern Datum membership_row(FunctionCallInfo fcinfo, SavedPlan *plan, Datum *val
 /* The same of a statement that returns one uuid. */
 extern bool membership_one_id(SavedPlan *plan, Datum *values, const char *nulls, pg_uuid_t *id);
 
+/* Has anybody one of these roles (a uuid[]), as of now and not of the transaction's snapshot? */
+extern bool membership_roles_held(Datum role_ids);
+
 extern void membership_run(SavedPlan *plan, Datum *values, const char *nulls);
 
 /*
@@ -77,7 +80,8 @@ extern bool membership_make(const pg_uuid_t *organization_id, const pg_uuid_t *u
 /* The caller's id for a column that says who did it; NULL for a service. */
 extern const pg_uuid_t *membership_actor(const Caller *caller);
 
-extern void membership_event(const Caller *caller, const char *action,
+/* Kind as in the log: activity, admin, or (caller NULL) system. */
+extern void membership_event(const Caller *caller, const char *kind, const char *action,
 							 const pg_uuid_t *organization_id, const char *target_type,
 							 const pg_uuid_t *target_id, const pg_uuid_t *role_id);
 

@@ -248,7 +248,7 @@ membership_request(PG_FUNCTION_ARGS)
 	if (membership_one_id(&is_member_plan, values, NULL, &request_id))
 		refuse("already_member", NULL, NULL);
 	if (membership_one_id(&insert_request_plan, values, nulls, &request_id))
-		membership_event(&caller, "membership.join_requested", &organization_id, "join_request", &request_id, NULL);
+		membership_event(&caller, "activity", "membership.join_requested", &organization_id, "join_request", &request_id, NULL);
 	else if (!membership_one_id(&pending_plan, values, NULL, &request_id))
 		refuse("join_request_unknown", NULL, NULL);
 	if (at_once)
@@ -256,7 +256,7 @@ membership_request(PG_FUNCTION_ARGS)
 		/* closes the request too, decided by nobody */
 		(void) caller_parse_uuid(MEMBERSHIP_MEMBER, &role_id);
 		(void) membership_make(&organization_id, &caller.user_id, &role_id, NULL);
-		membership_event(&caller, "membership.enrolled", &organization_id, "user", &caller.user_id, &role_id);
+		membership_event(&caller, "activity", "membership.enrolled", &organization_id, "user", &caller.user_id, &role_id);
 	}
 	return request_row(fcinfo, &request_id);
 }
@@ -348,8 +348,8 @@ membership_decide(PG_FUNCTION_ARGS)
 	}
 	close_request(&request_id, granted ? "granted" : "denied", membership_actor(&caller));
 	if (granted && membership_make(&organization_id, &user_id, &role_id, membership_actor(&caller)))
-		membership_event(&caller, "membership.added", &organization_id, "user", &user_id, &role_id);
-	membership_event(&caller, granted ? "membership.join_granted" : "membership.join_denied", &organization_id,
+		membership_event(&caller, "admin", "membership.added", &organization_id, "user", &user_id, &role_id);
+	membership_event(&caller, "admin", granted ? "membership.join_granted" : "membership.join_denied", &organization_id,
 					 "join_request", &request_id, NULL);
 	return request_row(fcinfo, &request_id);
 }
@@ -370,7 +370,7 @@ membership_cancel(PG_FUNCTION_ARGS)
 		memcmp(&user_id, &caller.user_id, UUID_LEN) != 0)
 		refuse("join_request_unknown", NULL, NULL);
 	close_request(&request_id, "cancelled", &caller.user_id);
-	membership_event(&caller, "membership.join_cancelled", &organization_id, "join_request", &request_id, NULL);
+	membership_event(&caller, "activity", "membership.join_cancelled", &organization_id, "join_request", &request_id, NULL);
 	return request_row(fcinfo, &request_id);
 }
 

@@ -19,6 +19,7 @@
 #include "storage/lmgr.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
+#include "utils/fmgroids.h"
 #include "utils/lsyscache.h"
 #include "utils/snapmgr.h"
 
@@ -32,7 +33,6 @@ PG_FUNCTION_INFO_V1(membership_create_role);
 PG_FUNCTION_INFO_V1(membership_set_role_permissions);
 PG_FUNCTION_INFO_V1(membership_drop_role);
 PG_FUNCTION_INFO_V1(membership_list_roles);
-PG_FUNCTION_INFO_V1(membership_role_held);
 PG_FUNCTION_INFO_V1(membership_create_permission);
 PG_FUNCTION_INFO_V1(membership_drop_permission);
 PG_FUNCTION_INFO_V1(membership_list_permissions);
@@ -147,12 +147,6 @@ static SavedPlan role_row_plan = {
 	.argtypes = {UUIDOID}
 };
 
-static SavedPlan delete_role_plan = {
-	.sql = "DELETE FROM invite_sync.role AS r WHERE r.id = $1 RETURNING r.id",
-	.nargs = 1,
-	.argtypes = {UUIDOID}
-};
-
 /* Of a global role: any other. Of an organization's: a global one, or one above or below it. */
 static SavedPlan name_taken_plan = {
 	.sql = "SELECT EXISTS (SELECT FROM invite_sync.role AS r WHERE r.name = $1 AND r.organization_id IS DISTINCT FROM $2 "
@@ -193,16 +187,10 @@ ask_latest(SavedPlan *plan, Datum *values, const char *nulls)
 	return result;
 }
 
-/* For the trigger that keeps a role somebody has. */
-Datum
-membership_role_held(PG_FUNCTION_ARGS)
+bool
+membership_roles_held(Datum role_ids)
 {
-	Datum		values[1];
-
-	if (PG_ARGISNULL(0))
-		PG_RETURN_BOOL(false);
-	values[0] = PG_GETARG_DATUM(0);
-	PG_RETURN_BOOL(ask_latest(&held_plan, values, NULL));
+	return ask_latest(&held_plan, &role_ids, NULL);
 }
 
 static void
@@ -335,10 +323,16 @@ require_covered(const RoleCall *call, ArrayType *permissions)
 		refuse("escalation", NULL, "Ask somebody who has every permission that the role has and is to have.");
 }
 
+/*
+ * A role that changes changes its holders' rights: a transaction that has
+ * looked at them before must not decide by them any more.
+ */
 static void
 role_event(const RoleCall *call, const char *action)
 {
-	membership_event(&call->caller, action, call->global ? NULL : &call->organization_id, "role", &call->role_id, NULL);
+	if (!call->global)
+		organization_touch(&call->organization_id, 1);
+	membership_event(&call->caller, "admin", action, call->global ? NULL : &call->organization_id, "role", &call->role_id, NULL);
 }
 
 static Datum
@@ -377,8 +371,8 @@ write_permissions(RoleCall *call)
 static bool
 same_permissions(const RoleCall *call)
 {
-	return DatumGetBool(DirectFunctionCall2Coll(array_eq, C_COLLATION_OID,
-												PointerGetDatum(call->old), PointerGetDatum(call->permissions)));
+	return DatumGetBool(OidFunctionCall2Coll(F_ARRAY_EQ, C_COLLATION_OID,
+											 PointerGetDatum(call->old), PointerGetDatum(call->permissions)));
 }
 
 /* Set the permissions of a role that has been found; false when they are so already. */
@@ -471,8 +465,6 @@ membership_drop_role(PG_FUNCTION_ARGS)
 {
 	RoleCall	call;
 	Datum		result;
-	Datum		values[1];
-	pg_uuid_t	dropped;
 
 	begin_role_call(fcinfo, &call, "role", 1, -1);
 	find_role(&call);
@@ -480,15 +472,15 @@ membership_drop_role(PG_FUNCTION_ARGS)
 		refuse("role_unknown", NULL, NULL);
 	require_covered(&call, call.old);
 	result = role_row(fcinfo, &call);
-	values[0] = UUIDPGetDatum(&call.role_id);
-	if (!membership_one_id(&delete_role_plan, values, NULL, &dropped))
+	if (organization_delete_rows("role", "id", UUIDARRAYOID, organization_uuid_array(&call.role_id, 1)) == 0)
 		refuse("role_unknown", NULL, NULL);
 	role_event(&call, "membership.role_dropped");
 	return result;
 }
 
+/* In an organization what counts there. */
 static SavedPlan list_roles_plan = {
-	.sql = "SELECT " ROLE_COLUMNS ", " MEMBERSHIP_CURSOR("r") " FROM invite_sync.role AS r "
+	.sql = "SELECT r.id, r.name, r.organization_id, r.built_in, invite_sync.role_permissions(r.id, $1 IS NULL), r.created_at, " MEMBERSHIP_CURSOR("r") " FROM invite_sync.role AS r "
 	"WHERE (r.organization_id IS NULL OR r.organization_id IN (SELECT p.id FROM invite_sync.organization_path($1) AS p)) "
 	"AND (r.created_at, r.id) < ($2, $3) ORDER BY r.created_at DESC, r.id DESC LIMIT $4",
 	.nargs = 4,
@@ -561,12 +553,6 @@ static SavedPlan bump_roles_plan = {
 	.argtypes = {TEXTOID}
 };
 
-static SavedPlan delete_permission_plan = {
-	.sql = "DELETE FROM invite_sync.permission AS p WHERE p.name = $1 RETURNING " PERMISSION_COLUMNS,
-	.nargs = 1,
-	.argtypes = {TEXTOID}
-};
-
 /* How many rows the statement found or changed. */
 static uint64
 count_own(SavedPlan *plan, Datum *values)
@@ -613,9 +599,9 @@ membership_create_permission(PG_FUNCTION_ARGS)
 	values[1] = PointerGetDatum(description);
 	refuse_built_in_permission(values);
 	if (count_own(&insert_permission_plan, values) > 0)
-		membership_event(&caller, "membership.permission_created", NULL, NULL, NULL, NULL);
+		membership_event(&caller, "admin", "membership.permission_created", NULL, NULL, NULL, NULL);
 	else if (count_own(&describe_permission_plan, values) > 0)
-		membership_event(&caller, "membership.permission_changed", NULL, NULL, NULL, NULL);
+		membership_event(&caller, "admin", "membership.permission_changed", NULL, NULL, NULL, NULL);
 	else
 		ereport(NOTICE,
 				(errmsg("the permission exists with this description already")));
@@ -628,6 +614,7 @@ membership_drop_permission(PG_FUNCTION_ARGS)
 {
 	Caller		caller;
 	Datum		values[1];
+	Datum		name;
 	bool		found;
 	Datum		result;
 
@@ -637,10 +624,12 @@ membership_drop_permission(PG_FUNCTION_ARGS)
 	refuse_built_in_permission(values);
 	/* the roles that lose it change */
 	membership_run(&bump_roles_plan, values, NULL);
-	result = membership_row(fcinfo, &delete_permission_plan, values, NULL, &found);
-	if (!found)
+	result = membership_row(fcinfo, &permission_row_plan, values, NULL, &found);
+	name = values[0];
+	if (!found || organization_delete_rows("permission", "name", TEXTARRAYOID,
+										   PointerGetDatum(construct_array(&name, 1, TEXTOID, -1, false, TYPALIGN_INT))) == 0)
 		refuse("data_malformed", "argument=name", "There is no such permission.");
-	membership_event(&caller, "membership.permission_dropped", NULL, NULL, NULL, NULL);
+	membership_event(&caller, "admin", "membership.permission_dropped", NULL, NULL, NULL, NULL);
 	return result;
 }
 
@@ -690,12 +679,6 @@ static SavedPlan set_platform_role_plan = {
 	.argtypes = {UUIDOID, UUIDOID}
 };
 
-static SavedPlan clear_platform_role_plan = {
-	.sql = "DELETE FROM invite_sync.platform_role AS p WHERE p.user_id = $1",
-	.nargs = 1,
-	.argtypes = {UUIDOID}
-};
-
 static SavedPlan platform_role_row_plan = {
 	.sql = "SELECT $1, r.name, CASE WHEN r.id IS NOT NULL THEN invite_sync.role_permissions(r.id, true) END, p.created_at "
 	"FROM (VALUES ($1)) AS x (user_id) LEFT JOIN (invite_sync.platform_role AS p JOIN invite_sync.role AS r ON r.id = p.role_id) "
@@ -722,10 +705,10 @@ membership_set_platform_role(PG_FUNCTION_ARGS)
 	if (PG_ARGISNULL(1))
 	{
 		/* also of a user who is gone */
-		if (count_own(&clear_platform_role_plan, values) > 0)
+		if (organization_delete_rows("platform_role", "user_id", UUIDARRAYOID, organization_uuid_array(&user_id, 1)) > 0)
 		{
 			membership_write_copies(&user_id, 1);
-			membership_event(&caller, "membership.platform_role_cleared", NULL, "user", &user_id, NULL);
+			membership_event(&caller, "admin", "membership.platform_role_cleared", NULL, "user", &user_id, NULL);
 		}
 	}
 	else
@@ -739,7 +722,7 @@ membership_set_platform_role(PG_FUNCTION_ARGS)
 		if (count_own(&set_platform_role_plan, values) > 0)
 		{
 			membership_write_copies(&user_id, 1);
-			membership_event(&caller, "membership.platform_role_set", NULL, "user", &user_id, &role_id);
+			membership_event(&caller, "admin", "membership.platform_role_set", NULL, "user", &user_id, &role_id);
 		}
 	}
 	return membership_row(fcinfo, &platform_role_row_plan, values, NULL, &found);

@@ -144,7 +144,7 @@ membership_write_copies(const pg_uuid_t *user_ids, int nusers)
 {
 	Copies		c = {.user_ids = user_ids,.nusers = nusers};
 	Failure    *failure;
-	bool		ok;
+	volatile bool ok = false;
 
 	if (!invite_sync_tenant_copy || writing_copies || nusers == 0 ||
 		!OidIsValid(caller_auth_users_relid(true)))
@@ -234,95 +234,79 @@ static SavedPlan pass_ownership_plan = {
 	.argtypes = {UUIDARRAYOID, UUIDARRAYOID}
 };
 
-static SavedPlan gone_memberships_plan = {
-	.sql = "SELECT coalesce((SELECT pg_catalog.array_agg(m.id ORDER BY m.id) "
-	"FROM " OF_GONE "invite_sync.membership AS m ON m.user_id = x.id), '{}')",
-	.nargs = 1,
-	.argtypes = {UUIDARRAYOID}
-};
+/* An organization that loses its only owner, and who is to be the next one. */
+typedef struct Succession
+{
+	Ids			organizations;
+	Ids			of;				/* those of them that have an heir */
+	Ids			heirs;			/* of each of these */
+} Succession;
 
-static SavedPlan delete_memberships_plan = {
-	.sql = "DELETE FROM invite_sync.membership AS m USING pg_catalog.unnest($1) AS x (id) WHERE m.user_id = x.id",
-	.nargs = 1,
-	.argtypes = {UUIDARRAYOID}
-};
-
-static SavedPlan delete_marks_plan = {
-	.sql = "DELETE FROM invite_sync.membership_removal AS r USING pg_catalog.unnest($1) AS x (id) WHERE r.user_id = x.id",
-	.nargs = 1,
-	.argtypes = {UUIDARRAYOID}
-};
-
-static SavedPlan delete_requests_plan = {
-	.sql = "DELETE FROM invite_sync.join_request AS j USING pg_catalog.unnest($1) AS x (id) WHERE j.user_id = x.id",
-	.nargs = 1,
-	.argtypes = {UUIDARRAYOID}
-};
-
-static SavedPlan delete_platform_roles_plan = {
-	.sql = "DELETE FROM invite_sync.platform_role AS p USING pg_catalog.unnest($1) AS x (id) WHERE p.user_id = x.id",
-	.nargs = 1,
-	.argtypes = {UUIDARRAYOID}
-};
-
-static SavedPlan delete_notes_plan = {
-	.sql = "DELETE FROM invite_sync.gone_user AS g USING pg_catalog.unnest($1) AS x (id) WHERE g.user_id = x.id",
-	.nargs = 1,
-	.argtypes = {UUIDARRAYOID}
-};
-
-/* The organizations that these users leave without an owner get another one. */
 static void
-pass_ownership(Datum *gone, const Ids *organizations)
+find_successors(Datum *gone, Succession *s)
 {
 	Ids			found[3];
 	Ids			successors[2];
 	Datum		values[2];
 
+	memset(s, 0, sizeof(*s));
 	run_on_ids(&candidates_plan, gone, false, false, found, 3);
+	s->organizations = found[0];
 	if (found[0].n == 0)
 		return;
 	values[0] = found[1].array;
 	values[1] = found[2].array;
 	run_on_ids(&successors_plan, values, true, false, successors, 2);
-	values[0] = successors[0].array;
-	values[1] = successors[1].array;
+	s->of = successors[0];
+	s->heirs = successors[1];
+}
+
+/* The organizations that these users leave without an owner get another one. */
+static void
+pass_ownership(const Succession *s)
+{
+	Datum		values[2];
+
+	if (s->organizations.n == 0)
+		return;
+	values[0] = s->of.array;
+	values[1] = s->heirs.array;
 	run_on_ids(&pass_ownership_plan, values, false, false, NULL, 0);
-	for (int i = 0; i < found[0].n; i++)
+	for (int i = 0; i < s->organizations.n; i++)
 	{
 		const pg_uuid_t *heir = NULL;
 
-		for (int k = 0; k < successors[0].n && heir == NULL; k++)
-			if (memcmp(&found[0].ids[i], &successors[0].ids[k], UUID_LEN) == 0)
-				heir = &successors[1].ids[k];
-		membership_event(NULL, heir ? "membership.ownership_passed" : "membership.ownerless",
-						 &found[0].ids[i], heir ? "user" : NULL, heir, NULL);
+		for (int k = 0; k < s->of.n && heir == NULL; k++)
+			if (memcmp(&s->organizations.ids[i], &s->of.ids[k], UUID_LEN) == 0)
+				heir = &s->heirs.ids[k];
+		membership_event(NULL, "system", heir ? "membership.ownership_passed" : "membership.ownerless",
+						 &s->organizations.ids[i], heir ? "user" : NULL, heir, NULL);
 	}
-	membership_write_copies(successors[1].ids, successors[1].n);
+	membership_write_copies(s->heirs.ids, s->heirs.n);
 }
 
 static void
 users_gone(const pg_uuid_t *user_ids, int64 nids)
 {
+	static const char *const of_users[] = {"membership_removal", "join_request", "platform_role", "gone_user"};
 	Datum		gone[1];
 	Ids			organizations;
-	Ids			memberships;
+	Succession	succession;
 
 	gone[0] = organization_uuid_array(user_ids, (int) nids);
 	run_on_ids(&gone_organizations_plan, gone, false, false, &organizations, 1);
 	if (organizations.n > 0)
 	{
-		organization_lock(NULL, 0, organizations.ids, organizations.n);
-		pass_ownership(gone, &organizations);
-		run_on_ids(&gone_memberships_plan, gone, false, false, &memberships, 1);
-		organization_release("membership", memberships.array);
-		run_on_ids(&delete_memberships_plan, gone, false, false, NULL, 0);
+		/* users before organizations, also those who only come into it as heirs */
+		find_successors(gone, &succession);
+		organization_lock(succession.heirs.ids, succession.heirs.n, organizations.ids, organizations.n);
+		find_successors(gone, &succession);
+		pass_ownership(&succession);
+		(void) organization_delete_rows("membership", "user_id", UUIDARRAYOID, gone[0]);
 		organization_touch(organizations.ids, organizations.n);
 	}
-	run_on_ids(&delete_marks_plan, gone, false, false, NULL, 0);
-	run_on_ids(&delete_requests_plan, gone, false, false, NULL, 0);
-	run_on_ids(&delete_platform_roles_plan, gone, false, false, NULL, 0);
-	run_on_ids(&delete_notes_plan, gone, false, false, NULL, 0);
+	for (size_t i = 0; i < lengthof(of_users); i++)
+		(void) organization_delete_rows(of_users[i], "user_id", UUIDARRAYOID, gone[0]);
 }
 
 static SavedPlan note_plan = {
@@ -402,7 +386,7 @@ find_gone(bool all, int64 limit, pg_uuid_t **user_ids, int64 *nids)
 
 		values[0] = noted.array;
 		run_on_ids(&missing_users_plan, values, true, false, &gone, 1);
-		run_on_ids(&delete_notes_plan, values, false, false, NULL, 0);
+		(void) organization_delete_rows("gone_user", "user_id", UUIDARRAYOID, noted.array);
 	}
 	*user_ids = gone.ids;
 	*nids = Min(gone.n, limit);
@@ -467,12 +451,13 @@ static SavedPlan findings_plan = {
 };
 
 static void
-membership_verify(SyncFinding emit, void *arg)
+membership_verify(bool users_readable, SyncFinding emit, void *arg)
 {
 	Scope		scope;
-	Ids			gone;
+	Ids			gone = {.n = 0};
 
-	users_who_are_gone(&gone, true);
+	if (users_readable)
+		users_who_are_gone(&gone, true);
 	if (gone.n > 0)
 		emit(arg, "warning", "membership", "auth.users",
 			 psprintf("%d users who are gone have left memberships, marks, requests or roles", gone.n),

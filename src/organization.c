@@ -13,8 +13,11 @@
 #include "compat.h"
 
 #include "access/xact.h"
+#include "catalog/pg_authid.h"
 #include "catalog/pg_collation.h"
 #include "catalog/pg_type.h"
+#include "commands/trigger.h"
+#include "executor/executor.h"
 #include "executor/spi.h"
 #include "fmgr.h"
 #include "funcapi.h"
@@ -50,6 +53,7 @@ PG_FUNCTION_INFO_V1(organization_mine);
 PG_FUNCTION_INFO_V1(organization_set_seats);
 PG_FUNCTION_INFO_V1(organization_set_limits);
 PG_FUNCTION_INFO_V1(organization_seat_usage);
+PG_FUNCTION_INFO_V1(organization_removed);
 
 void		(*organization_authority_hook) (const pg_uuid_t *user_id,
 											const pg_uuid_t *organization_id,
@@ -379,8 +383,44 @@ organization_user_state(const pg_uuid_t *user_id, AuthUserState *state)
 	SPI_finish();
 }
 
-bool
-organization_try_unique(SavedPlan *plan, Datum *values, const char *nulls)
+/*
+ * One statement in the own scope, in SPI; how many rows it touched.
+ *
+ * Before 18 the AFTER triggers that a foreign key's CASCADE sets off on the
+ * tables of others run as whoever ended the statement, and as the owner of our
+ * tables they could do anything to them. So the statement's triggers are fired
+ * in a second step, as fire_as. Triggers of our own that may be among them enter
+ * the own scope themselves.
+ */
+static uint64
+execute_firing_as(SPIPlanPtr plan, Datum *values, const char *nulls, Oid fire_as)
+{
+	Scope		scope;
+	EState	   *estate;
+	uint64		rows;
+	int			rc;
+
+	AfterTriggerBeginQuery();
+	scope_enter_own(&scope);
+	rc = SPI_execute_snapshot(plan, values, nulls, InvalidSnapshot, InvalidSnapshot, false, false, 0);
+	if (rc < 0)
+		elog(ERROR, "SPI_execute_snapshot failed: %s", SPI_result_code_string(rc));
+	rows = SPI_processed;
+	scope_leave(&scope);
+
+	scope_enter_target(&scope, fire_as, "pg_catalog, pg_temp");
+	estate = CreateExecutorState();
+	AfterTriggerEndQuery(estate);
+	ExecResetTupleTable(estate->es_tupleTable, false);
+	ExecCloseResultRelations(estate);
+	FreeExecutorState(estate);
+	scope_leave(&scope);
+	return rows;
+}
+
+/* false: nothing done, because it met a unique constraint. fire_as: as above; InvalidOid: nobody's triggers can be set off. */
+static bool
+try_unique(SavedPlan *plan, Datum *values, const char *nulls, Oid fire_as)
 {
 	MemoryContext oldcontext = CurrentMemoryContext;
 	ResourceOwner oldowner = CurrentResourceOwner;
@@ -393,9 +433,23 @@ organization_try_unique(SavedPlan *plan, Datum *values, const char *nulls)
 		Scope		scope;
 
 		SPI_connect();
-		scope_enter_own(&scope);
-		plan_execute(plan, values, nulls, false, 0);
-		scope_leave(&scope);
+		if (OidIsValid(fire_as))
+		{
+			SPIPlanPtr	saved;
+
+			scope_enter_own(&scope);
+			saved = plan_get(plan);
+			scope_leave(&scope);
+			(void) plan_hold();
+			(void) execute_firing_as(saved, values, nulls, fire_as);
+			plan_release();
+		}
+		else
+		{
+			scope_enter_own(&scope);
+			plan_execute(plan, values, nulls, false, 0);
+			scope_leave(&scope);
+		}
 		SPI_finish();
 		ReleaseCurrentSubTransaction();
 		MemoryContextSwitchTo(oldcontext);
@@ -412,12 +466,51 @@ organization_try_unique(SavedPlan *plan, Datum *values, const char *nulls)
 		RollbackAndReleaseCurrentSubTransaction();
 		MemoryContextSwitchTo(oldcontext);
 		CurrentResourceOwner = oldowner;
-		if (edata->sqlerrcode != ERRCODE_UNIQUE_VIOLATION)
+		/* not one of a table that follows ours */
+		if (edata->sqlerrcode != ERRCODE_UNIQUE_VIOLATION || edata->schema_name == NULL ||
+			strcmp(edata->schema_name, "invite_sync") != 0)
 			ReThrowError(edata);
 		FreeErrorData(edata);
 	}
 	PG_END_TRY();
 	return ok;
+}
+
+bool
+organization_try_unique(SavedPlan *plan, Datum *values, const char *nulls)
+{
+	return try_unique(plan, values, nulls, InvalidOid);
+}
+
+/*
+ * Rows of a query on pg_constraint (owner, whether a superuser, ..., name): the
+ * one owner of all these tables, for execute_firing_as(). Where they are several,
+ * nobody's code may run as another's owner, so it is a role that can do as good
+ * as nothing.
+ */
+static Oid
+owner_of_references(SPITupleTable *references, uint64 n, int name_column)
+{
+	Oid			result = InvalidOid;
+
+	for (uint64 i = 0; i < n; i++)
+	{
+		bool		isnull;
+		Oid			owner = DatumGetObjectId(SPI_getbinval(references->vals[i], references->tupdesc, 1, &isnull));
+		char	   *name = SPI_getvalue(references->vals[i], references->tupdesc, name_column);
+
+		if (DatumGetBool(SPI_getbinval(references->vals[i], references->tupdesc, 2, &isnull)))
+			ereport(ERROR,
+					(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+					 errmsg("table %s belongs to a superuser", name),
+					 errdetail("Its foreign key on a table of invite_sync changes its rows, and triggers on them would run as that superuser."),
+					 errhint("ALTER TABLE %s OWNER TO a role that is no superuser, or make its foreign key NO ACTION.", name)));
+		if (!OidIsValid(result) || result == owner)
+			result = owner;
+		else
+			result = ROLE_PG_CHECKPOINT;
+	}
+	return result;
 }
 
 /* One statement in the own scope whose result nobody needs; how many rows it touched. */
@@ -710,15 +803,86 @@ organization_create(PG_FUNCTION_ARGS)
 		member[2] = UUIDPGetDatum(&caller.user_id);
 		if (run(&insert_owner_plan, member, member_nulls) != 1)
 			elog(ERROR, "the role of owners is missing");
-		/* of the parent's seats one more may be taken */
-		if (parent != NULL)
-			organization_touch(parent, 1);
 	}
+	/* it has one more below it, who may take one of its seats */
+	if (parent != NULL)
+		organization_touch(parent, 1);
 	organization_event(&caller, "organization.created", &id,
 					   psprintf("{\"parent_id\": %s, \"owner_id\": %s}", uuid_json(parent), uuid_json(owner)));
 	if (owner != NULL && organization_members_changed_hook != NULL)
 		organization_members_changed_hook(owner, 1);
 	return answer_organization(fcinfo, &id, false);
+}
+
+/* An organization (or, whole: with all below it), and whoever is a member there. */
+static SavedPlan tree_plan = {
+	.sql = "WITH tree AS (SELECT s.id FROM invite_sync.organization_subtree($1) AS s WHERE $2 OR s.level = 0) "
+	"SELECT (SELECT coalesce(pg_catalog.array_agg(d.id ORDER BY d.id), '{}') FROM tree AS d), "
+	"(SELECT coalesce(pg_catalog.array_agg(DISTINCT m.user_id ORDER BY m.user_id), '{}') "
+	"FROM invite_sync.membership AS m JOIN tree AS d ON d.id = m.organization_id)",
+	.nargs = 2,
+	.argtypes = {UUIDOID, BOOLOID}
+};
+
+static void
+read_tree(const pg_uuid_t *id, bool whole, Datum *organizations, Datum *users)
+{
+	MemoryContext cxt = CurrentMemoryContext;
+	MemoryContext old;
+	Scope		scope;
+	Datum		values[2];
+	bool		isnull;
+
+	values[0] = UUIDPGetDatum(id);
+	values[1] = BoolGetDatum(whole);
+	SPI_connect();
+	scope_enter_own(&scope);
+	plan_execute(&tree_plan, values, NULL, false, 1);
+	old = MemoryContextSwitchTo(cxt);
+	*organizations = PointerGetDatum(DatumGetArrayTypePCopy(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull)));
+	*users = PointerGetDatum(DatumGetArrayTypePCopy(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 2, &isnull)));
+	MemoryContextSwitchTo(old);
+	scope_leave(&scope);
+	SPI_finish();
+}
+
+static pg_uuid_t *
+uuids_of(Datum array, int *n)
+{
+	Datum	   *elems;
+	pg_uuid_t  *ids;
+
+	deconstruct_array(DatumGetArrayTypeP(array), UUIDOID, UUID_LEN, false, TYPALIGN_CHAR, &elems, NULL, n);
+	ids = palloc(sizeof(pg_uuid_t) * Max(*n, 1));
+	for (int i = 0; i < *n; i++)
+		ids[i] = *DatumGetUUIDP(elems[i]);
+	return ids;
+}
+
+/*
+ * Lock the whole tree below an organization, and another organization: whoever
+ * adds members below writes into the organization where they are added, and with
+ * an older snapshot must be noticed by whoever counts or checks all of them.
+ */
+static void
+lock_tree(const pg_uuid_t *id, const pg_uuid_t *other)
+{
+	Datum		organizations;
+	Datum		users;
+	pg_uuid_t  *below;
+	pg_uuid_t  *ids;
+	int			nbelow;
+	int			nids = 0;
+
+	read_tree(id, true, &organizations, &users);
+	below = uuids_of(organizations, &nbelow);
+	ids = palloc(sizeof(pg_uuid_t) * (nbelow + 2));
+	/* it may be gone */
+	ids[nids++] = *id;
+	if (other != NULL)
+		ids[nids++] = *other;
+	memcpy(&ids[nids], below, sizeof(pg_uuid_t) * nbelow);
+	organization_lock(NULL, 0, ids, nids + nbelow);
 }
 
 /* ---------------------------------------------------------------------
@@ -744,6 +908,34 @@ static SavedPlan update_plan = {
 	.nargs = 4,
 	.argtypes = {TEXTOID, TEXTOID, JSONBOID, UUIDOID}
 };
+
+/* Tables of others whose rows change with a slug that they reference. */
+static SavedPlan slug_references_plan = {
+	.sql = "SELECT r.relowner, a.rolsuper, pg_catalog.format('%I.%I', n.nspname, r.relname) FROM pg_catalog.pg_constraint AS c "
+	"JOIN pg_catalog.pg_class AS r ON r.oid = c.conrelid JOIN pg_catalog.pg_namespace AS n ON n.oid = r.relnamespace "
+	"JOIN pg_catalog.pg_roles AS a ON a.oid = r.relowner "
+	"JOIN pg_catalog.pg_attribute AS f ON f.attrelid = c.confrelid AND f.attname = 'slug' "
+	"WHERE c.contype = 'f' AND c.conparentid = 0 AND c.confrelid = $1 AND c.confupdtype IN ('c', 'n', 'd') AND f.attnum = ANY (c.confkey)",
+	.nargs = 1,
+	.argtypes = {OIDOID}
+};
+
+/* As whom triggers on them are to run; InvalidOid: there are none. */
+static Oid
+slug_fire_as(void)
+{
+	Datum		relid = ObjectIdGetDatum(get_relname_relid("organization", caller_extension_schema()));
+	Scope		scope;
+	Oid			result;
+
+	SPI_connect();
+	scope_enter_own(&scope);
+	plan_execute(&slug_references_plan, &relid, NULL, false, 0);
+	result = owner_of_references(SPI_tuptable, SPI_processed, 3);
+	scope_leave(&scope);
+	SPI_finish();
+	return result;
+}
 
 /* Which of these differ from what is there; NULL: none does. */
 static SavedPlan changes_plan = {
@@ -797,7 +989,7 @@ organization_update(PG_FUNCTION_ARGS)
 	changes = read_changes(values, nulls);
 	if (changes != NULL)
 	{
-		if (!organization_try_unique(&update_plan, values, nulls))
+		if (!try_unique(&update_plan, values, nulls, nulls[1] == ' ' ? slug_fire_as() : InvalidOid))
 			refuse("slug_taken", NULL, "Choose another slug.");
 		organization_event(&caller, "organization.updated", id, changes);
 	}
@@ -892,7 +1084,7 @@ organization_move(PG_FUNCTION_ARGS)
 
 	old_parent = read_parent(id, &old) ? &old : NULL;
 	require_move(&caller, id, parent, old_parent);
-	organization_lock(NULL, 0, ids, nids);
+	lock_tree(id, parent);
 	old_parent = read_parent(id, &old) ? &old : NULL;
 	require_move(&caller, id, parent, old_parent);
 	if (same_uuid(parent, old_parent))
@@ -981,25 +1173,25 @@ run_text(const char *sql, int nargs, const Oid *argtypes, Datum *values, const c
 	SPI_freeplan(plan);
 }
 
-/* The rows whose column is one of the ids (a uuid[]). */
-static void
-release_rows(const char *table, const char *column, Datum ids)
+/* See organization_delete_rows(). */
+static Oid
+release_rows(const char *table, const char *column, Oid idtype, Datum ids)
 {
 	Oid			relid = get_relname_relid(table, caller_extension_schema());
-	Oid			idtype = UUIDARRAYOID;
 	Datum		value = ObjectIdGetDatum(relid);
 	const char *where = psprintf("%s OPERATOR(pg_catalog.=) ANY ($1)", quote_identifier(column));
 	SPITupleTable *references;
 	uint64		nreferences;
+	Oid			fire_as;
 	Scope		scope;
 
 	if (!OidIsValid(relid))
 		elog(ERROR, "no table \"%s\"", table);
-	SPI_connect();
 	scope_enter_own(&scope);
 	plan_execute(&references_plan, &value, NULL, false, 0);
 	references = SPI_tuptable;
 	nreferences = SPI_processed;
+	fire_as = owner_of_references(references, nreferences, 3);
 	if (nreferences > 0)
 		/* FOR UPDATE: a row that refers to one of these now waits, and finds it gone */
 		run_text(psprintf("SELECT FROM invite_sync.%s AS o WHERE o.%s ORDER BY o.%s FOR UPDATE",
@@ -1013,7 +1205,6 @@ release_rows(const char *table, const char *column, Datum ids)
 		TupleDesc	desc = references->tupdesc;
 		bool		isnull;
 		Oid			owner = DatumGetObjectId(SPI_getbinval(row, desc, 1, &isnull));
-		char	   *name = SPI_getvalue(row, desc, 3);
 		Datum		keys[RELEASE_KEYS_MAX];
 		char		nulls[RELEASE_KEYS_MAX];
 		Oid			types[RELEASE_KEYS_MAX];
@@ -1021,13 +1212,7 @@ release_rows(const char *table, const char *column, Datum ids)
 		Oid			save_userid;
 		int			save_context;
 
-		if (DatumGetBool(SPI_getbinval(row, desc, 2, &isnull)))
-			ereport(ERROR,
-					(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-					 errmsg("table %s belongs to a superuser", name),
-					 errdetail("Its foreign key on a table of invite_sync changes its rows, and triggers on them would run as that superuser."),
-					 errhint("ALTER TABLE %s OWNER TO a role that is no superuser, or make its foreign key ON DELETE NO ACTION.", name)));
-
+		/* their owner cannot read our tables */
 		scope_enter_own(&scope);
 		run_text(psprintf("%s%s", SPI_getvalue(row, desc, 5), where), 1, &idtype, &ids, NULL);
 		nkeys = SPI_tuptable->tupdesc->natts;
@@ -1048,64 +1233,74 @@ release_rows(const char *table, const char *column, Datum ids)
 		run_text(SPI_getvalue(row, desc, 6), nkeys, types, keys, nulls);
 		scope_leave(&scope);
 	}
-	SPI_finish();
+	return fire_as;
 }
 
-void
-organization_release(const char *table, Datum ids)
+uint64
+organization_delete_rows(const char *table, const char *column, Oid idtype, Datum ids)
 {
-	release_rows(table, "id", ids);
-}
-
-/* What goes: the organization or the tree below it, and whoever is a member there. */
-static SavedPlan doomed_plan = {
-	.sql = "WITH doomed AS (SELECT s.id FROM invite_sync.organization_subtree($1) AS s WHERE $2 OR s.level = 0) "
-	"SELECT (SELECT coalesce(pg_catalog.array_agg(d.id ORDER BY d.id), '{}') FROM doomed AS d), "
-	"(SELECT coalesce(pg_catalog.array_agg(DISTINCT m.user_id ORDER BY m.user_id), '{}') "
-	"FROM invite_sync.membership AS m JOIN doomed AS d ON d.id = m.organization_id)",
-	.nargs = 2,
-	.argtypes = {UUIDOID, BOOLOID}
-};
-
-static SavedPlan delete_plan = {
-	.sql = "DELETE FROM invite_sync.organization AS o WHERE o.id = ANY ($1)",
-	.nargs = 1,
-	.argtypes = {UUIDARRAYOID}
-};
-
-static void
-read_doomed(const pg_uuid_t *id, bool cascade, Datum *organizations, Datum *users)
-{
-	MemoryContext cxt = CurrentMemoryContext;
-	MemoryContext old;
+	const char *sql = psprintf("DELETE FROM invite_sync.%s AS o WHERE o.%s OPERATOR(pg_catalog.=) ANY ($1)",
+							   quote_identifier(table), quote_identifier(column));
+	SPIPlanPtr	plan;
+	uint64		rows;
+	Oid			fire_as;
 	Scope		scope;
-	Datum		values[2];
+
+	SPI_connect();
+	fire_as = release_rows(table, column, idtype, ids);
+	scope_enter_own(&scope);
+	if (OidIsValid(fire_as))
+	{
+		plan = plan_try(sql, 1, &idtype);
+		scope_leave(&scope);
+		rows = execute_firing_as(plan, &ids, NULL, fire_as);
+	}
+	else
+	{
+		run_text(sql, 1, &idtype, &ids, NULL);
+		rows = SPI_processed;
+		scope_leave(&scope);
+	}
+	SPI_finish();
+	return rows;
+}
+
+/* ids of the rows that the statement of this trigger removed (transition table "removed"), as an array; in SPI, own scope */
+static SavedPlan removed_plan = {
+	.sql = "SELECT coalesce(pg_catalog.array_agg(x.id), '{}'), "
+	"EXISTS (SELECT FROM removed AS y JOIN invite_sync.organization AS o ON o.parent_id = y.id) FROM removed AS x",
+	.nargs = 0
+};
+
+/* What belongs to an organization goes with it. */
+Datum
+organization_removed(PG_FUNCTION_ARGS)
+{
+	/* a role only after those who have it */
+	static const char *const parts[] = {"join_request", "membership_removal", "organization_domain", "membership", "role"};
+	TriggerData *trigdata = (TriggerData *) fcinfo->context;
+	Scope		scope;
+	Datum		ids;
 	bool		isnull;
 
-	values[0] = UUIDPGetDatum(id);
-	values[1] = BoolGetDatum(cascade);
+	if (!CALLED_AS_TRIGGER(fcinfo) || !TRIGGER_FIRED_AFTER(trigdata->tg_event) ||
+		!TRIGGER_FIRED_FOR_STATEMENT(trigdata->tg_event) || !TRIGGER_FIRED_BY_DELETE(trigdata->tg_event))
+		ereport(ERROR,
+				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+				 errmsg("function must be called by a trigger after deletion, for each statement")));
 	SPI_connect();
+	if (SPI_register_trigger_data(trigdata) < 0)
+		elog(ERROR, "SPI_register_trigger_data failed");
 	scope_enter_own(&scope);
-	plan_execute(&doomed_plan, values, NULL, false, 1);
-	old = MemoryContextSwitchTo(cxt);
-	*organizations = PointerGetDatum(DatumGetArrayTypePCopy(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull)));
-	*users = PointerGetDatum(DatumGetArrayTypePCopy(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 2, &isnull)));
-	MemoryContextSwitchTo(old);
+	plan_execute(&removed_plan, NULL, NULL, false, 1);
+	if (DatumGetBool(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 2, &isnull)))
+		refuse("has_children", NULL, "Delete or move the organizations below it first, or let delete_organization() do it with cascade => true.");
+	ids = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull);
 	scope_leave(&scope);
+	for (size_t i = 0; i < lengthof(parts); i++)
+		(void) organization_delete_rows(parts[i], "organization_id", UUIDARRAYOID, ids);
 	SPI_finish();
-}
-
-static pg_uuid_t *
-uuids_of(Datum array, int *n)
-{
-	Datum	   *elems;
-	pg_uuid_t  *ids;
-
-	deconstruct_array(DatumGetArrayTypeP(array), UUIDOID, UUID_LEN, false, TYPALIGN_CHAR, &elems, NULL, n);
-	ids = palloc(sizeof(pg_uuid_t) * Max(*n, 1));
-	for (int i = 0; i < *n; i++)
-		ids[i] = *DatumGetUUIDP(elems[i]);
-	return ids;
+	return PointerGetDatum(NULL);
 }
 
 /*
@@ -1128,13 +1323,13 @@ lock_doomed(const pg_uuid_t *id, bool cascade, Datum *organizations, Datum *user
 		pg_uuid_t  *organization_ids;
 		bool		same;
 
-		read_doomed(id, cascade, organizations, users);
+		read_tree(id, cascade, organizations, users);
 		user_ids = uuids_of(*users, &nusers);
 		organization_ids = uuids_of(*organizations, &norganizations);
 		BeginInternalSubTransaction(NULL);
 		MemoryContextSwitchTo(oldcontext);
 		organization_lock(user_ids, nusers, organization_ids, norganizations);
-		read_doomed(id, cascade, &organizations_now, &users_now);
+		read_tree(id, cascade, &organizations_now, &users_now);
 		same = DatumGetBool(OidFunctionCall2(F_ARRAY_EQ, *organizations, organizations_now)) &&
 			DatumGetBool(OidFunctionCall2(F_ARRAY_EQ, *users, users_now));
 		if (same)
@@ -1155,8 +1350,6 @@ lock_doomed(const pg_uuid_t *id, bool cascade, Datum *organizations, Datum *user
 Datum
 organization_delete(PG_FUNCTION_ARGS)
 {
-	/* in the order in which what references what goes */
-	static const char *const parts[] = {"join_request", "membership_removal", "organization_domain", "membership", "role"};
 	Caller		caller;
 	pg_uuid_t  *id;
 	bool		cascade;
@@ -1184,10 +1377,8 @@ organization_delete(PG_FUNCTION_ARGS)
 	has_parent = read_parent(id, &parent);
 	organization_ids = uuids_of(organizations, &norganizations);
 	user_ids = uuids_of(users, &nusers);
-	for (size_t i = 0; i < lengthof(parts); i++)
-		release_rows(parts[i], "organization_id", organizations);
-	release_rows("organization", "id", organizations);
-	run(&delete_plan, &organizations, NULL);
+	/* what belongs to them goes by a trigger */
+	(void) organization_delete_rows("organization", "id", UUIDARRAYOID, organizations);
 	if (has_parent)
 		organization_touch(&parent, 1);
 	for (int i = 0; i < norganizations; i++)
@@ -1315,7 +1506,7 @@ organization_set_seats(PG_FUNCTION_ARGS)
 		refuse("data_malformed", "argument=seat_limit", "Seats are not negative; NULL is no limit.");
 	if (PG_ARGISNULL(2) || PG_GETARG_INT32(2) < 0)
 		refuse("data_malformed", "argument=bonus_seats", "Seats are not negative.");
-	organization_lock(NULL, 0, id, 1);
+	lock_tree(id, NULL);
 	organization_require(&caller, id, NULL, NULL);
 
 	values[0] = UUIDPGetDatum(id);

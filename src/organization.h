@@ -101,14 +101,16 @@ extern void organization_user_state(const pg_uuid_t *user_id, AuthUserState *sta
 extern bool organization_try_unique(SavedPlan *plan, Datum *values, const char *nulls);
 
 /*
- * Before these rows of a table of ours (ids: a uuid[] of their column "id") are
- * deleted: what tables of others that reference them say about it (ON DELETE
- * CASCADE, SET NULL, SET DEFAULT) is done here, as the owner of each of those
- * tables. Left to PostgreSQL, triggers of theirs would run as whoever deletes.
- * Locks the rows FOR UPDATE, so nothing refers to them anew. A referencing table
- * that belongs to a superuser is refused.
+ * Delete the rows of a table of ours whose column is one of these ids (an array of
+ * type idtype: UUIDARRAYOID, TEXTARRAYOID); how many. The way for every row that
+ * an application may reference: what tables of others say about it (ON DELETE
+ * CASCADE, SET NULL, SET DEFAULT) is done first, as the owner of each of those
+ * tables, and whatever triggers they have run as their owners. Left to PostgreSQL
+ * they would run as whoever deletes. Locks the rows FOR UPDATE, so that nothing
+ * refers to them anew. A table that belongs to a superuser is refused. AFTER
+ * triggers of our own on the table must enter the own scope themselves.
  */
-extern void organization_release(const char *table, Datum ids);
+extern uint64 organization_delete_rows(const char *table, const char *column, Oid idtype, Datum ids);
 
 /*
  * Set by the membership room: memberships of these users came or went (their

@@ -620,26 +620,17 @@ organization_set_enrollment(PG_FUNCTION_ARGS)
 	PG_RETURN_DATUM(domain.answer);
 }
 
-static SavedPlan delete_plan = {
-	.sql = "DELETE FROM invite_sync.organization_domain AS d WHERE d.id = $1",
-	.nargs = 1,
-	.argtypes = {UUIDOID}
-};
-
 Datum
 organization_remove_domain(PG_FUNCTION_ARGS)
 {
 	Caller		caller;
 	Datum		key[2];
-	Datum		row;
 	pg_uuid_t  *id;
 	Domain		domain;
 
 	id = begin(fcinfo, &caller, key, NULL);
 	require_domain(fcinfo, key, &domain);
-	organization_release("organization_domain", organization_uuid_array(&domain.id, 1));
-	row = UUIDPGetDatum(&domain.id);
-	run(&delete_plan, &row, NULL);
+	(void) organization_delete_rows("organization_domain", "id", UUIDARRAYOID, organization_uuid_array(&domain.id, 1));
 	domain_event(&caller, "organization.domain_removed", id, &domain, NULL);
 	PG_RETURN_DATUM(domain.answer);
 }

@@ -8075,8 +8075,11 @@ verify_guards(void *arg)
 static void
 verify_listeners(void *arg)
 {
+	VerifyPart *part = (VerifyPart *) arg;
+	bool		auth_readable = !superuser_arg(part->auth->rd_rel->relowner);
+
 	for (int i = 0; i < nlisteners; i++)
-		listeners[i]->verify(emit_listener_finding, ((VerifyPart *) arg)->rsinfo);
+		listeners[i]->verify(auth_readable, emit_listener_finding, part->rsinfo);
 }
 
 static void

@@ -495,7 +495,7 @@ GRANT USAGE ON SCHEMA organization_test TO PUBLIC;
 CREATE FUNCTION organization_test.hear() RETURNS trigger LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
 	INSERT INTO organization_test.heard (what, op, as_role, super)
-	SELECT TG_TABLE_NAME || ' ' || lower(TG_WHEN), TG_OP, current_user, r.rolsuper FROM pg_catalog.pg_roles AS r WHERE r.rolname = current_user;
+	SELECT TG_TABLE_NAME || ' ' || lower(TG_WHEN) || ' ' || lower(TG_LEVEL), TG_OP, current_user, r.rolsuper FROM pg_catalog.pg_roles AS r WHERE r.rolname = current_user;
 	RETURN coalesce(NEW, OLD);
 END $$;
 RESET client_min_messages;
@@ -518,6 +518,7 @@ DO $$ DECLARE t text; BEGIN
 	FOR t IN SELECT c.oid::regclass FROM pg_class AS c WHERE c.relnamespace = 'organization_app'::regnamespace AND c.relkind = 'r' LOOP
 		EXECUTE format('CREATE TRIGGER hear_before BEFORE UPDATE OR DELETE ON %s FOR EACH ROW EXECUTE FUNCTION organization_test.hear()', t);
 		EXECUTE format('CREATE TRIGGER hear_after AFTER UPDATE OR DELETE ON %s FOR EACH ROW EXECUTE FUNCTION organization_test.hear()', t);
+		EXECUTE format('CREATE TRIGGER hear_statement AFTER UPDATE OR DELETE ON %s FOR EACH STATEMENT EXECUTE FUNCTION organization_test.hear()', t);
 	END LOOP;
 END $$;
 SELECT slug FROM invite_sync.create_organization('Doomed', owner_id => :ann);
@@ -571,6 +572,24 @@ SET ROLE authenticated;
 SELECT slug FROM invite_sync.delete_organization(org('doomed'), true);
 RESET ROLE;
 DROP TABLE organization_app.of_superuser;
+-- the same for what changes with a slug
+RESET request.jwt.claims;
+CREATE TABLE organization_app.of_superuser (slug text REFERENCES invite_sync.organization (slug) ON UPDATE CASCADE);
+SELECT slug FROM invite_sync.update_organization(org('outside'), slug => 'elsewhere');
+SELECT slug, name FROM invite_sync.update_organization(org('outside'), 'Still outside');
+DROP TABLE organization_app.of_superuser;
+CREATE TABLE organization_app.by_slug (slug text REFERENCES invite_sync.organization (slug) ON UPDATE CASCADE);
+ALTER TABLE organization_app.by_slug OWNER TO organization_app;
+INSERT INTO organization_app.by_slug VALUES ('outside');
+CREATE TRIGGER hear_after AFTER UPDATE ON organization_app.by_slug FOR EACH ROW EXECUTE FUNCTION organization_test.hear();
+CREATE TRIGGER hear_statement AFTER UPDATE ON organization_app.by_slug FOR EACH STATEMENT EXECUTE FUNCTION organization_test.hear();
+SELECT slug FROM invite_sync.update_organization(org('outside'), slug => 'elsewhere');
+SELECT slug FROM invite_sync.update_organization(org('elsewhere'), slug => 'acme');
+SELECT slug FROM invite_sync.update_organization(org('elsewhere'), slug => 'outside');
+SELECT * FROM organization_app.by_slug;
+SELECT what, op, as_role, super, count(*) FROM organization_test.heard GROUP BY 1, 2, 3, 4 ORDER BY 1;
+DROP TABLE organization_app.by_slug;
+SELECT claim(:ann) \g /dev/null
 -- NO ACTION is the application's word
 CREATE TABLE organization_app.keeps (org uuid CONSTRAINT keeps_org REFERENCES invite_sync.organization);
 ALTER TABLE organization_app.keeps OWNER TO organization_app;
@@ -587,7 +606,9 @@ SELECT slug, name FROM invite_sync.delete_organization(org('doomed'), true);
 SELECT org('doomed'), org('doomed-below');
 RESET ROLE;
 RESET request.jwt.claims;
-SELECT what, op, as_role, super, count(*) FROM organization_test.heard GROUP BY 1, 2, 3, 4 ORDER BY 1, 2, 3;
+SELECT what, op, as_role, super, count(*) FROM organization_test.heard WHERE what LIKE '%row' GROUP BY 1, 2, 3, 4 ORDER BY 1, 2, 3;
+SELECT DISTINCT what, op FROM organization_test.heard WHERE what NOT LIKE '%row' ORDER BY 1, 2;
+SELECT count(*) > 10 AS heard, bool_or(super OR as_role = 'invite_sync_owner') AS as_us FROM organization_test.heard;
 SELECT id, org = org('acme') AS acme, org_slug FROM organization_app.document ORDER BY id;
 SELECT * FROM organization_app.page;
 SELECT id, org = org('acme') AS acme FROM organization_app.part;
