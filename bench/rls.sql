@@ -1,5 +1,5 @@
--- The database of the policies' bench: three tables of 200,000 rows that belong to 10, 1,000 and 100,000 organizations in
--- random order; users with 1 to 500 memberships, and two whose one membership reaches down to the organizations of a
+-- The database of the policies' bench: tables of 200,000 rows that belong to 10, 1,000 and 100,000 organizations in
+-- random order, with (indexed_) and without an index on them; users with 1 to 500 memberships, and two whose one membership reaches down to the organizations of a
 -- table; and a policy for each way to write one, each for a role of its own. Loaded by the superuser, with rows = how many.
 
 CREATE SCHEMA bench;
@@ -19,10 +19,10 @@ SELECT md5('o' || n)::uuid, 'o' || n, 'o' || n, md5(CASE WHEN n <= 1000 THEN 'ab
 ALTER TABLE invite_sync.organization ENABLE TRIGGER USER;
 ALTER TABLE invite_sync.membership DISABLE TRIGGER USER;
 INSERT INTO invite_sync.membership (organization_id, user_id, role_id)
-SELECT md5('o' || n)::uuid, md5('user ' || u.name)::uuid, '00000000-0000-4000-8000-00000000000c'
+SELECT md5('o' || n)::uuid, md5('user ' || u.name)::uuid, '00000000-0000-4000-8000-00000000000c'::uuid
   FROM (VALUES ('one', 1), ('ten', 10), ('fivehundred', 500)) AS u (name, memberships), generate_series(1, u.memberships) AS n
-UNION ALL SELECT md5(n)::uuid, md5('user ' || n)::uuid, '00000000-0000-4000-8000-00000000000c' FROM unnest(ARRAY['above_1000', 'above_100000']) AS n
-UNION ALL SELECT md5('o' || n)::uuid, md5((n % 10000)::text)::uuid, '00000000-0000-4000-8000-00000000000c' FROM generate_series(1, 100000) AS n;
+UNION ALL SELECT md5(n)::uuid, md5('user ' || n)::uuid, '00000000-0000-4000-8000-00000000000c'::uuid FROM unnest(ARRAY['above_1000', 'above_100000']) AS n
+UNION ALL SELECT md5('o' || n)::uuid, md5((n % 10000)::text)::uuid, '00000000-0000-4000-8000-00000000000c'::uuid FROM generate_series(1, 100000) AS n;
 ALTER TABLE invite_sync.membership ENABLE TRIGGER USER;
 
 -- the same memberships as an application keeps them by itself: no tree, so everybody has a row for each organization
@@ -58,9 +58,11 @@ SELECT format('CREATE ROLE %1$I IN ROLE authenticated', 'bench_' || name) FROM b
 SELECT setseed(0.5);
 SELECT format('CREATE TABLE public.document_%1$s AS SELECT n, md5(''o'' || 1 + floor(random() * %1$s))::uuid AS organization_id, repeat(''x'', 40) AS content FROM generate_series(1, %2$s) AS n',
               n, :rows) FROM unnest(ARRAY[10, 1000, 100000]) AS n \gexec
-SELECT format('CREATE INDEX ON public.document_%1$s (organization_id)', n) FROM unnest(ARRAY[10, 1000, 100000]) AS n \gexec
-SELECT format('ALTER TABLE public.document_%1$s ENABLE ROW LEVEL SECURITY', n) FROM unnest(ARRAY[10, 1000, 100000]) AS n \gexec
-SELECT format('GRANT SELECT ON public.document_%1$s TO PUBLIC', n) FROM unnest(ARRAY[10, 1000, 100000]) AS n \gexec
-SELECT format('CREATE POLICY %2$I ON public.document_%1$s FOR SELECT TO %2$I USING (%3$s)', n, 'bench_' || v.name, v.condition)
-  FROM unnest(ARRAY[10, 1000, 100000]) AS n, bench.variant AS v \gexec
+SELECT format('CREATE TABLE public.indexed_%1$s AS TABLE public.document_%1$s', n) FROM unnest(ARRAY[10, 1000, 100000]) AS n \gexec
+SELECT format('CREATE INDEX ON public.indexed_%1$s (organization_id)', n) FROM unnest(ARRAY[10, 1000, 100000]) AS n \gexec
+CREATE VIEW bench.place AS SELECT t || '_' || n AS name FROM unnest(ARRAY[10, 1000, 100000]) AS n, unnest(ARRAY['document', 'indexed']) AS t;
+SELECT format('ALTER TABLE public.%s ENABLE ROW LEVEL SECURITY', name) FROM bench.place \gexec
+SELECT format('GRANT SELECT ON public.%s TO PUBLIC', name) FROM bench.place \gexec
+SELECT format('CREATE POLICY %2$I ON public.%1$s FOR SELECT TO %2$I USING (%3$s)', p.name, 'bench_' || v.name, v.condition)
+  FROM bench.place AS p, bench.variant AS v \gexec
 VACUUM ANALYZE;
