@@ -158,42 +158,42 @@ ALTER TABLE invite_sync.membership ENABLE ROW LEVEL SECURITY;
 ALTER TABLE invite_sync.membership_removal ENABLE ROW LEVEL SECURITY;
 ALTER TABLE invite_sync.platform_role ENABLE ROW LEVEL SECURITY;
 ALTER TABLE invite_sync.join_request ENABLE ROW LEVEL SECURITY;
-SELECT pg_catalog.pg_extension_config_dump('invite_sync.permission', 'WHERE NOT built_in');
-SELECT pg_catalog.pg_extension_config_dump('invite_sync.role', 'WHERE NOT built_in');
+SELECT pg_catalog.pg_extension_config_dump('invite_sync.permission', '');
+SELECT pg_catalog.pg_extension_config_dump('invite_sync.role', '');
 SELECT pg_catalog.pg_extension_config_dump('invite_sync.role_permission', '');
 SELECT pg_catalog.pg_extension_config_dump('invite_sync.membership', '');
 SELECT pg_catalog.pg_extension_config_dump('invite_sync.membership_removal', '');
 SELECT pg_catalog.pg_extension_config_dump('invite_sync.platform_role', '');
 SELECT pg_catalog.pg_extension_config_dump('invite_sync.join_request', '');
 
-INSERT INTO invite_sync.permission (name, description, built_in) VALUES
-    ('organization.read', 'see the organization', true),
-    ('organization.update', 'change its name, slug and settings', true),
-    ('organization.delete', 'delete it', true),
-    ('organization.create_child', 'make organizations below it', true),
-    ('members.read', 'see who its members are', true),
-    ('members.add', 'add members', true),
-    ('members.remove', 'remove members', true),
-    ('members.set_role', 'change what members are', true),
-    ('invitations.read', 'see its invitations', true),
-    ('invitations.create', 'invite', true),
-    ('invitations.revoke', 'take invitations back', true),
-    ('roles.manage', 'make, change and drop its roles', true),
-    ('domains.manage', 'claim email domains and say who may join by them', true),
-    ('ownership.transfer', 'make somebody else the owner in one''s place', true),
-    ('platform.admin', 'administrator of the platform; counts in a platform role only', true);
+-- The same in every database, ids and times too: memberships in a dump name them, and so they are dumped like the rest.
+INSERT INTO invite_sync.permission (name, description, built_in, created_at) VALUES
+    ('organization.read', 'see the organization', true, '2000-01-01 00:00:00+00'),
+    ('organization.update', 'change its name, slug and settings', true, '2000-01-01 00:00:00+00'),
+    ('organization.delete', 'delete it', true, '2000-01-01 00:00:00+00'),
+    ('organization.create_child', 'make organizations below it', true, '2000-01-01 00:00:00+00'),
+    ('members.read', 'see who its members are', true, '2000-01-01 00:00:00+00'),
+    ('members.add', 'add members', true, '2000-01-01 00:00:00+00'),
+    ('members.remove', 'remove members', true, '2000-01-01 00:00:00+00'),
+    ('members.set_role', 'change what members are', true, '2000-01-01 00:00:00+00'),
+    ('invitations.read', 'see its invitations', true, '2000-01-01 00:00:00+00'),
+    ('invitations.create', 'invite', true, '2000-01-01 00:00:00+00'),
+    ('invitations.revoke', 'take invitations back', true, '2000-01-01 00:00:00+00'),
+    ('roles.manage', 'make, change and drop its roles', true, '2000-01-01 00:00:00+00'),
+    ('domains.manage', 'claim email domains and say who may join by them', true, '2000-01-01 00:00:00+00'),
+    ('ownership.transfer', 'make somebody else the owner in one''s place', true, '2000-01-01 00:00:00+00'),
+    ('platform.admin', 'administrator of the platform; counts in a platform role only', true, '2000-01-01 00:00:00+00');
 
--- Their ids are the same everywhere, because memberships in a dump name them.
-INSERT INTO invite_sync.role (id, name, built_in) VALUES
-    ('00000000-0000-4000-8000-00000000000a', 'owner', true),
-    ('00000000-0000-4000-8000-00000000000b', 'admin', true),
-    ('00000000-0000-4000-8000-00000000000c', 'member', true);
+INSERT INTO invite_sync.role (id, name, built_in, created_at) VALUES
+    ('00000000-0000-4000-8000-00000000000a', 'owner', true, '2000-01-01 00:00:00+00'),
+    ('00000000-0000-4000-8000-00000000000b', 'admin', true, '2000-01-01 00:00:00+00'),
+    ('00000000-0000-4000-8000-00000000000c', 'member', true, '2000-01-01 00:00:00+00');
 
 -- ---- what a role allows ----
 
 -- platform: as a platform role; else in an organization, where the permissions of the platform do not count.
 CREATE FUNCTION invite_sync.role_permissions(role_id uuid, platform boolean DEFAULT false) RETURNS text[]
-    LANGUAGE sql STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
     AS $$
     SELECT coalesce(array_agg(p.name ORDER BY p.name COLLATE "C"), '{}')
       FROM invite_sync.permission AS p
@@ -210,7 +210,7 @@ COMMENT ON FUNCTION invite_sync.role_permissions(uuid, boolean) IS
 
 -- A membership reaches down, so what counts is every membership on the way up.
 CREATE FUNCTION invite_sync.effective_permissions(user_id uuid, organization_id uuid) RETURNS text[]
-    LANGUAGE sql STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
     AS $$
     SELECT coalesce(array_agg(DISTINCT r.permission ORDER BY r.permission), '{}')
       FROM invite_sync.organization_path($2) AS p
@@ -222,7 +222,7 @@ COMMENT ON FUNCTION invite_sync.effective_permissions(uuid, uuid) IS
 
 -- The name means the nearest: of the organization, then of those above it, then the global one.
 CREATE FUNCTION invite_sync.role_id_of(role text, organization_id uuid) RETURNS uuid
-    LANGUAGE sql STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
     AS $$
     SELECT x.id FROM (
         SELECT r.id, p.level FROM invite_sync.organization_path($2) AS p JOIN invite_sync.role AS r ON r.organization_id = p.id AND r.name = $1
@@ -239,7 +239,7 @@ COMMENT ON FUNCTION invite_sync.role_id_of(text, uuid) IS
 -- restore loads one table after the other.
 
 CREATE FUNCTION invite_sync.membership_keep_owner() RETURNS trigger
-    LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
     AS $$
 BEGIN
     -- written, not only locked: a transaction with an older snapshot must fail rather than count the owner that goes
@@ -278,7 +278,7 @@ CREATE TRIGGER membership_fixed BEFORE UPDATE ON invite_sync.membership FOR EACH
 COMMENT ON TRIGGER membership_fixed ON invite_sync.membership IS 'a membership stays with its user and organization';
 
 CREATE FUNCTION invite_sync.seats_used(pool_id uuid) RETURNS bigint
-    LANGUAGE sql STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
     AS $$
     SELECT count(DISTINCT m.user_id) FROM invite_sync.seat_pool_organizations($1) AS s (id)
       JOIN invite_sync.membership AS m ON m.organization_id = s.id
@@ -288,7 +288,7 @@ COMMENT ON FUNCTION invite_sync.seats_used(uuid) IS
 
 -- Counted here and nowhere else. A restore passes, because no part of what fits is more than the whole.
 CREATE FUNCTION invite_sync.membership_check_seats() RETURNS trigger
-    LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
     AS $$
 DECLARE
     pool uuid;
@@ -311,7 +311,7 @@ COMMENT ON TRIGGER membership_check_seats ON invite_sync.membership IS 'members 
 
 -- A limit that is lowered, or an organization that moves under one.
 CREATE FUNCTION invite_sync.organization_check_seats() RETURNS trigger
-    LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
     AS $$
 DECLARE
     pool uuid;
@@ -351,13 +351,34 @@ COMMENT ON TRIGGER role_built_in ON invite_sync.role IS 'built-in roles stay as 
 CREATE TRIGGER permission_built_in BEFORE UPDATE OR DELETE ON invite_sync.permission
     FOR EACH ROW WHEN (OLD.built_in) EXECUTE FUNCTION invite_sync.built_in_fixed();
 COMMENT ON TRIGGER permission_built_in ON invite_sync.permission IS 'built-in permissions stay as they are';
+
+CREATE FUNCTION invite_sync.built_in_kept() RETURNS trigger
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+    AS $$
+BEGIN
+    IF CASE TG_TABLE_NAME WHEN 'role' THEN EXISTS (SELECT FROM invite_sync.role AS r WHERE r.name = NEW.name AND r.built_in)
+                          ELSE EXISTS (SELECT FROM invite_sync.permission AS p WHERE p.name = NEW.name AND p.built_in) END THEN
+        RETURN NULL;
+    END IF;
+    RAISE check_violation USING MESSAGE = 'built-in roles and permissions come with the extension only',
+        HINT = 'Leave built_in false.';
+END
+$$;
+COMMENT ON FUNCTION invite_sync.built_in_kept() IS
+    'Trigger: a restore brings the built-in roles and permissions again; those that the extension came with are kept. There are no others.';
+CREATE TRIGGER role_built_in_kept BEFORE INSERT ON invite_sync.role
+    FOR EACH ROW WHEN (NEW.built_in) EXECUTE FUNCTION invite_sync.built_in_kept();
+COMMENT ON TRIGGER role_built_in_kept ON invite_sync.role IS 'a restore does not make built-in roles twice';
+CREATE TRIGGER permission_built_in_kept BEFORE INSERT ON invite_sync.permission
+    FOR EACH ROW WHEN (NEW.built_in) EXECUTE FUNCTION invite_sync.built_in_kept();
+COMMENT ON TRIGGER permission_built_in_kept ON invite_sync.permission IS 'a restore does not make built-in permissions twice';
 CREATE TRIGGER role_permission_built_in BEFORE INSERT OR UPDATE ON invite_sync.role_permission FOR EACH ROW
     WHEN (NEW.role_id OPERATOR(pg_catalog.=) ANY (ARRAY['00000000-0000-4000-8000-00000000000a', '00000000-0000-4000-8000-00000000000b', '00000000-0000-4000-8000-00000000000c']::pg_catalog.uuid[]))
     EXECUTE FUNCTION invite_sync.built_in_fixed();
 COMMENT ON TRIGGER role_permission_built_in ON invite_sync.role_permission IS 'built-in roles stay as they are';
 
 CREATE FUNCTION invite_sync.role_removed() RETURNS trigger
-    LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
     AS $$
 BEGIN
     IF EXISTS (SELECT FROM removed AS x JOIN invite_sync.membership AS m ON m.role_id = x.id)
@@ -374,7 +395,7 @@ CREATE TRIGGER role_removed AFTER DELETE ON invite_sync.role
 COMMENT ON TRIGGER role_removed ON invite_sync.role IS 'a role that somebody has stays';
 
 CREATE FUNCTION invite_sync.permission_removed() RETURNS trigger
-    LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
     AS $$
 BEGIN
     DELETE FROM invite_sync.role_permission AS rp USING removed AS x WHERE rp.permission = x.name;

@@ -91,7 +91,7 @@ SELECT pg_catalog.pg_extension_config_dump('invite_sync.organization_domain', ''
 
 -- The bound ends a walk through a cycle, should somebody have made one by hand.
 CREATE FUNCTION invite_sync.organization_path(organization_id uuid) RETURNS TABLE (id uuid, level integer)
-    LANGUAGE sql STABLE PARALLEL SAFE ROWS 4 SET search_path = pg_catalog, pg_temp
+    LANGUAGE sql STABLE ROWS 4 SET search_path = pg_catalog, pg_temp
     AS $$
     WITH RECURSIVE path (id, parent_id, level) AS (
         SELECT o.id, o.parent_id, 0 FROM invite_sync.organization AS o WHERE o.id = $1
@@ -104,7 +104,7 @@ COMMENT ON FUNCTION invite_sync.organization_path(uuid) IS
     'The organization (level 0) and those above it, nearest first. Internal.';
 
 CREATE FUNCTION invite_sync.organization_subtree(organization_id uuid) RETURNS TABLE (id uuid, level integer)
-    LANGUAGE sql STABLE PARALLEL SAFE ROWS 20 SET search_path = pg_catalog, pg_temp
+    LANGUAGE sql STABLE ROWS 20 SET search_path = pg_catalog, pg_temp
     AS $$
     WITH RECURSIVE tree (id, level) AS (
         SELECT o.id, 0 FROM invite_sync.organization AS o WHERE o.id = $1
@@ -118,7 +118,7 @@ COMMENT ON FUNCTION invite_sync.organization_subtree(uuid) IS
 
 -- Whose seats are taken: the nearest organization on the way up that has a limit.
 CREATE FUNCTION invite_sync.seat_pool(organization_id uuid) RETURNS uuid
-    LANGUAGE sql STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
     AS $$
     SELECT p.id FROM invite_sync.organization_path($1) AS p JOIN invite_sync.organization AS o ON o.id = p.id
      WHERE o.seat_limit IS NOT NULL ORDER BY p.level LIMIT 1
@@ -128,7 +128,7 @@ COMMENT ON FUNCTION invite_sync.seat_pool(uuid) IS
 
 -- Those that draw on a pool: it, and below it what has no limit of its own.
 CREATE FUNCTION invite_sync.seat_pool_organizations(pool_id uuid) RETURNS SETOF uuid
-    LANGUAGE sql STABLE PARALLEL SAFE ROWS 20 SET search_path = pg_catalog, pg_temp
+    LANGUAGE sql STABLE ROWS 20 SET search_path = pg_catalog, pg_temp
     AS $$
     WITH RECURSIVE tree (id, level) AS (
         SELECT o.id, 0 FROM invite_sync.organization AS o WHERE o.id = $1
@@ -143,7 +143,7 @@ COMMENT ON FUNCTION invite_sync.seat_pool_organizations(uuid) IS
 
 -- Immediate and about what changes only: an organization whose parent a restore has not loaded yet passes.
 CREATE FUNCTION invite_sync.organization_check_tree() RETURNS trigger
-    LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
     AS $$
 DECLARE
     above integer;
@@ -172,13 +172,13 @@ COMMENT ON TRIGGER organization_check_tree ON invite_sync.organization IS 'no cy
 
 -- ---- what goes with an organization ----
 
-CREATE FUNCTION invite_sync.refuse(reason text, detail text DEFAULT NULL, hint text DEFAULT NULL) RETURNS void
-    LANGUAGE C VOLATILE PARALLEL SAFE AS 'MODULE_PATHNAME', 'caller_refuse_sql';
+CREATE FUNCTION invite_sync.refuse(reason text, detail text DEFAULT NULL, hint text DEFAULT NULL) RETURNS boolean
+    LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'caller_refuse_sql';
 COMMENT ON FUNCTION invite_sync.refuse(text, text, text) IS
     'Raise the refusal that belongs to a reason word. For the extension''s own triggers. Internal.';
 
 CREATE FUNCTION invite_sync.organization_removed() RETURNS trigger
-    LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
     AS $$
 BEGIN
     IF EXISTS (SELECT FROM removed AS x JOIN invite_sync.organization AS o ON o.parent_id = x.id) THEN

@@ -832,7 +832,7 @@ caller_refuse_sql(PG_FUNCTION_ARGS)
 	for (int i = 0; i < 3; i++)
 		arg[i] = PG_ARGISNULL(i) ? NULL : text_to_cstring(PG_GETARG_TEXT_PP(i));
 	refuse(arg[0] ? arg[0] : "", arg[1], arg[2]);
-	PG_RETURN_VOID();
+	PG_RETURN_BOOL(false);
 }
 
 bool

@@ -28,7 +28,8 @@ static SavedPlan authority_plan = {
 };
 
 static void
-membership_authority(const pg_uuid_t *user_id, const pg_uuid_t *organization_id, Authority *authority)
+membership_authority(const pg_uuid_t *user_id, const pg_uuid_t *organization_id, bool fresh,
+					 Authority *authority)
 {
 	MemoryContext cxt = CurrentMemoryContext;
 	MemoryContext old;
@@ -42,8 +43,7 @@ membership_authority(const pg_uuid_t *user_id, const pg_uuid_t *organization_id,
 	values[1] = UUIDPGetDatum(organization_id);
 	SPI_connect();
 	scope_enter_own(&scope);
-	/* not read-only, which would read with the caller's snapshot */
-	plan_execute(&authority_plan, values, NULL, false, 1);
+	plan_execute(&authority_plan, values, NULL, !fresh, 1);
 	row = SPI_tuptable->vals[0];
 	desc = SPI_tuptable->tupdesc;
 	authority->exists = DatumGetBool(SPI_getbinval(row, desc, 1, &isnull));

@@ -36,7 +36,7 @@
 
 void		(*organization_authority_hook) (const pg_uuid_t *user_id,
 											const pg_uuid_t *organization_id,
-											Authority *authority) = NULL;
+											bool fresh, Authority *authority) = NULL;
 
 /* ---------------------------------------------------------------------
  * Who may
@@ -62,15 +62,15 @@ organization_actor(Caller *caller)
 		refuse("anonymous_user", NULL, "Sign up first.");
 }
 
-void
-organization_require(const Caller *caller, const pg_uuid_t *organization_id,
-					 const char *permission, Authority *authority)
+static void
+require(const Caller *caller, const pg_uuid_t *organization_id, const char *permission,
+		bool fresh, Authority *authority)
 {
 	Authority	mine;
 	pg_uuid_t	nobody;
 
 	memset(&nobody, 0, sizeof(nobody));
-	organization_authority_hook(caller->has_user ? &caller->user_id : &nobody, organization_id, &mine);
+	organization_authority_hook(caller->has_user ? &caller->user_id : &nobody, organization_id, fresh, &mine);
 	if (authority != NULL)
 		*authority = mine;
 	if (!mine.exists || (!mine.member && caller->kind != CALLER_SERVICE))
@@ -83,6 +83,20 @@ organization_require(const Caller *caller, const pg_uuid_t *organization_id,
 		if (!organization_covers(caller, &mine, one))
 			refuse("not_permitted", NULL, NULL);
 	}
+}
+
+void
+organization_require(const Caller *caller, const pg_uuid_t *organization_id,
+					 const char *permission, Authority *authority)
+{
+	require(caller, organization_id, permission, true, authority);
+}
+
+void
+organization_require_stable(const Caller *caller, const pg_uuid_t *organization_id,
+							const char *permission, Authority *authority)
+{
+	require(caller, organization_id, permission, false, authority);
 }
 
 bool

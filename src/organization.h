@@ -25,12 +25,13 @@ typedef struct Authority
 } Authority;
 
 /*
- * Set at load by the membership room, which comes after this one. Reads with a
- * snapshot of its own, so after a lock it sees what the lock waited for.
+ * Set at load by the membership room, which comes after this one. fresh: reads
+ * with a snapshot of its own, so after a lock it sees what the lock waited for;
+ * else with the caller's, as STABLE functions must.
  */
 extern void (*organization_authority_hook) (const pg_uuid_t *user_id,
 											const pg_uuid_t *organization_id,
-											Authority *authority);
+											bool fresh, Authority *authority);
 
 /*
  * Who asks, for what users and services may do: refuses nobody and anon
@@ -46,6 +47,10 @@ extern void organization_actor(Caller *caller);
  */
 extern void organization_require(const Caller *caller, const pg_uuid_t *organization_id,
 								 const char *permission, Authority *authority);
+
+/* The same for STABLE functions: as the caller's snapshot has it. */
+extern void organization_require_stable(const Caller *caller, const pg_uuid_t *organization_id,
+										const char *permission, Authority *authority);
 
 /* Does the authority hold every one of these permissions? For a service: yes. */
 extern bool organization_covers(const Caller *caller, const Authority *authority,
