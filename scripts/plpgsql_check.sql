@@ -21,6 +21,8 @@ SELECT row_number() OVER (ORDER BY p.oid::regprocedure::text) AS number,
 								 THEN coalesce((SELECT t.tgrelid FROM pg_trigger t WHERE t.tgfoid = p.oid LIMIT 1),
 											   'stand_in'::regclass)
 								 ELSE 0 END::regclass,
+				   oldtable => (SELECT t.tgoldtable FROM pg_trigger t WHERE t.tgfoid = p.oid LIMIT 1),
+				   newtable => (SELECT t.tgnewtable FROM pg_trigger t WHERE t.tgfoid = p.oid LIMIT 1),
 				   extra_warnings => true,
 				   performance_warnings => false :tracing) AS complaint) AS complaints
   FROM pg_proc p

@@ -151,6 +151,17 @@ COMMENT ON INDEX invite_sync.join_request_organization_id IS 'requests to an org
 COMMENT ON INDEX invite_sync.join_request_user_id IS 'requests of a user who is deleted';
 COMMENT ON CONSTRAINT join_request_pkey ON invite_sync.join_request IS 'one row a request';
 
+CREATE TABLE invite_sync.gone_user (
+    user_id uuid NOT NULL,
+    noted_at timestamptz NOT NULL DEFAULT pg_catalog.now(),
+    CONSTRAINT gone_user_pkey PRIMARY KEY (user_id)
+);
+COMMENT ON TABLE invite_sync.gone_user IS
+    'Users who were deleted and whose memberships could not be removed then (a lock, say); retry_quarantine() does it. Personal columns: user_id, an id.';
+COMMENT ON COLUMN invite_sync.gone_user.user_id IS 'the user who is gone';
+COMMENT ON COLUMN invite_sync.gone_user.noted_at IS 'when they were deleted';
+COMMENT ON CONSTRAINT gone_user_pkey ON invite_sync.gone_user IS 'one row a user';
+
 ALTER TABLE invite_sync.permission ENABLE ROW LEVEL SECURITY;
 ALTER TABLE invite_sync.role ENABLE ROW LEVEL SECURITY;
 ALTER TABLE invite_sync.role_permission ENABLE ROW LEVEL SECURITY;
@@ -158,6 +169,7 @@ ALTER TABLE invite_sync.membership ENABLE ROW LEVEL SECURITY;
 ALTER TABLE invite_sync.membership_removal ENABLE ROW LEVEL SECURITY;
 ALTER TABLE invite_sync.platform_role ENABLE ROW LEVEL SECURITY;
 ALTER TABLE invite_sync.join_request ENABLE ROW LEVEL SECURITY;
+ALTER TABLE invite_sync.gone_user ENABLE ROW LEVEL SECURITY;
 SELECT pg_catalog.pg_extension_config_dump('invite_sync.permission', '');
 SELECT pg_catalog.pg_extension_config_dump('invite_sync.role', '');
 SELECT pg_catalog.pg_extension_config_dump('invite_sync.role_permission', '');
@@ -165,6 +177,7 @@ SELECT pg_catalog.pg_extension_config_dump('invite_sync.membership', '');
 SELECT pg_catalog.pg_extension_config_dump('invite_sync.membership_removal', '');
 SELECT pg_catalog.pg_extension_config_dump('invite_sync.platform_role', '');
 SELECT pg_catalog.pg_extension_config_dump('invite_sync.join_request', '');
+SELECT pg_catalog.pg_extension_config_dump('invite_sync.gone_user', '');
 
 -- The same in every database, ids and times too: memberships in a dump name them, and so they are dumped like the rest.
 INSERT INTO invite_sync.permission (name, description, built_in, created_at) VALUES
@@ -233,25 +246,35 @@ CREATE FUNCTION invite_sync.role_id_of(role text, organization_id uuid) RETURNS 
 COMMENT ON FUNCTION invite_sync.role_id_of(text, uuid) IS
     'The role that a name means in an organization; NULL: none. Internal.';
 
+-- ---- the copy in the user's raw_app_meta_data ----
+
+CREATE FUNCTION invite_sync.tenant_copy(user_id uuid) RETURNS jsonb
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+    AS $$
+    SELECT jsonb_strip_nulls(jsonb_build_object(
+               'organizations', coalesce(m.organizations, '[]'),
+               'platform_role', p.name,
+               'truncated', CASE WHEN m.members > 100 THEN true END))
+      FROM (SELECT count(*) AS members,
+                   jsonb_agg(jsonb_build_object('id', x.organization_id, 'role', r.name) ORDER BY x.created_at, x.id) FILTER (WHERE x.n <= 100) AS organizations
+              FROM (SELECT s.organization_id, s.role_id, s.created_at, s.id, row_number() OVER (ORDER BY s.created_at, s.id) AS n
+                      FROM invite_sync.membership AS s WHERE s.user_id = $1) AS x
+              LEFT JOIN invite_sync.role AS r ON r.id = x.role_id) AS m
+      LEFT JOIN (SELECT r.name FROM invite_sync.platform_role AS s JOIN invite_sync.role AS r ON r.id = s.role_id WHERE s.user_id = $1) AS p ON true
+     WHERE m.members > 0 OR p.name IS NOT NULL
+    $$;
+COMMENT ON FUNCTION invite_sync.tenant_copy(uuid) IS
+    'What raw_app_meta_data of a user holds under the key invite_sync: the first 100 organizations they are a member of, with the role, and the platform role; NULL: nothing. Internal.';
+
 -- ---- invariants, whoever writes ----
 --
 -- They look at what a statement removes or changes, never for a row of another table that must be there already: a
 -- restore loads one table after the other.
 
+-- Triggers after a deletion are in C: they enter the owner's rights by themselves, because they may be fired as the
+-- owner of a table that references ours.
 CREATE FUNCTION invite_sync.membership_keep_owner() RETURNS trigger
-    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
-    AS $$
-BEGIN
-    -- written, not only locked: a transaction with an older snapshot must fail rather than count the owner that goes
-    UPDATE invite_sync.organization AS o SET revision = o.revision + 1 WHERE o.id = OLD.organization_id;
-    IF FOUND AND EXISTS (SELECT FROM invite_sync.membership AS m WHERE m.organization_id = OLD.organization_id)
-       AND NOT EXISTS (SELECT FROM invite_sync.membership AS m
-                        WHERE m.organization_id = OLD.organization_id AND m.role_id = '00000000-0000-4000-8000-00000000000a') THEN
-        PERFORM invite_sync.refuse('last_owner', NULL, 'Make another member the owner first: transfer_ownership().');
-    END IF;
-    RETURN NULL;
-END
-$$;
+    LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'membership_keep_owner';
 COMMENT ON FUNCTION invite_sync.membership_keep_owner() IS
     'Trigger: an organization that has other members keeps an owner. Deleting the organization itself passes, and so does its last member.';
 CREATE TRIGGER membership_keep_owner_delete AFTER DELETE ON invite_sync.membership
@@ -356,8 +379,8 @@ CREATE FUNCTION invite_sync.built_in_kept() RETURNS trigger
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
     AS $$
 BEGIN
-    IF CASE TG_TABLE_NAME WHEN 'role' THEN EXISTS (SELECT FROM invite_sync.role AS r WHERE r.name = NEW.name AND r.built_in)
-                          ELSE EXISTS (SELECT FROM invite_sync.permission AS p WHERE p.name = NEW.name AND p.built_in) END THEN
+    IF (TG_TABLE_NAME = 'role' AND EXISTS (SELECT FROM invite_sync.role AS r WHERE r.name = NEW.name AND r.built_in))
+       OR (TG_TABLE_NAME = 'permission' AND EXISTS (SELECT FROM invite_sync.permission AS p WHERE p.name = NEW.name AND p.built_in)) THEN
         RETURN NULL;
     END IF;
     RAISE check_violation USING MESSAGE = 'built-in roles and permissions come with the extension only',
@@ -378,31 +401,76 @@ CREATE TRIGGER role_permission_built_in BEFORE INSERT OR UPDATE ON invite_sync.r
 COMMENT ON TRIGGER role_permission_built_in ON invite_sync.role_permission IS 'built-in roles stay as they are';
 
 CREATE FUNCTION invite_sync.role_removed() RETURNS trigger
-    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
-    AS $$
-BEGIN
-    IF EXISTS (SELECT FROM removed AS x JOIN invite_sync.membership AS m ON m.role_id = x.id)
-       OR EXISTS (SELECT FROM removed AS x JOIN invite_sync.platform_role AS p ON p.role_id = x.id) THEN
-        PERFORM invite_sync.refuse('role_in_use', NULL, 'Give those who have the role another one first.');
-    END IF;
-    DELETE FROM invite_sync.role_permission AS rp USING removed AS x WHERE rp.role_id = x.id;
-    RETURN NULL;
-END
-$$;
+    LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'membership_role_removed';
 COMMENT ON FUNCTION invite_sync.role_removed() IS 'Trigger: a role that somebody has stays; its permissions go with it.';
 CREATE TRIGGER role_removed AFTER DELETE ON invite_sync.role
     REFERENCING OLD TABLE AS removed FOR EACH STATEMENT EXECUTE FUNCTION invite_sync.role_removed();
 COMMENT ON TRIGGER role_removed ON invite_sync.role IS 'a role that somebody has stays';
 
 CREATE FUNCTION invite_sync.permission_removed() RETURNS trigger
-    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
-    AS $$
-BEGIN
-    DELETE FROM invite_sync.role_permission AS rp USING removed AS x WHERE rp.permission = x.name;
-    RETURN NULL;
-END
-$$;
+    LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'membership_permission_removed';
 COMMENT ON FUNCTION invite_sync.permission_removed() IS 'Trigger: a permission leaves the roles that have it.';
 CREATE TRIGGER permission_removed AFTER DELETE ON invite_sync.permission
     REFERENCING OLD TABLE AS removed FOR EACH STATEMENT EXECUTE FUNCTION invite_sync.permission_removed();
 COMMENT ON TRIGGER permission_removed ON invite_sync.permission IS 'a permission leaves the roles that have it';
+
+-- ---- members ----
+
+CREATE TYPE invite_sync.member AS (
+    membership_id uuid, organization_id uuid, user_id uuid, role text, added_by uuid, joined_at timestamptz, updated_at timestamptz);
+COMMENT ON TYPE invite_sync.member IS 'A membership, as the functions that change one answer.';
+
+CREATE TYPE invite_sync.member_profile AS (
+    user_id uuid, email text, display_name text, avatar_url text, role text, joined_at timestamptz, last_sign_in_at timestamptz);
+COMMENT ON TYPE invite_sync.member_profile IS
+    'A member, as get_member() answers. display_name and avatar_url are written by the user.';
+
+CREATE FUNCTION invite_sync.add_member(organization_id uuid, user_id uuid, role text DEFAULT 'member') RETURNS invite_sync.member
+    LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'membership_add';
+COMMENT ON FUNCTION invite_sync.add_member(uuid, uuid, text) IS
+$doc$Make a user a member of an organization. user_id: an auth user; users are named by id only. role: a role of the organization, of one above it, or a global one. Clears the mark of an earlier removal, and grants what the user asks for by request_to_join().
+Returns the membership. Errors: organization_unknown, not_permitted (needs members.add), escalation (the role, or what the user may do there by a membership above, is more than the caller has; only an owner makes an owner), role_unknown, user_unknown, user_banned, anonymous_user, already_member, seats_exhausted, data_malformed.
+Members with members.add, service_role, operators. Locks the user, the organization and those above it, and the role.$doc$;
+
+CREATE FUNCTION invite_sync.remove_member(organization_id uuid, user_id uuid) RETURNS invite_sync.member
+    LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'membership_remove';
+COMMENT ON FUNCTION invite_sync.remove_member(uuid, uuid) IS
+$doc$Take a member out of an organization, and leave a mark: no link, no enrollment and no old token brings them back, but add_member(), a granted request to join and a new invitation do. Rows of the application that reference the membership are dealt with as their foreign keys say.
+Returns the membership as it was. Errors: organization_unknown, not_permitted (needs members.remove), escalation (the member may do what the caller may not), member_unknown (no member of this very organization), last_owner, data_malformed.
+Members with members.remove, service_role, operators. Locks the user, and the organization and those above it.$doc$;
+
+CREATE FUNCTION invite_sync.set_member_role(organization_id uuid, user_id uuid, role text) RETURNS invite_sync.member
+    LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'membership_set_role';
+COMMENT ON FUNCTION invite_sync.set_member_role(uuid, uuid, text) IS
+$doc$Change what a member is. role: a role of the organization, of one above it, or a global one. What the caller may do there must contain what the role allows and what the member may do, so nobody raises themselves; only an owner makes or unmakes an owner.
+Returns the membership. Errors: organization_unknown, not_permitted (needs members.set_role), escalation, role_unknown, member_unknown (no member of this very organization), last_owner, data_malformed.
+Members with members.set_role, service_role, operators. Locks the user, the organization and those above it, and the role.$doc$;
+
+CREATE FUNCTION invite_sync.leave_organization(organization_id uuid) RETURNS invite_sync.member
+    LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'membership_leave';
+COMMENT ON FUNCTION invite_sync.leave_organization(uuid) IS
+$doc$End the caller's own membership. It leaves no mark: they may come back.
+Returns the membership as it was. Errors: not_authenticated, organization_unknown, member_unknown (the caller is a member only of an organization above), last_owner, data_malformed.
+Users. Locks the user, and the organization and those above it.$doc$;
+
+CREATE FUNCTION invite_sync.transfer_ownership(organization_id uuid, user_id uuid) RETURNS invite_sync.member
+    LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'membership_transfer';
+COMMENT ON FUNCTION invite_sync.transfer_ownership(uuid, uuid) IS
+$doc$Make a member the owner in one's place: the old owner becomes admin. The old owner is the caller, or the only owner where the caller is none of the organization's own (a service, an owner of one above); an organization without an owner just gets one.
+user_id: a member of this very organization. Returns the new owner's membership. Errors: organization_unknown, not_permitted (needs ownership.transfer), escalation (the caller is no owner), member_unknown, user_unknown, user_banned, anonymous_user, data_malformed (it is the owner; or owners=N: there are several, and the caller is none of them); 40001 when the owner changes at the same time.
+Owners, service_role, operators. Locks both users, and the organization and those above it.$doc$;
+
+CREATE FUNCTION invite_sync.list_members(organization_id uuid, after text DEFAULT NULL, page_size integer DEFAULT 50)
+    RETURNS TABLE (user_id uuid, email text, display_name text, avatar_url text, role text, joined_at timestamptz, last_sign_in_at timestamptz, cursor text)
+    LANGUAGE C STABLE ROWS 50 AS 'MODULE_PATHNAME', 'membership_list';
+COMMENT ON FUNCTION invite_sync.list_members(uuid, text, integer) IS
+$doc$The members of an organization itself, not those of organizations above it, the latest first. after: the cursor of the last row of the page before. page_size: 1 to 500. display_name and avatar_url come from the user's metadata, which the user writes: show them as text, never trust them.
+Errors: organization_unknown, not_permitted (needs members.read), data_malformed.
+Members with members.read, service_role, operators. Locks nothing.$doc$;
+
+CREATE FUNCTION invite_sync.get_member(organization_id uuid, user_id uuid) RETURNS invite_sync.member_profile
+    LANGUAGE C STABLE AS 'MODULE_PATHNAME', 'membership_get';
+COMMENT ON FUNCTION invite_sync.get_member(uuid, uuid) IS
+$doc$One member of an organization, as list_members() shows them. display_name and avatar_url are written by the user.
+Errors: organization_unknown, not_permitted (needs members.read, but for oneself), member_unknown, data_malformed.
+Members with members.read, and every member for themselves; service_role, operators. Locks nothing.$doc$;

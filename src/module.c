@@ -30,6 +30,9 @@ int			invite_sync_lock_timeout = 1000;
 /* Whether a refusal leaves a LOG line (reason and ids, nothing else). */
 bool		invite_sync_log_refusals = false;
 
+/* Off: an access-token hook brings the memberships, and the copy is left alone. */
+bool		invite_sync_tenant_copy = true;
+
 PGDLLEXPORT void _PG_init(void);
 
 void
@@ -52,6 +55,12 @@ _PG_init(void)
 							 "The line holds the reason word and ids.",
 							 &invite_sync_log_refusals,
 							 false,
+							 PGC_SUSET, 0, NULL, NULL, NULL);
+	DefineCustomBoolVariable("invite_sync.tenant_copy",
+							 "Whether memberships are copied to raw_app_meta_data of auth.users.",
+							 "Turn it off where an access-token hook puts them into the tokens.",
+							 &invite_sync_tenant_copy,
+							 true,
 							 PGC_SUSET, 0, NULL, NULL, NULL);
 
 	caller_init();

@@ -9,11 +9,13 @@
 #ifndef INVITE_SYNC_ORGANIZATION_H
 #define INVITE_SYNC_ORGANIZATION_H
 
+#include "fmgr.h"
 #include "utils/array.h"
 #include "utils/timestamp.h"
 #include "utils/uuid.h"
 
 #include "caller.h"
+#include "plan.h"
 
 /* What somebody may do in an organization, by memberships there and above it. */
 typedef struct Authority
@@ -73,11 +75,52 @@ extern void organization_lock(const pg_uuid_t *user_ids, int nusers,
  */
 extern void organization_touch(const pg_uuid_t *organization_ids, int norganizations);
 
+/* SQL for the column "cursor" of the lists: what organization_cursor() reads. */
+#define ORGANIZATION_CURSOR(at, id) \
+	"(pg_catalog.floor(extract(epoch FROM " at " - '2000-01-01 00:00:00+00'::timestamptz) * 1000000)::bigint || '.' || " id ")"
+
 /* "after" of the lists: false when it is NULL; data_malformed when it is none of ours. */
 extern bool organization_cursor(text *after, TimestampTz *at, pg_uuid_t *id);
 
 /* page_size of the lists, 1 to 500; data_malformed otherwise. */
 extern int	organization_page_size(FunctionCallInfo fcinfo, int arg);
+
+/* A required argument: data_malformed, naming it, when it is NULL. */
+extern pg_uuid_t *organization_uuid_arg(FunctionCallInfo fcinfo, int arg, const char *name);
+
+/*
+ * The state of an auth user as of now, not of the caller's snapshot: after
+ * organization_lock() it stays so until the end of the transaction.
+ */
+extern void organization_user_state(const pg_uuid_t *user_id, AuthUserState *state);
+
+/*
+ * Run one statement in the own scope; false, and nothing done, when it meets a
+ * unique constraint. For UPDATEs: an INSERT has ON CONFLICT DO NOTHING.
+ */
+extern bool organization_try_unique(SavedPlan *plan, Datum *values, const char *nulls);
+
+/*
+ * Delete the rows of a table of ours whose column is one of these ids (an array of
+ * type idtype: UUIDARRAYOID, TEXTARRAYOID); how many. The way for every row that
+ * an application may reference: what tables of others say about it (ON DELETE
+ * CASCADE, SET NULL, SET DEFAULT) is done first, as the owner of each of those
+ * tables, and whatever triggers they have run as their owners. Left to PostgreSQL
+ * they would run as whoever deletes. Locks the rows FOR UPDATE, so that nothing
+ * refers to them anew. A table that belongs to a superuser is refused. AFTER
+ * triggers of our own on the table must enter the own scope themselves.
+ */
+extern uint64 organization_delete_rows(const char *table, const char *column, Oid idtype, Datum ids);
+
+/*
+ * Set by the membership room: memberships of these users came or went (their
+ * auth.users rows are locked). Called after the change.
+ */
+extern void (*organization_members_changed_hook) (const pg_uuid_t *user_ids, int nusers);
+
+/* "admin" event about an organization; data is JSON, or NULL. */
+extern void organization_event(const Caller *caller, const char *action,
+							   const pg_uuid_t *organization_id, const char *data);
 
 extern Datum organization_uuid_array(const pg_uuid_t *ids, int nids);
 

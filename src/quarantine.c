@@ -341,6 +341,28 @@ static SavedPlan delete_entries_plan = {
 
 static void retry_triggers(int max_rows, bool due_only, int *retried, int *resolved, int *failed);
 
+/* What deleted users have left with the rooms that listen. */
+static void
+retry_gone(int max_rows, bool due_only, int *retried, int *resolved, int *failed)
+{
+	const SyncListener *listener;
+
+	if (!OidIsValid(caller_auth_users_relid(true)))
+		return;
+	for (int i = 0; (listener = sync_listener(i)) != NULL; i++)
+	{
+		pg_uuid_t  *ids;
+		int64		n;
+
+		listener->find_gone(!due_only, max_rows, &ids, &n);
+		*retried += n;
+		if (sync_tell_gone(listener, ids, n))
+			*resolved += n;
+		else
+			*failed += n;
+	}
+}
+
 /*
  * retry_quarantine(max_rows, due_only): try again what failed, by the same
  * statements as the triggers. Entries that another retry works on are left to
@@ -472,6 +494,7 @@ quarantine_retry(PG_FUNCTION_ARGS)
 
 	if (ndues < max_rows)
 		retry_triggers(max_rows - ndues, due_only, &retried, &resolved, &failed);
+	retry_gone(max_rows, due_only, &retried, &resolved, &failed);
 
 	values[0] = Int32GetDatum(retried);
 	values[1] = Int32GetDatum(resolved);

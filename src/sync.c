@@ -207,7 +207,9 @@ typedef struct Registry
 	uint64		auth_seen;		/* auth_invalidations when attnums were looked up */
 	AttrNumber	id_att;
 	AttrNumber	deleted_att;	/* may be missing in a small auth schema */
-	Bitmapset  *watch_all;
+	AttrNumber	copy_att;		/* raw_app_meta_data, where our copy is */
+	Bitmapset  *watch_all;		/* what the targets and deletion depend on */
+	Bitmapset  *watch_any;		/* the same and what the listeners do */
 } Registry;
 
 static Registry *registry = NULL;
@@ -613,6 +615,12 @@ resolve_attributes(Registry *reg, Relation auth)
 	if (reg->deleted_att != InvalidAttrNumber)
 		reg->watch_all = bms_add_member(reg->watch_all, reg->deleted_att);
 	reg->watch_all = bms_add_member(reg->watch_all, reg->id_att);
+	reg->copy_att = SPI_fnumber(desc, "raw_app_meta_data");
+	if (reg->copy_att <= 0 || TupleDescAttr(desc, reg->copy_att - 1)->atttypid != JSONBOID)
+		reg->copy_att = InvalidAttrNumber;
+	reg->watch_any = bms_copy(reg->watch_all);
+	if (reg->copy_att != InvalidAttrNumber)
+		reg->watch_any = bms_add_member(reg->watch_any, reg->copy_att);
 	MemoryContextSwitchTo(old);
 }
 
@@ -2806,6 +2814,77 @@ resolve_successes(Work *work, ArrayType *applied)
  * ---------------------------------------------------------------------
  */
 
+#define MAX_LISTENERS	8
+
+static const SyncListener *listeners[MAX_LISTENERS];
+static int	nlisteners = 0;
+
+void
+sync_listen(const SyncListener *listener)
+{
+	if (nlisteners >= MAX_LISTENERS)
+		elog(ERROR, "too many listeners");
+	listeners[nlisteners++] = listener;
+}
+
+const SyncListener *
+sync_listener(int i)
+{
+	return i < nlisteners ? listeners[i] : NULL;
+}
+
+typedef void (*ListenerFn) (const pg_uuid_t *user_ids, int64 nids);
+
+typedef struct ListenerCall
+{
+	ListenerFn	fn;
+	const pg_uuid_t *ids;
+	int64		nids;
+} ListenerCall;
+
+static void
+call_listener(void *arg)
+{
+	ListenerCall *call = (ListenerCall *) arg;
+	int			guc_level = NewGUCNestLevel();
+
+	sync_bound_lock_wait();
+	call->fn(call->ids, call->nids);
+	AtEOXact_GUC(false, guc_level);
+}
+
+bool
+sync_tell_gone(const SyncListener *listener, const pg_uuid_t *user_ids, int64 nids)
+{
+	ListenerCall call = {.fn = listener->users_gone,.ids = user_ids,.nids = nids};
+	Failure    *failure;
+
+	if (nids == 0 || sync_run_contained(call_listener, &call, true, &failure))
+		return true;
+	ereport(WARNING,
+			(errcode(ERRCODE_WARNING),
+			 errmsg("what belongs to deleted users could not be removed"),
+			 errdetail("SQLSTATE %s.", unpack_sql_state(failure->sqlerrcode)),
+			 errhint("invite_sync.retry_quarantine() tries again; invite_sync.verify() says what is left."),
+			 errhidestmt(true), errhidecontext(true)));
+	call.fn = listener->users_missed;
+	if (!sync_run_contained(call_listener, &call, true, &failure))
+		ereport(WARNING,
+				(errcode(ERRCODE_WARNING),
+				 errmsg("deleted users could not be noted for a retry"),
+				 errdetail("SQLSTATE %s.", unpack_sql_state(failure->sqlerrcode)),
+				 errhint("invite_sync.retry_quarantine(due_only => false) finds them all the same."),
+				 errhidestmt(true), errhidecontext(true)));
+	return false;
+}
+
+static void
+tell_all_gone(const pg_uuid_t *user_ids, int64 nids)
+{
+	for (int i = 0; i < nlisteners; i++)
+		(void) sync_tell_gone(listeners[i], user_ids, nids);
+}
+
 static void
 load_registry(void *arg)
 {
@@ -3204,7 +3283,7 @@ anything_changed(TriggerData *trigdata, const Registry *reg)
 	while (!result &&
 		   tuplestore_gettupleslot(trigdata->tg_oldtable, true, false, old_slot) &&
 		   tuplestore_gettupleslot(trigdata->tg_newtable, true, false, new_slot))
-		result = attributes_differ(old_slot, new_slot, reg->watch_all, NULL);
+		result = attributes_differ(old_slot, new_slot, reg->watch_any, NULL);
 	ExecDropSingleTupleTableSlot(old_slot);
 	ExecDropSingleTupleTableSlot(new_slot);
 	return result;
@@ -3314,6 +3393,102 @@ end_changes(UpdateFiring *f)
 	f->changes = NULL;
 }
 
+/* The key invite_sync of raw_app_meta_data as a jsonb, NULL where there is none. */
+static Jsonb *
+copy_of(TupleTableSlot *slot, AttrNumber att)
+{
+	bool		isnull;
+	Datum		value = slot_getattr(slot, att, &isnull);
+	Jsonb	   *jb;
+	JsonbValue *copy;
+
+	if (isnull)
+		return NULL;
+	jb = DatumGetJsonbP(value);
+	if (!JB_ROOT_IS_OBJECT(jb))
+		return NULL;
+	copy = getKeyJsonValueFromContainer(&jb->root, "invite_sync", strlen("invite_sync"), NULL);
+	return copy ? JsonbValueToJsonb(copy) : NULL;
+}
+
+typedef struct CopyFiring
+{
+	TriggerData *trigdata;
+	AttrNumber	id_att;
+	AttrNumber	copy_att;
+	pg_uuid_t  *ids;
+	int64		nids;
+} CopyFiring;
+
+/* The users whose copy this statement has changed. */
+static void
+collect_copies(void *arg)
+{
+	CopyFiring *f = (CopyFiring *) arg;
+	TupleDesc	desc = RelationGetDescr(f->trigdata->tg_relation);
+	TupleTableSlot *old_slot = MakeSingleTupleTableSlot(desc, &TTSOpsMinimalTuple);
+	TupleTableSlot *new_slot = MakeSingleTupleTableSlot(desc, &TTSOpsMinimalTuple);
+	Bitmapset  *att = bms_make_singleton(f->copy_att);
+	int64		max = 0;
+
+	tuplestore_select_read_pointer(f->trigdata->tg_oldtable, 0);
+	tuplestore_rescan(f->trigdata->tg_oldtable);
+	tuplestore_select_read_pointer(f->trigdata->tg_newtable, 0);
+	tuplestore_rescan(f->trigdata->tg_newtable);
+	while (tuplestore_gettupleslot(f->trigdata->tg_oldtable, true, false, old_slot) &&
+		   tuplestore_gettupleslot(f->trigdata->tg_newtable, true, false, new_slot))
+	{
+		Jsonb	   *before;
+		Jsonb	   *after;
+		bool		isnull;
+
+		if (!attributes_differ(old_slot, new_slot, att, NULL))
+			continue;
+		before = copy_of(old_slot, f->copy_att);
+		after = copy_of(new_slot, f->copy_att);
+		if ((before == NULL && after == NULL) ||
+			(before != NULL && after != NULL && VARSIZE(before) == VARSIZE(after) &&
+			 memcmp(before, after, VARSIZE(before)) == 0))
+			continue;
+		if (f->nids == max)
+		{
+			max = Max(16, max * 2);
+			f->ids = f->ids == NULL ? palloc(sizeof(pg_uuid_t) * max) :
+				repalloc_huge(f->ids, sizeof(pg_uuid_t) * max);
+		}
+		f->ids[f->nids++] = *DatumGetUUIDP(slot_getattr(new_slot, f->id_att, &isnull));
+	}
+	ExecDropSingleTupleTableSlot(old_slot);
+	ExecDropSingleTupleTableSlot(new_slot);
+}
+
+/*
+ * The auth server writes the whole of raw_app_meta_data back from what it has
+ * read a moment ago, and so over a copy that has been written meanwhile. What
+ * it leaves as it was is none of the listeners' business.
+ */
+static void
+tell_copies_changed(TriggerData *trigdata, const Registry *reg)
+{
+	CopyFiring	f = {.trigdata = trigdata,.id_att = reg->id_att,.copy_att = reg->copy_att};
+	Failure    *failure;
+
+	if (nlisteners == 0 || reg->copy_att == InvalidAttrNumber)
+		return;
+	if (!sync_run_contained(collect_copies, &f, true, &failure))
+	{
+		warn_not_synced(failure);
+		return;
+	}
+	for (int i = 0; f.nids > 0 && i < nlisteners; i++)
+	{
+		ListenerCall call = {.fn = listeners[i]->copies_changed,.ids = f.ids,.nids = f.nids};
+
+		if (call.fn != NULL && !sync_run_contained(call_listener, &call, true, &failure))
+			warn_not_synced(failure);
+	}
+}
+
 /*
  * Walks OLD and NEW side by side. A login changes no column that any mapping
  * reads: then nothing is opened, planned or written.
@@ -3333,7 +3508,7 @@ sync_on_update(PG_FUNCTION_ARGS)
 	memset(&f, 0, sizeof(f));
 	f.trigdata = trigdata;
 	f.reg = registry_for_trigger(trigdata->tg_relation);
-	if (f.reg == NULL || f.reg->ntargets == 0)
+	if (f.reg == NULL || (f.reg->ntargets == 0 && nlisteners == 0))
 		return PointerGetDatum(NULL);
 
 	old = begin_firing();
@@ -3398,8 +3573,10 @@ sync_on_update(PG_FUNCTION_ARGS)
 	if (f.nremoved > 0)
 	{
 		quarantine_forget_users(f.removed, f.nremoved);
+		tell_all_gone(f.removed, f.nremoved);
 		remove_from_targets(f.reg, f.removed, f.nremoved);
 	}
+	tell_copies_changed(trigdata, f.reg);
 	if (depth == 1)
 		forget_nested(XACT_EVENT_COMMIT, NULL);
 	end_firing(old);
@@ -3629,6 +3806,7 @@ sync_on_delete(PG_FUNCTION_ARGS)
 			remember_nested_id(&ids[i]);
 	}
 	quarantine_forget_users(ids, nids);
+	tell_all_gone(ids, nids);
 	remove_from_targets(reg, ids, nids);
 	if (depth == 1)
 		forget_nested(XACT_EVENT_COMMIT, NULL);
@@ -7622,6 +7800,13 @@ verify_target(void *arg)
 }
 
 static void
+emit_listener_finding(void *arg, const char *severity, const char *area, const char *object,
+					  const char *finding, const char *detail, const char *fix)
+{
+	emit_finding((ReturnSetInfo *) arg, severity, area, object, finding, detail, fix);
+}
+
+static void
 emit_quarantine_finding(void *arg, const char *severity, const char *object,
 						const char *finding, const char *detail, const char *fix)
 {
@@ -7670,6 +7855,8 @@ sync_verify(PG_FUNCTION_ARGS)
 	emit_members(rsinfo);
 	for (int i = 0; i < reg->ntargets; i++)
 		any_enabled = any_enabled || reg->targets[i].enabled;
+	for (int i = 0; i < nlisteners; i++)
+		any_enabled = any_enabled || listeners[i]->needs_triggers();
 	if (!invite_sync_enabled)
 		emit_finding(rsinfo, "error", "sync", "invite_sync.enabled", "the setting is off: nothing is synced",
 					 NULL, "RESET invite_sync.enabled; -- and look into postgresql.conf, ALTER SYSTEM, ALTER DATABASE and ALTER ROLE");
@@ -7730,6 +7917,8 @@ sync_verify(PG_FUNCTION_ARGS)
 	}
 
 	quarantine_verify(auth, emit_quarantine_finding, rsinfo);
+	for (int i = 0; i < nlisteners; i++)
+		listeners[i]->verify(emit_listener_finding, rsinfo);
 
 	SPI_connect();
 	scope_enter_own(&scope);

@@ -13,6 +13,7 @@
 #include "utils/rel.h"
 #include "utils/uuid.h"
 
+#include "plan.h"
 #include "quarantine.h"
 
 /*
@@ -93,6 +94,49 @@ typedef struct SyncTargetCheck
 } SyncTargetCheck;
 
 extern int	sync_check_targets(SyncTargetCheck **checks);
+
+/*
+ * What rooms that come later have to hear of. Their functions may raise: what
+ * runs in the auth server's statement is contained, with bounded waits.
+ */
+typedef void (*SyncFinding) (void *arg, const char *severity, const char *area, const char *object,
+							 const char *finding, const char *detail, const char *fix);
+
+/* A part of config_sql(): the plan returns (call, name of the role or NULL). */
+typedef struct SyncConfig
+{
+	const char *title;
+	SavedPlan  *plan;
+} SyncConfig;
+
+/* Policies that are taken away by such a statement: protect_table() writes them. */
+#define SYNC_POLICY_NAMES \
+	"'invite_sync_select', 'invite_sync_insert', 'invite_sync_update', 'invite_sync_delete'"
+
+typedef struct SyncListener
+{
+	/* deleted, soft-deleted, or given another id */
+	void		(*users_gone) (const pg_uuid_t *user_ids, int64 nids);
+	/* the same, when users_gone has failed: note them for a retry */
+	void		(*users_missed) (const pg_uuid_t *user_ids, int64 nids);
+	/* retry_quarantine(): whom to tell users_gone of; all: also those never noted */
+	void		(*find_gone) (bool all, int64 limit, pg_uuid_t **user_ids, int64 *nids);
+	/* the key invite_sync of raw_app_meta_data was written */
+	void		(*copies_changed) (const pg_uuid_t *user_ids, int64 nids);
+	/* does verify() miss the triggers, even without targets? */
+	bool		(*needs_triggers) (void);
+	void		(*verify) (SyncFinding emit, void *arg);
+	const SyncConfig *config;
+	int			nconfig;
+	/* for uninstall_plan(): returns (statement, why) */
+	SavedPlan  *uninstall;
+} SyncListener;
+
+extern void sync_listen(const SyncListener *listener);
+extern const SyncListener *sync_listener(int i);	/* NULL: there are no more */
+
+/* Tell a listener; false when it failed, which is warned of and noted. */
+extern bool sync_tell_gone(const SyncListener *listener, const pg_uuid_t *user_ids, int64 nids);
 
 extern void sync_init(void);
 

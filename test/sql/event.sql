@@ -22,6 +22,10 @@ INSERT INTO auth.users (id, is_anonymous, banned_until, deleted_at) VALUES
 \set bob '\'e0000000-0000-4000-8000-000000000002\''
 \set nil '\'e0000000-0000-4000-8000-0000000000ff\''
 \set org '\'f0000000-0000-4000-8000-000000000001\''
+\set other '\'f0000000-0000-4000-8000-000000000002\''
+-- ann is a member of one organization and of no other
+INSERT INTO invite_sync.organization (id, name, slug) VALUES (:org, 'Event', 'event-org'), (:other, 'Other', 'event-other');
+INSERT INTO invite_sync.membership (organization_id, user_id, role_id) VALUES (:org, :ann, '00000000-0000-4000-8000-00000000000a');
 
 -- what the last event looks like
 CREATE VIEW event_test.last AS
@@ -78,12 +82,15 @@ SELECT kind, action, actor_id, request FROM event_test.last;
 SET ROLE authenticated;
 SELECT event_test.claim(:ann) \g /dev/null
 SELECT invite_sync.log_event('page.opened', 'page', 'home', organization_id => :org) IS NOT NULL AS written;
+-- an organization that is not theirs is not named, and neither is one that is not
+SELECT invite_sync.log_event('page.opened', organization_id => :other) IS NOT NULL AS written;
+SELECT invite_sync.log_event('page.opened', organization_id => :nil) IS NOT NULL AS written;
 SELECT invite_sync.log_event('page.opened', user_id => :ann) IS NOT NULL AS written;
 SELECT invite_sync.log_event('page.opened', user_id => :bob, kind => 'admin') IS NOT NULL AS written;
 SELECT event_test.log_as_definer('page.opened', :bob) AS written;
 RESET ROLE;
 SELECT kind, action, actor_id, organization_id, target_type, target_id, data, request
-FROM invite_sync.event ORDER BY id DESC LIMIT 4;
+FROM invite_sync.event ORDER BY id DESC LIMIT 6;
 -- but they do not read
 SET ROLE authenticated;
 SELECT FROM invite_sync.event;
@@ -672,4 +679,5 @@ DROP TABLE public.event_audit, public.event_users;
 DROP FUNCTION public.event_audit_user();
 DROP EXTENSION dblink;
 DROP SCHEMA event_test CASCADE;
+DELETE FROM invite_sync.organization WHERE id::text LIKE 'f0000000-%';
 DELETE FROM auth.users WHERE id::text LIKE 'e0000000-%';

@@ -109,10 +109,38 @@ is_deeply(found($granted), found($wanted), 'every role has what api_grants() say
 my @asked = map { "FUNCTION invite_sync.$_" } ('current_claims()', 'current_user_id()', 'has_any_permission(uuid, text[])', 'has_any_role(uuid, text[])',
 	'has_permission(uuid, text)', 'has_role(uuid, text)', 'is_member(uuid)', 'member_organizations()', 'organizations_with_permission(text)', 'platform_role()', 'whoami()');
 is_deeply(found(q{SELECT object FROM invite_sync.api_grants() WHERE audience = 'anon' ORDER BY object COLLATE "C"}), \@asked, 'api_grants() gives anon nothing but what the rooms mark');
-is_deeply(found(q{SELECT object FROM invite_sync.api_grants() WHERE audience = 'user' ORDER BY object COLLATE "C"}),
-	[ sort @asked, 'FUNCTION invite_sync.log_event(text, text, text, jsonb, uuid, uuid, text)',
-		map { "TABLE invite_sync.$_" } qw(join_request membership organization organization_domain permission platform_role role role_permission) ],
-	'and users only the log, and tables whose policies show them their own');
+is_deeply(found(q{SELECT object FROM invite_sync.api_grants() WHERE audience = 'user' ORDER BY object COLLATE "C"}), [ sort(@asked,
+	'FUNCTION invite_sync.add_domain(uuid, text)',
+	'FUNCTION invite_sync.add_member(uuid, uuid, text)',
+	'FUNCTION invite_sync.cancel_join_request(uuid)',
+	'FUNCTION invite_sync.create_organization(text, text, uuid, jsonb, uuid)',
+	'FUNCTION invite_sync.create_role(text, text[], uuid)',
+	'FUNCTION invite_sync.decide_join_request(uuid, boolean, text)',
+	'FUNCTION invite_sync.delete_organization(uuid, boolean)',
+	'FUNCTION invite_sync.drop_role(text, uuid)',
+	'FUNCTION invite_sync.get_member(uuid, uuid)',
+	'FUNCTION invite_sync.get_organization(uuid)',
+	'FUNCTION invite_sync.leave_organization(uuid)',
+	'FUNCTION invite_sync.list_domains(uuid, text, integer)',
+	'FUNCTION invite_sync.list_join_requests(uuid, text, integer, text)',
+	'FUNCTION invite_sync.list_members(uuid, text, integer)',
+	'FUNCTION invite_sync.list_permissions(text, integer)',
+	'FUNCTION invite_sync.list_roles(uuid, text, integer)',
+	'FUNCTION invite_sync.log_event(text, text, text, jsonb, uuid, uuid, text)',
+	'FUNCTION invite_sync.move_organization(uuid, uuid)',
+	'FUNCTION invite_sync.my_organizations(text, integer)',
+	'FUNCTION invite_sync.remove_domain(uuid, text)',
+	'FUNCTION invite_sync.remove_member(uuid, uuid)',
+	'FUNCTION invite_sync.request_to_join(uuid, text)',
+	'FUNCTION invite_sync.seat_usage(uuid)',
+	'FUNCTION invite_sync.set_enrollment(uuid, text, text)',
+	'FUNCTION invite_sync.set_member_role(uuid, uuid, text)',
+	'FUNCTION invite_sync.set_role_permissions(text, text[], uuid)',
+	'FUNCTION invite_sync.suggested_organizations()',
+	'FUNCTION invite_sync.transfer_ownership(uuid, uuid)',
+	'FUNCTION invite_sync.update_organization(uuid, text, text, jsonb)',
+	map { "TABLE invite_sync.$_" } qw(join_request membership organization organization_domain permission platform_role role role_permission)) ],
+	'and users the log, their organizations, and tables whose policies show them their own');
 none('every function is granted to somebody, or says that it is internal', q{
 SELECT p.oid::regprocedure FROM pg_proc p
 WHERE p.pronamespace = 'invite_sync'::regnamespace AND p.prorettype <> 'trigger'::regtype
@@ -174,6 +202,8 @@ standard_targets($node, $db);
 as_role($node, $db, 'supabase_auth_admin', bulk_signup_sql('a', 1, 20));
 as_role($node, $db, 'postgres', 'CREATE TABLE public.spare (id uuid PRIMARY KEY, email text)');
 my $someone = user_id('a', 1);
+my $organization = 'd0000000-0000-4000-8000-000000000001';
+my $child_organization = 'd0000000-0000-4000-8000-000000000002';
 my %call = (
 	add_target => q{SELECT invite_sync.add_target('public.spare')},
 	set_target => q{SELECT invite_sync.set_target('public.profiles', on_error => 'quarantine')},
@@ -224,7 +254,22 @@ my %call = (
 	grant_operator => q{SELECT invite_sync.grant_operator('grantee')},
 	revoke_operator => q{SELECT invite_sync.revoke_operator('grantee')},
 	grant_dump => q{SELECT invite_sync.grant_dump('grantee')},
-	grant_api => 'SELECT invite_sync.grant_api()');
+	grant_api => 'SELECT invite_sync.grant_api()',
+	# the organization is made anew by make_work() where it is gone
+	create_organization => q{SELECT invite_sync.create_organization('Made here')},
+	get_organization => "SELECT invite_sync.get_organization('$organization')",
+	update_organization => "SELECT invite_sync.update_organization('$organization', 'Called', slug => 'called', settings => '{\"a\": 1}')",
+	move_organization => "SELECT invite_sync.move_organization('$organization', NULL)",
+	delete_organization => "SELECT invite_sync.delete_organization('$organization', true)",
+	my_organizations => 'SELECT count(*) FROM invite_sync.my_organizations()',
+	set_seats => "SELECT invite_sync.set_seats('$organization', 100, 1)",
+	seat_usage => "SELECT invite_sync.seat_usage('$organization')",
+	set_organization_limits => "SELECT invite_sync.set_organization_limits('$organization', 3, 'eu')",
+	add_domain => "SELECT invite_sync.add_domain('$organization', 'another.example')",
+	verify_domain => "SELECT invite_sync.verify_domain('$organization', 'claimed.example', '{proof}')",
+	set_enrollment => "SELECT invite_sync.set_enrollment('$organization', 'claimed.example', 'none')",
+	remove_domain => "SELECT invite_sync.remove_domain('$organization', 'claimed.example')",
+	list_domains => "SELECT count(*) FROM invite_sync.list_domains('$organization')");
 my %later = (
 	config_sql => 'SELECT invite_sync.config_sql()',
 	uninstall_plan => 'SELECT count(*) FROM invite_sync.uninstall_plan()',
@@ -303,6 +348,16 @@ CREATE TRIGGER note_before BEFORE UPDATE OR DELETE ON public.child FOR EACH ROW 
 CREATE TRIGGER note_after AFTER UPDATE OR DELETE ON public.child FOR EACH ROW EXECUTE FUNCTION audit.row_trigger();
 CREATE CONSTRAINT TRIGGER note_deferred AFTER DELETE ON public.child DEFERRABLE INITIALLY IMMEDIATE FOR EACH ROW EXECUTE FUNCTION audit.row_trigger();
 SELECT invite_sync.add_target('public.exposed', '{"email": "audit.noted(email::text)", "full_name": {"value": "audit.noted(''a constant, so that the planner runs it'') || email", "update": "always"}}', on_delete => 'delete');
+RESET ROLE;
+GRANT REFERENCES ON invite_sync.organization, invite_sync.membership, invite_sync.role, invite_sync.organization_domain TO postgres;
+SET ROLE postgres;
+CREATE TABLE public.of_organization (organization uuid REFERENCES invite_sync.organization ON DELETE CASCADE, also uuid REFERENCES invite_sync.organization ON DELETE SET NULL,
+	membership uuid REFERENCES invite_sync.membership ON DELETE SET NULL, role uuid REFERENCES invite_sync.role ON DELETE SET DEFAULT, domain uuid REFERENCES invite_sync.organization_domain ON DELETE CASCADE,
+	slug text REFERENCES invite_sync.organization (slug) ON UPDATE CASCADE ON DELETE SET NULL);
+ALTER TABLE public.of_organization ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+CREATE TRIGGER note_before BEFORE INSERT OR UPDATE OR DELETE ON public.of_organization FOR EACH ROW EXECUTE FUNCTION audit.row_trigger();
+CREATE TRIGGER note_after AFTER INSERT OR UPDATE OR DELETE ON public.of_organization FOR EACH ROW EXECUTE FUNCTION audit.row_trigger();
+CREATE TRIGGER note_statement AFTER UPDATE OR DELETE ON public.of_organization FOR EACH STATEMENT EXECUTE FUNCTION audit.statement_trigger();
 SET ROLE supabase_auth_admin;
 ALTER TABLE auth.users FORCE ROW LEVEL SECURITY;
 CREATE POLICY everybody ON auth.users USING (audit.note()) WITH CHECK (true);
@@ -362,14 +417,31 @@ SQL
 	as_role($node, $db, 'supabase_auth_admin', bulk_signup_sql('b', $$, $$) . q{ ON CONFLICT DO NOTHING; }
 		  . "INSERT INTO auth.users (id, email, raw_user_meta_data) VALUES ('$id', 'quarantined-' || '$id', '{}')");
 	as_role($node, $db, 'postgres', 'ALTER TABLE public.exposed DROP CONSTRAINT none_of_these');
+
+	# an organization with one below it, a member who owns both, a role and a domain, and rows of the application that refer to all of it
+	value($node, $db, <<"SQL");
+DELETE FROM public.of_organization;
+INSERT INTO invite_sync.organization (id, name, slug) VALUES ('$organization', 'Theirs', 'theirs') ON CONFLICT (id) DO UPDATE SET name = 'Theirs', slug = 'theirs';
+INSERT INTO invite_sync.organization (id, name, slug, parent_id) VALUES ('$child_organization', 'Below', 'below', '$organization') ON CONFLICT DO NOTHING;
+INSERT INTO invite_sync.membership (organization_id, user_id, role_id)
+SELECT o.id, '@{[ user_id('a', 2) ]}', '00000000-0000-4000-8000-00000000000a' FROM invite_sync.organization o WHERE o.id IN ('$organization', '$child_organization') ON CONFLICT DO NOTHING;
+INSERT INTO invite_sync.role (organization_id, name) VALUES ('$organization', 'writer') ON CONFLICT DO NOTHING;
+INSERT INTO invite_sync.organization_domain (organization_id, domain, challenge) VALUES ('$organization', 'claimed.example', 'proof') ON CONFLICT DO NOTHING;
+INSERT INTO public.of_organization VALUES ('$organization'), ('$child_organization');
+INSERT INTO public.of_organization (also) VALUES ('$organization');
+INSERT INTO public.of_organization (slug) VALUES ('theirs');
+INSERT INTO public.of_organization (membership) SELECT id FROM invite_sync.membership WHERE organization_id IN ('$organization', '$child_organization');
+INSERT INTO public.of_organization (role) SELECT id FROM invite_sync.role WHERE organization_id = '$organization';
+INSERT INTO public.of_organization (domain) SELECT id FROM invite_sync.organization_domain WHERE organization_id = '$organization';
+SQL
 	return;
 }
 
 # so that there is an alert to be acknowledged
 make_work();
 value($node, $db, q{SELECT invite_sync.set_alert('missing', 0); SELECT invite_sync.check_alerts()});
-# pg_cron is not there
-my %fails = (schedule_retry => '0A000');
+# pg_cron is not there, and a superuser without claims is no user
+my %fails = (schedule_retry => '0A000', my_organizations => 'PT401');
 
 my %heard = (postgres => 0, supabase_auth_admin => 0);
 for my $path ('', 'SET search_path = evil, pg_catalog, public;')
@@ -577,7 +649,9 @@ is(run_as($node, $db, 'service_role', "SET request.jwt.claims = '$user_claims'; 
 # Every function, through a definer that a superuser owns: who may not call it
 # directly gets nothing by it, unless it is for everybody who can reach it.
 
-my %harmless = map { $_ => 1 } qw(is_operator redact_payload target_name log_event), map { /invite_sync\.(\w+)/ } @asked;
+my %harmless = map { $_ => 1 } qw(is_operator redact_payload target_name log_event);
+my @for_users = grep { $_ ne 'log_event' } @{ found(q{SELECT DISTINCT substring(object FROM 'invite_sync\.([a-z_]+)') FROM invite_sync.api_grants() WHERE audience = 'user' ORDER BY 1}) };
+$harmless{$_} = 1 for @for_users;
 for my $case ([ 'anon', undef ], [ 'authenticated', $user_claims ], [ 'authenticated', qq({$sub, "role": "service_role"}) ],
 	[ 'bystander', undef ], [ 'supabase_auth_admin', undef ], [ 'service_role', $user_claims ], [ 'postgres', $user_claims ])
 {
@@ -595,6 +669,27 @@ for my $case ([ 'anon', undef ], [ 'authenticated', $user_claims ], [ 'authentic
 }
 is(value($node, $db, q{SELECT count(*) FROM pg_trigger WHERE tgrelid = 'auth.users'::regclass AND tgname ILIKE 'invite_sync%'}), 3, 'nobody detached anything');
 is(value($node, $db, q{SELECT string_agg(role, ', ' ORDER BY role) FROM invite_sync.operator WHERE active}), 'postgres, watcher', 'nor made themselves an operator');
+
+# What is for users is no more through a definer than without: nobody is nobody, and a user is that user whatever role asks for it.
+make_work();
+my %as_stranger = (create_organization => '00000', my_organizations => '00000');
+for my $case ([ 'anon', undef, 'PT401' ], [ 'anon', $user_claims, 'PT401' ], [ 'bystander', undef, 'PT401' ], [ 'supabase_auth_admin', undef, 'PT401' ], [ 'authenticated', undef, 'PT401' ],
+	[ 'authenticated', qq({$sub, "role": "service_role"}), 'PT401' ], (map { [ $_, $user_claims, undef ] } qw(authenticated bystander service_role postgres supabase_admin)))
+{
+	my ($role, $claims, $wanted) = @$case;
+	my $who = $role . ($claims ? " with claims $claims" : '');
+	my $session = session($node, $db, $role);
+	$session->must("SET request.jwt.claims = '$claims'") if $claims;
+	for my $name (@for_users)
+	{
+		(my $literal = $call{$name}) =~ s/'/''/g;
+		my $result = $session->query("SELECT public.as_definer('$literal')");
+		is($result->{sqlstate}, $wanted || $as_stranger{$name} || 'PT404', "$name() through a definer: $who, who is no member") or diag($result->{ok} ? 'it succeeded' : $result->{stderr});
+	}
+	$session->close;
+}
+is(value($node, $db, "SELECT count(*) FROM invite_sync.organization WHERE name = 'Made here' AND created_by = '$someone'"), 5, 'what a user makes so is theirs');
+is(value($node, $db, "SELECT name FROM invite_sync.organization WHERE id = '$organization'"), 'Theirs', 'and nobody else\'s is touched');
 
 # and the log only takes what is theirs
 {
