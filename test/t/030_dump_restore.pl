@@ -98,6 +98,11 @@ SELECT invite_sync.set_alert('quarantined', 0.5, '1 month 3 days 04:05:06.789');
 SELECT invite_sync.check_alerts();
 SELECT invite_sync.acknowledge_alert(min(id)) FROM invite_sync.alerts;
 SQL
+as_role($old, $db, 'postgres', <<'SQL');
+CREATE TABLE public.tenant_data (organization_id uuid, content text);
+CREATE INDEX ON public.tenant_data (organization_id);
+SELECT invite_sync.protect_table('public.tenant_data', 'organization_id', write_permission => 'members.add') <> '';
+SQL
 # left in a mode that pg_dump writes separately
 value($old, $db, 'ALTER TABLE auth.users ENABLE ALWAYS TRIGGER invite_sync_insert');
 
