@@ -259,6 +259,25 @@ SET ROLE service_role;
 SELECT slug FROM invite_sync.my_organizations();
 RESET ROLE;
 
+-- for a service, all of them or those right below one
+SET ROLE service_role;
+SELECT slug, parent_id = org('acme') AS below_acme FROM invite_sync.list_organizations(org('acme'));
+WITH RECURSIVE pages AS (
+	SELECT 1 AS n, p.id, p.cursor FROM invite_sync.list_organizations(page_size => 2) AS p
+	UNION ALL
+	SELECT a.n + 1, p.id, p.cursor FROM (SELECT n, cursor FROM pages) AS a CROSS JOIN LATERAL invite_sync.list_organizations(after => a.cursor, page_size => 1) AS p WHERE a.n < 20)
+SELECT count(DISTINCT id) = (SELECT count(*) FROM invite_sync.list_organizations()) AS all FROM pages;
+SELECT slug FROM invite_sync.list_organizations(:nobody);
+SELECT slug FROM invite_sync.list_organizations(after => 'x');
+SELECT slug FROM invite_sync.list_organizations(page_size => 501);
+SELECT claim(:ann) \g /dev/null
+SELECT slug FROM invite_sync.list_organizations();
+SET ROLE authenticated;
+SELECT slug FROM invite_sync.list_organizations();
+RESET ROLE;
+RESET request.jwt.claims;
+SELECT count(*) = (SELECT count(*) FROM invite_sync.organization) AS all FROM invite_sync.list_organizations();
+
 --
 -- Changing
 --
@@ -470,6 +489,7 @@ INSERT INTO invite_sync.organization (name, slug, max_concurrent_sessions) VALUE
 INSERT INTO invite_sync.organization (name, slug, region) VALUES ('Region', 'region', '');
 \set VERBOSITY default
 DELETE FROM invite_sync.organization WHERE slug = 'acme';
+UPDATE invite_sync.organization SET id = gen_random_uuid() WHERE slug = 'acme';
 -- and users reach none of it
 SET ROLE authenticated;
 SELECT FROM invite_sync.organization;

@@ -46,6 +46,14 @@ SELECT count(*) FROM invite_sync.seal_events();
 CREATE TABLE public.being_altered (id uuid PRIMARY KEY, email text);
 SQL
 
+my $organization = 'd0000000-0000-4000-8000-000000000001';
+value($primary, $db, <<"SQL");
+INSERT INTO invite_sync.organization (id, name, slug, seat_limit) VALUES ('$organization', 'Theirs', 'theirs', 3);
+INSERT INTO invite_sync.organization (name, slug, parent_id) VALUES ('Below', 'below', '$organization');
+INSERT INTO invite_sync.membership (organization_id, user_id, role_id) VALUES ('$organization', 'a0000001-0000-4000-8000-000000000000', '00000000-0000-4000-8000-00000000000a');
+SELECT invite_sync.add_domain('$organization', 'example.com');
+SQL
+
 $primary->backup('backup');
 my $standby = PostgreSQL::Test::Cluster->new('standby');
 $standby->init_from_backup($primary, 'backup', has_streaming => 1);
@@ -66,7 +74,12 @@ my %arguments = (
 	has_any_role => q{'00000000-0000-4000-8000-000000000000', '{owner}'},
 	has_permission => q{'00000000-0000-4000-8000-000000000000', 'members.read'},
 	has_any_permission => q{'00000000-0000-4000-8000-000000000000', '{members.read}'},
-	organizations_with_permission => q{'members.read'});
+	organizations_with_permission => q{'members.read'},
+	get_organization => "'$organization'",
+	seat_usage => "'$organization'",
+	list_domains => "'$organization'");
+# About the caller, who must be a user: asked as one below, with what else users may ask.
+my %for_users = map { $_ => 1 } qw(my_organizations);
 # Their comments say who uses them: our own functions and views, tried by these.
 my %internal = map { $_ => 1 } split /\n/, value($primary, $db, q{SELECT proname FROM pg_proc WHERE pronamespace = 'invite_sync'::regnamespace AND obj_description(oid, 'pg_proc') ~ '(Internal|own functions)'});
 
@@ -83,7 +96,7 @@ my @queries = (
 for my $function (@functions)
 {
 	my ($name, $needed) = split / /, $function;
-	next if $internal{$name};
+	next if $internal{$name} || $for_users{$name};
 	ok(exists $arguments{$name} || !$needed, "there are arguments to call $name() with") or next;
 	push @queries, "SELECT * FROM invite_sync.$name(" . ($arguments{$name} || '') . ') t';
 }
@@ -131,6 +144,22 @@ for my $query (sort keys %$expected)
 }
 isnt($expected->{"postgres: SELECT * FROM invite_sync.$_ t"}, '', "$_ has something to say") for qw(quarantine target_list activity_log error_log admin_log);
 isnt($expected->{"postgres: SELECT * FROM invite_sync.$_() t"}, '', "$_() has something to say") for qw(sync_status verify verify_events preservation_report);
+
+# What is for users, as one: a member, and somebody who is none.
+my @user_queries = map { "SELECT * FROM invite_sync.$_ t ORDER BY t::text" } 'my_organizations()', map { "$_($arguments{$_})" } qw(get_organization seat_usage list_domains);
+for my $user ('a0000001-0000-4000-8000-000000000000', 'a0000002-0000-4000-8000-000000000000')
+{
+	for my $query (@user_queries)
+	{
+		my $ask = sub { my ($node, $begin) = @_; my $r = run_as($node, $db, 'authenticated', qq{SET request.jwt.claims = '{"sub": "$user", "role": "authenticated"}'; $begin; $query; COMMIT}); return $r->{ok} ? $r->{out} : "$r->{sqlstate} $r->{message}" };
+		my $answer = $ask->($primary, 'BEGIN');
+		if ($user =~ /^a0000001/) { like($answer, qr/\Q$organization\E|example\.com/, "$query, as a member") }
+		elsif ($query =~ /my_organizations/) { is($answer, '', "$query, as nobody's member") }
+		else { like($answer, qr/^PT404 /, "$query, as no member") }
+		is($ask->($primary, 'BEGIN READ ONLY'), $answer, "$query: the same in a READ ONLY transaction");
+		is($ask->($standby, 'BEGIN'), $answer, "$query: the same on a standby");
+	}
+}
 
 # Under SERIALIZABLE as well, where there is no standby.
 my $serializable = answers($primary, 'BEGIN ISOLATION LEVEL SERIALIZABLE READ ONLY DEFERRABLE');
