@@ -29,7 +29,6 @@ CREATE FUNCTION invite_sync.api_grants()
         ('user', 'FUNCTION invite_sync.set_member_role(uuid, uuid, text)'),
         ('service', 'FUNCTION invite_sync.set_member_role(uuid, uuid, text)'),
         ('user', 'FUNCTION invite_sync.leave_organization(uuid)'),
-        ('service', 'FUNCTION invite_sync.leave_organization(uuid)'),
         ('user', 'FUNCTION invite_sync.transfer_ownership(uuid, uuid)'),
         ('service', 'FUNCTION invite_sync.transfer_ownership(uuid, uuid)'),
         ('user', 'FUNCTION invite_sync.list_members(uuid, text, integer)'),

@@ -893,15 +893,21 @@ static const Reason reasons[] = {
 	{"quota_exhausted", "PT429", "invitation quota is used up"}
 };
 
+static const Reason *
+find_reason(const char *word)
+{
+	for (size_t i = 0; i < lengthof(reasons); i++)
+		if (strcmp(reasons[i].word, word) == 0)
+			return &reasons[i];
+	return NULL;
+}
+
 void
 refuse(const char *reason, const char *detail, const char *hint)
 {
-	const Reason *found = NULL;
+	const Reason *found = find_reason(reason);
 	const char *state;
 
-	for (size_t i = 0; i < lengthof(reasons); i++)
-		if (strcmp(reasons[i].word, reason) == 0)
-			found = &reasons[i];
 	if (found == NULL)
 		elog(ERROR, "unknown refusal \"%s\"", reason);
 
@@ -930,6 +936,10 @@ caller_refuse_sql(PG_FUNCTION_ARGS)
 
 	for (int i = 0; i < 3; i++)
 		arg[i] = PG_ARGISNULL(i) ? NULL : text_to_cstring(PG_GETARG_TEXT_PP(i));
+	if (find_reason(arg[0] ? arg[0] : "") == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("there is no such reason word")));
 	refuse(arg[0] ? arg[0] : "", arg[1], arg[2]);
 	PG_RETURN_BOOL(false);
 }

@@ -279,6 +279,7 @@ SELECT c.relname AS written_by_others, a.grantee::regrole FROM pg_class c, aclex
  WHERE c.relnamespace = 'invite_sync'::regnamespace AND a.grantee <> c.relowner AND a.privilege_type <> 'SELECT' ORDER BY 1, 2;
 
 -- ---- every function asks who calls, also where it was granted by mistake ----
+-- What answers below is for every user, or is SQL that reads as whoever calls it and so only what policies show them.
 CREATE FUNCTION pg_temp.answers(as_role text, claims text) RETURNS SETOF text LANGUAGE plpgsql AS $$
 DECLARE
     f record;

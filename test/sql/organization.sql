@@ -492,7 +492,7 @@ DELETE FROM invite_sync.organization WHERE slug = 'acme';
 UPDATE invite_sync.organization SET id = gen_random_uuid() WHERE slug = 'acme';
 -- and users reach none of it
 SET ROLE authenticated;
-SELECT FROM invite_sync.organization;
+SELECT count(*) FROM invite_sync.organization;
 UPDATE invite_sync.organization SET name = 'x';
 SET ROLE service_role;
 SELECT FROM invite_sync.organization;
