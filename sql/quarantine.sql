@@ -20,10 +20,11 @@ CREATE TABLE invite_sync.quarantine_entry (
     last_failed_at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
     next_retry_at timestamptz,
     replayable boolean NOT NULL DEFAULT true,
+    spare boolean NOT NULL DEFAULT false,
     CHECK ((target_id IS NULL) <> (trigger_name IS NULL))
 );
 COMMENT ON TABLE invite_sync.quarantine_entry IS
-    'Syncs that failed, one row per target and user. Personal columns: message and context may quote a value of the user.';
+    'Syncs that failed, one row per target and user, but for spare ones. Personal columns: message and context may quote a value of the user.';
 COMMENT ON COLUMN invite_sync.quarantine_entry.id IS 'number of the entry';
 COMMENT ON COLUMN invite_sync.quarantine_entry.target_id IS 'the target, or NULL for a guarded trigger';
 COMMENT ON COLUMN invite_sync.quarantine_entry.trigger_name IS 'the guarded trigger, or NULL for a target';
@@ -41,7 +42,10 @@ COMMENT ON COLUMN invite_sync.quarantine_entry.first_failed_at IS 'time of the f
 COMMENT ON COLUMN invite_sync.quarantine_entry.last_failed_at IS 'time of the last failure';
 COMMENT ON COLUMN invite_sync.quarantine_entry.next_retry_at IS 'not retried before, unless asked for';
 COMMENT ON COLUMN invite_sync.quarantine_entry.replayable IS 'false: can only be closed by hand';
-CREATE UNIQUE INDEX quarantine_entry_target_user ON invite_sync.quarantine_entry (target_id, user_id) WHERE target_id IS NOT NULL;
+COMMENT ON COLUMN invite_sync.quarantine_entry.spare IS
+    'of a target and user whose entry somebody else held: stands beside it until a retry has done both, or made them one';
+CREATE UNIQUE INDEX quarantine_entry_target_user ON invite_sync.quarantine_entry (target_id, user_id)
+    WHERE target_id IS NOT NULL AND NOT spare;
 CREATE UNIQUE INDEX quarantine_entry_trigger_user ON invite_sync.quarantine_entry (trigger_name, user_id, action)
     WHERE trigger_name IS NOT NULL AND user_id IS NOT NULL;
 CREATE INDEX quarantine_entry_user ON invite_sync.quarantine_entry (user_id);
@@ -75,7 +79,7 @@ CREATE FUNCTION invite_sync.retry_quarantine(max_rows integer DEFAULT 1000, due_
     RETURNS invite_sync.retry_result
     LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'quarantine_retry';
 COMMENT ON FUNCTION invite_sync.retry_quarantine(integer, boolean) IS
-$doc$Do again what is in quarantine, by the same statements as the triggers. max_rows: at most so many entries (1 to 10000), the longest due first; those of disabled targets are left. due_only => false: also those whose next_retry_at has not come. What succeeds leaves quarantine, and so does what belongs to a user who is gone. Returns how many were retried, resolved and failed again; entries and users that another session holds are left out.
+$doc$Do again what is in quarantine, by the same statements as the triggers. max_rows: at most so many entries (1 to 10000), the longest due first; those of disabled targets are left. due_only => false: also those whose next_retry_at has not come. What succeeds leaves quarantine, and so does what was to be written for a user who is gone; a user's several entries that fail again become one. Returns how many were retried, resolved and failed again; entries and users that another session holds are left out.
 service_role, operators. Locks the entries (FOR UPDATE) and the users (FOR SHARE), skipping what is held.$doc$;
 
 CREATE TABLE invite_sync.guarded_trigger (

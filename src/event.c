@@ -250,66 +250,35 @@ event_append(const char *kind, const char *action, const pg_uuid_t *actor,
  * ---------------------------------------------------------------------
  */
 
-typedef void (*EventWork) (void *arg);
-
 /*
- * Run work(arg) in a subtransaction with a short lock_timeout. False, with the
- * SQLSTATE and everything undone, when it failed; what must not be contained
- * is rethrown. With aside, a serialization failure is contained too: the work
- * is not the caller's, and that somebody has changed the user meanwhile is no
- * failure of the caller's transaction. (One that dooms it shows at COMMIT.)
+ * Run work(arg) contained. False, with the SQLSTATE and everything undone, when
+ * it failed; what must not be contained is rethrown. With aside, a serialization
+ * failure is contained too: the work is not the caller's, and that somebody has
+ * changed the user meanwhile is no failure of the caller's transaction. (One
+ * that dooms it shows at COMMIT.)
  */
 static bool
-event_contained(EventWork work, void *arg, bool aside, int *sqlerrcode)
+event_contained(void (*work) (void *), void *arg, bool aside, int *sqlerrcode)
 {
-	MemoryContext oldcontext = CurrentMemoryContext;
-	ResourceOwner oldowner = CurrentResourceOwner;
-	int			depth = plan_hold();
-	volatile bool ok = false;
+	ErrorData  *edata;
+	int			guc_level = NewGUCNestLevel();
 
-	BeginInternalSubTransaction(NULL);
-	MemoryContextSwitchTo(oldcontext);
-
-	PG_TRY();
-	{
-		int			guc_level = NewGUCNestLevel();
-
-		/* one that the session has made shorter is kept */
-		if (LockTimeout <= 0 || LockTimeout > EVENT_LOCK_TIMEOUT_MS)
-			(void) set_config_option("lock_timeout",
-									 CppAsString2(EVENT_LOCK_TIMEOUT_MS),
-									 PGC_USERSET, PGC_S_SESSION,
-									 GUC_ACTION_SAVE, true, 0, false);
-		work(arg);
-		AtEOXact_GUC(false, guc_level);
-
-		ReleaseCurrentSubTransaction();
-		MemoryContextSwitchTo(oldcontext);
-		CurrentResourceOwner = oldowner;
-		plan_release();
-		ok = true;
-	}
-	PG_CATCH();
-	{
-		ErrorData  *edata;
-
-		MemoryContextSwitchTo(oldcontext);
-		edata = CopyErrorData();
-		FlushErrorState();
-		RollbackAndReleaseCurrentSubTransaction();
-		MemoryContextSwitchTo(oldcontext);
-		CurrentResourceOwner = oldowner;
-		plan_restore(depth);
-
-		if (caller_must_rethrow(edata->sqlerrcode) &&
-			!(aside && edata->sqlerrcode == ERRCODE_T_R_SERIALIZATION_FAILURE))
-			ReThrowError(edata);
-		*sqlerrcode = edata->sqlerrcode;
-		FreeErrorData(edata);
-	}
-	PG_END_TRY();
-
-	return ok;
+	/* one that the session has made shorter is kept */
+	if (LockTimeout <= 0 || LockTimeout > EVENT_LOCK_TIMEOUT_MS)
+		(void) set_config_option("lock_timeout",
+								 CppAsString2(EVENT_LOCK_TIMEOUT_MS),
+								 PGC_USERSET, PGC_S_SESSION,
+								 GUC_ACTION_SAVE, true, 0, false);
+	edata = plan_contained(work, arg, true);
+	AtEOXact_GUC(false, guc_level);
+	if (edata == NULL)
+		return true;
+	if (caller_must_rethrow(edata->sqlerrcode) &&
+		!(aside && edata->sqlerrcode == ERRCODE_T_R_SERIALIZATION_FAILURE))
+		ReThrowError(edata);
+	*sqlerrcode = edata->sqlerrcode;
+	FreeErrorData(edata);
+	return false;
 }
 
 static void

@@ -31,10 +31,12 @@
 #include "event.h"
 #include "membership.h"
 #include "plan.h"
+#include "sync.h"
 
 PG_FUNCTION_INFO_V1(membership_protect_table);
 PG_FUNCTION_INFO_V1(membership_unprotect_table);
 
+/* As in SYNC_POLICY_NAMES, by which uninstall_plan() knows them. */
 static const char *const policy_names[] = {
 	"invite_sync_select", "invite_sync_insert", "invite_sync_update", "invite_sync_delete"
 };
@@ -539,10 +541,12 @@ SavedPlan	membership_config_protected_plan = {
 	.nargs = 0
 };
 
-/* (statement, why) */
+/* (statement, why): by the policies themselves, which are what DROP EXTENSION would be refused for. */
 SavedPlan	membership_unprotect_plan = {
-	.sql = "SELECT pg_catalog.format('SELECT invite_sync.unprotect_table(%L);', pg_catalog.format('%I.%I', t.nspname, t.relname)), "
+	.sql = "SELECT pg_catalog.format('SELECT invite_sync.unprotect_table(%L);', pg_catalog.format('%I.%I', n.nspname, c.relname)), "
 	"'Drops the policies of protect_table(); row level security is off again where protect_table() put it on.' "
-	PROTECTED_TABLES,
+	"FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace "
+	"WHERE EXISTS (SELECT FROM pg_catalog.pg_policy AS p WHERE p.polrelid = c.oid AND p.polname IN (" SYNC_POLICY_NAMES ")) "
+	"ORDER BY n.nspname COLLATE \"C\", c.relname COLLATE \"C\"",
 	.nargs = 0
 };

@@ -235,18 +235,18 @@ remember_question(void)
 /*
  * First where the caller is a member, then what each role is. Every step is a
  * look into an index: what goes down the tree, too (OFFSET 0 keeps the planner
- * from joining to the whole table). UNION ends a walk through a cycle. What a
+ * from joining to the whole table). The level ends a walk through a cycle. What a
  * role allows is said by role_permissions(), too slow to be called here; a test
  * holds the two together.
  */
 static SavedPlan load_plan = {
-	.sql = "WITH RECURSIVE reach (organization_id, role_id) AS ("
-	"SELECT m.organization_id, m.role_id FROM invite_sync.membership AS m "
+	.sql = "WITH RECURSIVE reach (organization_id, role_id, level) AS ("
+	"SELECT m.organization_id, m.role_id, 0 FROM invite_sync.membership AS m "
 	"CROSS JOIN LATERAL (SELECT FROM invite_sync.organization AS o WHERE o.id = m.organization_id OFFSET 0) AS x "
 	"WHERE m.user_id = $1 "
-	"UNION "
-	"SELECT x.id, r.role_id FROM reach AS r "
-	"CROSS JOIN LATERAL (SELECT o.id FROM invite_sync.organization AS o WHERE o.parent_id = r.organization_id OFFSET 0) AS x), "
+	"UNION ALL "
+	"SELECT x.id, r.role_id, r.level + 1 FROM reach AS r "
+	"CROSS JOIN LATERAL (SELECT o.id FROM invite_sync.organization AS o WHERE o.parent_id = r.organization_id OFFSET 0) AS x WHERE r.level < 16), "
 	"held (role_id, platform) AS ("
 	"SELECT DISTINCT r.role_id, false FROM reach AS r "
 	"UNION ALL SELECT p.role_id, true FROM invite_sync.platform_role AS p WHERE p.user_id = $1) "
@@ -359,6 +359,10 @@ keep_rows(void)
 		role = bsearch(&key, answers.roles, answers.nroles, sizeof(HeldRole), compare_ids);
 		if (role == NULL)
 			continue;			/* a role that is gone: a member who may nothing */
+		for (via = entry->via; via != NULL && via->role != role - answers.roles; via = via->next)
+			;
+		if (via != NULL)
+			continue;			/* by two memberships, one above the other */
 		via = palloc(sizeof(Via));
 		via->role = role - answers.roles;
 		via->next = entry->via;
@@ -424,7 +428,7 @@ load_user(void)
 	args[0] = UUIDPGetDatum(&answers.caller.user_id);
 	SPI_connect();
 	scope_enter_own(&scope);
-	plan_by_index(plan_get(&load_plan));
+	plan_by_lookup(plan_get(&load_plan));
 	plan_execute(&load_plan, args, NULL, true, 0);
 	answers.reached = reached_create(answers_context, Min(SPI_processed, MAX_KNOWN) * 2, NULL);
 	old = MemoryContextSwitchTo(answers_context);
@@ -547,7 +551,7 @@ service_reaches(const pg_uuid_t *organization_id)
 	args[0] = UUIDPGetDatum(organization_id);
 	SPI_connect();
 	scope_enter_own(&scope);
-	plan_by_index(plan_get(&exists_plan));
+	plan_by_lookup(plan_get(&exists_plan));
 	plan_execute(&exists_plan, args, NULL, true, 1);
 	exists = SPI_processed > 0;
 	scope_leave(&scope);

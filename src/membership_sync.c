@@ -451,12 +451,13 @@ static SavedPlan findings_plan = {
 };
 
 static void
-membership_verify(SyncFinding emit, void *arg)
+membership_verify(bool users_readable, SyncFinding emit, void *arg)
 {
 	Scope		scope;
-	Ids			gone;
+	Ids			gone = {.n = 0};
 
-	users_who_are_gone(&gone, true);
+	if (users_readable)
+		users_who_are_gone(&gone, true);
 	if (gone.n > 0)
 		emit(arg, "warning", "membership", "auth.users",
 			 psprintf("%d users who are gone have left memberships, marks, requests or roles", gone.n),
@@ -492,7 +493,8 @@ static SavedPlan config_roles_plan = {
 
 static const SyncConfig config[] = {
 	{"Permissions", &config_permissions_plan},
-	{"Global roles", &config_roles_plan}
+	{"Global roles", &config_roles_plan},
+	{"Tables under row level security", &membership_config_protected_plan}
 };
 
 static const SyncListener listener = {
@@ -503,7 +505,8 @@ static const SyncListener listener = {
 	.needs_triggers = needs_triggers,
 	.verify = membership_verify,
 	.config = config,
-	.nconfig = lengthof(config)
+	.nconfig = lengthof(config),
+	.uninstall = &membership_unprotect_plan
 };
 
 void

@@ -18,7 +18,9 @@
 #include "executor/spi.h"
 #include "funcapi.h"
 #include "nodes/parsenodes.h"
+#include "utils/array.h"
 #include "utils/guc.h"
+#include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/plancache.h"
 #include "utils/resowner.h"
@@ -111,8 +113,8 @@ planned_once(SPIPlanPtr plan)
 	return source->gplan != NULL && source->gplan->is_valid;
 }
 
-void
-plan_by_index(SPIPlanPtr plan)
+static void
+plan_without(SPIPlanPtr plan, const char *const *settings, int n)
 {
 	int			guc_level;
 	CachedPlan *cplan;
@@ -120,12 +122,31 @@ plan_by_index(SPIPlanPtr plan)
 	if (SPI_plan_is_valid(plan) && planned_once(plan))
 		return;
 	guc_level = NewGUCNestLevel();
-	(void) set_config_option("enable_seqscan", "off", PGC_USERSET, PGC_S_SESSION,
-							 GUC_ACTION_SAVE, true, 0, false);
+	for (int i = 0; i < n; i++)
+		(void) set_config_option(settings[i], "off", PGC_USERSET, PGC_S_SESSION,
+								 GUC_ACTION_SAVE, true, 0, false);
 	cplan = SPI_plan_get_cached_plan(plan);
 	if (cplan != NULL)
 		ReleaseCachedPlan(cplan, CurrentResourceOwner);
 	AtEOXact_GUC(false, guc_level);
+}
+
+void
+plan_by_index(SPIPlanPtr plan)
+{
+	static const char *const settings[] = {"enable_seqscan"};
+
+	plan_without(plan, settings, lengthof(settings));
+}
+
+void
+plan_by_lookup(SPIPlanPtr plan)
+{
+	static const char *const settings[] = {
+		"enable_seqscan", "enable_hashjoin", "enable_mergejoin", "enable_hashagg", "jit"
+	};
+
+	plan_without(plan, settings, lengthof(settings));
 }
 
 /* Our parameters say nothing of a statement's cost: plan it once, for all. */
@@ -267,6 +288,57 @@ plan_result_rows(FunctionCallInfo fcinfo)
 	check_result_columns(rsinfo->setDesc);
 	for (uint64 i = 0; i < SPI_processed; i++)
 		tuplestore_puttuple(rsinfo->setResult, SPI_tuptable->vals[i]);
+}
+
+Datum
+plan_array(Datum *values, bool *nulls, int64 n, Oid type)
+{
+	int			dims[1];
+	int			lbs[1] = {1};
+	int16		typlen;
+	bool		typbyval;
+	char		typalign;
+
+	dims[0] = n;
+	get_typlenbyvalalign(type, &typlen, &typbyval, &typalign);
+	return PointerGetDatum(construct_md_array(values, nulls, 1, dims, lbs, type,
+											  typlen, typbyval, typalign));
+}
+
+ErrorData *
+plan_contained(void (*fn) (void *), void *arg, bool keep)
+{
+	MemoryContext oldcontext = CurrentMemoryContext;
+	ResourceOwner oldowner = CurrentResourceOwner;
+	int			depth = plan_hold();
+	ErrorData  *volatile edata = NULL;
+
+	BeginInternalSubTransaction(NULL);
+	MemoryContextSwitchTo(oldcontext);
+	PG_TRY();
+	{
+		fn(arg);
+		if (keep)
+			ReleaseCurrentSubTransaction();
+		else
+			RollbackAndReleaseCurrentSubTransaction();
+		MemoryContextSwitchTo(oldcontext);
+		CurrentResourceOwner = oldowner;
+	}
+	PG_CATCH();
+	{
+		MemoryContextSwitchTo(oldcontext);
+		edata = CopyErrorData();
+		FlushErrorState();
+		RollbackAndReleaseCurrentSubTransaction();
+		MemoryContextSwitchTo(oldcontext);
+		CurrentResourceOwner = oldowner;
+		plan_restore(depth + 1);
+	}
+	PG_END_TRY();
+
+	plan_release();
+	return edata;
 }
 
 /*

@@ -46,6 +46,9 @@ extern int	plan_execute_snapshot(SavedPlan *plan, Datum *values, const char *nul
 extern Datum plan_result_row(FunctionCallInfo fcinfo);
 extern void plan_result_rows(FunctionCallInfo fcinfo);
 
+/* A one-dimensional array as an argument; nulls may be NULL. */
+extern Datum plan_array(Datum *values, bool *nulls, int64 n, Oid type);
+
 /* The saved SPI plan, for cursors. */
 extern SPIPlanPtr plan_get(SavedPlan *plan);
 
@@ -79,6 +82,12 @@ extern void plan_check(SPIPlanPtr plan);
 extern void plan_by_index(SPIPlanPtr plan);
 
 /*
+ * The same for a statement that looks up a handful of rows, whatever the
+ * planner makes of a recursion: nothing in it is worth a hash table or compiling.
+ */
+extern void plan_by_lookup(SPIPlanPtr plan);
+
+/*
  * Retired plans and memory contexts are freed only when no plan of ours is
  * running: bracket everything that holds on to them.
  */
@@ -86,6 +95,13 @@ extern int	plan_hold(void);	/* returns the depth to restore on error */
 extern void plan_release(void);
 extern void plan_restore(int depth);
 extern void plan_retire_context(MemoryContext context);
+
+/*
+ * Run fn(arg) in a subtransaction. NULL when it succeeded, and kept (or with keep
+ * false undone all the same); else its error, in the caller's memory and with
+ * everything undone. Who calls decides what may go no further.
+ */
+extern ErrorData *plan_contained(void (*fn) (void *), void *arg, bool keep);
 
 extern void plan_init(void);
 

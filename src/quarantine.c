@@ -57,16 +57,16 @@ PG_FUNCTION_INFO_V1(quarantine_retry);
  */
 static SavedPlan record_plan = {
 	.sql = "INSERT INTO invite_sync.quarantine_entry AS q (target_id, user_id, action, sqlstate, message, detail, "
-	"constraint_name, column_name, context, changed_columns, next_retry_at) "
+	"constraint_name, column_name, context, changed_columns, next_retry_at, spare) "
 	"SELECT $1, i.user_id, $2, f.sqlstate, f.message, f.detail, f.constraint_name, f.column_name, f.context, "
-	"i.changed::pg_catalog.text[], invite_sync.next_retry(1) "
-	"FROM ROWS FROM (pg_catalog.unnest($3), pg_catalog.unnest($4), pg_catalog.unnest($5)) "
-	"AS i (user_id, changed, failure) "
+	"i.changed::pg_catalog.text[], invite_sync.next_retry(1), i.spare "
+	"FROM ROWS FROM (pg_catalog.unnest($3), pg_catalog.unnest($4), pg_catalog.unnest($5), pg_catalog.unnest($12)) "
+	"AS i (user_id, changed, failure, spare) "
 	"JOIN ROWS FROM (pg_catalog.unnest($6), pg_catalog.unnest($7), pg_catalog.unnest($8), "
 	"pg_catalog.unnest($9), pg_catalog.unnest($10), pg_catalog.unnest($11)) WITH ORDINALITY "
 	"AS f (sqlstate, message, detail, constraint_name, column_name, context, failure) "
 	"ON f.failure OPERATOR(pg_catalog.=) i.failure::pg_catalog.int8 "
-	"ON CONFLICT (target_id, user_id) WHERE target_id IS NOT NULL DO UPDATE SET "
+	"ON CONFLICT (target_id, user_id) WHERE target_id IS NOT NULL AND NOT spare DO UPDATE SET "
 	"action = CASE WHEN excluded.action OPERATOR(pg_catalog.=) 'update' "
 	"AND q.action OPERATOR(pg_catalog.=) 'insert' THEN q.action ELSE excluded.action END, "
 	"sqlstate = excluded.sqlstate, message = excluded.message, detail = excluded.detail, "
@@ -75,9 +75,33 @@ static SavedPlan record_plan = {
 	"pg_catalog.unnest(pg_catalog.array_cat(q.changed_columns, excluded.changed_columns)) AS c (name)), "
 	"attempts = q.attempts OPERATOR(pg_catalog.+) 1, last_failed_at = excluded.last_failed_at, "
 	"next_retry_at = invite_sync.next_retry(q.attempts OPERATOR(pg_catalog.+) 1)",
-	.nargs = 11,
+	.nargs = 12,
 	.argtypes = {INT8OID, TEXTOID, UUIDARRAYOID, TEXTARRAYOID, INT4ARRAYOID,
-		TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID}
+		TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID, BOOLARRAYOID}
+};
+
+/*
+ * Whose entry does somebody else hold? A retry holds what it works on until its
+ * transaction ends; to wait for that might take too long or be a deadlock, and a
+ * failure that cannot be recorded is lost. So theirs becomes an entry beside it,
+ * outside of the unique index: a spare one. LATERAL and LIMIT leave no choice but
+ * to look each user up: tables are large by the time that a plan is kept.
+ */
+#define ENTRIES_OF_USERS(lock) \
+	"SELECT e.user_id FROM pg_catalog.unnest($2) AS g (user_id) CROSS JOIN LATERAL (" \
+	"SELECT q.user_id FROM invite_sync.quarantine_entry AS q WHERE q.target_id OPERATOR(pg_catalog.=) $1 " \
+	"AND q.user_id OPERATOR(pg_catalog.=) g.user_id AND NOT q.spare LIMIT 1" lock ") AS e"
+
+static SavedPlan entries_plan = {
+	.sql = ENTRIES_OF_USERS(""),
+	.nargs = 2,
+	.argtypes = {INT8OID, UUIDARRAYOID}
+};
+
+static SavedPlan take_plan = {
+	.sql = ENTRIES_OF_USERS(" FOR UPDATE SKIP LOCKED"),
+	.nargs = 2,
+	.argtypes = {INT8OID, UUIDARRAYOID}
 };
 
 static SavedPlan resolve_plan = {
@@ -92,8 +116,10 @@ static SavedPlan resolve_plan = {
 
 /* What failed at the deletion itself stays, or nobody would ever hear of it. */
 static SavedPlan forget_plan = {
-	.sql = "DELETE FROM invite_sync.quarantine_entry AS q WHERE q.user_id OPERATOR(pg_catalog.=) ANY ($1) "
-	"AND (q.trigger_name IS NULL OR q.action OPERATOR(pg_catalog.<>) 'delete')",
+	/* what a retry holds it forgets itself, once it finds the user gone */
+	.sql = "DELETE FROM invite_sync.quarantine_entry AS d WHERE d.id OPERATOR(pg_catalog.=) ANY (ARRAY(SELECT q.id "
+	"FROM invite_sync.quarantine_entry AS q WHERE q.user_id OPERATOR(pg_catalog.=) ANY ($1) "
+	"AND (q.trigger_name IS NULL OR q.action OPERATOR(pg_catalog.<>) 'delete') FOR UPDATE SKIP LOCKED))",
 	.nargs = 1,
 	.argtypes = {UUIDARRAYOID}
 };
@@ -104,25 +130,11 @@ typedef struct QuarantineCall
 	const char *action;
 	const QuarantineItem *items;
 	int64		nitems;
+	bool		all_spare;
 	const pg_uuid_t *ids;
 	int64		nids;
 	ArrayType  *applied;
 } QuarantineCall;
-
-static Datum
-make_array(Datum *values, bool *nulls, int64 n, Oid type)
-{
-	int			dims[1];
-	int			lbs[1] = {1};
-	int16		typlen;
-	bool		typbyval;
-	char		typalign;
-
-	dims[0] = n;
-	get_typlenbyvalalign(type, &typlen, &typbyval, &typalign);
-	return PointerGetDatum(construct_md_array(values, nulls, 1, dims, lbs, type,
-											  typlen, typbyval, typalign));
-}
 
 /*
  * DETAIL of an integrity violation holds the row or the key that violated:
@@ -159,17 +171,61 @@ failure_field(const Failure *f, int field)
 	}
 }
 
+static int
+compare_ids(const void *a, const void *b)
+{
+	return memcmp(a, b, UUID_LEN);
+}
+
+/* The ids that one of the two plans above finds, in order. */
+static pg_uuid_t *
+users_with_entries(SavedPlan *plan, Datum *args, uint64 *n)
+{
+	pg_uuid_t  *ids;
+
+	/* quarantine may have been empty when it was vacuumed last */
+	plan_by_index(plan_get(plan));
+	plan_execute(plan, args, NULL, false, 0);
+	*n = SPI_processed;
+	ids = palloc_extended(sizeof(pg_uuid_t) * Max(*n, 1), MCXT_ALLOC_HUGE);
+	for (uint64 i = 0; i < *n; i++)
+	{
+		bool		isnull;
+
+		ids[i] = *DatumGetUUIDP(SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1, &isnull));
+	}
+	SPI_freetuptable(SPI_tuptable);
+	qsort(ids, *n, sizeof(pg_uuid_t), compare_ids);
+	return ids;
+}
+
+/* Which of these users need a spare entry? To be called in our own scope. */
+static void
+find_held(Datum target_id, Datum user_ids, int64 n, const QuarantineItem *items, Datum *spare)
+{
+	Datum		args[2] = {target_id, user_ids};
+	uint64		nall;
+	uint64		ntaken = 0;
+	pg_uuid_t  *all = users_with_entries(&entries_plan, args, &nall);
+	pg_uuid_t  *taken = nall > 0 ? users_with_entries(&take_plan, args, &ntaken) : NULL;
+
+	for (int64 i = 0; i < n && nall > 0; i++)
+		spare[i] = BoolGetDatum(bsearch(&items[i].user_id, all, nall, sizeof(pg_uuid_t), compare_ids) != NULL &&
+								bsearch(&items[i].user_id, taken, ntaken, sizeof(pg_uuid_t), compare_ids) == NULL);
+}
+
 static void
 record_items(void *arg)
 {
 	QuarantineCall *call = (QuarantineCall *) arg;
 	int			guc_level = NewGUCNestLevel();
 	int64		n = call->nitems;
-	Datum		args[11];
+	Datum		args[12];
 	Datum	   *ids = palloc_extended(sizeof(Datum) * n, MCXT_ALLOC_HUGE);
 	Datum	   *changed = palloc_extended(sizeof(Datum) * n, MCXT_ALLOC_HUGE);
 	bool	   *no_changed = palloc_extended(sizeof(bool) * n, MCXT_ALLOC_HUGE);
 	Datum	   *which = palloc_extended(sizeof(Datum) * n, MCXT_ALLOC_HUGE);
+	Datum	   *spare = palloc_extended(sizeof(Datum) * n, MCXT_ALLOC_HUGE);
 	const Failure **distinct = NULL;
 	int			ndistinct = 0;
 	int			maxdistinct = 0;
@@ -196,13 +252,14 @@ record_items(void *arg)
 			distinct[ndistinct++] = item->failure;
 		}
 		which[i] = Int32GetDatum(ndistinct);
+		spare[i] = BoolGetDatum(call->all_spare);
 	}
 
 	args[0] = Int64GetDatum(call->target_id);
 	args[1] = CStringGetTextDatum(call->action);
-	args[2] = make_array(ids, NULL, n, UUIDOID);
-	args[3] = make_array(changed, no_changed, n, TEXTOID);
-	args[4] = make_array(which, NULL, n, INT4OID);
+	args[2] = plan_array(ids, NULL, n, UUIDOID);
+	args[3] = plan_array(changed, no_changed, n, TEXTOID);
+	args[4] = plan_array(which, NULL, n, INT4OID);
 	for (int field = 0; field < 6; field++)
 	{
 		Datum	   *values = palloc(sizeof(Datum) * ndistinct);
@@ -215,12 +272,15 @@ record_items(void *arg)
 			nulls[i] = s == NULL;
 			values[i] = s ? CStringGetTextDatum(s) : (Datum) 0;
 		}
-		args[5 + field] = make_array(values, nulls, ndistinct, TEXTOID);
+		args[5 + field] = plan_array(values, nulls, ndistinct, TEXTOID);
 	}
 
 	sync_bound_lock_wait();
 	SPI_connect();
 	scope_enter_own(&scope);
+	if (!call->all_spare)
+		find_held(args[0], args[2], n, call->items, spare);
+	args[11] = plan_array(spare, NULL, n, BOOLOID);
 	plan_execute(&record_plan, args, NULL, false, 0);
 	scope_leave(&scope);
 	SPI_finish();
@@ -245,13 +305,13 @@ resolve_ids(void *arg)
 	if (call->target_id != 0)
 	{
 		args[0] = Int64GetDatum(call->target_id);
-		args[1] = make_array(ids, NULL, call->nids, UUIDOID);
+		args[1] = plan_array(ids, NULL, call->nids, UUIDOID);
 		args[2] = PointerGetDatum(call->applied ? call->applied : construct_empty_array(TEXTOID));
 		plan_execute(&resolve_plan, args, NULL, false, 0);
 	}
 	else
 	{
-		args[0] = make_array(ids, NULL, call->nids, UUIDOID);
+		args[0] = plan_array(ids, NULL, call->nids, UUIDOID);
 		plan_execute(&forget_plan, args, NULL, false, 0);
 	}
 	scope_leave(&scope);
@@ -259,7 +319,10 @@ resolve_ids(void *arg)
 	AtEOXact_GUC(false, guc_level);
 }
 
-/* Run in scratch memory and in a subtransaction; a failure only warns. */
+/*
+ * Run in scratch memory and in a subtransaction; a failure only warns, or with
+ * no message is not spoken of.
+ */
 static bool
 run_quarantine_call(ContainedFn fn, QuarantineCall *call, const char *message)
 {
@@ -270,7 +333,7 @@ run_quarantine_call(ContainedFn fn, QuarantineCall *call, const char *message)
 	Failure    *failure;
 	bool		ok = sync_run_contained(fn, call, true, &failure);
 
-	if (!ok)
+	if (!ok && message != NULL)
 		ereport(WARNING,
 				(errcode(ERRCODE_WARNING),
 				 errmsg_internal("%s", message),
@@ -287,8 +350,12 @@ quarantine_record(int64 target_id, const char *action, const QuarantineItem *ite
 {
 	QuarantineCall call = {.target_id = target_id,.action = action,.items = items,.nitems = nitems};
 
-	return nitems == 0 ||
-		run_quarantine_call(record_items, &call, "failed syncs cannot be recorded in quarantine");
+	if (nitems == 0 || run_quarantine_call(record_items, &call, NULL))
+		return true;
+
+	/* somebody is just making an entry for one of them: all beside what there is */
+	call.all_spare = true;
+	return run_quarantine_call(record_items, &call, "failed syncs cannot be recorded in quarantine");
 }
 
 void
@@ -315,7 +382,7 @@ quarantine_forget_users(const pg_uuid_t *user_ids, int64 nids)
  */
 
 static SavedPlan due_plan = {
-	.sql = "SELECT q.id, q.target_id, q.user_id, q.action, q.changed_columns "
+	.sql = "SELECT q.id, q.target_id, q.user_id, q.action, q.changed_columns, q.spare "
 	"FROM invite_sync.quarantine_entry AS q "
 	"WHERE q.replayable AND q.target_id IS NOT NULL "
 	"AND (NOT $2 OR q.next_retry_at OPERATOR(pg_catalog.<=) pg_catalog.clock_timestamp()) "
@@ -332,7 +399,10 @@ typedef struct Due
 	pg_uuid_t	user_id;
 	bool		is_delete;
 	char	   *changed;		/* array literal, or NULL */
-	bool		done;
+	bool		spare;
+	int			group;			/* index of the first one that it is done with, or -1 */
+	SyncOutcome outcome;
+	bool		recorded;		/* failed, and that has been seen to */
 } Due;
 
 static SavedPlan delete_entries_plan = {
@@ -340,6 +410,109 @@ static SavedPlan delete_entries_plan = {
 	.nargs = 1,
 	.argtypes = {INT8ARRAYOID}
 };
+
+/* A spare entry whose user has no other one takes its place, with its past. */
+static SavedPlan promote_plan = {
+	.sql = "UPDATE invite_sync.quarantine_entry AS q SET spare = false "
+	"WHERE q.id OPERATOR(pg_catalog.=) ANY ($1) AND q.spare "
+	"AND NOT EXISTS (SELECT 1 FROM invite_sync.quarantine_entry AS o WHERE o.target_id OPERATOR(pg_catalog.=) q.target_id "
+	"AND o.user_id OPERATOR(pg_catalog.=) q.user_id AND (NOT o.spare OR "
+	"(o.id OPERATOR(pg_catalog.=) ANY ($1) AND o.id OPERATOR(pg_catalog.<) q.id)))",
+	.nargs = 1,
+	.argtypes = {INT8ARRAYOID}
+};
+
+/* The others are part of that one by now. */
+static SavedPlan merged_plan = {
+	.sql = "DELETE FROM invite_sync.quarantine_entry AS q WHERE q.id OPERATOR(pg_catalog.=) ANY ($1) AND q.spare",
+	.nargs = 1,
+	.argtypes = {INT8ARRAYOID}
+};
+
+/* Run one of the statements above over ids of entries that we hold. */
+static void
+execute_over_ids(SavedPlan *plan, Datum *ids, int n)
+{
+	Scope		scope;
+	Datum		args[1];
+
+	args[0] = plan_array(ids, NULL, n, INT8OID);
+	SPI_connect();
+	scope_enter_own(&scope);
+	plan_execute(plan, args, NULL, false, 0);
+	scope_leave(&scope);
+	SPI_finish();
+}
+
+typedef struct Promotion
+{
+	Datum	   *ids;
+	int			n;
+} Promotion;
+
+static void
+promote_spares(void *arg)
+{
+	Promotion  *p = (Promotion *) arg;
+	int			guc_level = NewGUCNestLevel();
+
+	sync_bound_lock_wait();
+	execute_over_ids(&promote_plan, p->ids, p->n);
+	AtEOXact_GUC(false, guc_level);
+}
+
+static int
+compare_items(const void *a, const void *b)
+{
+	return memcmp(&((const QuarantineItem *) a)->user_id, &((const QuarantineItem *) b)->user_id, UUID_LEN);
+}
+
+/*
+ * Record what failed again of the group that dues[first] is of: of users who
+ * are there, or of those who are gone. Several entries of a user become one.
+ */
+static void
+record_again(Due *dues, int ndues, int first)
+{
+	Due		   *d = &dues[first];
+	bool		removal = d->is_delete && !d->outcome.exists;
+	QuarantineItem *items = palloc0(sizeof(QuarantineItem) * ndues);
+	Datum	   *spares = palloc(sizeof(Datum) * ndues);
+	int			nitems = 0;
+	int			nspares = 0;
+
+	for (int i = first; i < ndues; i++)
+	{
+		if (dues[i].group != d->group || dues[i].outcome.failure == NULL || dues[i].recorded ||
+			(dues[i].is_delete && !dues[i].outcome.exists) != removal)
+			continue;
+		dues[i].recorded = true;
+		items[nitems].user_id = dues[i].user_id;
+		items[nitems].failure = dues[i].outcome.failure;
+		items[nitems].changed = dues[i].changed;
+		nitems++;
+		if (dues[i].spare)
+			spares[nspares++] = Int64GetDatum(dues[i].id);
+	}
+	if (nspares > 0)
+	{
+		Promotion	promotion = {spares, nspares};
+		Failure    *ignored;
+		int			kept = 1;
+
+		(void) sync_run_contained(promote_spares, &promotion, true, &ignored);
+		/* one statement cannot write an entry twice */
+		qsort(items, nitems, sizeof(QuarantineItem), compare_items);
+		for (int i = 1; i < nitems; i++)
+			if (compare_items(&items[kept - 1], &items[i]) != 0)
+				items[kept++] = items[i];
+		nitems = kept;
+	}
+	if (quarantine_record(d->target_id, removal ? "delete" : "update", items, nitems) && nspares > 0)
+		execute_over_ids(&merged_plan, spares, nspares);
+	pfree(items);
+	pfree(spares);
+}
 
 static void retry_triggers(int max_rows, bool due_only, int *retried, int *resolved, int *failed);
 
@@ -380,6 +553,7 @@ quarantine_retry(PG_FUNCTION_ARGS)
 	int			retried = 0;
 	int			resolved = 0;
 	int			failed = 0;
+	Datum	   *gone;
 	Scope		scope;
 	Datum		args[2];
 	MemoryContext cxt = CurrentMemoryContext;
@@ -418,6 +592,8 @@ quarantine_retry(PG_FUNCTION_ARGS)
 		dues[i].is_delete = strcmp(SPI_getvalue(tuple, SPI_tuptable->tupdesc, 4), "delete") == 0;
 		changed = SPI_getvalue(tuple, SPI_tuptable->tupdesc, 5);
 		dues[i].changed = changed ? MemoryContextStrdup(cxt, changed) : NULL;
+		dues[i].spare = DatumGetBool(SPI_getbinval(tuple, SPI_tuptable->tupdesc, 6, &isnull));
+		dues[i].group = -1;
 	}
 	scope_leave(&scope);
 	SPI_finish();
@@ -429,24 +605,20 @@ quarantine_retry(PG_FUNCTION_ARGS)
 		int			n = 0;
 		SyncOutcome *outcomes;
 		ArrayType  *overwrite = NULL;
-		QuarantineItem *items;
-		int			nitems = 0;
-		Datum	   *gone;
-		int			ngone = 0;
 
 		CHECK_FOR_INTERRUPTS();
-		if (dues[i].done)
+		if (dues[i].group >= 0)
 			continue;
 		ids = palloc(sizeof(pg_uuid_t) * ndues);
 		members = palloc(sizeof(int) * ndues);
 		for (int j = i; j < ndues; j++)
 		{
-			if (dues[j].done || dues[j].target_id != dues[i].target_id ||
+			if (dues[j].group >= 0 || dues[j].target_id != dues[i].target_id ||
 				dues[j].is_delete != dues[i].is_delete ||
 				(dues[j].changed == NULL) != (dues[i].changed == NULL) ||
 				(dues[j].changed != NULL && strcmp(dues[j].changed, dues[i].changed) != 0))
 				continue;
-			dues[j].done = true;
+			dues[j].group = i;
 			members[n] = j;
 			ids[n++] = dues[j].user_id;
 		}
@@ -458,41 +630,40 @@ quarantine_retry(PG_FUNCTION_ARGS)
 			sync_remove_users(dues[i].target_id, ids, n, outcomes);
 		else
 			sync_fill_users(dues[i].target_id, ids, n, overwrite, false, outcomes);
-
-		items = palloc0(sizeof(QuarantineItem) * n);
-		gone = palloc(sizeof(Datum) * n);
 		for (int k = 0; k < n; k++)
-		{
-			if (outcomes[k].skipped)
-				continue;
-			retried++;
-			if (outcomes[k].failure != NULL)
-			{
-				failed++;
-				items[nitems].user_id = outcomes[k].user_id;
-				items[nitems].failure = outcomes[k].failure;
-				items[nitems].changed = dues[i].changed;
-				nitems++;
-			}
-			else
-			{
-				resolved++;
-				gone[ngone++] = Int64GetDatum(dues[members[k]].id);
-			}
-		}
-		quarantine_record(dues[i].target_id, dues[i].is_delete ? "delete" : "update",
-						  items, nitems);
-		if (ngone > 0)
-		{
-			SPI_connect();
-			scope_enter_own(&scope);
-			args[0] = make_array(gone, NULL, ngone, INT8OID);
-			plan_execute(&delete_entries_plan, args, NULL, false, 0);
-			scope_leave(&scope);
-			SPI_finish();
-			sync_note_run(dues[i].target_id);
-		}
+			dues[members[k]].outcome = outcomes[k];
 	}
+
+	/*
+	 * What is done goes first: what has failed of the same user is an entry of
+	 * its own then, and does not go with it.
+	 */
+	gone = palloc(sizeof(Datum) * Max(ndues, 1));
+	for (int i = 0; i < ndues; i++)
+	{
+		if (dues[i].outcome.skipped)
+			continue;
+		retried++;
+		if (dues[i].outcome.failure != NULL)
+			failed++;
+		else
+			gone[resolved++] = Int64GetDatum(dues[i].id);
+	}
+	if (resolved > 0)
+		execute_over_ids(&delete_entries_plan, gone, resolved);
+	for (int i = 0; i < ndues; i++)
+	{
+		bool		noted = dues[i].outcome.skipped || dues[i].outcome.failure != NULL;
+
+		for (int j = 0; j < i && !noted; j++)
+			noted = dues[j].target_id == dues[i].target_id && !dues[j].outcome.skipped &&
+				dues[j].outcome.failure == NULL;
+		if (!noted)
+			sync_note_run(dues[i].target_id);
+	}
+	for (int i = 0; i < ndues; i++)
+		if (dues[i].outcome.failure != NULL && !dues[i].recorded)
+			record_again(dues, ndues, i);
 
 	if (ndues < max_rows)
 		retry_triggers(max_rows - ndues, due_only, &retried, &resolved, &failed);

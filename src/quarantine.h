@@ -30,8 +30,9 @@ typedef struct QuarantineItem
 
 /*
  * Record failures, in a subtransaction of its own under our lock_timeout. Never
- * raises but what must be rethrown: when even this fails a WARNING says so,
- * false is returned, and sync_status() still finds the users.
+ * raises but what must be rethrown, and does not wait for an entry that somebody
+ * holds: it makes a second one. No user twice. When even this fails a WARNING
+ * says so, false is returned, and sync_status() still finds the users.
  */
 extern bool quarantine_record(int64 target_id, const char *action,
 							  const QuarantineItem *items, int64 nitems);
@@ -46,7 +47,8 @@ extern void quarantine_resolve(int64 target_id, const pg_uuid_t *user_ids, int64
 
 /*
  * The users are gone: forget their entries, but for what failed of the deletion
- * itself.
+ * itself. To be called before what is to be done about that can fail, and be
+ * recorded. What somebody holds stays: a retry finds the user gone.
  */
 extern void quarantine_forget_users(const pg_uuid_t *user_ids, int64 nids);
 

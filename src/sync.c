@@ -291,51 +291,23 @@ cut_text(char *s)
 bool
 sync_run_contained(ContainedFn fn, void *arg, bool keep, Failure **failure)
 {
-	MemoryContext oldcontext = CurrentMemoryContext;
-	ResourceOwner oldowner = CurrentResourceOwner;
 	int			save_nesting = sync_nesting;
-	int			depth = plan_hold();
-	volatile bool ok = false;
+	ErrorData  *edata;
 
 	*failure = NULL;
-	BeginInternalSubTransaction(NULL);
-	MemoryContextSwitchTo(oldcontext);
-	PG_TRY();
-	{
-		fn(arg);
-		if (keep)
-			ReleaseCurrentSubTransaction();
-		else
-			RollbackAndReleaseCurrentSubTransaction();
-		MemoryContextSwitchTo(oldcontext);
-		CurrentResourceOwner = oldowner;
-		ok = true;
-	}
-	PG_CATCH();
-	{
-		ErrorData  *edata;
-
-		MemoryContextSwitchTo(oldcontext);
-		edata = CopyErrorData();
-		FlushErrorState();
-		RollbackAndReleaseCurrentSubTransaction();
-		MemoryContextSwitchTo(oldcontext);
-		CurrentResourceOwner = oldowner;
-		edata->message = edata->message ? cut_text(edata->message) : pstrdup("missing error text");
-		edata->detail = cut_text(edata->detail);
-		edata->context = cut_text(edata->context);
-		sync_nesting = save_nesting;
-		plan_restore(depth + 1);
-		if (caller_must_rethrow(edata->sqlerrcode))
-			ReThrowError(edata);
-		*failure = palloc(sizeof(Failure));
-		(*failure)->edata = edata;
-		(*failure)->sqlerrcode = edata->sqlerrcode;
-	}
-	PG_END_TRY();
-
-	plan_release();
-	return ok;
+	edata = plan_contained(fn, arg, keep);
+	if (edata == NULL)
+		return true;
+	sync_nesting = save_nesting;
+	edata->message = edata->message ? cut_text(edata->message) : pstrdup("missing error text");
+	edata->detail = cut_text(edata->detail);
+	edata->context = cut_text(edata->context);
+	if (caller_must_rethrow(edata->sqlerrcode))
+		ReThrowError(edata);
+	*failure = palloc(sizeof(Failure));
+	(*failure)->edata = edata;
+	(*failure)->sqlerrcode = edata->sqlerrcode;
+	return false;
 }
 
 /*
@@ -1383,7 +1355,7 @@ prepare_target(Target *t, LOCKMODE lockmode)
 
 static const Oid overwrite_argtypes[] = {TEXTARRAYOID};
 static const Oid claim_argtypes[] = {UUIDARRAYOID, UUIDARRAYOID};
-static Oid remove_argtypes[] = {UUIDARRAYOID};
+static const Oid remove_argtypes[] = {UUIDARRAYOID};
 
 /*
  * Make source_users known to the SPI connection. The row type is that of
@@ -1865,6 +1837,18 @@ claim_rows(Work *work)
 	}
 }
 
+/* Run one statement over the ids, under this snapshot; returns how many rows. */
+static uint64
+execute_remove(const char *sql, Datum *values, Snapshot snapshot)
+{
+	int			rc = SPI_execute_snapshot(plan_try(sql, 1, remove_argtypes), values, NULL,
+										  snapshot, InvalidSnapshot, false, true, 0);
+
+	if (rc < 0)
+		elog(ERROR, "SPI_execute_snapshot failed: %s", SPI_result_code_string(rc));
+	return SPI_processed;
+}
+
 /*
  * Carry out on_delete. Made anew each time: it needs the key only, so that a
  * mapping that no longer fits does not keep rows of deleted users alive, and
@@ -1881,7 +1865,7 @@ run_remove(Work *work)
 	StringInfoData buf;
 	Scope		scope;
 	Datum		values[1];
-	int			rc;
+	Snapshot	snapshot;
 
 	/* an entry may be older than the target's on_delete */
 	if (t->on_delete == ON_DELETE_NONE)
@@ -1912,26 +1896,30 @@ run_remove(Work *work)
 	scope_enter_target(&scope, t->owner, t->search_path);
 	set_deferred(t, false, true);
 	values[0] = PointerGetDatum(uuid_array(work->ids, work->nrows));
-	rc = SPI_execute_with_args(buf.data, 1, remove_argtypes, values, NULL, false, 0);
-	if (rc < 0)
-		elog(ERROR, "SPI_execute_with_args failed: %s", SPI_result_code_string(rc));
+
+	/*
+	 * Taken now that the table is locked, whatever the transaction's isolation:
+	 * to an older one a table that has been rewritten looks empty, and the row
+	 * would stay.
+	 */
+	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	(void) execute_remove(buf.data, values, snapshot);
 
 	/*
 	 * The foreign key has set the key of a row that was not deactivated in time
 	 * to NULL: it cannot be told from others any more, but it must not be lost.
+	 * A batch in which one row has lost its key is taken apart by the search.
 	 */
-	if (t->on_delete == ON_DELETE_DEACTIVATE && work->again && SPI_processed == 0)
-	{
-		rc = SPI_execute(psprintf("SELECT 1 FROM %s AS t WHERE t.%s IS NULL AND t.is_active IS DISTINCT FROM false LIMIT 1",
-								  display, key), false, 1);
-		if (rc < 0)
-			elog(ERROR, "SPI_execute failed: %s", SPI_result_code_string(rc));
-		if (SPI_processed > 0)
-			ereport(ERROR,
-					(errcode(ERRCODE_NO_DATA_FOUND),
-					 errmsg("the row to be deactivated has lost its user: %s IS NULL", key),
-					 errhint("Set is_active of that row by hand, then invite_sync.close_quarantine().")));
-	}
+	if (t->on_delete == ON_DELETE_DEACTIVATE && work->again &&
+		execute_remove(psprintf("SELECT 1 FROM pg_catalog.unnest($1) AS u (id) "
+								"WHERE NOT EXISTS (SELECT 1 FROM %s AS t WHERE t.%s = u.id) "
+								"AND EXISTS (SELECT 1 FROM %s AS t WHERE t.%s IS NULL AND t.is_active IS DISTINCT FROM false)",
+								display, key, display, key), values, snapshot) > 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_NO_DATA_FOUND),
+				 errmsg("the row to be deactivated has lost its user: %s IS NULL", key),
+				 errhint("Set is_active of that row by hand, then invite_sync.close_quarantine().")));
+	UnregisterSnapshot(snapshot);
 	set_deferred(t, true, true);
 	scope_leave(&scope);
 	SPI_finish();
@@ -3268,6 +3256,9 @@ sync_on_insert(PG_FUNCTION_ARGS)
 		work.single = f.rows;
 		work.nrows = f.nrows;
 		apply_work(&work);
+		/* a row was there: of somebody with this id before, who may be about to be removed */
+		if (work.mode == WORK_FILL)
+			resolve_successes(&work, NULL);
 		quarantine_failures(&work, "insert", reg);
 		/* a trigger of this target has written auth.users */
 		f.stale = nested_serial != serial;
@@ -4135,45 +4126,49 @@ sync_fill_users(int64 target_id, const pg_uuid_t *user_ids, int nids,
 	fill_users(target_id, user_ids, nids, overwrite, false, wait, outcomes);
 }
 
+/* Which of these users are there? Sets outcomes[].exists; returns how many. */
+static int
+find_present(Relation auth, const pg_uuid_t *user_ids, int nids, SyncOutcome *outcomes)
+{
+	Tuplestorestate *ignored = tuplestore_begin_heap(false, false, work_mem);
+	pg_uuid_t  *present = palloc(sizeof(pg_uuid_t) * nids);
+	int			npresent = read_users(auth, user_ids, nids, false, ignored, present);
+
+	tuplestore_end(ignored);
+	qsort(present, npresent, sizeof(pg_uuid_t), compare_uuid);
+	for (int i = 0; i < nids; i++)
+		outcomes[i].exists = bsearch(&user_ids[i], present, npresent,
+									 sizeof(pg_uuid_t), compare_uuid) != NULL;
+	pfree(present);
+	return npresent;
+}
+
 void
 sync_remove_users(int64 target_id, const pg_uuid_t *user_ids, int nids, SyncOutcome *outcomes)
 {
 	Relation	auth = open_auth_users(AccessShareLock);
-	Tuplestorestate *ignored = tuplestore_begin_heap(false, false, work_mem);
-	pg_uuid_t  *present = palloc(sizeof(pg_uuid_t) * nids);
-	pg_uuid_t  *gone = palloc(sizeof(pg_uuid_t) * nids);
+	pg_uuid_t  *ids = palloc(sizeof(pg_uuid_t) * nids);
 	int		   *index = palloc(sizeof(int) * nids);
-	int			npresent;
-	int			ngone = 0;
+	SyncOutcome *back;
+	int			n = 0;
 	Target	   *t;
 
 	plan_hold();
 	load_registry(auth);
 	t = find_target(registry, target_id);
-
-	/* somebody may have the same id again */
-	npresent = read_users(auth, user_ids, nids, false, ignored, present);
-	tuplestore_end(ignored);
-	qsort(present, npresent, sizeof(pg_uuid_t), compare_uuid);
+	(void) find_present(auth, user_ids, nids, outcomes);
 	for (int i = 0; i < nids; i++)
 	{
 		outcomes[i].user_id = user_ids[i];
 		outcomes[i].failure = NULL;
-		outcomes[i].skipped = false;
-		outcomes[i].exists = bsearch(&user_ids[i], present, npresent,
-									 sizeof(pg_uuid_t), compare_uuid) != NULL;
+		outcomes[i].skipped = t != NULL && !t->enabled;
 		if (!outcomes[i].exists)
 		{
-			index[ngone] = i;
-			gone[ngone++] = user_ids[i];
+			index[n] = i;
+			ids[n++] = user_ids[i];
 		}
 	}
-	if (t != NULL && !t->enabled)
-	{
-		for (int i = 0; i < nids; i++)
-			outcomes[i].skipped = true;
-	}
-	else if (t != NULL && ngone > 0)
+	if (t != NULL && t->enabled)
 	{
 		Work		work;
 
@@ -4181,12 +4176,31 @@ sync_remove_users(int64 target_id, const pg_uuid_t *user_ids, int nids, SyncOutc
 		work.target = t;
 		work.mode = WORK_REMOVE;
 		work.again = true;
-		work.ids = gone;
-		work.nrows = ngone;
+		work.ids = ids;
+		work.nrows = n;
 		apply_work(&work);
-		for (int i = 0; i < ngone; i++)
+		for (int i = 0; i < n; i++)
 			if (work.failures != NULL)
 				outcomes[index[i]].failure = work.failures[i];
+
+		/*
+		 * Somebody may have the same id again, also since we looked, and then we
+		 * have waited for their row and removed it: they get it back.
+		 */
+		n = 0;
+		if (find_present(auth, user_ids, nids, outcomes) > 0)
+		{
+			for (int i = 0; i < nids; i++)
+				if (outcomes[i].exists)
+				{
+					index[n] = i;
+					ids[n++] = user_ids[i];
+				}
+			back = palloc0(sizeof(SyncOutcome) * n);
+			sync_fill_users(target_id, ids, n, NULL, false, back);
+			for (int i = 0; i < n; i++)
+				outcomes[index[i]] = back[i];
+		}
 	}
 	table_close(auth, NoLock);
 	plan_release();
@@ -4206,7 +4220,8 @@ settle_outcomes(int64 target_id, const SyncOutcome *outcomes, int n, ArrayType *
 		changed = OidOutputFunctionCall(F_ARRAY_OUT, PointerGetDatum(overwrite));
 	for (int i = 0; i < n; i++)
 	{
-		if (outcomes[i].skipped)
+		/* of whom is gone, a removal that failed may be waiting: a retry knows */
+		if (outcomes[i].skipped || !outcomes[i].exists)
 			continue;
 		if (outcomes[i].failure != NULL)
 		{
@@ -5411,7 +5426,7 @@ write_activation(void *arg)
 	att = SPI_fnumber(desc, "deactivated_by");
 	if (att > 0)
 		appendStringInfo(&buf, ", deactivated_by = %s",
-						 !a->active && getBaseType(TupleDescAttr(desc, att - 1)->atttypid) == TEXTOID ? "$3" : "NULL");
+						 !a->active && TypeCategory(TupleDescAttr(desc, att - 1)->atttypid) == TYPCATEGORY_STRING ? "$3" : "NULL");
 	appendStringInfo(&buf, " WHERE t.%s = $1 AND t.is_active IS DISTINCT FROM %s",
 					 quote_identifier(t->key), a->active ? "true" : "false");
 	if (t->cxt == NULL)
@@ -8060,8 +8075,11 @@ verify_guards(void *arg)
 static void
 verify_listeners(void *arg)
 {
+	VerifyPart *part = (VerifyPart *) arg;
+	bool		auth_readable = !superuser_arg(part->auth->rd_rel->relowner);
+
 	for (int i = 0; i < nlisteners; i++)
-		listeners[i]->verify(emit_listener_finding, ((VerifyPart *) arg)->rsinfo);
+		listeners[i]->verify(auth_readable, emit_listener_finding, part->rsinfo);
 }
 
 static void

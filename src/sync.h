@@ -112,6 +112,10 @@ typedef struct SyncConfig
 	SavedPlan  *plan;
 } SyncConfig;
 
+/* Policies that are taken away by such a statement: protect_table() writes them. */
+#define SYNC_POLICY_NAMES \
+	"'invite_sync_select', 'invite_sync_insert', 'invite_sync_update', 'invite_sync_delete'"
+
 typedef struct SyncListener
 {
 	/* deleted, soft-deleted, or given another id */
@@ -124,9 +128,12 @@ typedef struct SyncListener
 	void		(*copies_changed) (const pg_uuid_t *user_ids, int64 nids);
 	/* does verify() miss the triggers, even without targets? */
 	bool		(*needs_triggers) (void);
-	void		(*verify) (SyncFinding emit, void *arg);
+	/* users_readable: auth.users belongs to somebody in whose scope it can be read */
+	void		(*verify) (bool users_readable, SyncFinding emit, void *arg);
 	const SyncConfig *config;
 	int			nconfig;
+	/* for uninstall_plan(): returns (statement, why) */
+	SavedPlan  *uninstall;
 } SyncListener;
 
 extern void sync_listen(const SyncListener *listener);

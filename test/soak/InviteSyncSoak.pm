@@ -255,9 +255,10 @@ sub app
 		}
 		elsif ($dice < 85)
 		{
+			# FOR KEY SHARE would not hold off a soft delete, which then does not see this row
 			$self->run('postgres', 'insert a row', <<"SQL");
 BEGIN;
-SELECT FROM auth.users WHERE id = '$id' AND deleted_at IS NULL FOR KEY SHARE;
+SELECT FROM auth.users WHERE id = '$id' AND deleted_at IS NULL FOR SHARE;
 INSERT INTO public.members (user_id) SELECT id FROM auth.users WHERE id = '$id' AND deleted_at IS NULL ON CONFLICT DO NOTHING;
 COMMIT;
 SQL

@@ -167,7 +167,7 @@ DROP OWNED BY regress_rails;
 DROP ROLE regress_rails;
 DELETE FROM invite_sync.operator WHERE role = 'regress_rails';
 
--- ---- a deactivation that comes too late is not called done ----
+-- ---- a deactivation that comes too late is not called done, nor does it keep others from it ----
 SET ROLE postgres;
 CREATE TABLE public.rails_accounts (pk bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, user_id uuid UNIQUE REFERENCES auth.users ON DELETE SET NULL,
     email text, is_active boolean NOT NULL DEFAULT true);
@@ -175,11 +175,14 @@ SELECT target FROM invite_sync.add_target('public.rails_accounts', on_delete => 
 CREATE FUNCTION public.rails_active() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN RAISE EXCEPTION 'stays active'; END$$;
 CREATE TRIGGER rails_active BEFORE UPDATE OF is_active ON public.rails_accounts FOR EACH ROW EXECUTE FUNCTION public.rails_active();
 RESET ROLE;
-INSERT INTO auth.users (id, email) VALUES ('00000000-0000-4000-8000-00000000000b', 'eleven@x.example');
+INSERT INTO auth.users (id, email) VALUES ('00000000-0000-4000-8000-00000000000b', 'eleven@x.example'),
+    ('00000000-0000-4000-8000-00000000000c', 'twelve@x.example'), ('00000000-0000-4000-8000-00000000000d', 'thirteen@x.example');
 DELETE FROM auth.users WHERE email = 'eleven@x.example';
+UPDATE auth.users SET deleted_at = now() WHERE email IN ('twelve@x.example', 'thirteen@x.example');
 DROP TRIGGER rails_active ON public.rails_accounts;
+UPDATE public.rails_accounts SET is_active = false WHERE email = 'thirteen@x.example';
 SELECT * FROM invite_sync.retry_quarantine(due_only => false);
-SELECT user_id, is_active FROM public.rails_accounts;
+SELECT user_id, email, is_active FROM public.rails_accounts ORDER BY email;
 SELECT target, user_id, action FROM invite_sync.quarantine;
 SELECT invite_sync.drop_target('public.rails_accounts');
 DROP TABLE public.rails_accounts;

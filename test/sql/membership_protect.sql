@@ -159,6 +159,10 @@ RESET ROLE;
 REVOKE EXECUTE ON FUNCTION invite_sync.protect_table(regclass, name, text, text, boolean), invite_sync.unprotect_table(regclass, boolean) FROM authenticated;
 SELECT action, target_type, target_id FROM invite_sync.event WHERE action LIKE 'membership.table%' ORDER BY id;
 
+-- kept in git, and the way back
+SELECT line FROM pg_catalog.regexp_split_to_table(invite_sync.config_sql(), E'\n') AS line WHERE line LIKE '%protect_table%';
+SELECT statement FROM invite_sync.uninstall_plan() WHERE statement LIKE '%protect_table%' OR statement LIKE '%policy%';
+
 -- DROP EXTENSION is refused while a table is protected
 \set VERBOSITY sqlstate
 DROP EXTENSION invite_sync;

@@ -369,6 +369,55 @@ SELECT invite_sync.drop_target('public.rules_deferred');
 DROP TABLE public.rules_deferred, public.rules_plans;
 DELETE FROM auth.users;
 
+-- ---- whatever road the users come by, auth.users is locked while a target's statement reads them ----
+SET ROLE postgres;
+CREATE TABLE public.rules_locked (id uuid PRIMARY KEY, email text);
+CREATE TABLE public.rules_locks (what text, locked boolean);
+CREATE FUNCTION public.rules_locks() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN
+    INSERT INTO public.rules_locks SELECT NEW.email, count(*) > 0 FROM pg_catalog.pg_locks WHERE relation = 'auth.users'::regclass AND pid = pg_backend_pid() AND granted;
+    RETURN NEW; END$$;
+CREATE TRIGGER rules_locks BEFORE INSERT ON public.rules_locked FOR EACH ROW EXECUTE FUNCTION public.rules_locks();
+SELECT target FROM invite_sync.add_target('public.rules_locked');
+RESET ROLE;
+SET invite_sync.enabled = off;
+INSERT INTO auth.users (id, email) SELECT ('00000000-0000-4000-8000-00000000006' || n)::uuid, what
+  FROM unnest('{ensure_user,create_profile,sync_users,sync_all}'::text[]) WITH ORDINALITY AS v (what, n);
+RESET invite_sync.enabled;
+ALTER TABLE public.rules_locked ADD CONSTRAINT rules_stop CHECK (email <> 'retry');
+SET client_min_messages = error;
+INSERT INTO auth.users (id, email) VALUES ('00000000-0000-4000-8000-000000000069', 'retry');
+DELETE FROM public.rules_locks;
+ALTER TABLE public.rules_locked DROP CONSTRAINT rules_stop;
+SELECT invite_sync.ensure_user('00000000-0000-4000-8000-000000000061');
+SELECT invite_sync.create_profile('00000000-0000-4000-8000-000000000062') IS NOT NULL AS made;
+SELECT count(*) FROM invite_sync.sync_users('public.rules_locked', '00000000-0000-4000-8000-000000000063');
+SELECT * FROM invite_sync.retry_quarantine(due_only => false);
+CALL invite_sync.sync_all();
+INSERT INTO auth.users (id, email) VALUES ('00000000-0000-4000-8000-000000000060', 'a signup');
+SELECT what, locked FROM public.rules_locks ORDER BY what COLLATE "C";
+SELECT invite_sync.drop_target('public.rules_locked');
+DROP TABLE public.rules_locked, public.rules_locks;
+DROP FUNCTION public.rules_locks();
+DELETE FROM auth.users;
+
+-- ---- who has deactivated somebody ----
+SET ROLE postgres;
+CREATE TABLE public.rules_by (id uuid PRIMARY KEY, is_active boolean DEFAULT true, deactivated_by varchar(63));
+CREATE TABLE public.rules_by_id (id uuid PRIMARY KEY, is_active boolean DEFAULT true, deactivated_by uuid);
+SELECT target FROM invite_sync.add_target('public.rules_by', on_delete => 'deactivate');
+SELECT target FROM invite_sync.add_target('public.rules_by_id');
+RESET ROLE;
+INSERT INTO auth.users (id, email) VALUES ('00000000-0000-4000-8000-000000000051', 'by@x.example');
+SET ROLE service_role;
+SELECT invite_sync.deactivate_user('00000000-0000-4000-8000-000000000051', 'left');
+RESET ROLE;
+SELECT t.is_active, t.deactivated_by, i.is_active, i.deactivated_by FROM public.rules_by AS t, public.rules_by_id AS i;
+SELECT invite_sync.reactivate_user('00000000-0000-4000-8000-000000000051');
+SELECT t.is_active, t.deactivated_by FROM public.rules_by AS t;
+SELECT invite_sync.drop_target('public.rules_by'), invite_sync.drop_target('public.rules_by_id');
+DROP TABLE public.rules_by, public.rules_by_id;
+DELETE FROM auth.users;
+
 -- ---- statements that insert and update at once ----
 SET ROLE postgres;
 CREATE TABLE public.rules_both (id uuid PRIMARY KEY, email text);

@@ -69,6 +69,12 @@ catch_up();
 my %arguments = (
 	user_exists => q{'a0000001-0000-4000-8000-000000000000'},
 	redact_payload => q{'{"a": 1, "b": null}'},
+	is_member => q{'00000000-0000-4000-8000-000000000000'},
+	has_role => q{'00000000-0000-4000-8000-000000000000', 'owner'},
+	has_any_role => q{'00000000-0000-4000-8000-000000000000', '{owner}'},
+	has_permission => q{'00000000-0000-4000-8000-000000000000', 'members.read'},
+	has_any_permission => q{'00000000-0000-4000-8000-000000000000', '{members.read}'},
+	organizations_with_permission => q{'members.read'},
 	get_organization => "'$organization'",
 	seat_usage => "'$organization'",
 	list_domains => "'$organization'");

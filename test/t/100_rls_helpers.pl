@@ -79,8 +79,10 @@ is(answers($s, 'BEGIN', $ask, 'SAVEPOINT a', 'SELECT public.enter()', $ask, 'ROL
 	'f in t f f in t f', 'a savepoint rolled back');
 is(answers($s, 'BEGIN', 'SAVEPOINT a', 'SELECT public.enter()', $ask, 'RELEASE a', $ask, 'SAVEPOINT b', 'SELECT public.leave()', $ask, 'ROLLBACK TO b', $ask, 'COMMIT', $ask, 'SELECT public.leave()'),
 	'in t t out f t t out', 'a savepoint released, one rolled back');
-# where a snapshot of a savepoint and of what follows it have the same command counter
-is(answers($s, 'BEGIN', 'SELECT public.enter()', 'SAVEPOINT a', 'SELECT public.leave()', $ask, 'ROLLBACK TO a', $ask, 'ROLLBACK'), 'in out f t', 'the command counter does not move when a savepoint is rolled back');
+# where the snapshots of a savepoint and of what follows it are the same to the last bit
+is(answers($s, 'BEGIN ISOLATION LEVEL REPEATABLE READ', $ask, 'SAVEPOINT a', 'SELECT public.enter()', $ask, 'ROLLBACK TO a', $ask, 'ROLLBACK'), 'f in t f', 'a savepoint rolled back, repeatable read');
+is(answers($s, 'BEGIN ISOLATION LEVEL REPEATABLE READ', 'SELECT public.enter()', 'SAVEPOINT a', 'SELECT public.leave()', $ask, 'ROLLBACK TO a', $ask, 'SAVEPOINT b', 'SELECT public.leave()', $ask, 'ROLLBACK TO b', $ask, 'ROLLBACK'),
+	'in out f t out f t', 'and two');
 
 is(answers($s, 'BEGIN', $ask) . $other->must($enter) . answers($s, $ask) . $other->must($leave) . answers($s, $ask, 'COMMIT'), 'ftf', 'another session, read committed');
 is(answers($s, 'BEGIN ISOLATION LEVEL REPEATABLE READ', $ask) . $other->must($enter) . answers($s, $ask, 'SAVEPOINT a', $ask, 'COMMIT') . answers($s, $ask) . $other->must($leave) . answers($s, $ask),
@@ -131,6 +133,7 @@ SQL
 is($s->must('SELECT public.in_a_loop()'), 'ftftf', 'one expression of plpgsql in a loop');
 is($s->must('SELECT public.in_blocks()'), 'ftf ftf ftf ', 'one expression in blocks that are rolled back');
 is($s->must('SELECT public.in_one_site()'), 'ftf', 'one expression in another function, around such a block');
+is(answers($s, 'BEGIN ISOLATION LEVEL REPEATABLE READ', 'SELECT public.in_blocks()', 'SELECT public.in_one_site()', 'ROLLBACK'), 'ftf ftf ftf  ftf', 'the same, repeatable read');
 
 $s->must("PREPARE asks AS SELECT invite_sync.is_member('$A'), count(*) FROM public.document WHERE invite_sync.is_member(organization_id)");
 is(answers($s, 'EXECUTE asks', 'SELECT public.enter()', 'EXECUTE asks', 'SELECT public.leave()', ('EXECUTE asks') x 6, 'SELECT public.enter()', 'EXECUTE asks', 'SELECT public.leave()'),
