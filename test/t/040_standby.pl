@@ -46,6 +46,20 @@ SELECT count(*) FROM invite_sync.seal_events();
 CREATE TABLE public.being_altered (id uuid PRIMARY KEY, email text);
 SQL
 
+# an organization with a member, an open domain and somebody who asks to join
+my $organization = 'd0000000-0000-4000-8000-000000000001';
+value($primary, $db, sprintf <<'SQL', $organization, ($organization) x 3, user_id('a', 1), $organization, user_id('a', 2));
+INSERT INTO invite_sync.organization (id, name, slug) VALUES ('%s', 'Theirs', 'theirs'), ('d0000000-0000-4000-8000-000000000002', 'Open', 'open');
+INSERT INTO invite_sync.organization_domain (organization_id, domain, challenge) VALUES ('%s', 'theirs.example', 'x');
+INSERT INTO invite_sync.organization_domain (organization_id, domain, challenge, verified_at, enrollment)
+VALUES ('d0000000-0000-4000-8000-000000000002', 'example.com', 'x', now(), 'suggest');
+INSERT INTO invite_sync.role (organization_id, name) VALUES ('%s', 'writer');
+INSERT INTO invite_sync.membership (organization_id, user_id, role_id) VALUES ('%s', '%s', '00000000-0000-4000-8000-00000000000a');
+INSERT INTO invite_sync.join_request (organization_id, user_id) VALUES ('%s', '%s');
+SQL
+# none becomes due while the answers are compared
+value($primary, $db, q{UPDATE invite_sync.quarantine_entry SET next_retry_at = '2020-01-01'});
+
 $primary->backup('backup');
 my $standby = PostgreSQL::Test::Cluster->new('standby');
 $standby->init_from_backup($primary, 'backup', has_streaming => 1);
@@ -60,7 +74,9 @@ catch_up();
 
 my %arguments = (
 	user_exists => q{'a0000001-0000-4000-8000-000000000000'},
-	redact_payload => q{'{"a": 1, "b": null}'});
+	redact_payload => q{'{"a": 1, "b": null}'},
+	map { $_ => "'$organization'" } qw(get_organization list_domains list_join_requests list_members list_roles seat_usage));
+$arguments{get_member} = "'$organization', '" . user_id('a', 1) . "'";
 # Their comments say who uses them: our own functions and views, tried by these.
 my %internal = map { $_ => 1 } split /\n/, value($primary, $db, q{SELECT proname FROM pg_proc WHERE pronamespace = 'invite_sync'::regnamespace AND obj_description(oid, 'pg_proc') ~ '(Internal|own functions)'});
 
@@ -84,7 +100,9 @@ for my $function (@functions)
 cmp_ok(scalar @queries, '>=', 14, 'there are functions and views to be tried');
 ok(scalar(grep { /sync_status/ } @queries) && scalar(grep { /verify\(/ } @queries) && scalar(grep { /\.quarantine / } @queries), 'the ones that matter among them');
 
-# Who asks: an operator, the superuser, service_role where it may.
+# Who asks: an operator, the superuser, service_role where it may; and a user, which some are for alone.
+my %may_user = map { $_ => 1 } split /\n/, value($primary, $db, q{SELECT p.proname FROM pg_proc p WHERE p.pronamespace = 'invite_sync'::regnamespace AND has_function_privilege('authenticated', p.oid, 'EXECUTE')});
+my %for_users = map { $_ => 1 } qw(my_organizations suggested_organizations);
 my %may_service = map { $_ => 1 } split /\n/, value($primary, $db, <<'SQL');
 SELECT p.proname FROM pg_proc p WHERE p.pronamespace = 'invite_sync'::regnamespace AND has_function_privilege('service_role', p.oid, 'EXECUTE')
 UNION ALL SELECT c.relname FROM pg_class c WHERE c.relnamespace = 'invite_sync'::regnamespace AND c.relkind = 'v' AND has_table_privilege('service_role', c.oid, 'SELECT')
@@ -95,14 +113,19 @@ sub answers
 {
 	my ($node, $begin, %params) = @_;
 	my %answer;
-	for my $role (qw(postgres supabase_admin service_role))
+	for my $role (qw(postgres supabase_admin service_role authenticated))
 	{
 		my $session;
 		for my $query (@queries)
 		{
 			my ($name) = $query =~ /invite_sync\.(\w+)/;
 			next if $role eq 'service_role' && !$may_service{$name};
-			$session = session($node, $db, $role) if !$session || $params{fresh};
+			next if $role eq 'authenticated' ? !$may_user{$name} : $for_users{$name};
+			if (!$session || $params{fresh})
+			{
+				$session = session($node, $db, $role);
+				$session->must(sprintf q(SET request.jwt.claims = '{"role": "authenticated", "sub": "%s"}'), user_id('a', 1)) if $role eq 'authenticated';
+			}
 			my $result = $session->query("$begin; $query ORDER BY t::text; COMMIT");
 			$answer{"$role: $query"} = $result->{ok} ? $result->{out} : "$result->{sqlstate} $result->{message}";
 			$session->close if $params{fresh};
@@ -125,6 +148,9 @@ for my $query (sort keys %$expected)
 }
 isnt($expected->{"postgres: SELECT * FROM invite_sync.$_ t"}, '', "$_ has something to say") for qw(quarantine target_list activity_log error_log admin_log);
 isnt($expected->{"postgres: SELECT * FROM invite_sync.$_() t"}, '', "$_() has something to say") for qw(sync_status verify verify_events preservation_report);
+isnt($expected->{"authenticated: SELECT * FROM invite_sync.$_ t"}, '', "$_ has something to say to a user")
+  for "list_members('$organization')", "list_join_requests('$organization')", "list_roles('$organization')", "list_domains('$organization')",
+  'list_permissions()', 'my_organizations()', 'suggested_organizations()';
 
 # Under SERIALIZABLE as well, where there is no standby.
 my $serializable = answers($primary, 'BEGIN ISOLATION LEVEL SERIALIZABLE READ ONLY DEFERRABLE');
