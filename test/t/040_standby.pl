@@ -46,16 +46,18 @@ SELECT count(*) FROM invite_sync.seal_events();
 CREATE TABLE public.being_altered (id uuid PRIMARY KEY, email text);
 SQL
 
-# an organization with a member, an open domain and somebody who asks to join
 my $organization = 'd0000000-0000-4000-8000-000000000001';
-value($primary, $db, sprintf <<'SQL', $organization, ($organization) x 3, user_id('a', 1), $organization, user_id('a', 2));
-INSERT INTO invite_sync.organization (id, name, slug) VALUES ('%s', 'Theirs', 'theirs'), ('d0000000-0000-4000-8000-000000000002', 'Open', 'open');
-INSERT INTO invite_sync.organization_domain (organization_id, domain, challenge) VALUES ('%s', 'theirs.example', 'x');
+value($primary, $db, <<"SQL");
+INSERT INTO invite_sync.organization (id, name, slug, seat_limit) VALUES ('$organization', 'Theirs', 'theirs', 3);
+INSERT INTO invite_sync.organization (name, slug, parent_id) VALUES ('Below', 'below', '$organization');
+INSERT INTO invite_sync.membership (organization_id, user_id, role_id) VALUES ('$organization', 'a0000001-0000-4000-8000-000000000000', '00000000-0000-4000-8000-00000000000a');
+SELECT invite_sync.add_domain('$organization', 'example.com');
+INSERT INTO invite_sync.role (organization_id, name) VALUES ('$organization', 'writer');
+-- somebody who asks to join, and an organization that is open to them all
+INSERT INTO invite_sync.join_request (organization_id, user_id) VALUES ('$organization', 'a0000002-0000-4000-8000-000000000000');
+INSERT INTO invite_sync.organization (id, name, slug) VALUES ('d0000000-0000-4000-8000-000000000002', 'Open', 'open');
 INSERT INTO invite_sync.organization_domain (organization_id, domain, challenge, verified_at, enrollment)
 VALUES ('d0000000-0000-4000-8000-000000000002', 'example.com', 'x', now(), 'suggest');
-INSERT INTO invite_sync.role (organization_id, name) VALUES ('%s', 'writer');
-INSERT INTO invite_sync.membership (organization_id, user_id, role_id) VALUES ('%s', '%s', '00000000-0000-4000-8000-00000000000a');
-INSERT INTO invite_sync.join_request (organization_id, user_id) VALUES ('%s', '%s');
 SQL
 # none becomes due while the answers are compared
 value($primary, $db, q{UPDATE invite_sync.quarantine_entry SET next_retry_at = '2020-01-01'});
@@ -75,8 +77,8 @@ catch_up();
 my %arguments = (
 	user_exists => q{'a0000001-0000-4000-8000-000000000000'},
 	redact_payload => q{'{"a": 1, "b": null}'},
-	map { $_ => "'$organization'" } qw(get_organization list_domains list_join_requests list_members list_roles seat_usage));
-$arguments{get_member} = "'$organization', '" . user_id('a', 1) . "'";
+	(map { $_ => "'$organization'" } qw(get_organization list_domains list_join_requests list_members list_roles seat_usage)),
+	get_member => "'$organization', '" . user_id('a', 1) . "'");
 # Their comments say who uses them: our own functions and views, tried by these.
 my %internal = map { $_ => 1 } split /\n/, value($primary, $db, q{SELECT proname FROM pg_proc WHERE pronamespace = 'invite_sync'::regnamespace AND obj_description(oid, 'pg_proc') ~ '(Internal|own functions)'});
 
@@ -151,6 +153,22 @@ isnt($expected->{"postgres: SELECT * FROM invite_sync.$_() t"}, '', "$_() has so
 isnt($expected->{"authenticated: SELECT * FROM invite_sync.$_ t"}, '', "$_ has something to say to a user")
   for "list_members('$organization')", "list_join_requests('$organization')", "list_roles('$organization')", "list_domains('$organization')",
   'list_permissions()', 'my_organizations()', 'suggested_organizations()';
+
+# What is for users, as one: a member, and somebody who is none.
+my @user_queries = map { "SELECT * FROM invite_sync.$_ t ORDER BY t::text" } 'my_organizations()', map { "$_($arguments{$_})" } qw(get_organization seat_usage list_domains);
+for my $user ('a0000001-0000-4000-8000-000000000000', 'a0000002-0000-4000-8000-000000000000')
+{
+	for my $query (@user_queries)
+	{
+		my $ask = sub { my ($node, $begin) = @_; my $r = run_as($node, $db, 'authenticated', qq{SET request.jwt.claims = '{"sub": "$user", "role": "authenticated"}'; $begin; $query; COMMIT}); return $r->{ok} ? $r->{out} : "$r->{sqlstate} $r->{message}" };
+		my $answer = $ask->($primary, 'BEGIN');
+		if ($user =~ /^a0000001/) { like($answer, qr/\Q$organization\E|example\.com/, "$query, as a member") }
+		elsif ($query =~ /my_organizations/) { is($answer, '', "$query, as nobody's member") }
+		else { like($answer, qr/^PT404 /, "$query, as no member") }
+		is($ask->($primary, 'BEGIN READ ONLY'), $answer, "$query: the same in a READ ONLY transaction");
+		is($ask->($standby, 'BEGIN'), $answer, "$query: the same on a standby");
+	}
+}
 
 # Under SERIALIZABLE as well, where there is no standby.
 my $serializable = answers($primary, 'BEGIN ISOLATION LEVEL SERIALIZABLE READ ONLY DEFERRABLE');
