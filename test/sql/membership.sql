@@ -657,6 +657,7 @@ SELECT (SELECT count(*) FROM invite_sync.membership WHERE user_id = :'fay'), (SE
 UPDATE auth.users SET deleted_at = now() WHERE id = u('hal');
 SELECT members FROM members WHERE slug IN ('acme', 'labs');
 UPDATE auth.users SET deleted_at = NULL WHERE id = u('hal');
+SELECT raw_app_meta_data FROM auth.users WHERE id = u('hal');
 -- the only one who is not banned, and then only who is
 DELETE FROM auth.users WHERE id IN (u('gus'), u('hal'));
 SELECT members FROM members WHERE slug = 'labs';
