@@ -157,9 +157,9 @@ CREATE TABLE invite_sync.gone_user (
     CONSTRAINT gone_user_pkey PRIMARY KEY (user_id)
 );
 COMMENT ON TABLE invite_sync.gone_user IS
-    'Users who were deleted and whose memberships could not be removed then (a lock, say); retry_quarantine() does it. Personal columns: user_id, an id.';
-COMMENT ON COLUMN invite_sync.gone_user.user_id IS 'the user who is gone';
-COMMENT ON COLUMN invite_sync.gone_user.noted_at IS 'when they were deleted';
+    'Users who were deleted and whose memberships could not be removed then (a lock, say), or who became an owner in place of one while somebody held their row of auth.users; retry_quarantine() does what is missing. Personal columns: user_id, an id.';
+COMMENT ON COLUMN invite_sync.gone_user.user_id IS 'the user who is gone, or who came to be an owner';
+COMMENT ON COLUMN invite_sync.gone_user.noted_at IS 'since when';
 COMMENT ON CONSTRAINT gone_user_pkey ON invite_sync.gone_user IS 'one row a user';
 
 ALTER TABLE invite_sync.permission ENABLE ROW LEVEL SECURITY;

@@ -234,6 +234,21 @@ static SavedPlan pass_ownership_plan = {
 	.argtypes = {UUIDARRAYOID, UUIDARRAYOID}
 };
 
+/* No order is needed where nobody waits. */
+static SavedPlan lock_free_users_plan = {
+	.sql = "SELECT coalesce(pg_catalog.array_agg(l.id), '{}') FROM "
+	"(SELECT u.id FROM auth.users AS u WHERE u.id = ANY ($1) FOR NO KEY UPDATE SKIP LOCKED) AS l",
+	.nargs = 1,
+	.argtypes = {UUIDARRAYOID}
+};
+
+static SavedPlan note_others_plan = {
+	.sql = "INSERT INTO invite_sync.gone_user AS g (user_id) SELECT DISTINCT x.id FROM pg_catalog.unnest($1) AS x (id) "
+	"WHERE x.id <> ALL ($2) ORDER BY 1 ON CONFLICT (user_id) DO NOTHING",
+	.nargs = 2,
+	.argtypes = {UUIDARRAYOID, UUIDARRAYOID}
+};
+
 /* An organization that loses its only owner, and who is to be the next one. */
 typedef struct Succession
 {
@@ -261,6 +276,27 @@ find_successors(Datum *gone, Succession *s)
 	s->heirs = successors[1];
 }
 
+/*
+ * The one who is deleted is locked, by the auth server, so to wait for another
+ * user now would be out of turn: somebody may hold that one and wait for this.
+ * Whoever holds an heir mostly changes their memberships, and writes the copy
+ * after us; the note sees to it otherwise.
+ */
+static void
+write_heirs_copies(const Ids *heirs)
+{
+	Ids			locked;
+	Datum		values[2];
+
+	if (heirs->n == 0)
+		return;
+	values[0] = heirs->array;
+	run_on_ids(&lock_free_users_plan, values, true, false, &locked, 1);
+	membership_write_copies(locked.ids, locked.n);
+	values[1] = locked.array;
+	run_on_ids(&note_others_plan, values, false, false, NULL, 0);
+}
+
 /* The organizations that these users leave without an owner get another one. */
 static void
 pass_ownership(const Succession *s)
@@ -282,7 +318,7 @@ pass_ownership(const Succession *s)
 		membership_event(NULL, "system", heir ? "membership.ownership_passed" : "membership.ownerless",
 						 &s->organizations.ids[i], heir ? "user" : NULL, heir, NULL);
 	}
-	membership_write_copies(s->heirs.ids, s->heirs.n);
+	write_heirs_copies(&s->heirs);
 }
 
 static void
@@ -298,9 +334,7 @@ users_gone(const pg_uuid_t *user_ids, int64 nids)
 	run_on_ids(&gone_organizations_plan, gone, false, false, &organizations, 1);
 	if (organizations.n > 0)
 	{
-		/* users before organizations, also those who only come into it as heirs */
-		find_successors(gone, &succession);
-		organization_lock(succession.heirs.ids, succession.heirs.n, organizations.ids, organizations.n);
+		organization_lock(NULL, 0, organizations.ids, organizations.n);
 		find_successors(gone, &succession);
 		pass_ownership(&succession);
 		removed = organization_delete_rows("membership", "user_id", UUIDARRAYOID, gone[0]);
@@ -368,30 +402,32 @@ users_who_are_gone(Ids *gone, bool read_only)
 
 /*
  * Those noted as gone; with all, also those of whom nobody knows, because the
- * triggers were off.
+ * triggers were off. Sees to the copies of those who are noted and not gone.
  */
 static void
 find_gone(bool all, int64 limit, pg_uuid_t **user_ids, int64 *nids)
 {
+	Ids			noted;
+	Ids			locked;
 	Ids			gone;
 	Datum		values[1];
 
+	values[0] = Int64GetDatum(limit);
+	run_on_ids(&noted_plan, values, false, false, &noted, 1);
+	gone = noted;
+	if (noted.n > 0)
+	{
+		/* a soft delete can be undone, and an heir is not gone: their copy is to be written */
+		values[0] = noted.array;
+		run_on_ids(&lock_free_users_plan, values, true, false, &locked, 1);
+		run_on_ids(&missing_users_plan, values, true, false, &gone, 1);
+		(void) organization_delete_rows("gone_user", "user_id", UUIDARRAYOID, locked.array);
+		if (!all)
+			(void) organization_delete_rows("gone_user", "user_id", UUIDARRAYOID, gone.array);
+		membership_write_copies(locked.ids, locked.n);
+	}
 	if (all)
 		users_who_are_gone(&gone, false);
-	else
-	{
-		values[0] = Int64GetDatum(limit);
-		run_on_ids(&noted_plan, values, false, false, &gone, 1);
-	}
-	if (!all && gone.n > 0)
-	{
-		/* a soft delete can be undone */
-		Ids			noted = gone;
-
-		values[0] = noted.array;
-		run_on_ids(&missing_users_plan, values, true, false, &gone, 1);
-		(void) organization_delete_rows("gone_user", "user_id", UUIDARRAYOID, noted.array);
-	}
 	*user_ids = gone.ids;
 	*nids = Min(gone.n, limit);
 }

@@ -518,12 +518,12 @@ DELETE FROM organization_test.other;
 DROP TRIGGER t ON organization_test.other;
 CREATE TRIGGER t BEFORE DELETE ON organization_test.other FOR EACH ROW EXECUTE FUNCTION invite_sync.role_removed();
 DELETE FROM organization_test.other;
--- and users reach none of it
+-- and users read what their memberships show, which is nothing for nobody, and write nothing
 SET ROLE authenticated;
-SELECT FROM invite_sync.organization;
+SELECT count(*) FROM invite_sync.organization;
 UPDATE invite_sync.organization SET name = 'x';
 SET ROLE service_role;
-SELECT FROM invite_sync.organization;
+SELECT count(*) FROM invite_sync.organization;
 RESET ROLE;
 
 --

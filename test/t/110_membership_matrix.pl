@@ -163,6 +163,8 @@ my @matrix = (
 			grand => 'child owner inherited, main owner inherited, parent owner' } ],
 	[ my_organizations => 'permissions', ['user'], q{SELECT array_length(permissions, 1) FROM invite_sync.my_organizations() WHERE slug = 'main'},
 		{ %users_alone, outsider => '', removed => '', member => 2, manager => 8, admin => 15, owner => 17, grand => 17 } ],
+	[ list_organizations => 'all', ['service'], q{SELECT string_agg(slug, ' ' ORDER BY slug) FROM invite_sync.list_organizations()}, { %services, service => 'child main other parent', operator => 'child main other parent' } ],
+	[ list_organizations => 'below', ['service'], "SELECT string_agg(slug, ' ') FROM invite_sync.list_organizations($m)", { %services, service => 'child', operator => 'child' } ],
 	[ seat_usage => 'main', \@in, "SELECT seat_limit || ' ' || used FROM invite_sync.seat_usage($m)", { %inside, all('20 8') } ],
 	[ set_seats => 'main', ['service'], "SELECT seat_limit || ' ' || bonus_seats FROM invite_sync.set_seats($m, 9, 1)", { %services, service => '9 1', operator => '9 1' } ],
 	[ set_seats => 'too few', ['service'], "SELECT invite_sync.set_seats($m, 7)", { %services, service => 'seats_below_usage', operator => 'seats_below_usage' } ],

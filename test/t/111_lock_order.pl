@@ -2,7 +2,8 @@
 # them, roles, and then what belongs to them. So any two operations, on the same few users and organizations at the
 # same time, wait for each other and never in a circle. Every pair of them is made to cross here, and then all at once.
 #
-# LOCK_ORDER_SECONDS=n  how long in all (45)
+# LOCK_ORDER_SECONDS=n     how long in all (45)
+# LOCK_ORDER_ONLY=one,two  only these operations
 
 use strict;
 use warnings;
@@ -169,7 +170,7 @@ GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA public TO PUBLIC;
 SQL
 
 my %role = (service => 'service_role', user => 'authenticated', auth => 'supabase_auth_admin', application => 'postgres');
-my @operations = sort keys %operation;
+my @operations = $ENV{LOCK_ORDER_ONLY} ? split(/,/, $ENV{LOCK_ORDER_ONLY}) : sort keys %operation;
 my @session = map { session($node, $db, 'supabase_admin', options => '-c search_path=public -c client_min_messages=error') } 1 .. 4;
 
 my $filler = session($node, $db, 'supabase_admin', options => '-c client_min_messages=error');
