@@ -107,6 +107,7 @@ CREATE FUNCTION invite_sync.api_grants()
         ('user', 'FUNCTION invite_sync.my_organizations(text, integer)'),
         ('user', 'FUNCTION invite_sync.seat_usage(uuid)'),
         ('service', 'FUNCTION invite_sync.seat_usage(uuid)'),
+        ('service', 'FUNCTION invite_sync.list_organizations(uuid, text, integer)'),
         ('service', 'FUNCTION invite_sync.set_seats(uuid, integer, integer)'),
         ('service', 'FUNCTION invite_sync.set_organization_limits(uuid, integer, text)'),
         ('user', 'FUNCTION invite_sync.add_domain(uuid, text)'),

@@ -174,6 +174,23 @@ CREATE CONSTRAINT TRIGGER organization_check_tree AFTER INSERT OR UPDATE ON invi
     FOR EACH ROW EXECUTE FUNCTION invite_sync.organization_check_tree();
 COMMENT ON TRIGGER organization_check_tree ON invite_sync.organization IS 'no cycle, at most 8 levels';
 
+CREATE FUNCTION invite_sync.organization_fixed() RETURNS trigger
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+    AS $$
+BEGIN
+    RAISE check_violation USING MESSAGE = 'an organization keeps its id, and a domain its organization and name',
+        HINT = 'Make another one and delete this one.';
+END
+$$;
+COMMENT ON FUNCTION invite_sync.organization_fixed() IS 'Trigger: refuses to change what other rows know an organization or a domain by.';
+CREATE TRIGGER organization_fixed BEFORE UPDATE ON invite_sync.organization FOR EACH ROW
+    WHEN (OLD.id OPERATOR(pg_catalog.<>) NEW.id) EXECUTE FUNCTION invite_sync.organization_fixed();
+COMMENT ON TRIGGER organization_fixed ON invite_sync.organization IS 'an organization keeps its id';
+CREATE TRIGGER organization_domain_fixed BEFORE UPDATE ON invite_sync.organization_domain FOR EACH ROW
+    WHEN (OLD.id OPERATOR(pg_catalog.<>) NEW.id OR OLD.organization_id OPERATOR(pg_catalog.<>) NEW.organization_id OR OLD.domain OPERATOR(pg_catalog.<>) NEW.domain)
+    EXECUTE FUNCTION invite_sync.organization_fixed();
+COMMENT ON TRIGGER organization_domain_fixed ON invite_sync.organization_domain IS 'a domain keeps its organization and name';
+
 -- ---- what goes with an organization ----
 
 CREATE FUNCTION invite_sync.refuse(reason text, detail text DEFAULT NULL, hint text DEFAULT NULL) RETURNS boolean
@@ -275,6 +292,14 @@ CREATE FUNCTION invite_sync.my_organizations(after text DEFAULT NULL, page_size 
 COMMENT ON FUNCTION invite_sync.my_organizations(text, integer) IS
 $doc$The organizations that the caller is a member of, and those below them (inherited: no membership of the caller's own there), newest first. role: of the nearest membership; permissions: all that the caller has there. settings, seats, limits and created_by are NULL without organization.read. after: cursor of the last row of the page before; page_size: 1 to 500.
 Users. PT400 data_malformed, PT401 not_authenticated, PT403 anonymous_user, user_banned. Locks nothing.$doc$;
+
+CREATE FUNCTION invite_sync.list_organizations(organization_id uuid DEFAULT NULL, after text DEFAULT NULL, page_size integer DEFAULT 50)
+    RETURNS TABLE (id uuid, name text, slug text, parent_id uuid, settings jsonb, seat_limit integer, bonus_seats integer,
+                   max_concurrent_sessions integer, region text, created_by uuid, created_at timestamptz, updated_at timestamptz, cursor text)
+    LANGUAGE C STABLE PARALLEL UNSAFE ROWS 50 AS 'MODULE_PATHNAME', 'organization_list';
+COMMENT ON FUNCTION invite_sync.list_organizations(uuid, text, integer) IS
+$doc$The organizations right below one, or (organization_id NULL) all there are, newest first. after: cursor of the last row of the page before; page_size: 1 to 500.
+Service. PT400 data_malformed, PT403 not_permitted, PT404 organization_unknown. Locks nothing.$doc$;
 
 CREATE FUNCTION invite_sync.set_seats(organization_id uuid, seat_limit integer, bonus_seats integer DEFAULT 0) RETURNS invite_sync.seat_usage_result
     LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'organization_set_seats';

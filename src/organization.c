@@ -50,6 +50,7 @@ PG_FUNCTION_INFO_V1(organization_update);
 PG_FUNCTION_INFO_V1(organization_move);
 PG_FUNCTION_INFO_V1(organization_delete);
 PG_FUNCTION_INFO_V1(organization_mine);
+PG_FUNCTION_INFO_V1(organization_list);
 PG_FUNCTION_INFO_V1(organization_set_seats);
 PG_FUNCTION_INFO_V1(organization_set_limits);
 PG_FUNCTION_INFO_V1(organization_seat_usage);
@@ -307,6 +308,14 @@ organization_page_size(FunctionCallInfo fcinfo, int arg)
  * ---------------------------------------------------------------------
  */
 
+static void
+actor_service(Caller *caller)
+{
+	caller_get(caller);
+	if (caller->kind != CALLER_SERVICE)
+		refuse("not_permitted", NULL, "Only service_role and operators may do this.");
+}
+
 /* The type organization_result. */
 #define ORGANIZATION_COLUMNS \
 	"o.id, o.name, o.slug, o.parent_id, o.settings, o.seat_limit, o.bonus_seats, " \
@@ -424,6 +433,7 @@ try_unique(SavedPlan *plan, Datum *values, const char *nulls, Oid fire_as)
 {
 	MemoryContext oldcontext = CurrentMemoryContext;
 	ResourceOwner oldowner = CurrentResourceOwner;
+	int			depth = plan_hold();
 	volatile bool ok = false;
 
 	BeginInternalSubTransaction(NULL);
@@ -440,9 +450,7 @@ try_unique(SavedPlan *plan, Datum *values, const char *nulls, Oid fire_as)
 			scope_enter_own(&scope);
 			saved = plan_get(plan);
 			scope_leave(&scope);
-			(void) plan_hold();
 			(void) execute_firing_as(saved, values, nulls, fire_as);
-			plan_release();
 		}
 		else
 		{
@@ -473,6 +481,8 @@ try_unique(SavedPlan *plan, Datum *values, const char *nulls, Oid fire_as)
 		FreeErrorData(edata);
 	}
 	PG_END_TRY();
+	plan_restore(depth + 1);
+	plan_release();
 	return ok;
 }
 
@@ -1390,7 +1400,7 @@ organization_delete(PG_FUNCTION_ARGS)
 }
 
 /* ---------------------------------------------------------------------
- * The caller's own
+ * Lists of organizations
  * ---------------------------------------------------------------------
  */
 
@@ -1448,6 +1458,54 @@ organization_mine(PG_FUNCTION_ARGS)
 	return (Datum) 0;
 }
 
+/* Two plans, because one of both conditions could not use the index of children. */
+#define LIST_SQL(condition) \
+	"SELECT " ORGANIZATION_COLUMNS ", " ORGANIZATION_CURSOR("o.created_at", "o.id") \
+	" FROM invite_sync.organization AS o WHERE " condition " AND ($2 IS NULL OR (o.created_at, o.id) < ($2, $3)) " \
+	"ORDER BY o.created_at DESC, o.id DESC LIMIT $4"
+
+static SavedPlan list_all_plan = {
+	.sql = LIST_SQL("$1 IS NULL"),
+	.nargs = 4,
+	.argtypes = {UUIDOID, TIMESTAMPTZOID, UUIDOID, INT4OID}
+};
+
+static SavedPlan list_children_plan = {
+	.sql = LIST_SQL("o.parent_id = $1"),
+	.nargs = 4,
+	.argtypes = {UUIDOID, TIMESTAMPTZOID, UUIDOID, INT4OID}
+};
+
+Datum
+organization_list(PG_FUNCTION_ARGS)
+{
+	Caller		caller;
+	Scope		scope;
+	TimestampTz at = 0;
+	pg_uuid_t	after;
+	Datum		values[4];
+	char		nulls[4] = {' ', ' ', ' ', ' '};
+
+	actor_service(&caller);
+	if (!PG_ARGISNULL(0))
+		organization_require_stable(&caller, PG_GETARG_UUID_P(0), NULL, NULL);
+	memset(&after, 0, sizeof(after));
+	if (!organization_cursor(PG_ARGISNULL(1) ? NULL : PG_GETARG_TEXT_PP(1), &at, &after))
+		nulls[1] = nulls[2] = 'n';
+	nulls[0] = PG_ARGISNULL(0) ? 'n' : ' ';
+	values[0] = PG_ARGISNULL(0) ? (Datum) 0 : PG_GETARG_DATUM(0);
+	values[1] = TimestampTzGetDatum(at);
+	values[2] = UUIDPGetDatum(&after);
+	values[3] = Int32GetDatum(organization_page_size(fcinfo, 2));
+	SPI_connect();
+	scope_enter_own(&scope);
+	plan_execute(PG_ARGISNULL(0) ? &list_all_plan : &list_children_plan, values, nulls, true, 0);
+	plan_result_rows(fcinfo);
+	scope_leave(&scope);
+	SPI_finish();
+	return (Datum) 0;
+}
+
 /* ---------------------------------------------------------------------
  * Seats and other limits
  * ---------------------------------------------------------------------
@@ -1474,14 +1532,6 @@ organization_seat_usage(PG_FUNCTION_ARGS)
 	organization_require_stable(&caller, id, "members.read", NULL);
 	value = UUIDPGetDatum(id);
 	return answer(fcinfo, &seats_plan, &value, true);
-}
-
-static void
-actor_service(Caller *caller)
-{
-	caller_get(caller);
-	if (caller->kind != CALLER_SERVICE)
-		refuse("not_permitted", NULL, "Only service_role and operators may do this.");
 }
 
 static SavedPlan set_seats_plan = {

@@ -259,6 +259,25 @@ SET ROLE service_role;
 SELECT slug FROM invite_sync.my_organizations();
 RESET ROLE;
 
+-- for a service, all of them or those right below one
+SET ROLE service_role;
+SELECT slug, parent_id = org('acme') AS below_acme FROM invite_sync.list_organizations(org('acme'));
+WITH RECURSIVE pages AS (
+	SELECT 1 AS n, p.id, p.cursor FROM invite_sync.list_organizations(page_size => 2) AS p
+	UNION ALL
+	SELECT a.n + 1, p.id, p.cursor FROM (SELECT n, cursor FROM pages) AS a CROSS JOIN LATERAL invite_sync.list_organizations(after => a.cursor, page_size => 1) AS p WHERE a.n < 20)
+SELECT count(DISTINCT id) = (SELECT count(*) FROM invite_sync.list_organizations()) AS all FROM pages;
+SELECT slug FROM invite_sync.list_organizations(:nobody);
+SELECT slug FROM invite_sync.list_organizations(after => 'x');
+SELECT slug FROM invite_sync.list_organizations(page_size => 501);
+SELECT claim(:ann) \g /dev/null
+SELECT slug FROM invite_sync.list_organizations();
+SET ROLE authenticated;
+SELECT slug FROM invite_sync.list_organizations();
+RESET ROLE;
+RESET request.jwt.claims;
+SELECT count(*) = (SELECT count(*) FROM invite_sync.organization) AS all FROM invite_sync.list_organizations();
+
 --
 -- Changing
 --
@@ -470,6 +489,35 @@ INSERT INTO invite_sync.organization (name, slug, max_concurrent_sessions) VALUE
 INSERT INTO invite_sync.organization (name, slug, region) VALUES ('Region', 'region', '');
 \set VERBOSITY default
 DELETE FROM invite_sync.organization WHERE slug = 'acme';
+UPDATE invite_sync.organization SET id = gen_random_uuid() WHERE slug = 'acme';
+-- the last owner, a role that somebody has, one that nobody has
+DELETE FROM invite_sync.membership WHERE organization_id = org('acme') AND user_id = :ann;
+UPDATE invite_sync.membership SET role_id = '00000000-0000-4000-8000-00000000000b' WHERE organization_id = org('acme') AND user_id = :ann;
+BEGIN;
+UPDATE invite_sync.membership SET role_id = '00000000-0000-4000-8000-00000000000a' WHERE organization_id = org('acme') AND user_id = :bob;
+DELETE FROM invite_sync.membership WHERE organization_id = org('acme') AND user_id = :ann;
+DELETE FROM invite_sync.membership WHERE organization_id = org('acme');
+ROLLBACK;
+DELETE FROM invite_sync.role WHERE name = 'guest';
+INSERT INTO invite_sync.permission (name) VALUES ('documents.write'), ('documents.read');
+INSERT INTO invite_sync.role (name, organization_id) VALUES ('clerk', org('acme'));
+INSERT INTO invite_sync.role_permission SELECT r.id, p.name FROM invite_sync.role AS r, invite_sync.permission AS p WHERE r.name = 'clerk' AND NOT p.built_in;
+DELETE FROM invite_sync.permission WHERE name = 'documents.write';
+SELECT array_agg(permission) FROM invite_sync.role_permission;
+DELETE FROM invite_sync.role WHERE name = 'clerk';
+SELECT array_agg(permission) FROM invite_sync.role_permission;
+DELETE FROM invite_sync.permission WHERE NOT built_in;
+-- the triggers' functions are for those triggers
+CREATE TABLE organization_test.other (id uuid, organization_id uuid);
+INSERT INTO organization_test.other VALUES (NULL, NULL);
+CREATE TRIGGER t BEFORE DELETE ON organization_test.other FOR EACH ROW EXECUTE FUNCTION invite_sync.organization_removed();
+DELETE FROM organization_test.other;
+DROP TRIGGER t ON organization_test.other;
+CREATE TRIGGER t BEFORE DELETE ON organization_test.other FOR EACH ROW EXECUTE FUNCTION invite_sync.membership_keep_owner();
+DELETE FROM organization_test.other;
+DROP TRIGGER t ON organization_test.other;
+CREATE TRIGGER t BEFORE DELETE ON organization_test.other FOR EACH ROW EXECUTE FUNCTION invite_sync.role_removed();
+DELETE FROM organization_test.other;
 -- and users reach none of it
 SET ROLE authenticated;
 SELECT FROM invite_sync.organization;
@@ -506,7 +554,7 @@ CREATE TABLE organization_app.part (id integer, org uuid REFERENCES invite_sync.
 CREATE TABLE organization_app.part_1 PARTITION OF organization_app.part FOR VALUES IN (1);
 CREATE TABLE organization_app.parent (id integer, org uuid REFERENCES invite_sync.organization ON DELETE CASCADE);
 CREATE TABLE organization_app.heir () INHERITS (organization_app.parent);
-CREATE TABLE organization_app.forced (id integer, org uuid REFERENCES invite_sync.organization ON DELETE CASCADE);
+CREATE TABLE organization_app.forced (id integer, membership uuid REFERENCES invite_sync.membership ON DELETE CASCADE);
 ALTER TABLE organization_app.forced ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
 CREATE TABLE organization_app."Odd ""Table" ("Who" uuid, "Where" uuid, note text DEFAULT 'default',
 	FOREIGN KEY ("Who", "Where") REFERENCES invite_sync.membership (user_id, organization_id) ON DELETE SET NULL ("Who"));
@@ -534,7 +582,7 @@ INSERT INTO organization_app.page VALUES (1, 1), (2, 4);
 INSERT INTO organization_app.part VALUES (1, org('doomed')), (1, org('acme'));
 INSERT INTO organization_app.parent VALUES (1, org('doomed')), (2, org('acme'));
 INSERT INTO organization_app.heir VALUES (3, org('doomed'));
-INSERT INTO organization_app.forced VALUES (1, org('doomed')), (2, org('acme'));
+INSERT INTO organization_app.forced SELECT CASE organization_id WHEN org('doomed') THEN 1 ELSE 2 END, id FROM invite_sync.membership WHERE organization_id IN (org('doomed'), org('acme')) AND user_id = :ann;
 INSERT INTO organization_app."Odd ""Table" SELECT user_id, organization_id FROM invite_sync.membership WHERE organization_id IN (org('doomed'), org('acme'));
 INSERT INTO organization_app.by_default SELECT 1, id FROM invite_sync.role WHERE name = 'writer';
 INSERT INTO organization_app.seat SELECT 1, id FROM invite_sync.membership WHERE organization_id IN (org('doomed'), org('doomed-below'));

@@ -148,6 +148,8 @@ INSERT INTO invite_sync.organization_domain (organization_id, domain, challenge)
 INSERT INTO invite_sync.organization_domain (organization_id, domain, challenge) VALUES (org('rival'), 'Upper.com', 'x');
 INSERT INTO invite_sync.organization_domain (organization_id, domain, challenge, enrollment) VALUES (org('rival'), 'rival.com', 'x', 'auto');
 INSERT INTO invite_sync.organization_domain (organization_id, domain, challenge, enrollment) VALUES (org('rival'), 'rival.com', 'x', 'always');
+UPDATE invite_sync.organization_domain SET organization_id = org('rival') WHERE domain = 'acme.co.uk';
+UPDATE invite_sync.organization_domain SET domain = 'rival.com' WHERE domain = 'acme.co.uk';
 \set VERBOSITY default
 -- it is a service that looks up and tells
 SELECT claim(:ann) \g /dev/null

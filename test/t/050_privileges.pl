@@ -244,6 +244,7 @@ my %call = (
 	move_organization => "SELECT invite_sync.move_organization('$organization', NULL)",
 	delete_organization => "SELECT invite_sync.delete_organization('$organization', true)",
 	my_organizations => 'SELECT count(*) FROM invite_sync.my_organizations()',
+	list_organizations => 'SELECT count(*) FROM invite_sync.list_organizations()',
 	set_seats => "SELECT invite_sync.set_seats('$organization', 100, 1)",
 	seat_usage => "SELECT invite_sync.seat_usage('$organization')",
 	set_organization_limits => "SELECT invite_sync.set_organization_limits('$organization', 3, 'eu')",
