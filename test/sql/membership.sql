@@ -322,6 +322,13 @@ SELECT try('ann', $$set_role_permissions('reader', '{a_1.b_2,documents.read}', o
 SELECT try(NULL, $$drop_permission('a_1.b_2')$$);
 SELECT try('ann', $$list_roles(org('acme'), page_size => 500)$$) LIKE '%permissions=["documents.read"] role=reader%' AS left_the_role;
 
+-- what bounds the waits for locks ends with the call
+BEGIN;
+SELECT invite_sync.create_role('passing', '{}') IS NULL, invite_sync.drop_role('passing') IS NULL;
+SELECT invite_sync.create_permission('pass.ing') IS NULL, invite_sync.drop_permission('pass.ing') IS NULL;
+SHOW lock_timeout;
+ROLLBACK;
+
 --
 -- Platform roles
 --
@@ -657,6 +664,7 @@ SELECT (SELECT count(*) FROM invite_sync.membership WHERE user_id = :'fay'), (SE
 UPDATE auth.users SET deleted_at = now() WHERE id = u('hal');
 SELECT members FROM members WHERE slug IN ('acme', 'labs');
 UPDATE auth.users SET deleted_at = NULL WHERE id = u('hal');
+SELECT raw_app_meta_data FROM auth.users WHERE id = u('hal');
 -- the only one who is not banned, and then only who is
 DELETE FROM auth.users WHERE id IN (u('gus'), u('hal'));
 SELECT members FROM members WHERE slug = 'labs';
