@@ -258,7 +258,7 @@ CREATE FUNCTION invite_sync.move_organization(organization_id uuid, parent_id uu
 COMMENT ON FUNCTION invite_sync.move_organization(uuid, uuid) IS
 $doc$Put an organization, with all below it, under another parent; parent_id NULL: at the top. Memberships of the new parents reach down to it then, those of the old ones no more. Needs ownership of it, and organization.create_child in the parent it leaves and in the one it goes to.
 Users, service. PT400 hierarchy_cycle (the parent is below it), data_malformed (depth_limit=8), seats_below_usage (its members do not fit into the seats there), PT401 not_authenticated, PT403 not_permitted, anonymous_user, user_banned, PT404 organization_unknown (it, or the parent), PT409 role_exists (a role below has the name of one above), role_in_use (somebody's role, or a role's holder, would be left behind).
-Locks the organization, the parents and all above them.$doc$;
+Locks the organization and all below it, the parents and all above them.$doc$;
 
 CREATE FUNCTION invite_sync.delete_organization(organization_id uuid, cascade boolean DEFAULT false) RETURNS invite_sync.organization_result
     LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'organization_delete';
@@ -280,7 +280,7 @@ CREATE FUNCTION invite_sync.set_seats(organization_id uuid, seat_limit integer, 
     LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'organization_set_seats';
 COMMENT ON FUNCTION invite_sync.set_seats(uuid, integer, integer) IS
 $doc$Set how many seats an organization has: seat_limit + bonus_seats, for it and for those below it that have no limit of their own. seat_limit NULL: it draws on the nearest organization above that has a limit, or there is none. Returns what seat_usage() then says.
-Service. PT400 data_malformed, seats_below_usage (more are in use), PT403 not_permitted, PT404 organization_unknown. Locks the organization and those above it.$doc$;
+Service. PT400 data_malformed, seats_below_usage (more are in use), PT403 not_permitted, PT404 organization_unknown. Locks the organization, all below it and those above it.$doc$;
 
 CREATE FUNCTION invite_sync.set_organization_limits(organization_id uuid, max_concurrent_sessions integer, region text) RETURNS invite_sync.organization_result
     LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'organization_set_limits';

@@ -14,7 +14,7 @@
 
 PG_FUNCTION_INFO_V1(caller_grant_settings);
 
-#define SETTINGS	"invite_sync.enabled, invite_sync.lock_timeout, invite_sync.log_refusals"
+#define SETTINGS	"invite_sync.enabled, invite_sync.lock_timeout, invite_sync.log_refusals, invite_sync.tenant_copy"
 
 /*
  * grant_settings(role, give): GRANT or REVOKE SET on every setting of ours, as

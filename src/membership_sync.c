@@ -451,12 +451,13 @@ static SavedPlan findings_plan = {
 };
 
 static void
-membership_verify(SyncFinding emit, void *arg)
+membership_verify(bool users_readable, SyncFinding emit, void *arg)
 {
 	Scope		scope;
-	Ids			gone;
+	Ids			gone = {.n = 0};
 
-	users_who_are_gone(&gone, true);
+	if (users_readable)
+		users_who_are_gone(&gone, true);
 	if (gone.n > 0)
 		emit(arg, "warning", "membership", "auth.users",
 			 psprintf("%d users who are gone have left memberships, marks, requests or roles", gone.n),

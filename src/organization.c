@@ -803,15 +803,86 @@ organization_create(PG_FUNCTION_ARGS)
 		member[2] = UUIDPGetDatum(&caller.user_id);
 		if (run(&insert_owner_plan, member, member_nulls) != 1)
 			elog(ERROR, "the role of owners is missing");
-		/* of the parent's seats one more may be taken */
-		if (parent != NULL)
-			organization_touch(parent, 1);
 	}
+	/* it has one more below it, who may take one of its seats */
+	if (parent != NULL)
+		organization_touch(parent, 1);
 	organization_event(&caller, "organization.created", &id,
 					   psprintf("{\"parent_id\": %s, \"owner_id\": %s}", uuid_json(parent), uuid_json(owner)));
 	if (owner != NULL && organization_members_changed_hook != NULL)
 		organization_members_changed_hook(owner, 1);
 	return answer_organization(fcinfo, &id, false);
+}
+
+/* An organization (or, whole: with all below it), and whoever is a member there. */
+static SavedPlan tree_plan = {
+	.sql = "WITH tree AS (SELECT s.id FROM invite_sync.organization_subtree($1) AS s WHERE $2 OR s.level = 0) "
+	"SELECT (SELECT coalesce(pg_catalog.array_agg(d.id ORDER BY d.id), '{}') FROM tree AS d), "
+	"(SELECT coalesce(pg_catalog.array_agg(DISTINCT m.user_id ORDER BY m.user_id), '{}') "
+	"FROM invite_sync.membership AS m JOIN tree AS d ON d.id = m.organization_id)",
+	.nargs = 2,
+	.argtypes = {UUIDOID, BOOLOID}
+};
+
+static void
+read_tree(const pg_uuid_t *id, bool whole, Datum *organizations, Datum *users)
+{
+	MemoryContext cxt = CurrentMemoryContext;
+	MemoryContext old;
+	Scope		scope;
+	Datum		values[2];
+	bool		isnull;
+
+	values[0] = UUIDPGetDatum(id);
+	values[1] = BoolGetDatum(whole);
+	SPI_connect();
+	scope_enter_own(&scope);
+	plan_execute(&tree_plan, values, NULL, false, 1);
+	old = MemoryContextSwitchTo(cxt);
+	*organizations = PointerGetDatum(DatumGetArrayTypePCopy(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull)));
+	*users = PointerGetDatum(DatumGetArrayTypePCopy(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 2, &isnull)));
+	MemoryContextSwitchTo(old);
+	scope_leave(&scope);
+	SPI_finish();
+}
+
+static pg_uuid_t *
+uuids_of(Datum array, int *n)
+{
+	Datum	   *elems;
+	pg_uuid_t  *ids;
+
+	deconstruct_array(DatumGetArrayTypeP(array), UUIDOID, UUID_LEN, false, TYPALIGN_CHAR, &elems, NULL, n);
+	ids = palloc(sizeof(pg_uuid_t) * Max(*n, 1));
+	for (int i = 0; i < *n; i++)
+		ids[i] = *DatumGetUUIDP(elems[i]);
+	return ids;
+}
+
+/*
+ * Lock the whole tree below an organization, and another organization: whoever
+ * adds members below writes into the organization where they are added, and with
+ * an older snapshot must be noticed by whoever counts or checks all of them.
+ */
+static void
+lock_tree(const pg_uuid_t *id, const pg_uuid_t *other)
+{
+	Datum		organizations;
+	Datum		users;
+	pg_uuid_t  *below;
+	pg_uuid_t  *ids;
+	int			nbelow;
+	int			nids = 0;
+
+	read_tree(id, true, &organizations, &users);
+	below = uuids_of(organizations, &nbelow);
+	ids = palloc(sizeof(pg_uuid_t) * (nbelow + 2));
+	/* it may be gone */
+	ids[nids++] = *id;
+	if (other != NULL)
+		ids[nids++] = *other;
+	memcpy(&ids[nids], below, sizeof(pg_uuid_t) * nbelow);
+	organization_lock(NULL, 0, ids, nids + nbelow);
 }
 
 /* ---------------------------------------------------------------------
@@ -1013,7 +1084,7 @@ organization_move(PG_FUNCTION_ARGS)
 
 	old_parent = read_parent(id, &old) ? &old : NULL;
 	require_move(&caller, id, parent, old_parent);
-	organization_lock(NULL, 0, ids, nids);
+	lock_tree(id, parent);
 	old_parent = read_parent(id, &old) ? &old : NULL;
 	require_move(&caller, id, parent, old_parent);
 	if (same_uuid(parent, old_parent))
@@ -1232,51 +1303,6 @@ organization_removed(PG_FUNCTION_ARGS)
 	return PointerGetDatum(NULL);
 }
 
-/* What goes: the organization or the tree below it, and whoever is a member there. */
-static SavedPlan doomed_plan = {
-	.sql = "WITH doomed AS (SELECT s.id FROM invite_sync.organization_subtree($1) AS s WHERE $2 OR s.level = 0) "
-	"SELECT (SELECT coalesce(pg_catalog.array_agg(d.id ORDER BY d.id), '{}') FROM doomed AS d), "
-	"(SELECT coalesce(pg_catalog.array_agg(DISTINCT m.user_id ORDER BY m.user_id), '{}') "
-	"FROM invite_sync.membership AS m JOIN doomed AS d ON d.id = m.organization_id)",
-	.nargs = 2,
-	.argtypes = {UUIDOID, BOOLOID}
-};
-
-static void
-read_doomed(const pg_uuid_t *id, bool cascade, Datum *organizations, Datum *users)
-{
-	MemoryContext cxt = CurrentMemoryContext;
-	MemoryContext old;
-	Scope		scope;
-	Datum		values[2];
-	bool		isnull;
-
-	values[0] = UUIDPGetDatum(id);
-	values[1] = BoolGetDatum(cascade);
-	SPI_connect();
-	scope_enter_own(&scope);
-	plan_execute(&doomed_plan, values, NULL, false, 1);
-	old = MemoryContextSwitchTo(cxt);
-	*organizations = PointerGetDatum(DatumGetArrayTypePCopy(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull)));
-	*users = PointerGetDatum(DatumGetArrayTypePCopy(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 2, &isnull)));
-	MemoryContextSwitchTo(old);
-	scope_leave(&scope);
-	SPI_finish();
-}
-
-static pg_uuid_t *
-uuids_of(Datum array, int *n)
-{
-	Datum	   *elems;
-	pg_uuid_t  *ids;
-
-	deconstruct_array(DatumGetArrayTypeP(array), UUIDOID, UUID_LEN, false, TYPALIGN_CHAR, &elems, NULL, n);
-	ids = palloc(sizeof(pg_uuid_t) * Max(*n, 1));
-	for (int i = 0; i < *n; i++)
-		ids[i] = *DatumGetUUIDP(elems[i]);
-	return ids;
-}
-
 /*
  * Users are locked before organizations, and who is a member is certain only
  * when the organizations are locked: where somebody came or went in between,
@@ -1297,13 +1323,13 @@ lock_doomed(const pg_uuid_t *id, bool cascade, Datum *organizations, Datum *user
 		pg_uuid_t  *organization_ids;
 		bool		same;
 
-		read_doomed(id, cascade, organizations, users);
+		read_tree(id, cascade, organizations, users);
 		user_ids = uuids_of(*users, &nusers);
 		organization_ids = uuids_of(*organizations, &norganizations);
 		BeginInternalSubTransaction(NULL);
 		MemoryContextSwitchTo(oldcontext);
 		organization_lock(user_ids, nusers, organization_ids, norganizations);
-		read_doomed(id, cascade, &organizations_now, &users_now);
+		read_tree(id, cascade, &organizations_now, &users_now);
 		same = DatumGetBool(OidFunctionCall2(F_ARRAY_EQ, *organizations, organizations_now)) &&
 			DatumGetBool(OidFunctionCall2(F_ARRAY_EQ, *users, users_now));
 		if (same)
@@ -1480,7 +1506,7 @@ organization_set_seats(PG_FUNCTION_ARGS)
 		refuse("data_malformed", "argument=seat_limit", "Seats are not negative; NULL is no limit.");
 	if (PG_ARGISNULL(2) || PG_GETARG_INT32(2) < 0)
 		refuse("data_malformed", "argument=bonus_seats", "Seats are not negative.");
-	organization_lock(NULL, 0, id, 1);
+	lock_tree(id, NULL);
 	organization_require(&caller, id, NULL, NULL);
 
 	values[0] = UUIDPGetDatum(id);

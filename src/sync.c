@@ -7918,7 +7918,7 @@ sync_verify(PG_FUNCTION_ARGS)
 
 	quarantine_verify(auth, emit_quarantine_finding, rsinfo);
 	for (int i = 0; i < nlisteners; i++)
-		listeners[i]->verify(emit_listener_finding, rsinfo);
+		listeners[i]->verify(!superuser_arg(auth->rd_rel->relowner), emit_listener_finding, rsinfo);
 
 	SPI_connect();
 	scope_enter_own(&scope);

@@ -125,7 +125,8 @@ typedef struct SyncListener
 	void		(*copies_changed) (const pg_uuid_t *user_ids, int64 nids);
 	/* does verify() miss the triggers, even without targets? */
 	bool		(*needs_triggers) (void);
-	void		(*verify) (SyncFinding emit, void *arg);
+	/* users_readable: auth.users belongs to somebody in whose scope it can be read */
+	void		(*verify) (bool users_readable, SyncFinding emit, void *arg);
 	const SyncConfig *config;
 	int			nconfig;
 	/* for uninstall_plan(): returns (statement, why) */

@@ -59,6 +59,10 @@ SELECT trigger_name FROM invite_sync.guard_trigger('on_auth_user_created');
 SELECT trigger_name FROM invite_sync.guard_trigger('a_gate', on_failure => 'let_in', let_through => '{23514,P0002}');
 SELECT * FROM invite_sync.set_alert('percent', 99.5, per => '1 day');
 SELECT * FROM invite_sync.set_alert('missing', 0);
+SELECT permission FROM invite_sync.create_permission('documents.write', 'isn''t it');
+SELECT permission FROM invite_sync.create_permission('documents.read');
+SELECT role FROM invite_sync.create_role('writer', '{documents.write,documents.read,platform.admin}');
+SELECT role FROM invite_sync.create_role('empty', '{}');
 RESET ROLE;
 SET intervalstyle = 'iso_8601';
 \pset format unaligned
@@ -296,5 +300,5 @@ SELECT setconfig FROM pg_db_role_setting AS s JOIN pg_database AS d ON d.oid = s
 DROP DATABASE regress_operate_a WITH (FORCE);
 DROP DATABASE regress_operate_b WITH (FORCE);
 SET client_min_messages = error;
-REVOKE ALL ON PARAMETER invite_sync.enabled, invite_sync.lock_timeout, invite_sync.log_refusals FROM regress_definer;
+REVOKE ALL ON PARAMETER invite_sync.enabled, invite_sync.lock_timeout, invite_sync.log_refusals, invite_sync.tenant_copy FROM regress_definer;
 DROP ROLE regress_definer;

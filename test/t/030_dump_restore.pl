@@ -103,6 +103,26 @@ CREATE TABLE public.tenant_data (organization_id uuid, content text);
 CREATE INDEX ON public.tenant_data (organization_id);
 SELECT invite_sync.protect_table('public.tenant_data', 'organization_id', write_permission => 'members.add') <> '';
 SQL
+# Organizations: a tree whose children come first in the table, seats that are all taken, a role of their own somebody has.
+value($old, $db, sprintf <<'SQL', map { user_id('a', $_) } 5, 6, 6);
+SELECT invite_sync.create_organization('Tab''s "quoted" \slash', 'top', settings => '{"note": "back\\slash, tab\t, and \"quotes\""}', owner_id => '%s');
+SELECT invite_sync.create_organization('Left', parent_id => (SELECT id FROM invite_sync.organization WHERE slug = 'top'), owner_id => '%s');
+SELECT invite_sync.create_organization('Below left', parent_id => (SELECT id FROM invite_sync.organization WHERE slug = 'left'));
+UPDATE invite_sync.organization SET updated_at = updated_at WHERE slug = 'top';
+SELECT invite_sync.set_organization_limits((SELECT id FROM invite_sync.organization WHERE slug = 'left'), 3, 'eu');
+INSERT INTO invite_sync.permission (name, description) VALUES ('documents.write', 'write');
+INSERT INTO invite_sync.role (name, organization_id) SELECT 'writer', id FROM invite_sync.organization WHERE slug = 'top';
+INSERT INTO invite_sync.role_permission SELECT id, 'documents.write' FROM invite_sync.role WHERE name = 'writer';
+INSERT INTO invite_sync.membership (organization_id, user_id, role_id)
+SELECT o.id, '%s', r.id FROM invite_sync.organization o, invite_sync.role r WHERE o.slug = 'below-left' AND r.name = 'writer';
+SELECT invite_sync.set_seats((SELECT id FROM invite_sync.organization WHERE slug = 'top'), 1, 1);
+SELECT invite_sync.verify_domain(o.id, 'example.com', ARRAY[(invite_sync.add_domain(o.id, 'example.com')).record_value]), invite_sync.set_enrollment(o.id, 'example.com', 'auto')
+FROM invite_sync.organization o WHERE slug = 'left';
+INSERT INTO invite_sync.membership_removal (organization_id, user_id) SELECT id, gen_random_uuid() FROM invite_sync.organization;
+INSERT INTO invite_sync.gone_user (user_id) VALUES (gen_random_uuid());
+INSERT INTO invite_sync.join_request (organization_id, user_id, message) SELECT id, gen_random_uuid(), E'tab\t' FROM invite_sync.organization;
+INSERT INTO invite_sync.platform_role (user_id, role_id) SELECT gen_random_uuid(), id FROM invite_sync.role WHERE name = 'member';
+SQL
 # left in a mode that pg_dump writes separately
 value($old, $db, 'ALTER TABLE auth.users ENABLE ALWAYS TRIGGER invite_sync_insert');
 
@@ -257,6 +277,14 @@ sub check_alive
 	# it comes back under its name
 	as_role($node, $db, 'postgres', 'CREATE TABLE public.gone (id uuid PRIMARY KEY, email text); CALL invite_sync.sync_all()');
 	is(value($node, $db, q{SELECT missing FROM invite_sync.sync_status() WHERE target = 'public.gone'}), 0, "$what: created again, it is synced to");
+
+	# organizations are what they were: full, of one tree, and proof against what they were proof against
+	is(value($node, $db, q{SELECT used, remaining, (SELECT count(*) FROM invite_sync.organization_path(b.id)) FROM invite_sync.organization b, invite_sync.seat_usage(b.id) WHERE b.slug = 'below-left'}),
+		'2|0|3', "$what: seats are counted over the tree");
+	is(run_as($node, $db, 'supabase_admin', q{SELECT invite_sync.create_organization('One more', parent_id => id, owner_id => '} . user_id('a', 7) . q{') FROM invite_sync.organization WHERE slug = 'top'})->{sqlstate},
+		'PT402', "$what: and none is left");
+	is(run_as($node, $db, 'supabase_admin', q{DELETE FROM invite_sync.role WHERE name = 'writer'})->{sqlstate}, 'PT409', "$what: a role that somebody has stays");
+	is(run_as($node, $db, 'supabase_admin', q{UPDATE invite_sync.role SET name = 'x' WHERE built_in})->{sqlstate}, '23514', "$what: built-in roles are fixed");
 
 	# the registry can be changed, and its sequence goes on
 	as_role($node, $db, 'postgres', <<'SQL');

@@ -204,6 +204,8 @@ as_role($node, $db, 'postgres', 'CREATE TABLE public.spare (id uuid PRIMARY KEY,
 my $someone = user_id('a', 1);
 my $organization = 'd0000000-0000-4000-8000-000000000001';
 my $child_organization = 'd0000000-0000-4000-8000-000000000002';
+my $join_request = 'd0000000-0000-4000-8000-000000000003';
+my ($member, $newcomer) = (user_id('a', 3), user_id('a', 4));
 my %call = (
 	add_target => q{SELECT invite_sync.add_target('public.spare')},
 	set_target => q{SELECT invite_sync.set_target('public.profiles', on_error => 'quarantine')},
@@ -269,7 +271,27 @@ my %call = (
 	verify_domain => "SELECT invite_sync.verify_domain('$organization', 'claimed.example', '{proof}')",
 	set_enrollment => "SELECT invite_sync.set_enrollment('$organization', 'claimed.example', 'none')",
 	remove_domain => "SELECT invite_sync.remove_domain('$organization', 'claimed.example')",
-	list_domains => "SELECT count(*) FROM invite_sync.list_domains('$organization')");
+	list_domains => "SELECT count(*) FROM invite_sync.list_domains('$organization')",
+	add_member => "SELECT invite_sync.add_member('$organization', '$newcomer', 'writer')",
+	remove_member => "SELECT invite_sync.remove_member('$organization', '$member')",
+	set_member_role => "SELECT invite_sync.set_member_role('$organization', '$member', 'admin')",
+	transfer_ownership => "SELECT invite_sync.transfer_ownership('$organization', '$member')",
+	leave_organization => "SELECT invite_sync.leave_organization('$organization')",
+	list_members => "SELECT count(*) FROM invite_sync.list_members('$organization')",
+	get_member => "SELECT invite_sync.get_member('$organization', '$member')",
+	create_role => "SELECT invite_sync.create_role('reader', '{members.read}', '$organization')",
+	set_role_permissions => "SELECT invite_sync.set_role_permissions('writer', '{members.read,of.theirs}', '$organization')",
+	drop_role => "SELECT invite_sync.drop_role('writer', '$organization')",
+	list_roles => "SELECT count(*) FROM invite_sync.list_roles('$organization')",
+	create_permission => q{SELECT invite_sync.create_permission('made.here', 'for this test')},
+	drop_permission => q{SELECT invite_sync.drop_permission('of.theirs')},
+	list_permissions => 'SELECT count(*) FROM invite_sync.list_permissions()',
+	set_platform_role => "SELECT invite_sync.set_platform_role('$member', 'admin')",
+	request_to_join => "SELECT invite_sync.request_to_join('$organization')",
+	decide_join_request => "SELECT invite_sync.decide_join_request('$join_request', true)",
+	cancel_join_request => "SELECT invite_sync.cancel_join_request('$join_request')",
+	list_join_requests => "SELECT count(*) FROM invite_sync.list_join_requests('$organization')",
+	suggested_organizations => 'SELECT count(*) FROM invite_sync.suggested_organizations()');
 my %later = (
 	config_sql => 'SELECT invite_sync.config_sql()',
 	uninstall_plan => 'SELECT count(*) FROM invite_sync.uninstall_plan()',
@@ -426,6 +448,15 @@ INSERT INTO invite_sync.organization (id, name, slug, parent_id) VALUES ('$child
 INSERT INTO invite_sync.membership (organization_id, user_id, role_id)
 SELECT o.id, '@{[ user_id('a', 2) ]}', '00000000-0000-4000-8000-00000000000a' FROM invite_sync.organization o WHERE o.id IN ('$organization', '$child_organization') ON CONFLICT DO NOTHING;
 INSERT INTO invite_sync.role (organization_id, name) VALUES ('$organization', 'writer') ON CONFLICT DO NOTHING;
+INSERT INTO invite_sync.permission (name) VALUES ('of.theirs') ON CONFLICT DO NOTHING;
+INSERT INTO invite_sync.role_permission (role_id, permission) SELECT r.id, 'of.theirs' FROM invite_sync.role r WHERE r.name = 'writer' ON CONFLICT DO NOTHING;
+DELETE FROM invite_sync.membership WHERE organization_id = '$organization' AND user_id = '$newcomer';
+INSERT INTO invite_sync.membership (organization_id, user_id, role_id) VALUES ('$organization', '$member', '00000000-0000-4000-8000-00000000000c')
+ON CONFLICT (user_id, organization_id) DO NOTHING;
+UPDATE invite_sync.membership SET role_id = '00000000-0000-4000-8000-00000000000a' WHERE organization_id = '$organization' AND user_id = '@{[ user_id('a', 2) ]}';
+UPDATE invite_sync.membership SET role_id = '00000000-0000-4000-8000-00000000000c' WHERE organization_id = '$organization' AND user_id = '$member';
+DELETE FROM invite_sync.join_request;
+INSERT INTO invite_sync.join_request (id, organization_id, user_id) VALUES ('$join_request', '$organization', '$newcomer');
 INSERT INTO invite_sync.organization_domain (organization_id, domain, challenge) VALUES ('$organization', 'claimed.example', 'proof') ON CONFLICT DO NOTHING;
 INSERT INTO public.of_organization VALUES ('$organization'), ('$child_organization');
 INSERT INTO public.of_organization (also) VALUES ('$organization');
@@ -441,7 +472,7 @@ SQL
 make_work();
 value($node, $db, q{SELECT invite_sync.set_alert('missing', 0); SELECT invite_sync.check_alerts()});
 # pg_cron is not there, and a superuser without claims is no user
-my %fails = (schedule_retry => '0A000', my_organizations => 'PT401');
+my %fails = (schedule_retry => '0A000', map { $_ => 'PT401' } qw(my_organizations leave_organization request_to_join cancel_join_request suggested_organizations));
 
 my %heard = (postgres => 0, supabase_auth_admin => 0);
 for my $path ('', 'SET search_path = evil, pg_catalog, public;')
@@ -531,7 +562,7 @@ for my $role (qw(supabase_auth_admin bystander))
 	is(run_as($node, $db, $role, "ALTER ROLE $role SET invite_sync.enabled = off")->{sqlstate}, '42501', "$role cannot set it for its own connections");
 	is(run_as($node, $db, $role, "SET invite_sync.enabled = off; ALTER ROLE $role SET invite_sync.enabled FROM CURRENT")->{sqlstate}, '42501', 'nor from a placeholder');
 }
-my @settings = @{ found(q{SELECT unnest(ARRAY['invite_sync.enabled', 'invite_sync.lock_timeout', 'invite_sync.log_refusals'])}) };
+my @settings = @{ found(q{SELECT unnest(ARRAY['invite_sync.enabled', 'invite_sync.lock_timeout', 'invite_sync.log_refusals', 'invite_sync.tenant_copy'])}) };
 my $loaded = "SELECT invite_sync.is_operator();";
 for my $setting (@settings)
 {
@@ -674,7 +705,7 @@ is(value($node, $db, q{SELECT string_agg(role, ', ' ORDER BY role) FROM invite_s
 
 # What is for users is no more through a definer than without: nobody is nobody, and a user is that user whatever role asks for it.
 make_work();
-my %as_stranger = (create_organization => '00000', my_organizations => '00000');
+my %as_stranger = (map { $_ => '00000' } qw(create_organization my_organizations list_permissions suggested_organizations));
 for my $case ([ 'anon', undef, 'PT401' ], [ 'anon', $user_claims, 'PT401' ], [ 'bystander', undef, 'PT401' ], [ 'supabase_auth_admin', undef, 'PT401' ], [ 'authenticated', undef, 'PT401' ],
 	[ 'authenticated', qq({$sub, "role": "service_role"}), 'PT401' ], (map { [ $_, $user_claims, undef ] } qw(authenticated bystander service_role postgres supabase_admin)))
 {
