@@ -97,7 +97,7 @@ static SavedPlan write_copies_plan = {
 	"ELSE coalesce(nullif(u.raw_app_meta_data, 'null'), '{}') OPERATOR(pg_catalog.||) "
 	"pg_catalog.jsonb_build_object('invite_sync', x.copy) END "
 	"FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2)) AS x (id, copy) "
-	"WHERE u.id = x.id AND u.deleted_at IS NULL "
+	"WHERE u.id = x.id "
 	"AND coalesce(pg_catalog.jsonb_typeof(u.raw_app_meta_data), 'null') IN ('object', 'null') "
 	"AND (u.raw_app_meta_data OPERATOR(pg_catalog.->) 'invite_sync'::pg_catalog.text) IS DISTINCT FROM x.copy",
 	.nargs = 2,
@@ -290,6 +290,7 @@ users_gone(const pg_uuid_t *user_ids, int64 nids)
 {
 	static const char *const of_users[] = {"membership_removal", "join_request", "platform_role", "gone_user"};
 	Datum		gone[1];
+	uint64		removed = 0;
 	Ids			organizations;
 	Succession	succession;
 
@@ -302,11 +303,14 @@ users_gone(const pg_uuid_t *user_ids, int64 nids)
 		organization_lock(succession.heirs.ids, succession.heirs.n, organizations.ids, organizations.n);
 		find_successors(gone, &succession);
 		pass_ownership(&succession);
-		(void) organization_delete_rows("membership", "user_id", UUIDARRAYOID, gone[0]);
+		removed = organization_delete_rows("membership", "user_id", UUIDARRAYOID, gone[0]);
 		organization_touch(organizations.ids, organizations.n);
 	}
 	for (size_t i = 0; i < lengthof(of_users); i++)
-		(void) organization_delete_rows(of_users[i], "user_id", UUIDARRAYOID, gone[0]);
+		removed += organization_delete_rows(of_users[i], "user_id", UUIDARRAYOID, gone[0]);
+	/* a soft-deleted user is still there, and may be restored */
+	if (removed > 0)
+		membership_write_copies(user_ids, (int) nids);
 }
 
 static SavedPlan note_plan = {

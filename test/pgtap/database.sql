@@ -63,7 +63,9 @@ SELECT CASE WHEN to_regrole('anon') IS NULL THEN skip('there is no role anon')
 SELECT CASE WHEN to_regrole('authenticated') IS NULL THEN skip('there is no role authenticated')
             ELSE set_eq($$SELECT proname::text FROM pg_proc WHERE pronamespace = 'invite_sync'::regnamespace AND has_function_privilege('authenticated', oid, 'EXECUTE')
                           UNION SELECT relname::text FROM pg_class WHERE relnamespace = 'invite_sync'::regnamespace AND relkind IN ('r', 'v') AND has_table_privilege('authenticated', oid, 'SELECT, INSERT, UPDATE, DELETE')$$,
-    ARRAY['log_event'], 'authenticated may call log_event() and nothing else') END;
+    ARRAY['log_event', 'create_organization', 'get_organization', 'update_organization', 'move_organization', 'delete_organization', 'my_organizations', 'seat_usage',
+          'add_domain', 'set_enrollment', 'remove_domain', 'list_domains'],
+    'authenticated may call log_event() and the functions of organizations that are for users, and nothing else') END;
 SELECT CASE WHEN to_regrole('service_role') IS NULL THEN skip('there is no role service_role', 2)
             ELSE collect_tap(
                 ok(has_function_privilege('service_role', 'invite_sync.sync_status()', 'EXECUTE'), 'service_role may call sync_status()'),

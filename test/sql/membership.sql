@@ -68,7 +68,7 @@ INSERT INTO invite_sync.organization (id, name, slug, parent_id) VALUES
 INSERT INTO invite_sync.membership (organization_id, user_id, role_id, created_at) VALUES
 	(org('acme'), u('ann'), '00000000-0000-4000-8000-00000000000a', '2020-01-01'),
 	(org('bolt'), u('jon'), '00000000-0000-4000-8000-00000000000a', '2020-01-01');
-SELECT invite_sync.attach() AS attached;
+SELECT invite_sync.attach() IS NOT NULL AS attached;
 \pset tuples_only on
 
 --
@@ -657,6 +657,7 @@ SELECT (SELECT count(*) FROM invite_sync.membership WHERE user_id = :'fay'), (SE
 UPDATE auth.users SET deleted_at = now() WHERE id = u('hal');
 SELECT members FROM members WHERE slug IN ('acme', 'labs');
 UPDATE auth.users SET deleted_at = NULL WHERE id = u('hal');
+SELECT raw_app_meta_data FROM auth.users WHERE id = u('hal');
 -- the only one who is not banned, and then only who is
 DELETE FROM auth.users WHERE id IN (u('gus'), u('hal'));
 SELECT members FROM members WHERE slug = 'labs';

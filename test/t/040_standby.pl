@@ -46,6 +46,22 @@ SELECT count(*) FROM invite_sync.seal_events();
 CREATE TABLE public.being_altered (id uuid PRIMARY KEY, email text);
 SQL
 
+my $organization = 'd0000000-0000-4000-8000-000000000001';
+value($primary, $db, <<"SQL");
+INSERT INTO invite_sync.organization (id, name, slug, seat_limit) VALUES ('$organization', 'Theirs', 'theirs', 3);
+INSERT INTO invite_sync.organization (name, slug, parent_id) VALUES ('Below', 'below', '$organization');
+INSERT INTO invite_sync.membership (organization_id, user_id, role_id) VALUES ('$organization', 'a0000001-0000-4000-8000-000000000000', '00000000-0000-4000-8000-00000000000a');
+SELECT invite_sync.add_domain('$organization', 'example.com');
+INSERT INTO invite_sync.role (organization_id, name) VALUES ('$organization', 'writer');
+-- somebody who asks to join, and an organization that is open to them all
+INSERT INTO invite_sync.join_request (organization_id, user_id) VALUES ('$organization', 'a0000002-0000-4000-8000-000000000000');
+INSERT INTO invite_sync.organization (id, name, slug) VALUES ('d0000000-0000-4000-8000-000000000002', 'Open', 'open');
+INSERT INTO invite_sync.organization_domain (organization_id, domain, challenge, verified_at, enrollment)
+VALUES ('d0000000-0000-4000-8000-000000000002', 'example.com', 'x', now(), 'suggest');
+SQL
+# none becomes due while the answers are compared
+value($primary, $db, q{UPDATE invite_sync.quarantine_entry SET next_retry_at = '2020-01-01'});
+
 $primary->backup('backup');
 my $standby = PostgreSQL::Test::Cluster->new('standby');
 $standby->init_from_backup($primary, 'backup', has_streaming => 1);
@@ -66,7 +82,9 @@ my %arguments = (
 	has_any_role => q{'00000000-0000-4000-8000-000000000000', '{owner}'},
 	has_permission => q{'00000000-0000-4000-8000-000000000000', 'members.read'},
 	has_any_permission => q{'00000000-0000-4000-8000-000000000000', '{members.read}'},
-	organizations_with_permission => q{'members.read'});
+	organizations_with_permission => q{'members.read'},
+	(map { $_ => "'$organization'" } qw(get_organization list_domains list_join_requests list_members list_roles seat_usage)),
+	get_member => "'$organization', '" . user_id('a', 1) . "'");
 # Their comments say who uses them: our own functions and views, tried by these.
 my %internal = map { $_ => 1 } split /\n/, value($primary, $db, q{SELECT proname FROM pg_proc WHERE pronamespace = 'invite_sync'::regnamespace AND obj_description(oid, 'pg_proc') ~ '(Internal|own functions)'});
 
@@ -90,7 +108,9 @@ for my $function (@functions)
 cmp_ok(scalar @queries, '>=', 14, 'there are functions and views to be tried');
 ok(scalar(grep { /sync_status/ } @queries) && scalar(grep { /verify\(/ } @queries) && scalar(grep { /\.quarantine / } @queries), 'the ones that matter among them');
 
-# Who asks: an operator, the superuser, service_role where it may.
+# Who asks: an operator, the superuser, service_role where it may; and a user, which some are for alone.
+my %may_user = map { $_ => 1 } split /\n/, value($primary, $db, q{SELECT p.proname FROM pg_proc p WHERE p.pronamespace = 'invite_sync'::regnamespace AND has_function_privilege('authenticated', p.oid, 'EXECUTE')});
+my %for_users = map { $_ => 1 } qw(my_organizations suggested_organizations);
 my %may_service = map { $_ => 1 } split /\n/, value($primary, $db, <<'SQL');
 SELECT p.proname FROM pg_proc p WHERE p.pronamespace = 'invite_sync'::regnamespace AND has_function_privilege('service_role', p.oid, 'EXECUTE')
 UNION ALL SELECT c.relname FROM pg_class c WHERE c.relnamespace = 'invite_sync'::regnamespace AND c.relkind = 'v' AND has_table_privilege('service_role', c.oid, 'SELECT')
@@ -101,14 +121,19 @@ sub answers
 {
 	my ($node, $begin, %params) = @_;
 	my %answer;
-	for my $role (qw(postgres supabase_admin service_role))
+	for my $role (qw(postgres supabase_admin service_role authenticated))
 	{
 		my $session;
 		for my $query (@queries)
 		{
 			my ($name) = $query =~ /invite_sync\.(\w+)/;
 			next if $role eq 'service_role' && !$may_service{$name};
-			$session = session($node, $db, $role) if !$session || $params{fresh};
+			next if $role eq 'authenticated' ? !$may_user{$name} : $for_users{$name};
+			if (!$session || $params{fresh})
+			{
+				$session = session($node, $db, $role);
+				$session->must(sprintf q(SET request.jwt.claims = '{"role": "authenticated", "sub": "%s"}'), user_id('a', 1)) if $role eq 'authenticated';
+			}
 			my $result = $session->query("$begin; $query ORDER BY t::text; COMMIT");
 			$answer{"$role: $query"} = $result->{ok} ? $result->{out} : "$result->{sqlstate} $result->{message}";
 			$session->close if $params{fresh};
@@ -131,6 +156,25 @@ for my $query (sort keys %$expected)
 }
 isnt($expected->{"postgres: SELECT * FROM invite_sync.$_ t"}, '', "$_ has something to say") for qw(quarantine target_list activity_log error_log admin_log);
 isnt($expected->{"postgres: SELECT * FROM invite_sync.$_() t"}, '', "$_() has something to say") for qw(sync_status verify verify_events preservation_report);
+isnt($expected->{"authenticated: SELECT * FROM invite_sync.$_ t"}, '', "$_ has something to say to a user")
+  for "list_members('$organization')", "list_join_requests('$organization')", "list_roles('$organization')", "list_domains('$organization')",
+  'list_permissions()', 'my_organizations()', 'suggested_organizations()';
+
+# What is for users, as one: a member, and somebody who is none.
+my @user_queries = map { "SELECT * FROM invite_sync.$_ t ORDER BY t::text" } 'my_organizations()', map { "$_($arguments{$_})" } qw(get_organization seat_usage list_domains);
+for my $user ('a0000001-0000-4000-8000-000000000000', 'a0000002-0000-4000-8000-000000000000')
+{
+	for my $query (@user_queries)
+	{
+		my $ask = sub { my ($node, $begin) = @_; my $r = run_as($node, $db, 'authenticated', qq{SET request.jwt.claims = '{"sub": "$user", "role": "authenticated"}'; $begin; $query; COMMIT}); return $r->{ok} ? $r->{out} : "$r->{sqlstate} $r->{message}" };
+		my $answer = $ask->($primary, 'BEGIN');
+		if ($user =~ /^a0000001/) { like($answer, qr/\Q$organization\E|example\.com/, "$query, as a member") }
+		elsif ($query =~ /my_organizations/) { is($answer, '', "$query, as nobody's member") }
+		else { like($answer, qr/^PT404 /, "$query, as no member") }
+		is($ask->($primary, 'BEGIN READ ONLY'), $answer, "$query: the same in a READ ONLY transaction");
+		is($ask->($standby, 'BEGIN'), $answer, "$query: the same on a standby");
+	}
+}
 
 # Under SERIALIZABLE as well, where there is no standby.
 my $serializable = answers($primary, 'BEGIN ISOLATION LEVEL SERIALIZABLE READ ONLY DEFERRABLE');

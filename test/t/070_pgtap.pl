@@ -65,7 +65,7 @@ my @damages = (
 	[ 'a mapped column is gone', 'ALTER TABLE public.users RENAME COLUMN email TO mail', 'ALTER TABLE public.users RENAME COLUMN mail TO email', qr/verify\(\) has no errors/ ],
 	[ 'PUBLIC has a right', 'GRANT SELECT ON invite_sync.quarantine TO PUBLIC', 'REVOKE SELECT ON invite_sync.quarantine FROM PUBLIC', qr/PUBLIC has no right/ ],
 	[ 'anon has a right', 'GRANT EXECUTE ON FUNCTION invite_sync.sync_status() TO anon', 'REVOKE EXECUTE ON FUNCTION invite_sync.sync_status() FROM anon', qr/anon may call and read nothing/ ],
-	[ 'authenticated has a right', 'GRANT SELECT ON invite_sync.event TO authenticated', 'REVOKE SELECT ON invite_sync.event FROM authenticated', qr/authenticated may call log_event\(\) and nothing else/ ],
+	[ 'authenticated has a right', 'GRANT SELECT ON invite_sync.event TO authenticated', 'REVOKE SELECT ON invite_sync.event FROM authenticated', qr/authenticated may call log_event\(\) and the functions of organizations that are for users, and nothing else/ ],
 	[ 'row level security is off', 'ALTER TABLE invite_sync.event DISABLE ROW LEVEL SECURITY', 'ALTER TABLE invite_sync.event ENABLE ROW LEVEL SECURITY', qr/row level security is on/ ],
 	[ 'syncing is switched off', 'ALTER DATABASE app SET invite_sync.enabled = off', 'ALTER DATABASE app RESET invite_sync.enabled', qr/syncing is not switched off/ ],
 	[ 'the owner has a member', 'GRANT invite_sync_owner TO authenticated', 'REVOKE invite_sync_owner FROM authenticated', qr/invite_sync_owner has no power/ ],
