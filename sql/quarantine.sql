@@ -79,8 +79,8 @@ CREATE FUNCTION invite_sync.retry_quarantine(max_rows integer DEFAULT 1000, due_
     RETURNS invite_sync.retry_result
     LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'quarantine_retry';
 COMMENT ON FUNCTION invite_sync.retry_quarantine(integer, boolean) IS
-$doc$Do again what is in quarantine, by the same statements as the triggers. max_rows: at most so many entries (1 to 10000), the longest due first; those of disabled targets are left. due_only => false: also those whose next_retry_at has not come. What succeeds leaves quarantine, and so does what was to be written for a user who is gone; a user's several entries that fail again become one. Returns how many were retried, resolved and failed again; entries and users that another session holds are left out.
-service_role, operators. Locks the entries (FOR UPDATE) and the users (FOR SHARE), skipping what is held.$doc$;
+$doc$Do again what is in quarantine, by the same statements as the triggers. max_rows: at most so many entries (1 to 10000), the longest due first; those of disabled targets are left. due_only => false: also those whose next_retry_at has not come. What succeeds leaves quarantine, and so does what was to be written for a user who is gone; a user's several entries that fail again become one. Deleted users whose memberships could not be removed then are cleaned up after, too (due_only => false: also those deleted while the triggers were off); they count. Returns how many were retried, resolved and failed again; entries and users that another session holds are left out.
+service_role, operators. Locks the entries (FOR UPDATE) and the users (FOR SHARE), skipping what is held; for users who are gone the organizations they were in.$doc$;
 
 CREATE TABLE invite_sync.guarded_trigger (
     trigger_name name PRIMARY KEY,

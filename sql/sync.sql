@@ -178,7 +178,7 @@ Operators who are members of the table's owner. Locks the registry's row.$doc$;
 CREATE FUNCTION invite_sync.attach(wait interval DEFAULT '2 s') RETURNS boolean
     LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'sync_attach';
 COMMENT ON FUNCTION invite_sync.attach(interval) IS
-$doc$Put the three triggers on auth.users, or mend them. wait: how long to wait for the lock, 1 ms to 1 hour; logins queue behind it. true when anything had to be done. Names in NOTICEs the row triggers of others that touch a target. Error 55P03 names the session that holds the lock; 55000 the registry cannot be read.
+$doc$Put the three triggers on auth.users, or mend them. Targets need them (add_target() calls it the first time), and so do organizations: memberships go when users are deleted. wait: how long to wait for the lock, 1 ms to 1 hour; logins queue behind it. true when anything had to be done. Names in NOTICEs the row triggers of others that touch a target. Error 55P03 names the session that holds the lock; 55000 the registry cannot be read.
 Operators. Locks auth.users in SHARE ROW EXCLUSIVE mode: writes wait, reads do not.$doc$;
 
 CREATE FUNCTION invite_sync.detach(wait interval DEFAULT '2 s') RETURNS boolean
@@ -250,6 +250,6 @@ CREATE FUNCTION invite_sync.verify()
     RETURNS TABLE (severity text, area text, object text, finding text, detail text, fix text)
     LANGUAGE C STABLE PARALLEL UNSAFE ROWS 10 AS 'MODULE_PATHNAME', 'sync_verify';
 COMMENT ON FUNCTION invite_sync.verify() IS
-$doc$What is not as it must be for users to be synced: triggers missing, disabled or replaced, targets that cannot be written, definers who lost their membership, entries in quarantine. severity: error, warning, info. fix: SQL or words, never run by us. No rows: users are synced from now on; whether all rows are in step is sync_status()'s to say. What cannot be read, as where library and SQL objects are of different versions, is a finding too. Errors: not_permitted.
+$doc$What is not as it must be for users to be synced: triggers missing, disabled or replaced, targets that cannot be written, definers who lost their membership, entries in quarantine; what deleted users have left, organizations without an owner, and memberships and organizations whose counterpart is missing. severity: error, warning, info. fix: SQL or words, never run by us. No rows: users are synced from now on; whether all rows are in step is sync_status()'s to say. What cannot be read, as where library and SQL objects are of different versions, is a finding too. Errors: not_permitted.
 Operators. Writes nothing; works in READ ONLY transactions and on a standby.$doc$;
 

@@ -15,8 +15,10 @@
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
 #include "fmgr.h"
+#include "storage/proc.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
+#include "utils/guc.h"
 #include "utils/jsonb.h"
 #include "utils/timestamp.h"
 
@@ -34,6 +36,7 @@ PG_FUNCTION_INFO_V1(membership_transfer);
 PG_FUNCTION_INFO_V1(membership_list);
 PG_FUNCTION_INFO_V1(membership_get);
 
+#define LOCK_TIMEOUT_DEFAULT	"5s"
 #define MAX_OWNERS	1000		/* of one organization, when ownership is passed on */
 
 /* ---------------------------------------------------------------------
@@ -144,6 +147,17 @@ membership_event(const Caller *caller, const char *kind, const char *action,
 				 target_type, target_id ? uuid_text(target_id) : NULL, data);
 }
 
+int
+membership_bound_waits(void)
+{
+	int			level = NewGUCNestLevel();
+
+	if (LockTimeout <= 0)
+		(void) set_config_option("lock_timeout", LOCK_TIMEOUT_DEFAULT, PGC_USERSET, PGC_S_SESSION,
+								 GUC_ACTION_SAVE, true, 0, false);
+	return level;
+}
+
 /* ---------------------------------------------------------------------
  * Authority
  * ---------------------------------------------------------------------
@@ -249,6 +263,7 @@ membership_role_to_give(const Caller *caller, const Authority *mine, const pg_uu
 	ArrayType  *permissions;
 	bool		owner;
 	bool		isnull;
+	int			guc_level;
 	Scope		scope;
 	Datum		values[2];
 
@@ -259,11 +274,13 @@ membership_role_to_give(const Caller *caller, const Authority *mine, const pg_uu
 	owner = membership_is_role(role_id, MEMBERSHIP_OWNER);
 
 	values[0] = UUIDPGetDatum(role_id);
+	guc_level = membership_bound_waits();
 	/* what is built in does not change, and its rows would be locked by everybody */
 	if (!owner && !membership_is_role(role_id, MEMBERSHIP_ADMIN) &&
 		!membership_is_role(role_id, MEMBERSHIP_MEMBER) &&
 		!membership_one_id(&share_role_plan, values, NULL, role_id))
 		refuse("role_unknown", NULL, "list_roles() names the roles of the organization.");
+	AtEOXact_GUC(false, guc_level);
 
 	SPI_connect();
 	scope_enter_own(&scope);

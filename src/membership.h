@@ -44,6 +44,12 @@ extern Datum membership_row(FunctionCallInfo fcinfo, SavedPlan *plan, Datum *val
 /* The same of a statement that returns one uuid. */
 extern bool membership_one_id(SavedPlan *plan, Datum *values, const char *nulls, pg_uuid_t *id);
 
+/*
+ * Bound lock waits of what is locked after organization_lock() as it does, until
+ * AtEOXact_GUC(false, the level returned).
+ */
+extern int	membership_bound_waits(void);
+
 /* Has anybody one of these roles (a uuid[]), as of now and not of the transaction's snapshot? */
 extern bool membership_roles_held(Datum role_ids);
 

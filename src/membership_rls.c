@@ -29,6 +29,7 @@
 #include "funcapi.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
+#include "utils/guc.h"
 #include "utils/jsonb.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
@@ -266,6 +267,21 @@ static SavedPlan load_plan = {
 	.argtypes = {UUIDOID}
 };
 
+/*
+ * Where our tables are reference tables of Citus, a query of ours inside a query
+ * that it distributes has to be allowed. It is the same rows on every node.
+ */
+static void
+enter_own_for_reading(Scope *scope)
+{
+	static const char *const setting = "citus.allow_nested_distributed_execution";
+
+	scope_enter_own(scope);
+	if (GetConfigOption(setting, true, false) != NULL)
+		(void) set_config_option(setting, "on", PGC_USERSET, PGC_S_SESSION,
+								 GUC_ACTION_SAVE, true, DEBUG5, false);
+}
+
 static int
 compare_ids(const void *a, const void *b)
 {
@@ -427,7 +443,7 @@ load_user(void)
 
 	args[0] = UUIDPGetDatum(&answers.caller.user_id);
 	SPI_connect();
-	scope_enter_own(&scope);
+	enter_own_for_reading(&scope);
 	plan_by_lookup(plan_get(&load_plan));
 	plan_execute(&load_plan, args, NULL, true, 0);
 	answers.reached = reached_create(answers_context, Min(SPI_processed, MAX_KNOWN) * 2, NULL);
@@ -550,7 +566,7 @@ service_reaches(const pg_uuid_t *organization_id)
 	}
 	args[0] = UUIDPGetDatum(organization_id);
 	SPI_connect();
-	scope_enter_own(&scope);
+	enter_own_for_reading(&scope);
 	plan_by_lookup(plan_get(&exists_plan));
 	plan_execute(&exists_plan, args, NULL, true, 1);
 	exists = SPI_processed > 0;

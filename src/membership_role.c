@@ -20,6 +20,7 @@
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
+#include "utils/guc.h"
 #include "utils/lsyscache.h"
 #include "utils/snapmgr.h"
 
@@ -84,6 +85,7 @@ typedef struct RoleCall
 	bool		exists;
 	pg_uuid_t	role_id;
 	ArrayType  *old;			/* permissions of the role that exists */
+	int			guc_level;		/* lock waits are bounded in it */
 } RoleCall;
 
 static SavedPlan find_role_plan = {
@@ -398,11 +400,19 @@ begin_role_call(FunctionCallInfo fcinfo, RoleCall *call, const char *name, int o
 	require_roles_manage(call);
 	if (permissions_arg >= 0)
 		permissions_argument(fcinfo, call, permissions_arg);
+	call->guc_level = membership_bound_waits();
 	if (!call->global)
 	{
 		organization_lock(NULL, 0, &call->organization_id, 1);
 		require_roles_manage(call);
 	}
+}
+
+static Datum
+end_role_call(RoleCall *call, Datum result)
+{
+	AtEOXact_GUC(false, call->guc_level);
+	return result;
 }
 
 /* create_role(name, permissions, organization_id) */
@@ -424,7 +434,7 @@ membership_create_role(PG_FUNCTION_ARGS)
 		if (!change_permissions(&call))
 			ereport(NOTICE,
 					(errmsg("the role exists with these permissions already")));
-		return role_row(fcinfo, &call);
+		return end_role_call(&call, role_row(fcinfo, &call));
 	}
 	require_covered(&call, call.permissions);
 	values[0] = PointerGetDatum(call.name);
@@ -439,7 +449,7 @@ membership_create_role(PG_FUNCTION_ARGS)
 		refuse("role_exists", NULL, "Somebody else has just made it; set_role_permissions() changes it.");
 	write_permissions(&call);
 	role_event(&call, "membership.role_created");
-	return role_row(fcinfo, &call);
+	return end_role_call(&call, role_row(fcinfo, &call));
 }
 
 /* set_role_permissions(role, permissions, organization_id) */
@@ -456,7 +466,7 @@ membership_set_role_permissions(PG_FUNCTION_ARGS)
 	if (!change_permissions(&call))
 		ereport(NOTICE,
 				(errmsg("the role has these permissions already")));
-	return role_row(fcinfo, &call);
+	return end_role_call(&call, role_row(fcinfo, &call));
 }
 
 /* drop_role(role, organization_id) */
@@ -475,7 +485,7 @@ membership_drop_role(PG_FUNCTION_ARGS)
 	if (organization_delete_rows("role", "id", UUIDARRAYOID, organization_uuid_array(&call.role_id, 1)) == 0)
 		refuse("role_unknown", NULL, NULL);
 	role_event(&call, "membership.role_dropped");
-	return result;
+	return end_role_call(&call, result);
 }
 
 /* In an organization what counts there. */
@@ -616,6 +626,7 @@ membership_drop_permission(PG_FUNCTION_ARGS)
 	Datum		values[1];
 	Datum		name;
 	bool		found;
+	int			guc_level;
 	Datum		result;
 
 	caller_require_operator();
@@ -623,12 +634,14 @@ membership_drop_permission(PG_FUNCTION_ARGS)
 	values[0] = PointerGetDatum(membership_text_argument(fcinfo, 0, "name"));
 	refuse_built_in_permission(values);
 	/* the roles that lose it change */
+	guc_level = membership_bound_waits();
 	membership_run(&bump_roles_plan, values, NULL);
 	result = membership_row(fcinfo, &permission_row_plan, values, NULL, &found);
 	name = values[0];
 	if (!found || organization_delete_rows("permission", "name", TEXTARRAYOID,
 										   PointerGetDatum(construct_array(&name, 1, TEXTOID, -1, false, TYPALIGN_INT))) == 0)
 		refuse("data_malformed", "argument=name", "There is no such permission.");
+	AtEOXact_GUC(false, guc_level);
 	membership_event(&caller, "admin", "membership.permission_dropped", NULL, NULL, NULL, NULL);
 	return result;
 }
@@ -696,6 +709,7 @@ membership_set_platform_role(PG_FUNCTION_ARGS)
 	pg_uuid_t	role_id;
 	Datum		values[2];
 	bool		found;
+	int			guc_level;
 
 	caller_require_service();
 	caller_get(&caller);
@@ -715,7 +729,10 @@ membership_set_platform_role(PG_FUNCTION_ARGS)
 	{
 		membership_require_user(&user_id);
 		values[0] = PG_GETARG_DATUM(1);
-		if (!membership_one_id(&share_global_role_plan, values, NULL, &role_id))
+		guc_level = membership_bound_waits();
+		found = membership_one_id(&share_global_role_plan, values, NULL, &role_id);
+		AtEOXact_GUC(false, guc_level);
+		if (!found)
 			refuse("role_unknown", NULL, "A platform role is a global role: list_roles() names them.");
 		values[0] = UUIDPGetDatum(&user_id);
 		values[1] = UUIDPGetDatum(&role_id);

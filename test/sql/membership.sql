@@ -322,6 +322,13 @@ SELECT try('ann', $$set_role_permissions('reader', '{a_1.b_2,documents.read}', o
 SELECT try(NULL, $$drop_permission('a_1.b_2')$$);
 SELECT try('ann', $$list_roles(org('acme'), page_size => 500)$$) LIKE '%permissions=["documents.read"] role=reader%' AS left_the_role;
 
+-- what bounds the waits for locks ends with the call
+BEGIN;
+SELECT invite_sync.create_role('passing', '{}') IS NULL, invite_sync.drop_role('passing') IS NULL;
+SELECT invite_sync.create_permission('pass.ing') IS NULL, invite_sync.drop_permission('pass.ing') IS NULL;
+SHOW lock_timeout;
+ROLLBACK;
+
 --
 -- Platform roles
 --

@@ -554,7 +554,7 @@ CREATE TABLE organization_app.part (id integer, org uuid REFERENCES invite_sync.
 CREATE TABLE organization_app.part_1 PARTITION OF organization_app.part FOR VALUES IN (1);
 CREATE TABLE organization_app.parent (id integer, org uuid REFERENCES invite_sync.organization ON DELETE CASCADE);
 CREATE TABLE organization_app.heir () INHERITS (organization_app.parent);
-CREATE TABLE organization_app.forced (id integer, org uuid REFERENCES invite_sync.organization ON DELETE CASCADE);
+CREATE TABLE organization_app.forced (id integer, membership uuid REFERENCES invite_sync.membership ON DELETE CASCADE);
 ALTER TABLE organization_app.forced ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
 CREATE TABLE organization_app."Odd ""Table" ("Who" uuid, "Where" uuid, note text DEFAULT 'default',
 	FOREIGN KEY ("Who", "Where") REFERENCES invite_sync.membership (user_id, organization_id) ON DELETE SET NULL ("Who"));
@@ -582,7 +582,7 @@ INSERT INTO organization_app.page VALUES (1, 1), (2, 4);
 INSERT INTO organization_app.part VALUES (1, org('doomed')), (1, org('acme'));
 INSERT INTO organization_app.parent VALUES (1, org('doomed')), (2, org('acme'));
 INSERT INTO organization_app.heir VALUES (3, org('doomed'));
-INSERT INTO organization_app.forced VALUES (1, org('doomed')), (2, org('acme'));
+INSERT INTO organization_app.forced SELECT CASE organization_id WHEN org('doomed') THEN 1 ELSE 2 END, id FROM invite_sync.membership WHERE organization_id IN (org('doomed'), org('acme')) AND user_id = :ann;
 INSERT INTO organization_app."Odd ""Table" SELECT user_id, organization_id FROM invite_sync.membership WHERE organization_id IN (org('doomed'), org('acme'));
 INSERT INTO organization_app.by_default SELECT 1, id FROM invite_sync.role WHERE name = 'writer';
 INSERT INTO organization_app.seat SELECT 1, id FROM invite_sync.membership WHERE organization_id IN (org('doomed'), org('doomed-below'));

@@ -12,6 +12,7 @@ use lib "$FindBin::RealBin/../perl";
 use InviteSyncLife qw(durable_cluster as_role value);
 use InviteSyncTest qw(prepare_database session run_as);
 use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
 use Test::More;
 
 my $db = 'app';
@@ -370,6 +371,42 @@ is($p->must("RESET ALL; RESET ROLE; SET ROLE authenticated; SET request.jwt.clai
 	'true', 'all helpers in a worker');
 $p->close;
 is(run_as($node, $db, 'supabase_admin', "SET parallel_setup_cost = 0; SET parallel_tuple_cost = 0; SET min_parallel_table_scan_size = 0; SET parallel_leader_participation = off; $count")->{out}, '20000', 'a service, in workers');
+$other->must($leave);
+
+# ---------------------------------------------------------------------------
+# Where another library has defined the settings of the claims, nobody tells of
+# changes: their text is compared
+
+my $library = "$PostgreSQL::Test::Utils::tmp_check/owns_claims";
+my $pg_config = $ENV{PG_CONFIG} || 'pg_config';
+append_to_file("$library.c", <<'C');
+#include "postgres.h"
+#include "fmgr.h"
+#include "utils/guc.h"
+PG_MODULE_MAGIC;
+PGDLLEXPORT void _PG_init(void);
+static char *claims;
+static char *sub;
+void
+_PG_init(void)
+{
+	DefineCustomStringVariable("request.jwt.claims", "", NULL, &claims, "", PGC_USERSET, 0, NULL, NULL, NULL);
+	DefineCustomStringVariable("request.jwt.claim.sub", "", NULL, &sub, "", PGC_USERSET, 0, NULL, NULL, NULL);
+}
+C
+chomp(my $includes = `$pg_config --includedir-server`);
+is(system('cc', '-shared', '-fPIC', "-I$includes", '-o', "$library.so", "$library.c"), 0, 'a library that owns the settings of the claims');
+my $unheard = session($node, $db, 'supabase_admin');
+$unheard->must("LOAD '$library.so'; SET ROLE authenticated");
+$other->must($enter);
+is($unheard->must("SELECT string_agg(left((set_config('request.jwt.claims', c, false) IS NOT NULL AND invite_sync.is_member('$A'))::text, 1), '' ORDER BY n) FROM (VALUES (1, '$claims{$U1}'), (2, '$claims{$U2}'), (3, ''), (4, '{'), (5, '$claims{$U1}')) AS v (n, c)"),
+	'tffft', 'claims changed within one statement, unheard');
+is(answers($unheard, 'RESET request.jwt.claims', 'BEGIN', $ask, 'SAVEPOINT a', "SET LOCAL request.jwt.claims = '$claims{$U1}'", $ask, 'ROLLBACK TO a', $ask, "SET LOCAL request.jwt.claim.sub = '$U1'", $ask, 'COMMIT', $ask), 'f t f t f', 'and in savepoints');
+$unheard->must("SET request.jwt.claims = '$claims{$U1}'");
+my $unheard_loads = $unheard->must('SELECT invite_sync.membership_loads()');
+is($unheard->must('SELECT count(*) FROM public.document WHERE invite_sync.is_member(organization_id)'), 10000, 'rows');
+is($unheard->must('SELECT invite_sync.membership_loads()') - $unheard_loads, 1, 'are read once all the same');
+$unheard->close;
 $other->must($leave);
 
 # ---------------------------------------------------------------------------
