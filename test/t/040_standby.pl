@@ -85,8 +85,6 @@ my %arguments = (
 	organizations_with_permission => q{'members.read'},
 	(map { $_ => "'$organization'" } qw(get_organization list_domains list_join_requests list_members list_roles seat_usage)),
 	get_member => "'$organization', '" . user_id('a', 1) . "'");
-# About the caller, who must be a user: asked as one below, with what else users may ask.
-my %for_users = map { $_ => 1 } qw(my_organizations);
 # Their comments say who uses them: our own functions and views, tried by these.
 my %internal = map { $_ => 1 } split /\n/, value($primary, $db, q{SELECT proname FROM pg_proc WHERE pronamespace = 'invite_sync'::regnamespace AND obj_description(oid, 'pg_proc') ~ '(Internal|own functions)'});
 
