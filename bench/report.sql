@@ -23,7 +23,14 @@ INSERT INTO comparison (what, measure, ours, reference, base, clock, bar, unit) 
     ('sync_all, empty target / bare INSERT', 'backfill', 'ours', 'bare', NULL, 'cpu', 1.20, 'ms'),
     ('sync_all, target vacuumed while empty / never vacuumed', 'small_backfill', 'vacuumed', 'unknown', NULL, 'cpu', 1.3, 'ms'),
     ('sync_all, all in step / bare anti-join', 'in_step', 'ours', 'anti_join', NULL, 'cpu', 1.3, 'ms'),
-    ('sync_all, all in step / the same question in SQL', 'in_step', 'ours', 'same_question', NULL, 'cpu', 1.3, 'ms');
+    ('sync_all, all in step / the same question in SQL', 'in_step', 'ours', 'same_question', NULL, 'cpu', 1.3, 'ms'),
+    ('policies, 10 organizations, all visible: is_member() / IS NOT NULL', 'rls_document_10_ten', 'is_member', 'not_null', NULL, 'cpu', 1.5, 'ms'),
+    ('policies, 1,000 below one membership: is_member() / IS NOT NULL', 'rls_document_1000_above_1000', 'is_member', 'not_null', NULL, 'cpu', 1.5, 'ms'),
+    ('policies, 100,000 below one membership: is_member() / IS NOT NULL', 'rls_document_100000_above_100000', 'is_member', 'not_null', NULL, 'cpu', 1.5, 'ms'),
+    ('policies, 1 % visible: the array form / no policy', 'rls_indexed_1000_ten', 'array', 'none', NULL, 'cpu', 1.10, 'ms'),
+    ('policies, 1 % visible: is_member() / no policy', 'rls_indexed_1000_ten', 'is_member', 'none', NULL, 'cpu', 1.10, 'ms'),
+    ('policies, all visible: is_member() / the usual definer SQL helper', 'rls_document_10_ten', 'is_member', 'usual_definer', NULL, 'cpu', 0.02, 'ms'),
+    ('policies: is_member() in a definer SQL function / a constant in it', 'rls_document_10_ten', 'definer_ours', 'definer_constant', NULL, 'cpu', 1.3, 'ms');
 
 -- The reference's bases differ for one: a bare INSERT into the target has no user inserted beside it.
 CREATE TEMP VIEW paired AS

@@ -35,6 +35,7 @@
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/guc.h"
+#include "utils/jsonb.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/syscache.h"
@@ -46,6 +47,9 @@
 /* Claims nested deeper than this are nobody's: the parser would recurse. */
 #define CLAIMS_MAX_DEPTH	64
 
+/* Longer ones are not made into jsonb, whose parts have limits of their own. */
+#define CLAIMS_MAX_JSONB	(16 * 1024 * 1024)
+
 #define CLAIMS_GUC			"request.jwt.claims"
 #define LEGACY_SUB_GUC		"request.jwt.claim.sub"
 
@@ -53,6 +57,7 @@ typedef struct Claims
 {
 	bool		present;		/* there are claims at all */
 	bool		malformed;
+	bool		no_jsonb;		/* a number in them is none that numeric could hold */
 	bool		has_sub;		/* "sub" is a uuid */
 	pg_uuid_t	sub;
 	char		role[NAMEDATALEN];	/* "" when absent */
@@ -89,9 +94,34 @@ claims_assign_hook(const char *newval, void *extra)
 	claims_version++;
 }
 
+/* Where no hook tells of changes: what the settings said when they were last looked at. */
+static char *seen_claims = NULL;
+static char *seen_legacy_sub = NULL;
+
+static bool
+same_as_seen(const char *name, char **seen)
+{
+	const char *now = GetConfigOption(name, true, false);
+
+	if (*seen != NULL && now != NULL && strcmp(*seen, now) == 0)
+		return true;
+	if (*seen == NULL && now == NULL)
+		return true;
+	if (*seen != NULL)
+		pfree(*seen);
+	*seen = NULL;
+	if (now != NULL)
+		*seen = MemoryContextStrdup(TopMemoryContext, now);
+	return false;
+}
+
 uint64
 caller_claims_version(void)
 {
+	if (unlikely(!claims_hooked && !same_as_seen(CLAIMS_GUC, &seen_claims)))
+		claims_version++;
+	if (unlikely(!legacy_hooked && !same_as_seen(LEGACY_SUB_GUC, &seen_legacy_sub)))
+		claims_version++;
 	return claims_version;
 }
 
@@ -191,11 +221,23 @@ claims_field_start(void *state, char *fname, bool isnull)
 	COMPAT_JSON_RETURN;
 }
 
+/* Far within what numeric holds: jsonb raises for a number beyond it. */
+static bool
+number_is_sane(const char *token)
+{
+	const char *exponent = strpbrk(token, "eE");
+
+	return strlen(token) <= 1000 &&
+		(exponent == NULL || (strlen(exponent) <= 10 && abs(atoi(exponent + 1)) <= 1000));
+}
+
 static compat_json_result
 claims_scalar(void *state, char *token, JsonTokenType tokentype)
 {
 	ClaimsParse *p = (ClaimsParse *) state;
 
+	if (tokentype == JSON_TOKEN_NUMBER && token != NULL && !number_is_sane(token))
+		p->claims->no_jsonb = true;
 	if (p->depth == 1 && tokentype == JSON_TOKEN_STRING && token != NULL)
 	{
 		if (p->field == CLAIM_SUB)
@@ -310,6 +352,21 @@ claims_get(void)
 	return &claims_cache;
 }
 
+/* Everything that jsonb_in could raise for has been looked for before it is called. */
+Jsonb *
+caller_claims_jsonb(void)
+{
+	const Claims *claims = claims_get();
+	const char *json;
+
+	if (!claims->present || claims->malformed || claims->no_jsonb)
+		return NULL;
+	json = claims_hooked ? claims_setting : GetConfigOption(CLAIMS_GUC, true, false);
+	if (json == NULL || json[0] == '\0' || strlen(json) > CLAIMS_MAX_JSONB)
+		return NULL;
+	return DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum(json)));
+}
+
 /* ---------------------------------------------------------------------
  * Who is asking
  * ---------------------------------------------------------------------
@@ -391,16 +448,20 @@ caller_get(Caller *caller)
 	Oid			role = caller_role();
 	Oid			service_role = get_role_oid("service_role", true);
 	Oid			anon_role = get_role_oid("anon", true);
-	bool		is_operator;
-	bool		privileged;
+	bool		is_operator = false;
+	bool		privileged = false;
 
 	memset(caller, 0, sizeof(*caller));
 	caller->role = role;
 
-	is_operator = caller_role_is_operator(role);
-	privileged = is_operator || (OidIsValid(service_role) && role == service_role);
+	/* with other claims nobody is privileged, whatever the role */
+	if (!claims->present || strcmp(claims->role, "service_role") == 0)
+	{
+		is_operator = caller_role_is_operator(role);
+		privileged = is_operator || (OidIsValid(service_role) && role == service_role);
+	}
 
-	if (privileged && (!claims->present || strcmp(claims->role, "service_role") == 0))
+	if (privileged)
 	{
 		caller->kind = CALLER_SERVICE;
 		caller->is_operator = is_operator;

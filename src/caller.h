@@ -9,6 +9,7 @@
 #ifndef INVITE_SYNC_CALLER_H
 #define INVITE_SYNC_CALLER_H
 
+#include "utils/jsonb.h"
 #include "utils/uuid.h"
 
 typedef enum CallerKind
@@ -42,8 +43,14 @@ extern void caller_get(Caller *caller);
  */
 extern Oid	caller_role(void);
 
-/* Bumped whenever request.jwt.claims or its legacy twin may have changed. */
+/*
+ * Another one whenever request.jwt.claims or its legacy twin may have changed.
+ * Where the settings are not ours, it compares their text.
+ */
 extern uint64 caller_claims_version(void);
+
+/* The claims of the request; NULL when there are none or they are malformed. Never raises. */
+extern Jsonb *caller_claims_jsonb(void);
 
 /* Is this role (or a role it is a member of) an operator? */
 extern bool caller_role_is_operator(Oid role);

@@ -12,6 +12,7 @@
 
 #include "common/jsonapi.h"
 #include "miscadmin.h"
+#include "storage/proc.h"
 #include "utils/rel.h"
 #if PG_VERSION_NUM >= 160000
 #include "varatt.h"
@@ -56,6 +57,13 @@ compat_json_lex(char *json, int len, int encoding)
 #else
 #define compat_namespace_aclcheck(nsp, role, mode) \
 	pg_namespace_aclcheck((nsp), (role), (mode))
+#endif
+
+/* 17 put the parts of a virtual transaction id together. */
+#if PG_VERSION_NUM >= 170000
+#define compat_my_lxid() (MyProc->vxid.lxid)
+#else
+#define compat_my_lxid() (MyProc->lxid)
 #endif
 
 #endif							/* INVITE_SYNC_COMPAT_H */

@@ -18,6 +18,14 @@
 #define MEMBERSHIP_ADMIN	"00000000-0000-4000-8000-00000000000b"
 #define MEMBERSHIP_MEMBER	"00000000-0000-4000-8000-00000000000c"
 
+/*
+ * Tables under protect_table(): the calls that protect them again (call, role),
+ * for config_sql(), and those that undo it (statement, why), for
+ * uninstall_plan(). Run them in the own scope.
+ */
+extern SavedPlan membership_config_protected_plan;
+extern SavedPlan membership_unprotect_plan;
+
 /* A row's place in a list, as organization_cursor() reads it. */
 #define MEMBERSHIP_CURSOR(a) \
 	"((EXTRACT(epoch FROM " a ".created_at - '2000-01-01 00:00:00+00'::pg_catalog.timestamptz) * 1000000)::pg_catalog.int8 || '.' || " a ".id)"

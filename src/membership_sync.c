@@ -497,7 +497,8 @@ static SavedPlan config_roles_plan = {
 
 static const SyncConfig config[] = {
 	{"Permissions", &config_permissions_plan},
-	{"Global roles", &config_roles_plan}
+	{"Global roles", &config_roles_plan},
+	{"Tables under row level security", &membership_config_protected_plan}
 };
 
 static const SyncListener listener = {
@@ -508,7 +509,8 @@ static const SyncListener listener = {
 	.needs_triggers = needs_triggers,
 	.verify = membership_verify,
 	.config = config,
-	.nconfig = lengthof(config)
+	.nconfig = lengthof(config),
+	.uninstall = &membership_unprotect_plan
 };
 
 void

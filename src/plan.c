@@ -111,8 +111,8 @@ planned_once(SPIPlanPtr plan)
 	return source->gplan != NULL && source->gplan->is_valid;
 }
 
-void
-plan_by_index(SPIPlanPtr plan)
+static void
+plan_without(SPIPlanPtr plan, const char *const *settings, int n)
 {
 	int			guc_level;
 	CachedPlan *cplan;
@@ -120,12 +120,31 @@ plan_by_index(SPIPlanPtr plan)
 	if (SPI_plan_is_valid(plan) && planned_once(plan))
 		return;
 	guc_level = NewGUCNestLevel();
-	(void) set_config_option("enable_seqscan", "off", PGC_USERSET, PGC_S_SESSION,
-							 GUC_ACTION_SAVE, true, 0, false);
+	for (int i = 0; i < n; i++)
+		(void) set_config_option(settings[i], "off", PGC_USERSET, PGC_S_SESSION,
+								 GUC_ACTION_SAVE, true, 0, false);
 	cplan = SPI_plan_get_cached_plan(plan);
 	if (cplan != NULL)
 		ReleaseCachedPlan(cplan, CurrentResourceOwner);
 	AtEOXact_GUC(false, guc_level);
+}
+
+void
+plan_by_index(SPIPlanPtr plan)
+{
+	static const char *const settings[] = {"enable_seqscan"};
+
+	plan_without(plan, settings, lengthof(settings));
+}
+
+void
+plan_by_lookup(SPIPlanPtr plan)
+{
+	static const char *const settings[] = {
+		"enable_seqscan", "enable_hashjoin", "enable_mergejoin", "enable_hashagg", "jit"
+	};
+
+	plan_without(plan, settings, lengthof(settings));
 }
 
 /* Our parameters say nothing of a statement's cost: plan it once, for all. */

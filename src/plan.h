@@ -79,6 +79,12 @@ extern void plan_check(SPIPlanPtr plan);
 extern void plan_by_index(SPIPlanPtr plan);
 
 /*
+ * The same for a statement that looks up a handful of rows, whatever the
+ * planner makes of a recursion: nothing in it is worth a hash table or compiling.
+ */
+extern void plan_by_lookup(SPIPlanPtr plan);
+
+/*
  * Retired plans and memory contexts are freed only when no plan of ours is
  * running: bracket everything that holds on to them.
  */

@@ -109,6 +109,10 @@ typedef struct SyncConfig
 	SavedPlan  *plan;
 } SyncConfig;
 
+/* Policies that are taken away by such a statement: protect_table() writes them. */
+#define SYNC_POLICY_NAMES \
+	"'invite_sync_select', 'invite_sync_insert', 'invite_sync_update', 'invite_sync_delete'"
+
 typedef struct SyncListener
 {
 	/* deleted, soft-deleted, or given another id */
@@ -125,6 +129,8 @@ typedef struct SyncListener
 	void		(*verify) (bool users_readable, SyncFinding emit, void *arg);
 	const SyncConfig *config;
 	int			nconfig;
+	/* for uninstall_plan(): returns (statement, why) */
+	SavedPlan  *uninstall;
 } SyncListener;
 
 extern void sync_listen(const SyncListener *listener);

@@ -1470,8 +1470,8 @@ static SavedPlan unguard_plan = {
 /*
  * What else rests on the extension's objects and would make DROP EXTENSION
  * fail: somebody's policy, view, trigger or column. Parts of our own tables and
- * views are not members themselves but belong to one. What detach() and
- * unguard_trigger() take away has steps of its own.
+ * views are not members themselves but belong to one. What detach(),
+ * unguard_trigger() and unprotect_table() take away has steps of its own.
  */
 static SavedPlan dependents_plan = {
 	.sql = "WITH member AS (SELECT d.classid, d.objid FROM pg_catalog.pg_depend AS d "
@@ -1500,6 +1500,8 @@ static SavedPlan dependents_plan = {
 	"OR t.tgname IN (SELECT g.trigger_name FROM invite_sync.guarded_trigger AS g)) "
 	"AND t.tgrelid IN (SELECT c.oid FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace "
 	"WHERE n.nspname = 'auth'))) "
+	"AND NOT (p.classid = 'pg_catalog.pg_policy'::pg_catalog.regclass AND EXISTS (SELECT FROM pg_catalog.pg_policy AS x "
+	"WHERE x.oid = p.objid AND x.polname IN (" SYNC_POLICY_NAMES "))) "
 	"ORDER BY 1",
 	.nargs = 0
 };
@@ -1557,6 +1559,7 @@ sync_uninstall_plan(PG_FUNCTION_ARGS)
 	int			ntriggers;
 	Scope		scope;
 	int64		others;
+	const SyncListener *listener;
 
 	caller_require_operator();
 	InitMaterializedSRF(fcinfo, 0);
@@ -1575,6 +1578,9 @@ sync_uninstall_plan(PG_FUNCTION_ARGS)
 			add_step(&steps, psprintf("-- first: trigger %s on the auth server's table", quote_identifier(triggers[i].name)),
 					 "It has the name of one of ours and is not as attach() makes it: drop it, or let attach() replace it.");
 	add_steps(&steps, &detach_plan);
+	for (int i = 0; (listener = sync_listener(i)) != NULL; i++)
+		if (listener->uninstall != NULL)
+			add_steps(&steps, listener->uninstall);
 	add_steps(&steps, &dependents_plan);
 	add_steps(&steps, &settings_plan);
 

@@ -98,6 +98,11 @@ SELECT invite_sync.set_alert('quarantined', 0.5, '1 month 3 days 04:05:06.789');
 SELECT invite_sync.check_alerts();
 SELECT invite_sync.acknowledge_alert(min(id)) FROM invite_sync.alerts;
 SQL
+as_role($old, $db, 'postgres', <<'SQL');
+CREATE TABLE public.tenant_data (organization_id uuid, content text);
+CREATE INDEX ON public.tenant_data (organization_id);
+SELECT invite_sync.protect_table('public.tenant_data', 'organization_id', write_permission => 'members.add') <> '';
+SQL
 # Organizations: a tree whose children come first in the table, seats that are all taken, a role of their own somebody has.
 value($old, $db, sprintf <<'SQL', map { user_id('a', $_) } 5, 6, 6);
 SELECT invite_sync.create_organization('Tab''s "quoted" \slash', 'top', settings => '{"note": "back\\slash, tab\t, and \"quotes\""}', owner_id => '%s');

@@ -77,6 +77,12 @@ catch_up();
 my %arguments = (
 	user_exists => q{'a0000001-0000-4000-8000-000000000000'},
 	redact_payload => q{'{"a": 1, "b": null}'},
+	is_member => q{'00000000-0000-4000-8000-000000000000'},
+	has_role => q{'00000000-0000-4000-8000-000000000000', 'owner'},
+	has_any_role => q{'00000000-0000-4000-8000-000000000000', '{owner}'},
+	has_permission => q{'00000000-0000-4000-8000-000000000000', 'members.read'},
+	has_any_permission => q{'00000000-0000-4000-8000-000000000000', '{members.read}'},
+	organizations_with_permission => q{'members.read'},
 	(map { $_ => "'$organization'" } qw(get_organization list_domains list_join_requests list_members list_roles seat_usage)),
 	get_member => "'$organization', '" . user_id('a', 1) . "'");
 # Their comments say who uses them: our own functions and views, tried by these.

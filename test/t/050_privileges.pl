@@ -105,8 +105,11 @@ UNION SELECT r || ' SCHEMA USAGE' FROM unnest(ARRAY['anon', 'authenticated', 'se
 UNION SELECT 'postgres TABLE ' || c.oid::regclass || ' SELECT' FROM pg_class c WHERE c.relnamespace = 'invite_sync'::regnamespace AND c.relkind IN ('r', 'p', 'v', 'S')
 ORDER BY 1};
 is_deeply(found($granted), found($wanted), 'every role has what api_grants() says, and nothing else');
-none('api_grants() gives anon nothing but what the rooms mark', q{SELECT object FROM invite_sync.api_grants() WHERE audience = 'anon'});
-is_deeply(found(q{SELECT object FROM invite_sync.api_grants() WHERE audience = 'user' ORDER BY object COLLATE "C"}), [
+# what policies ask, which everybody who meets a policy must be able to
+my @asked = map { "FUNCTION invite_sync.$_" } ('current_claims()', 'current_user_id()', 'has_any_permission(uuid, text[])', 'has_any_role(uuid, text[])',
+	'has_permission(uuid, text)', 'has_role(uuid, text)', 'is_member(uuid)', 'member_organizations()', 'organizations_with_permission(text)', 'platform_role()', 'whoami()');
+is_deeply(found(q{SELECT object FROM invite_sync.api_grants() WHERE audience = 'anon' ORDER BY object COLLATE "C"}), \@asked, 'api_grants() gives anon nothing but what the rooms mark');
+is_deeply(found(q{SELECT object FROM invite_sync.api_grants() WHERE audience = 'user' ORDER BY object COLLATE "C"}), [ sort(@asked,
 	'FUNCTION invite_sync.add_domain(uuid, text)',
 	'FUNCTION invite_sync.add_member(uuid, uuid, text)',
 	'FUNCTION invite_sync.cancel_join_request(uuid)',
@@ -135,7 +138,9 @@ is_deeply(found(q{SELECT object FROM invite_sync.api_grants() WHERE audience = '
 	'FUNCTION invite_sync.set_role_permissions(text, text[], uuid)',
 	'FUNCTION invite_sync.suggested_organizations()',
 	'FUNCTION invite_sync.transfer_ownership(uuid, uuid)',
-	'FUNCTION invite_sync.update_organization(uuid, text, text, jsonb)'], 'and users the log and their organizations');
+	'FUNCTION invite_sync.update_organization(uuid, text, text, jsonb)',
+	map { "TABLE invite_sync.$_" } qw(join_request membership organization organization_domain permission platform_role role role_permission)) ],
+	'and users the log, their organizations, and tables whose policies show them their own');
 none('every function is granted to somebody, or says that it is internal', q{
 SELECT p.oid::regprocedure FROM pg_proc p
 WHERE p.pronamespace = 'invite_sync'::regnamespace AND p.prorettype <> 'trigger'::regtype
@@ -184,9 +189,11 @@ SELECT p.oid::regprocedure FROM pg_proc p WHERE p.pronamespace = 'invite_sync'::
 	AND (p.proargmodes && ARRAY['o', 'b', 'v']::"char"[] OR p.prorettype = 'record'::regtype AND NOT (p.proretset AND 't' = ANY (p.proargmodes)))});
 none('every argument that may be left out says so by a default', q{
 SELECT p.oid::regprocedure FROM pg_proc p WHERE p.pronamespace = 'invite_sync'::regnamespace AND p.proname ~ '^(sync_users|sync_all|retry_quarantine|preservation_report|attach|detach)$' AND p.pronargs <> p.pronargdefaults});
-# database_identity() is the exception: what it reads cannot change while the server runs
+# database_identity() is an exception: what it reads cannot change while the server runs. So is what policies ask, for
+# queries that are worth workers: 100_rls_helpers.pl asks it there.
 none('nothing that asks the catalogs or tables is PARALLEL SAFE', q{
-SELECT p.oid::regprocedure FROM pg_proc p WHERE p.pronamespace = 'invite_sync'::regnamespace AND p.proparallel = 's' AND p.provolatile <> 'i' AND p.proname <> 'database_identity'});
+SELECT p.oid::regprocedure FROM pg_proc p WHERE p.pronamespace = 'invite_sync'::regnamespace AND p.proparallel = 's' AND p.provolatile <> 'i' AND p.proname <> 'database_identity'
+	AND 'FUNCTION ' || p.oid::regprocedure <> ALL (string_to_array(replace('} . join(';', @asked) . q{', ', ', ','), ';'))});
 
 # ---------------------------------------------------------------------------
 # A call of every function and procedure: a new one fails here until it is listed
@@ -229,6 +236,19 @@ my %call = (
 	create_auth_schema => 'SELECT invite_sync.create_auth_schema()',
 	log_event => "SELECT invite_sync.log_event('order.placed', user_id => '$someone')",
 	redact_payload => q{SELECT invite_sync.redact_payload('{"a": 1}')},
+	current_claims => 'SELECT invite_sync.current_claims()',
+	current_user_id => 'SELECT invite_sync.current_user_id()',
+	is_member => "SELECT invite_sync.is_member('$someone')",
+	has_role => "SELECT invite_sync.has_role('$someone', 'owner')",
+	has_any_role => "SELECT invite_sync.has_any_role('$someone', '{owner}')",
+	has_permission => "SELECT invite_sync.has_permission('$someone', 'members.read')",
+	has_any_permission => "SELECT invite_sync.has_any_permission('$someone', '{members.read}')",
+	member_organizations => 'SELECT invite_sync.member_organizations()',
+	organizations_with_permission => q{SELECT invite_sync.organizations_with_permission('members.read')},
+	platform_role => 'SELECT invite_sync.platform_role()',
+	whoami => 'SELECT invite_sync.whoami()',
+	protect_table => q{SELECT invite_sync.protect_table('public.spare', 'id')},
+	unprotect_table => q{SELECT invite_sync.unprotect_table('public.spare')},
 	seal_events => 'SELECT count(*) FROM invite_sync.seal_events()',
 	verify_events => 'SELECT count(*) FROM invite_sync.verify_events()',
 	prune_events => q{CALL invite_sync.prune_events('100 years')},
@@ -662,8 +682,10 @@ is(run_as($node, $db, 'service_role', "SET request.jwt.claims = '$user_claims'; 
 # directly gets nothing by it, unless it is for everybody who can reach it.
 
 my %harmless = map { $_ => 1 } qw(is_operator redact_payload target_name log_event);
-my @for_users = grep { $_ ne 'log_event' } @{ found(q{SELECT DISTINCT substring(object FROM 'invite_sync\.([a-z_]+)') FROM invite_sync.api_grants() WHERE audience = 'user' ORDER BY 1}) };
-$harmless{$_} = 1 for @for_users;
+my %answers_all = map { /invite_sync\.(\w+)/ => 1 } @asked;
+my @for_users = grep { $_ ne 'log_event' && !$answers_all{$_} }
+  @{ found(q{SELECT DISTINCT substring(object FROM 'invite_sync\.([a-z_]+)') FROM invite_sync.api_grants() WHERE audience = 'user' AND object LIKE 'FUNCTION %' ORDER BY 1}) };
+$harmless{$_} = 1 for @for_users, keys %answers_all;
 for my $case ([ 'anon', undef ], [ 'authenticated', $user_claims ], [ 'authenticated', qq({$sub, "role": "service_role"}) ],
 	[ 'bystander', undef ], [ 'supabase_auth_admin', undef ], [ 'service_role', $user_claims ], [ 'postgres', $user_claims ])
 {
@@ -718,7 +740,11 @@ for my $role (qw(anon authenticated service_role supabase_auth_admin bystander o
 {
 	for my $table (@{ found(q{SELECT oid::regclass FROM pg_class WHERE relnamespace = 'invite_sync'::regnamespace AND relkind IN ('r', 'p') ORDER BY 1}) })
 	{
-		is(run_as($node, $db, $role, "SELECT * FROM $table")->{sqlstate}, '42501', "$role does not read $table");
+		# without claims nobody, to whom the policies show nothing
+		my $readable = $role eq 'authenticated' && $table =~ /^invite_sync\.(join_request|membership|organization|organization_domain|permission|platform_role|role|role_permission)$/;
+		my $result = run_as($node, $db, $role, "SELECT * FROM $table");
+		is($result->{sqlstate}, $readable ? '00000' : '42501', "$role does not read $table");
+		is($result->{out}, '', "and sees nothing of $table");
 	}
 }
 for my $table (@{ found(q{SELECT oid::regclass FROM pg_class WHERE relnamespace = 'invite_sync'::regnamespace AND relkind IN ('r', 'p') ORDER BY 1}) })
