@@ -19,3 +19,5 @@ ALTER TABLE public.members DROP CONSTRAINT IF EXISTS odd, DROP COLUMN IF EXISTS 
 ALTER TABLE public.accounts DROP COLUMN IF EXISTS note;
 DROP INDEX IF EXISTS public.members_email_idx;
 TRUNCATE public.broken;
+-- a target of a moment, whose session was killed before it could drop it
+SELECT invite_sync.drop_target(t.target) FROM invite_sync.target_list AS t WHERE t.target LIKE 'public.made\_%';
