@@ -267,14 +267,14 @@ CREATE FUNCTION invite_sync.update_organization(organization_id uuid, name text 
     LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'organization_update';
 COMMENT ON FUNCTION invite_sync.update_organization(uuid, text, text, jsonb) IS
 $doc$Change name, slug or settings; NULL leaves one as it is, settings are replaced as a whole. Needs organization.update.
-Users, service. PT400 name_malformed, slug_malformed, data_malformed, PT401 not_authenticated, PT403 not_permitted, anonymous_user, user_banned, PT404 organization_unknown, PT409 slug_taken.
-Locks the organization and those above it.$doc$;
+Users, service. PT400 name_malformed, slug_malformed, data_malformed, PT401 not_authenticated, PT403 not_permitted, anonymous_user, user_banned, PT404 organization_unknown, PT409 slug_taken; 42501 where a table that references the slug with ON UPDATE CASCADE, SET NULL or SET DEFAULT belongs to a superuser.
+Locks the organization and those above it, and waits for another transaction that takes the same slug.$doc$;
 
 CREATE FUNCTION invite_sync.move_organization(organization_id uuid, parent_id uuid) RETURNS invite_sync.organization_result
     LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'organization_move';
 COMMENT ON FUNCTION invite_sync.move_organization(uuid, uuid) IS
 $doc$Put an organization, with all below it, under another parent; parent_id NULL: at the top. Memberships of the new parents reach down to it then, those of the old ones no more. Needs ownership of it, and organization.create_child in the parent it leaves and in the one it goes to.
-Users, service. PT400 hierarchy_cycle (the parent is below it), data_malformed (depth_limit=8), seats_below_usage (its members do not fit into the seats there), PT401 not_authenticated, PT403 not_permitted, anonymous_user, user_banned, PT404 organization_unknown (it, or the parent), PT409 role_exists (a role below has the name of one above), role_in_use (somebody's role, or a role's holder, would be left behind).
+Users, service. PT400 hierarchy_cycle (the parent is below it), data_malformed (depth_limit=8), seats_below_usage (its members do not fit into the seats there), PT401 not_authenticated, PT403 not_permitted, anonymous_user, user_banned, PT404 organization_unknown (it, or the parent), PT409 role_exists (a role below has the name of one above), role_in_use (members have a role that would be left behind).
 Locks the organization and all below it, the parents and all above them.$doc$;
 
 CREATE FUNCTION invite_sync.delete_organization(organization_id uuid, cascade boolean DEFAULT false) RETURNS invite_sync.organization_result

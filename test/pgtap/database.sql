@@ -54,18 +54,29 @@ SELECT is_empty($$
             UNION ALL SELECT oid::regclass::text, coalesce(relacl, acldefault('r', relowner)) FROM pg_class WHERE relnamespace = 'invite_sync'::regnamespace AND relkind IN ('r', 'v', 'S')) AS o,
            aclexplode(o.acl) AS a
      WHERE a.grantee = 0$$, 'PUBLIC has no right on anything of invite_sync');
+-- what policies ask, which everybody who meets a policy must be able to
 SELECT CASE WHEN to_regrole('anon') IS NULL THEN skip('there is no role anon')
-            ELSE is_empty($$
-    SELECT oid::regprocedure::text FROM pg_proc WHERE pronamespace = 'invite_sync'::regnamespace AND has_function_privilege('anon', oid, 'EXECUTE')
+            ELSE set_eq($$
+    SELECT proname::text FROM pg_proc WHERE pronamespace = 'invite_sync'::regnamespace AND has_function_privilege('anon', oid, 'EXECUTE')
     UNION ALL
     SELECT oid::regclass::text FROM pg_class WHERE relnamespace = 'invite_sync'::regnamespace AND relkind IN ('r', 'v') AND has_table_privilege('anon', oid, 'SELECT, INSERT, UPDATE, DELETE')$$,
-    'anon may call and read nothing') END;
+    ARRAY['current_claims', 'current_user_id', 'has_any_permission', 'has_any_role', 'has_permission', 'has_role', 'is_member',
+          'member_organizations', 'organizations_with_permission', 'platform_role', 'whoami'],
+    'anon may call what policies ask, and read nothing') END;
 SELECT CASE WHEN to_regrole('authenticated') IS NULL THEN skip('there is no role authenticated')
             ELSE set_eq($$SELECT proname::text FROM pg_proc WHERE pronamespace = 'invite_sync'::regnamespace AND has_function_privilege('authenticated', oid, 'EXECUTE')
-                          UNION SELECT relname::text FROM pg_class WHERE relnamespace = 'invite_sync'::regnamespace AND relkind IN ('r', 'v') AND has_table_privilege('authenticated', oid, 'SELECT, INSERT, UPDATE, DELETE')$$,
-    ARRAY['log_event', 'create_organization', 'get_organization', 'update_organization', 'move_organization', 'delete_organization', 'my_organizations', 'seat_usage',
-          'add_domain', 'set_enrollment', 'remove_domain', 'list_domains'],
-    'authenticated may call log_event() and the functions of organizations that are for users, and nothing else') END;
+                          UNION SELECT 'read ' || relname::text FROM pg_class WHERE relnamespace = 'invite_sync'::regnamespace AND relkind IN ('r', 'v') AND has_table_privilege('authenticated', oid, 'SELECT')
+                          UNION SELECT 'write ' || relname::text FROM pg_class WHERE relnamespace = 'invite_sync'::regnamespace AND relkind IN ('r', 'v') AND has_table_privilege('authenticated', oid, 'INSERT, UPDATE, DELETE')$$,
+    ARRAY['log_event', 'add_member', 'remove_member', 'set_member_role', 'leave_organization', 'transfer_ownership', 'list_members',
+          'get_member', 'create_role', 'set_role_permissions', 'drop_role', 'list_roles', 'list_permissions', 'decide_join_request',
+          'list_join_requests', 'request_to_join', 'cancel_join_request', 'suggested_organizations', 'create_organization',
+          'get_organization', 'update_organization', 'move_organization', 'delete_organization', 'my_organizations', 'seat_usage',
+          'add_domain', 'set_enrollment', 'remove_domain', 'list_domains',
+          'current_claims', 'current_user_id', 'has_any_permission', 'has_any_role', 'has_permission', 'has_role', 'is_member',
+          'member_organizations', 'organizations_with_permission', 'platform_role', 'whoami',
+          'read join_request', 'read membership', 'read organization', 'read organization_domain', 'read permission', 'read platform_role',
+          'read role', 'read role_permission'],
+    'authenticated may call log_event(), what policies ask, and what is for users, read what is theirs, and nothing else') END;
 SELECT CASE WHEN to_regrole('service_role') IS NULL THEN skip('there is no role service_role', 2)
             ELSE collect_tap(
                 ok(has_function_privilege('service_role', 'invite_sync.sync_status()', 'EXECUTE'), 'service_role may call sync_status()'),
