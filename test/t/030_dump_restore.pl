@@ -176,6 +176,8 @@ ok(!$ok, 'without grant_dump it cannot');
 
 program($old, 'pg_dump', '-Fc', '-f', "$dir/app.custom", '--no-sync', $db);
 program($old, 'pg_dump', '-Fd', '-f', "$dir/app.dir", '--no-sync', $db);
+# every row a statement of its own, before which the triggers see only those before it
+program($old, 'pg_dump', '--inserts', '-f', "$dir/inserts.sql", '--no-sync', $db);
 
 # ---------------------------------------------------------------------------
 # A fresh cluster to restore into, in which the number of the dropped target is
@@ -313,16 +315,16 @@ SQL
 
 PostgreSQL::Test::Utils::append_to_file("$dir/$_.sql", $dump{$_}) for keys %dump;
 
-for my $role (qw(supabase_admin postgres))
+for my $dumped (qw(supabase_admin postgres inserts))
 {
-	my $what = "psql, dumped by $role";
-	my ($node, $errors) = fresh_cluster("plain_$role");
+	my $what = $dumped eq 'inserts' ? 'psql, dumped with --inserts' : "psql, dumped by $dumped";
+	my ($node, $errors) = fresh_cluster("plain_$dumped");
 	# pg_dumpall writes CREATE ROLE also for the superuser who restores it
 	is($errors =~ s/^.*role "supabase_admin" already exists$//mr, '', "$what: the roles are restored without an error");
 
 	value($node, 'template1', "CREATE DATABASE $db OWNER postgres");
 	ok(decoy_database($node, $db), "$what: the dropped target's number is another table's");
-	my (undef, undef, $err) = program($node, 'psql', '-X', '-q', '-v', 'ON_ERROR_STOP=0', '-d', $db, '-f', "$dir/$role.sql");
+	my (undef, undef, $err) = program($node, 'psql', '-X', '-q', '-v', 'ON_ERROR_STOP=0', '-d', $db, '-f', "$dir/$dumped.sql");
 	is(errors($err), '', "$what: no error while restoring");
 	check_restored($node, $what);
 	check_alive($node, $what);
