@@ -69,6 +69,14 @@ my @damages = (
 	[ 'row level security is off', 'ALTER TABLE invite_sync.event DISABLE ROW LEVEL SECURITY', 'ALTER TABLE invite_sync.event ENABLE ROW LEVEL SECURITY', qr/row level security is on/ ],
 	[ 'syncing is switched off', 'ALTER DATABASE app SET invite_sync.enabled = off', 'ALTER DATABASE app RESET invite_sync.enabled', qr/syncing is not switched off/ ],
 	[ 'the owner has a member', 'GRANT invite_sync_owner TO authenticated', 'REVOKE invite_sync_owner FROM authenticated', qr/invite_sync_owner has no power/ ],
+	[ 'an organization without an owner', q{INSERT INTO invite_sync.organization (id, name, slug) VALUES ('d0000000-0000-4000-8000-000000000001', 'Ownerless', 'ownerless');
+		INSERT INTO invite_sync.membership (organization_id, user_id, role_id) SELECT 'd0000000-0000-4000-8000-000000000001', u.id, '00000000-0000-4000-8000-00000000000c' FROM auth.users u LIMIT 1},
+		q{DELETE FROM invite_sync.organization}, qr/every organization with members has an owner/ ],
+	[ 'a membership of no organization', q{INSERT INTO invite_sync.membership (organization_id, user_id, role_id) SELECT gen_random_uuid(), u.id, '00000000-0000-4000-8000-00000000000c' FROM auth.users u LIMIT 1},
+		q{DELETE FROM invite_sync.membership}, qr/nothing belongs to an organization or a role that does not exist/ ],
+	[ 'a member who is gone', q{INSERT INTO invite_sync.organization (id, name, slug) VALUES ('d0000000-0000-4000-8000-000000000001', 'Haunted', 'haunted');
+		INSERT INTO invite_sync.membership (organization_id, user_id, role_id) VALUES ('d0000000-0000-4000-8000-000000000001', gen_random_uuid(), '00000000-0000-4000-8000-00000000000a')},
+		q{DELETE FROM invite_sync.organization}, qr/nobody is a member who is gone/ ],
 	# a trigger of somebody else that fails signups is a finding, too
 	[ 'a trigger refuses signups', q{CREATE FUNCTION public.refuse() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RAISE ''no''; END'; CREATE TRIGGER refuse BEFORE INSERT ON auth.users FOR EACH ROW EXECUTE FUNCTION public.refuse()},
 		'DROP TRIGGER refuse ON auth.users; DROP FUNCTION public.refuse()', qr/a signup succeeds/ ]);
