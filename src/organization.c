@@ -205,6 +205,43 @@ end_subtransaction_and_rethrow(MemoryContext oldcontext, ResourceOwner oldowner)
 	ReThrowError(edata);
 }
 
+/* false: the tree is another one now, and nothing is locked. */
+static bool
+try_lock_paths(Datum ids)
+{
+	MemoryContext oldcontext = CurrentMemoryContext;
+	ResourceOwner oldowner = CurrentResourceOwner;
+	volatile bool same = false;
+
+	BeginInternalSubTransaction(NULL);
+	MemoryContextSwitchTo(oldcontext);
+	PG_TRY();
+	{
+		Scope		scope;
+		Datum		before;
+
+		SPI_connect();
+		scope_enter_own(&scope);
+		before = read_paths(ids);
+		plan_execute(&lock_plan, &before, NULL, false, 0);
+		same = DatumGetBool(OidFunctionCall2(F_ARRAY_EQ, before, read_paths(ids)));
+		scope_leave(&scope);
+		SPI_finish();
+	}
+	PG_CATCH();
+	{
+		end_subtransaction_and_rethrow(oldcontext, oldowner);
+	}
+	PG_END_TRY();
+	if (same)
+		ReleaseCurrentSubTransaction();
+	else
+		RollbackAndReleaseCurrentSubTransaction();
+	MemoryContextSwitchTo(oldcontext);
+	CurrentResourceOwner = oldowner;
+	return same;
+}
+
 /*
  * Where one of them moves between being read and being locked, the locks are
  * given back (a subtransaction's are) and taken again in the order of the new
@@ -213,46 +250,13 @@ end_subtransaction_and_rethrow(MemoryContext oldcontext, ResourceOwner oldowner)
 static void
 lock_paths(Datum ids)
 {
-	for (int attempt = 0;; attempt++)
-	{
-		MemoryContext oldcontext = CurrentMemoryContext;
-		ResourceOwner oldowner = CurrentResourceOwner;
-		volatile bool same = false;
-
-		BeginInternalSubTransaction(NULL);
-		MemoryContextSwitchTo(oldcontext);
-		PG_TRY();
-		{
-			Scope		scope;
-			Datum		before;
-
-			SPI_connect();
-			scope_enter_own(&scope);
-			before = read_paths(ids);
-			plan_execute(&lock_plan, &before, NULL, false, 0);
-			same = DatumGetBool(OidFunctionCall2(F_ARRAY_EQ, before, read_paths(ids)));
-			scope_leave(&scope);
-			SPI_finish();
-		}
-		PG_CATCH();
-		{
-			end_subtransaction_and_rethrow(oldcontext, oldowner);
-		}
-		PG_END_TRY();
-		if (same)
-			ReleaseCurrentSubTransaction();
-		else
-			RollbackAndReleaseCurrentSubTransaction();
-		MemoryContextSwitchTo(oldcontext);
-		CurrentResourceOwner = oldowner;
-		if (same)
+	for (int attempt = 0; attempt < LOCK_ATTEMPTS; attempt++)
+		if (try_lock_paths(ids))
 			return;
-		if (attempt + 1 >= LOCK_ATTEMPTS)
-			ereport(ERROR,
-					(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
-					 errmsg("could not lock the organizations: they keep being moved"),
-					 errhint("Try the transaction again.")));
-	}
+	ereport(ERROR,
+			(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+			 errmsg("could not lock the organizations: they keep being moved"),
+			 errhint("Try the transaction again.")));
 }
 
 void
@@ -1341,6 +1345,47 @@ organization_removed(PG_FUNCTION_ARGS)
 	return PointerGetDatum(NULL);
 }
 
+/* false: other organizations or users are concerned now, and nothing is locked. */
+static bool
+try_lock_doomed(const pg_uuid_t *id, bool cascade, Datum *organizations, Datum *users)
+{
+	MemoryContext oldcontext = CurrentMemoryContext;
+	ResourceOwner oldowner = CurrentResourceOwner;
+	int			nusers;
+	int			norganizations;
+	pg_uuid_t  *user_ids;
+	pg_uuid_t  *organization_ids;
+	volatile bool same = false;
+
+	read_tree(id, cascade, organizations, users);
+	user_ids = uuids_of(*users, &nusers);
+	organization_ids = uuids_of(*organizations, &norganizations);
+	BeginInternalSubTransaction(NULL);
+	MemoryContextSwitchTo(oldcontext);
+	PG_TRY();
+	{
+		Datum		organizations_now;
+		Datum		users_now;
+
+		organization_lock(user_ids, nusers, organization_ids, norganizations);
+		read_tree(id, cascade, &organizations_now, &users_now);
+		same = DatumGetBool(OidFunctionCall2(F_ARRAY_EQ, *organizations, organizations_now)) &&
+			DatumGetBool(OidFunctionCall2(F_ARRAY_EQ, *users, users_now));
+	}
+	PG_CATCH();
+	{
+		end_subtransaction_and_rethrow(oldcontext, oldowner);
+	}
+	PG_END_TRY();
+	if (same)
+		ReleaseCurrentSubTransaction();
+	else
+		RollbackAndReleaseCurrentSubTransaction();
+	MemoryContextSwitchTo(oldcontext);
+	CurrentResourceOwner = oldowner;
+	return same;
+}
+
 /*
  * Users are locked before organizations, and who is a member is certain only
  * when the organizations are locked: where somebody came or went in between,
@@ -1350,43 +1395,8 @@ static void
 lock_doomed(const pg_uuid_t *id, bool cascade, Datum *organizations, Datum *users)
 {
 	for (int attempt = 0; attempt < LOCK_ATTEMPTS; attempt++)
-	{
-		MemoryContext oldcontext = CurrentMemoryContext;
-		ResourceOwner oldowner = CurrentResourceOwner;
-		Datum		organizations_now;
-		Datum		users_now;
-		int			nusers;
-		int			norganizations;
-		pg_uuid_t  *user_ids;
-		pg_uuid_t  *organization_ids;
-		volatile bool same = false;
-
-		read_tree(id, cascade, organizations, users);
-		user_ids = uuids_of(*users, &nusers);
-		organization_ids = uuids_of(*organizations, &norganizations);
-		BeginInternalSubTransaction(NULL);
-		MemoryContextSwitchTo(oldcontext);
-		PG_TRY();
-		{
-			organization_lock(user_ids, nusers, organization_ids, norganizations);
-			read_tree(id, cascade, &organizations_now, &users_now);
-			same = DatumGetBool(OidFunctionCall2(F_ARRAY_EQ, *organizations, organizations_now)) &&
-				DatumGetBool(OidFunctionCall2(F_ARRAY_EQ, *users, users_now));
-		}
-		PG_CATCH();
-		{
-			end_subtransaction_and_rethrow(oldcontext, oldowner);
-		}
-		PG_END_TRY();
-		if (same)
-			ReleaseCurrentSubTransaction();
-		else
-			RollbackAndReleaseCurrentSubTransaction();
-		MemoryContextSwitchTo(oldcontext);
-		CurrentResourceOwner = oldowner;
-		if (same)
+		if (try_lock_doomed(id, cascade, organizations, users))
 			return;
-	}
 	ereport(ERROR,
 			(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
 			 errmsg("could not lock the organizations: their members keep changing"),
