@@ -243,9 +243,54 @@ SELECT * FROM demo.sign_up('mallory@elsewhere.example', '{"full_name": "Mallory"
 \set ON_ERROR_STOP on
 SELECT * FROM demo.sign_up('fay@example.com', '{"full_name": "Fay Wong", "first_name": "Fay"}');
 
--- does the story hold?
 \connect - postgres
+\echo '== 11. Organizations: Eve makes one, and a table of the application shows its rows to members only.'
+\echo
+\set ECHO queries
+CREATE TABLE public.documents (id uuid PRIMARY KEY DEFAULT gen_random_uuid(), organization_id uuid NOT NULL, title text);
+CREATE INDEX ON public.documents (organization_id);
+GRANT SELECT, INSERT, UPDATE, DELETE ON public.documents TO authenticated;
+SELECT invite_sync.protect_table('public.documents', 'organization_id') <> '' AS protected;
+\set ECHO none
+SELECT id AS eve FROM auth.users WHERE email = 'eve@example.com' \gset
+SELECT id AS fay FROM auth.users WHERE email = 'fay@example.com' \gset
+\echo 'As Eve (act_as() is for trying; over the API her token says who she is):'
+\echo
+BEGIN;
+SELECT invite_sync.act_as(:'eve') AS ignored \gset
+\set ECHO queries
+SELECT slug FROM invite_sync.create_organization('Acme');
+INSERT INTO public.documents (organization_id, title)
+SELECT id, 'Plan' FROM invite_sync.my_organizations() RETURNING title;
+\set ECHO none
+COMMIT;
+\echo 'Fay is no member, and sees nothing of it:'
+\echo
+BEGIN;
+SELECT invite_sync.act_as(:'fay') AS ignored \gset
+\set ECHO queries
+SELECT count(*) FROM public.documents;
+\set ECHO none
+SELECT count(*) AS before FROM public.documents \gset
+COMMIT;
+\echo 'Eve adds her; from her next statement on she sees it:'
+\echo
+BEGIN;
+SELECT invite_sync.act_as(:'eve') AS ignored \gset
+SELECT m.role FROM invite_sync.my_organizations() AS o, invite_sync.add_member(o.id, :'fay', 'member') AS m;
+COMMIT;
+BEGIN;
+SELECT invite_sync.act_as(:'fay') AS ignored \gset
+\set ECHO queries
+SELECT title FROM public.documents;
+SELECT slug, role, permissions FROM invite_sync.my_organizations();
+\set ECHO none
+SELECT count(*) AS after FROM public.documents \gset
+COMMIT;
+
+-- does the story hold?
 SELECT set_config('demo.refusals', :'unguarded_failed' || ' ' || :'stranger_refused', false) AS ignored \gset
+SELECT set_config('demo.documents', :'before' || ' ' || :'after', false) AS ignored \gset
 DO $$
 DECLARE
 	wallets	text;
@@ -253,6 +298,9 @@ BEGIN
 	IF current_setting('demo.refusals') <> 'true true' THEN
 		RAISE EXCEPTION 'the demo''s story does not hold: Eve refused before the guard, and the stranger after it: %',
 			current_setting('demo.refusals');
+	END IF;
+	IF current_setting('demo.documents') <> '0 1' THEN
+		RAISE EXCEPTION 'the demo''s story does not hold: documents Fay sees before and after: %', current_setting('demo.documents');
 	END IF;
 	SELECT string_agg(u.email || ' ' || w.credits, ', ' ORDER BY u.email) INTO wallets
 	  FROM public.wallets AS w JOIN auth.users AS u ON u.id = w.user_id;
@@ -273,4 +321,5 @@ $$;
 \echo 'To keep such a cluster running and connect to it:  make demo-server'
 \echo 'To attach a table of your own:                     docs/sync.md'
 \echo 'To put triggers of yours under guard:              docs/quarantine.md'
+\echo 'Organizations, roles and policies:                 docs/organization.md, docs/membership.md'
 \echo
