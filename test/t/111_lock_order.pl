@@ -116,6 +116,27 @@ my $request = "(SELECT j.id FROM invite_sync.join_request AS j WHERE j.user_id =
 		$worker->must('ROLLBACK');
 		$_->must('ROLLBACK') for values %holder;
 	}
+
+	# Who gives up waiting is out of it altogether, also inside of an EXCEPTION clause: the transaction goes on, and commits.
+	$holder{below}->must("BEGIN; SELECT FROM $thing{below} FOR NO KEY UPDATE");
+	for my $call ("update_organization($id{below}, 'Renamed')", "delete_organization($id{below})")
+	{
+		my $result = $worker->query(<<"SQL");
+RESET ROLE;
+SET lock_timeout = '20ms';
+DO \$\$ BEGIN
+	BEGIN
+		PERFORM invite_sync.$call;
+		RAISE 'it did not wait';
+	EXCEPTION WHEN lock_not_available THEN
+	END;
+	COMMIT;
+END \$\$;
+RESET lock_timeout;
+SQL
+		is($result->{sqlstate}, '00000', "what an EXCEPTION clause catches is over: $call") or diag($result->{stderr});
+	}
+	$holder{below}->must('ROLLBACK');
 	$_->close for values %holder, $worker, $watcher;
 }
 value($node, $db, 'DROP TABLE public.sign; DELETE FROM invite_sync.organization; DELETE FROM auth.users');
