@@ -12,6 +12,7 @@
  */
 #include "compat.h"
 
+#include "access/detoast.h"
 #include "access/xact.h"
 #include "catalog/pg_authid.h"
 #include "catalog/pg_collation.h"
@@ -43,6 +44,7 @@
 #define DEPTH_MAX				8
 #define SLUG_ATTEMPTS			20
 #define RELEASE_KEYS_MAX		8
+#define COLUMN_BYTES_MAX		(1024 * 1024)	/* more than 64 kB of JSON can take as jsonb */
 
 PG_FUNCTION_INFO_V1(organization_create);
 PG_FUNCTION_INFO_V1(organization_get);
@@ -609,28 +611,41 @@ static SavedPlan check_plan = {
 	.argtypes = {TEXTOID, TEXTOID, JSONBOID}
 };
 
-/* values and nulls: name, slug, settings; the name comes back without spaces around it. */
+static void
+refuse_column(const char *problem)
+{
+	if (strcmp(problem, "name_malformed") == 0)
+		refuse(problem, NULL, "A name has 1 to 200 characters and no control characters.");
+	else if (strcmp(problem, "slug_malformed") == 0)
+		refuse(problem, NULL, "A slug has a-z, 0-9 and single hyphens between them, and at most 63 characters.");
+	else
+		refuse(problem, "argument=settings", "Settings are a JSON object of at most 64 kB.");
+}
+
+/*
+ * values and nulls: name, slug, settings; the name comes back without spaces
+ * around it. What is far too long is refused by its size: trimming or printing
+ * it could need more memory than there may be.
+ */
 static void
 check_columns(Datum *values, const char *nulls)
 {
+	static const char *const too_long[] = {"name_malformed", "slug_malformed", "data_malformed"};
 	MemoryContext cxt = CurrentMemoryContext;
 	Scope		scope;
 	char	   *problem;
 	bool		isnull;
 	Datum		name;
 
+	for (int i = 0; i < 3; i++)
+		if (nulls[i] == ' ' && toast_raw_datum_size(values[i]) > COLUMN_BYTES_MAX)
+			refuse_column(too_long[i]);
 	SPI_connect();
 	scope_enter_own(&scope);
 	plan_execute(&check_plan, values, nulls, true, 1);
 	problem = SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 2);
-	if (problem == NULL)
-		;
-	else if (strcmp(problem, "name_malformed") == 0)
-		refuse(problem, NULL, "A name has 1 to 200 characters and no control characters.");
-	else if (strcmp(problem, "slug_malformed") == 0)
-		refuse(problem, NULL, "A slug has a-z, 0-9 and single hyphens between them, and at most 63 characters.");
-	else
-		refuse(problem, "argument=settings", "Settings are a JSON object of at most 64 kB.");
+	if (problem != NULL)
+		refuse_column(problem);
 	name = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull);
 	if (!isnull)
 	{
