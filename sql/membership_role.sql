@@ -53,7 +53,7 @@ CREATE FUNCTION invite_sync.drop_permission(name text) RETURNS invite_sync.permi
     LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'membership_drop_permission';
 COMMENT ON FUNCTION invite_sync.drop_permission(text) IS
 $doc$Drop a permission, also from the roles that have it.
-Returns the permission as it was. Errors: not_permitted (also for a built-in one), data_malformed (there is none of that name).
+Returns the permission as it was. Errors: not_permitted (also for a built-in one), data_malformed (there is none of that name); 40001 when a role has got it since the transaction's snapshot.
 Operators. Locks the permission and the roles that have it.$doc$;
 
 CREATE FUNCTION invite_sync.list_permissions(after text DEFAULT NULL, page_size integer DEFAULT 50)

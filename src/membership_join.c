@@ -248,7 +248,11 @@ membership_request(PG_FUNCTION_ARGS)
 	if (membership_one_id(&is_member_plan, values, NULL, &request_id))
 		refuse("already_member", NULL, NULL);
 	if (membership_one_id(&insert_request_plan, values, nulls, &request_id))
+	{
+		/* who deletes the organization with an older snapshot would leave the request behind */
+		organization_touch(&organization_id, 1);
 		membership_event(&caller, "activity", "membership.join_requested", &organization_id, "join_request", &request_id, NULL);
+	}
 	else if (!membership_one_id(&pending_plan, values, NULL, &request_id))
 		refuse("join_request_unknown", NULL, NULL);
 	if (at_once)

@@ -555,6 +555,24 @@ static SavedPlan permission_built_in_plan = {
 	.argtypes = {TEXTOID}
 };
 
+static SavedPlan lock_permission_plan = {
+	.sql = "SELECT p.name FROM invite_sync.permission AS p WHERE p.name = $1 FOR UPDATE",
+	.nargs = 1,
+	.argtypes = {TEXTOID}
+};
+
+static SavedPlan roles_with_plan = {
+	.sql = "SELECT coalesce(pg_catalog.array_agg(x.role_id), '{}') FROM invite_sync.role_permission AS x WHERE x.permission = $1",
+	.nargs = 1,
+	.argtypes = {TEXTOID}
+};
+
+static SavedPlan given_meanwhile_plan = {
+	.sql = "SELECT EXISTS (SELECT FROM invite_sync.role_permission AS x WHERE x.permission = $1 AND x.role_id <> ALL ($2))",
+	.nargs = 2,
+	.argtypes = {TEXTOID, UUIDARRAYOID}
+};
+
 static SavedPlan bump_roles_plan = {
 	.sql = "UPDATE invite_sync.role AS r SET revision = r.revision + 1 WHERE r.id IN ("
 	"SELECT l.id FROM invite_sync.role AS l WHERE l.id IN (SELECT x.role_id FROM invite_sync.role_permission AS x WHERE x.permission = $1) "
@@ -577,6 +595,36 @@ count_own(SavedPlan *plan, Datum *values)
 	scope_leave(&scope);
 	SPI_finish();
 	return n;
+}
+
+/*
+ * Those who give it to a role hold it FOR KEY SHARE and write only the role: a
+ * role that an older snapshot does not show would keep what is dropped here, and
+ * have it again with the next permission of that name.
+ */
+static void
+require_all_holders_seen(Datum name)
+{
+	MemoryContext cxt = CurrentMemoryContext;
+	MemoryContext old;
+	Scope		scope;
+	Datum		values[2];
+	bool		isnull;
+
+	values[0] = name;
+	SPI_connect();
+	scope_enter_own(&scope);
+	plan_execute(&roles_with_plan, values, NULL, false, 1);
+	old = MemoryContextSwitchTo(cxt);
+	values[1] = PointerGetDatum(DatumGetArrayTypePCopy(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull)));
+	MemoryContextSwitchTo(old);
+	scope_leave(&scope);
+	SPI_finish();
+	if (ask_latest(&given_meanwhile_plan, values, NULL))
+		ereport(ERROR,
+				(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+				 errmsg("a role has got the permission meanwhile"),
+				 errhint("Try the transaction again.")));
 }
 
 static void
@@ -633,8 +681,10 @@ membership_drop_permission(PG_FUNCTION_ARGS)
 	caller_get(&caller);
 	values[0] = PointerGetDatum(membership_text_argument(fcinfo, 0, "name"));
 	refuse_built_in_permission(values);
-	/* the roles that lose it change */
+	/* the permission before the roles, as those do who give it; the roles that lose it change */
 	guc_level = membership_bound_waits();
+	membership_run(&lock_permission_plan, values, NULL);
+	require_all_holders_seen(values[0]);
 	membership_run(&bump_roles_plan, values, NULL);
 	result = membership_row(fcinfo, &permission_row_plan, values, NULL, &found);
 	name = values[0];

@@ -322,7 +322,7 @@ pass_ownership(const Succession *s)
 }
 
 static void
-users_gone(const pg_uuid_t *user_ids, int64 nids)
+remove_users(const pg_uuid_t *user_ids, int64 nids)
 {
 	static const char *const of_users[] = {"membership_removal", "join_request", "platform_role", "gone_user"};
 	Datum		gone[1];
@@ -345,6 +345,21 @@ users_gone(const pg_uuid_t *user_ids, int64 nids)
 	/* a soft-deleted user is still there, and may be restored */
 	if (removed > 0)
 		membership_write_copies(user_ids, (int) nids);
+}
+
+static void
+users_gone(const pg_uuid_t *user_ids, int64 nids)
+{
+	organization_check_now = true;
+	PG_TRY();
+	{
+		remove_users(user_ids, nids);
+	}
+	PG_FINALLY();
+	{
+		organization_check_now = false;
+	}
+	PG_END_TRY();
 }
 
 static SavedPlan note_plan = {

@@ -12,6 +12,7 @@
  */
 #include "compat.h"
 
+#include "access/detoast.h"
 #include "access/xact.h"
 #include "catalog/pg_authid.h"
 #include "catalog/pg_collation.h"
@@ -22,6 +23,7 @@
 #include "fmgr.h"
 #include "funcapi.h"
 #include "mb/pg_wchar.h"
+#include "nodes/makefuncs.h"
 #include "storage/proc.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
@@ -43,6 +45,7 @@
 #define DEPTH_MAX				8
 #define SLUG_ATTEMPTS			20
 #define RELEASE_KEYS_MAX		8
+#define COLUMN_BYTES_MAX		(1024 * 1024)	/* more than 64 kB of JSON can take as jsonb */
 
 PG_FUNCTION_INFO_V1(organization_create);
 PG_FUNCTION_INFO_V1(organization_get);
@@ -613,28 +616,41 @@ static SavedPlan check_plan = {
 	.argtypes = {TEXTOID, TEXTOID, JSONBOID}
 };
 
-/* values and nulls: name, slug, settings; the name comes back without spaces around it. */
+static void
+refuse_column(const char *problem)
+{
+	if (strcmp(problem, "name_malformed") == 0)
+		refuse(problem, NULL, "A name has 1 to 200 characters and no control characters.");
+	else if (strcmp(problem, "slug_malformed") == 0)
+		refuse(problem, NULL, "A slug has a-z, 0-9 and single hyphens between them, and at most 63 characters.");
+	else
+		refuse(problem, "argument=settings", "Settings are a JSON object of at most 64 kB.");
+}
+
+/*
+ * values and nulls: name, slug, settings; the name comes back without spaces
+ * around it. What is far too long is refused by its size: trimming or printing
+ * it could need more memory than there may be.
+ */
 static void
 check_columns(Datum *values, const char *nulls)
 {
+	static const char *const too_long[] = {"name_malformed", "slug_malformed", "data_malformed"};
 	MemoryContext cxt = CurrentMemoryContext;
 	Scope		scope;
 	char	   *problem;
 	bool		isnull;
 	Datum		name;
 
+	for (int i = 0; i < 3; i++)
+		if (nulls[i] == ' ' && toast_raw_datum_size(values[i]) > COLUMN_BYTES_MAX)
+			refuse_column(too_long[i]);
 	SPI_connect();
 	scope_enter_own(&scope);
 	plan_execute(&check_plan, values, nulls, true, 1);
 	problem = SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 2);
-	if (problem == NULL)
-		;
-	else if (strcmp(problem, "name_malformed") == 0)
-		refuse(problem, NULL, "A name has 1 to 200 characters and no control characters.");
-	else if (strcmp(problem, "slug_malformed") == 0)
-		refuse(problem, NULL, "A slug has a-z, 0-9 and single hyphens between them, and at most 63 characters.");
-	else
-		refuse(problem, "argument=settings", "Settings are a JSON object of at most 64 kB.");
+	if (problem != NULL)
+		refuse_column(problem);
 	name = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull);
 	if (!isnull)
 	{
@@ -1215,6 +1231,72 @@ run_text(const char *sql, int nargs, const Oid *argtypes, Datum *values, const c
 	SPI_freeplan(plan);
 }
 
+bool		organization_check_now = false;
+
+/*
+ * Foreign keys of others on a table of ours that wait until COMMIT. One can be
+ * set IMMEDIATE only together with all that are called so in the schema.
+ */
+static SavedPlan deferred_plan = {
+	.sql = "SELECT r.relowner, a.rolsuper, n.nspname, c.conname, pg_catalog.format('%I.%I', m.nspname, r.relname), "
+	"NOT EXISTS (SELECT FROM pg_catalog.pg_constraint AS d WHERE d.connamespace = c.connamespace AND d.conname = c.conname "
+	"AND d.oid <> c.oid AND d.conparentid = 0) "
+	"FROM pg_catalog.pg_constraint AS c JOIN pg_catalog.pg_class AS r ON r.oid = c.conrelid "
+	"JOIN pg_catalog.pg_namespace AS n ON n.oid = c.connamespace JOIN pg_catalog.pg_namespace AS m ON m.oid = r.relnamespace "
+	"JOIN pg_catalog.pg_roles AS a ON a.oid = r.relowner "
+	"WHERE c.contype = 'f' AND c.condeferred AND c.conparentid = 0 AND c.confrelid = $1 ORDER BY 3, 4",
+	.nargs = 1,
+	.argtypes = {OIDOID}
+};
+
+/*
+ * In SPI. What waits until COMMIT would fail it there, out of reach of whoever
+ * contains the deletion, and a restricted operation may queue nothing of the
+ * kind: check it at once (deferred false), and let it wait again afterwards.
+ * Checks that are pending are made then too, so it is done as the owner of the
+ * table, and only where no constraint of another table has the name: it could
+ * be a trigger of somebody else's.
+ */
+static void
+set_deferred(Oid relid, bool deferred)
+{
+	Scope		scope;
+	Datum		value = ObjectIdGetDatum(relid);
+	SPITupleTable *constraints;
+	uint64		n;
+
+	scope_enter_own(&scope);
+	plan_execute(&deferred_plan, &value, NULL, false, 0);
+	scope_leave(&scope);
+	constraints = SPI_tuptable;
+	n = SPI_processed;
+	for (uint64 i = 0; i < n; i++)
+	{
+		HeapTuple	row = constraints->vals[i];
+		TupleDesc	desc = constraints->tupdesc;
+		bool		isnull;
+		Oid			owner = DatumGetObjectId(SPI_getbinval(row, desc, 1, &isnull));
+		ConstraintsSetStmt *stmt;
+
+		if (DatumGetBool(SPI_getbinval(row, desc, 2, &isnull)) || !DatumGetBool(SPI_getbinval(row, desc, 6, &isnull)))
+		{
+			if (organization_check_now)
+				ereport(ERROR,
+						(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+						 errmsg("deferred constraint \"%s\" of table %s cannot be checked now",
+								SPI_getvalue(row, desc, 4), SPI_getvalue(row, desc, 5)),
+						 errhint("Make it INITIALLY IMMEDIATE, or give the table an owner who is no superuser and the constraint a name of its own.")));
+			continue;
+		}
+		stmt = makeNode(ConstraintsSetStmt);
+		stmt->deferred = deferred;
+		stmt->constraints = list_make1(makeRangeVar(SPI_getvalue(row, desc, 3), SPI_getvalue(row, desc, 4), -1));
+		scope_enter_target(&scope, owner, "pg_catalog, pg_temp");
+		AfterTriggerSetState(stmt);
+		scope_leave(&scope);
+	}
+}
+
 /* See organization_delete_rows(). */
 static Oid
 release_rows(const char *table, const char *column, Oid idtype, Datum ids)
@@ -1285,11 +1367,16 @@ organization_delete_rows(const char *table, const char *column, Oid idtype, Datu
 							   quote_identifier(table), quote_identifier(column));
 	SPIPlanPtr	plan;
 	uint64		rows;
+	Oid			relid = get_relname_relid(table, caller_extension_schema());
 	Oid			fire_as;
+	bool		check_now;
 	Scope		scope;
 
 	SPI_connect();
 	fire_as = release_rows(table, column, idtype, ids);
+	check_now = organization_check_now || OidIsValid(fire_as);
+	if (check_now)
+		set_deferred(relid, false);
 	scope_enter_own(&scope);
 	if (OidIsValid(fire_as))
 	{
@@ -1303,6 +1390,8 @@ organization_delete_rows(const char *table, const char *column, Oid idtype, Datu
 		rows = SPI_processed;
 		scope_leave(&scope);
 	}
+	if (check_now)
+		set_deferred(relid, true);
 	SPI_finish();
 	return rows;
 }

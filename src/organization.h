@@ -113,6 +113,12 @@ extern bool organization_try_unique(SavedPlan *plan, Datum *values, const char *
 extern uint64 organization_delete_rows(const char *table, const char *column, Oid idtype, Datum ids);
 
 /*
+ * While it is true organization_delete_rows() leaves no check of a foreign key
+ * on what it deletes for COMMIT, which is the auth server's then.
+ */
+extern bool organization_check_now;
+
+/*
  * Set by the membership room: memberships of these users came or went (their
  * auth.users rows are locked). Called after the change.
  */

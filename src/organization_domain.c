@@ -501,6 +501,8 @@ organization_add_domain(PG_FUNCTION_ARGS)
 	nulls[3] = caller.has_user ? ' ' : 'n';
 	values[3] = UUIDPGetDatum(&caller.user_id);
 	run(&insert_plan, values, nulls);
+	/* who deletes the organization with an older snapshot would leave the claim behind */
+	organization_touch(id, 1);
 	require_domain(fcinfo, values, &domain);
 	domain_event(&caller, "organization.domain_added", id, &domain, NULL);
 	PG_RETURN_DATUM(domain.answer);

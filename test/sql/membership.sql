@@ -724,6 +724,37 @@ SELECT * FROM invite_sync.retry_quarantine();
 SELECT count(*) FROM invite_sync.gone_user;
 SELECT count(*) FROM invite_sync.membership WHERE user_id = :'dan';
 RESET invite_sync.lock_timeout;
+-- nor does a check that waits until COMMIT, which is the auth server's
+GRANT USAGE ON SCHEMA membership_test TO postgres;
+CREATE TABLE membership_test.patient (member uuid REFERENCES invite_sync.membership DEFERRABLE INITIALLY DEFERRED);
+ALTER TABLE membership_test.patient OWNER TO postgres;
+INSERT INTO auth.users (id, email) VALUES ('b0000000-0000-4000-8000-0000000000d1', 'pat@team.example');
+SELECT role FROM invite_sync.add_member(org('bolt'), u('pat'));
+INSERT INTO membership_test.patient SELECT m.id FROM invite_sync.membership AS m WHERE m.user_id = u('pat');
+BEGIN;
+SET LOCAL ROLE supabase_auth_admin;
+DELETE FROM auth.users WHERE id = 'b0000000-0000-4000-8000-0000000000d1';
+COMMIT;
+SELECT count(*) FROM auth.users WHERE id = 'b0000000-0000-4000-8000-0000000000d1';
+SELECT count(*) FROM invite_sync.gone_user WHERE user_id = 'b0000000-0000-4000-8000-0000000000d1';
+DELETE FROM membership_test.patient;
+SELECT * FROM invite_sync.retry_quarantine();
+SELECT count(*) FROM invite_sync.membership WHERE user_id = 'b0000000-0000-4000-8000-0000000000d1';
+-- a constraint of somebody's that is called so too would be set with it: then there is no way but later
+CREATE TABLE membership_test.namesake (n integer CONSTRAINT patient_member_fkey UNIQUE DEFERRABLE);
+INSERT INTO auth.users (id, email) VALUES ('b0000000-0000-4000-8000-0000000000d1', 'pat@team.example');
+SELECT role FROM invite_sync.add_member(org('bolt'), u('pat'));
+INSERT INTO membership_test.patient SELECT m.id FROM invite_sync.membership AS m WHERE m.user_id = u('pat');
+DELETE FROM auth.users WHERE id = 'b0000000-0000-4000-8000-0000000000d1';
+DROP TABLE membership_test.namesake;
+-- nor can it be queued where the triggers of a table that goes along are fired
+INSERT INTO auth.users (id, email) VALUES ('b0000000-0000-4000-8000-0000000000d1', 'pat@team.example');
+SELECT try(NULL, $$remove_member(org('bolt'), u('pat'))$$);
+DELETE FROM membership_test.patient;
+SELECT try(NULL, $$remove_member(org('bolt'), u('pat'))$$);
+DELETE FROM auth.users WHERE id = 'b0000000-0000-4000-8000-0000000000d1';
+SELECT * FROM invite_sync.retry_quarantine();
+DROP TABLE membership_test.patient;
 
 --
 -- The configuration

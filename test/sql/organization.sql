@@ -95,6 +95,8 @@ SELECT slug FROM invite_sync.create_organization('   ');
 SELECT slug FROM invite_sync.create_organization(repeat('x', 201));
 SELECT slug FROM invite_sync.create_organization(E'a\nb');
 SELECT slug FROM invite_sync.create_organization(repeat('x', 1000000));
+-- more than there is memory to trim
+SELECT slug FROM invite_sync.create_organization(repeat('x', 150000000));
 SELECT slug FROM invite_sync.create_organization('Slugs', '');
 SELECT slug FROM invite_sync.create_organization('Slugs', 'Upper');
 SELECT slug FROM invite_sync.create_organization('Slugs', 'two--hyphens');
