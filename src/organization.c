@@ -1349,7 +1349,7 @@ organization_removed(PG_FUNCTION_ARGS)
 static void
 lock_doomed(const pg_uuid_t *id, bool cascade, Datum *organizations, Datum *users)
 {
-	for (int attempt = 0; attempt < LOCK_ATTEMPTS; attempt++)
+	for (volatile int attempt = 0; attempt < LOCK_ATTEMPTS; attempt++)
 	{
 		MemoryContext oldcontext = CurrentMemoryContext;
 		ResourceOwner oldowner = CurrentResourceOwner;
