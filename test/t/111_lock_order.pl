@@ -103,12 +103,28 @@ BEGIN
 	END IF;
 END \$\$;
 
+-- The copies are right after each round, except for the keeper's, whom with_keeper() makes a member directly: that
+-- writes none, the next change of the user does. So does what fill() makes of others.
+CREATE TABLE public.wrong_copy (user_id uuid, copy jsonb, would_be jsonb);
+CREATE FUNCTION public.note_wrong_copies() RETURNS void LANGUAGE plpgsql VOLATILE AS \$\$
+BEGIN
+	PERFORM count(*) FROM invite_sync.retry_quarantine(due_only => false);
+	PERFORM count(*) FROM invite_sync.retry_quarantine(due_only => false);
+	INSERT INTO public.wrong_copy
+		SELECT u.id, u.raw_app_meta_data->'invite_sync', invite_sync.tenant_copy(u.id) FROM auth.users AS u
+		WHERE u.deleted_at IS NULL AND u.id <> '$keeper' AND u.raw_app_meta_data->'invite_sync' IS DISTINCT FROM invite_sync.tenant_copy(u.id);
+END \$\$;
+CREATE FUNCTION public.change_users() RETURNS void LANGUAGE sql VOLATILE AS \$\$
+	UPDATE auth.users AS u SET raw_app_meta_data = coalesce(u.raw_app_meta_data, '{}') || '{"invite_sync": "another"}'
+		WHERE u.raw_app_meta_data->'invite_sync' IS DISTINCT FROM invite_sync.tenant_copy(u.id) \$\$;
+
 -- what there is to be found before each round
 CREATE FUNCTION public.fill() RETURNS void LANGUAGE plpgsql VOLATILE AS \$\$
 DECLARE
 	n integer;
 	organization uuid;
 BEGIN
+	PERFORM public.note_wrong_copies();
 	INSERT INTO auth.users (id, email, email_confirmed_at)
 		SELECT ('b000000' || to_hex(i) || '-0000-4000-8000-000000000000')::uuid, i || '\@d' || i % 3 || '.example', now() FROM generate_series(0, 11) AS i
 		UNION ALL SELECT '$keeper', 'keeper\@x.example', now() ON CONFLICT DO NOTHING;
@@ -138,6 +154,7 @@ BEGIN
 		SELECT o.id, ('b000000' || to_hex(i) || '-0000-4000-8000-000000000000')::uuid FROM invite_sync.organization AS o, generate_series(0, 11) AS i WHERE random() < 0.2 ON CONFLICT DO NOTHING;
 	DELETE FROM public.note;
 	DELETE FROM public.badge;
+	PERFORM public.change_users();
 END \$\$;
 
 CREATE TABLE public.outcome (operation text, isolation text, state text, reason text, message text);
@@ -271,6 +288,8 @@ SELECT r.name, o.id FROM invite_sync.organization AS o, invite_sync.organization
 none('the tree has no circle and at most eight levels', q{
 SELECT o.id FROM invite_sync.organization AS o WHERE (SELECT count(*) FROM invite_sync.organization_path(o.id)) > 8
 	OR NOT EXISTS (SELECT FROM invite_sync.organization_path(o.id) AS p JOIN invite_sync.organization AS t ON t.id = p.id WHERE t.parent_id IS NULL)});
+value($node, $db, 'SELECT public.note_wrong_copies(); SELECT public.change_users()');
+none('every token would carry what was so after each round', 'SELECT * FROM public.wrong_copy LIMIT 3');
 none('every token would carry what is so', q{
 SELECT u.id, u.raw_app_meta_data->'invite_sync', invite_sync.tenant_copy(u.id) FROM auth.users AS u
 WHERE u.deleted_at IS NULL AND u.raw_app_meta_data->'invite_sync' IS DISTINCT FROM invite_sync.tenant_copy(u.id)});
