@@ -441,6 +441,28 @@ for my $case ([ $count, 10000 ], [ 'SELECT count(*) FROM public.document WHERE p
 $loads->close;
 
 # ---------------------------------------------------------------------------
+# Claims with characters that the database's encoding does not have
+
+for my $encoding (qw(LATIN1 SQL_ASCII))
+{
+	my $in = lc $encoding;
+	prepare_database($node, $in, options => "TEMPLATE template0 ENCODING $encoding LOCALE_PROVIDER libc LC_COLLATE 'C' LC_CTYPE 'C'");
+	value($node, $in, "INSERT INTO auth.users (id, email) VALUES ('$U1', 'u1\@example.com'); INSERT INTO invite_sync.organization (id, name, slug) VALUES ('$A', 'A', 'a'); $enter");
+	my $user = session($node, $in, 'authenticated');
+	my $who = "SELECT invite_sync.current_user_id() IS NOT NULL, invite_sync.is_member('$A'), invite_sync.current_claims() IS NOT NULL";
+	for my $case ([ 'n', 't|t|t' ], [ '\\u0041', 't|t|t' ], [ '\\u00e9', 't|t|f' ], [ '\\u4e2d', 't|t|f' ], [ '\\uD83D\\uDE00', 't|t|f' ],
+		[ '\\\\u4e2d', 't|t|t' ], [ '\\\\\\u4e2d', 't|t|f' ], [ '\\ud83d', 'f|f|f' ], [ '\\ude00', 'f|f|f' ], [ '\\ud83d\\u0041', 'f|f|f' ], [ '\\u0000', 'f|f|f' ], [ '\\u4e', 'f|f|f' ])
+	{
+		my ($name, $expected) = @$case;
+		$user->must(qq(SET request.jwt.claims = '{"user_metadata": {"$name": "$name"}, "sub": "$U1", "role": "authenticated"}'));
+		is($user->must($who), $expected, "$encoding: $name");
+		$user->must(qq(SET request.jwt.claims = '{"\\u0073ub": "$U1", "\\u4e2dsub": "", "role\\u4e2d": "anon"}'));
+		is($user->must($who), 't|t|f', "$encoding: names of claims");
+	}
+	$user->close;
+}
+
+# ---------------------------------------------------------------------------
 # On a hot standby
 
 $node->backup('backup');
