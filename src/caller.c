@@ -628,9 +628,11 @@ caller_require_service_sql(PG_FUNCTION_ARGS)
 	PG_RETURN_BOOL(true);
 }
 
+/* Auth servers of before 2024 have no anonymous users, nor the column: then the name means that of "absent". */
 static SavedPlan user_state_plan = {
-	.sql = "SELECT u.deleted_at IS NULL AND (u.banned_until IS NULL OR u.banned_until <= pg_catalog.now()), "
-	"coalesce(u.is_anonymous, false) FROM auth.users AS u WHERE u.id = $1",
+	.sql = "SELECT x.usable, x.anonymous FROM (VALUES (false)) AS absent (is_anonymous) CROSS JOIN LATERAL "
+	"(SELECT u.deleted_at IS NULL AND (u.banned_until IS NULL OR u.banned_until <= pg_catalog.now()) AS usable, "
+	"coalesce(is_anonymous, false) AS anonymous FROM auth.users AS u WHERE u.id = $1) AS x",
 	.nargs = 1,
 	.argtypes = {UUIDOID}
 };

@@ -463,6 +463,21 @@ for my $encoding (qw(LATIN1 SQL_ASCII))
 }
 
 # ---------------------------------------------------------------------------
+# Where the auth server is so old that it knows no anonymous users
+
+{
+	my $user = session($node, 'latin1', 'authenticated');
+	my $session_answers = sub { return $user->must("SELECT invite_sync.is_member('$A'), invite_sync.current_user_id() IS NOT NULL, (invite_sync.whoami()).is_anonymous") };
+	$user->must("SET request.jwt.claims = '$claims{$U1}'");
+	is($session_answers->(), 't|t|f', 'there is a column');
+	value($node, 'latin1', 'ALTER TABLE auth.users DROP COLUMN is_anonymous');
+	is($session_answers->(), 't|t|f', 'there is none');
+	value($node, 'latin1', 'ALTER TABLE auth.users ADD COLUMN is_anonymous boolean NOT NULL DEFAULT true');
+	is($session_answers->(), 'f|t|t', 'it is added');
+	$user->close;
+}
+
+# ---------------------------------------------------------------------------
 # On a hot standby
 
 $node->backup('backup');
