@@ -13,7 +13,7 @@ Everybody. Never raises. Locks nothing; works in READ ONLY transactions, in para
 CREATE FUNCTION invite_sync.current_claims() RETURNS jsonb
     LANGUAGE C STABLE PARALLEL SAFE LEAKPROOF AS 'MODULE_PATHNAME', 'membership_current_claims';
 COMMENT ON FUNCTION invite_sync.current_claims() IS
-$doc$The claims of the request (request.jwt.claims), as they stand in it: nobody has checked them against auth.users, and user_metadata is what users write about themselves. NULL when there are none, when they are malformed or are no JSON object, nested deeper than 64, longer than 16 MB, or hold a number beyond 1e1000.
+$doc$The claims of the request (request.jwt.claims), as they stand in it: nobody has checked them against auth.users, and user_metadata is what users write about themselves. NULL when there are none, when they are malformed or are no JSON object, nested deeper than 64, longer than 16 MB, or hold a number beyond 1e1000 or, in a database that is not in UTF8, an escape (\u00e9) of what is not ASCII.
 Everybody. Never raises. Reads no table and locks nothing.$doc$;
 
 CREATE FUNCTION invite_sync.is_member(organization_id uuid) RETURNS boolean

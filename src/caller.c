@@ -57,7 +57,7 @@ typedef struct Claims
 {
 	bool		present;		/* there are claims at all */
 	bool		malformed;
-	bool		no_jsonb;		/* a number in them is none that numeric could hold */
+	bool		no_jsonb;		/* jsonb could not hold them: a number, or a character */
 	bool		has_sub;		/* "sub" is a uuid */
 	pg_uuid_t	sub;
 	char		role[NAMEDATALEN];	/* "" when absent */
@@ -278,6 +278,54 @@ claims_too_deep(const char *s)
 	return false;
 }
 
+/* The number of an escape, which begins here; -1: none is here. */
+static int
+escaped_character(const char *s)
+{
+	int			result = 0;
+
+	if (s[0] != '\\' || s[1] != 'u')
+		return -1;
+	for (int i = 2; i < 6; i++)
+	{
+		if (!isxdigit((unsigned char) s[i]))
+			return -1;
+		result = result << 4 | (isdigit((unsigned char) s[i]) ? s[i] - '0' : (s[i] | 0x20) - 'a' + 10);
+	}
+	return result;
+}
+
+/*
+ * In a database that is not in UTF8 the parser converts what an escape stands
+ * for. Where the encoding has no such character 15 raises, and others take the
+ * whole text for malformed. Who somebody is is written in ASCII, so for that
+ * another character does as well; half a surrogate pair stays an error.
+ */
+static void
+replace_escapes(char *s, Claims *claims)
+{
+	while ((s = strchr(s, '\\')) != NULL)
+	{
+		int			c = escaped_character(s);
+		int			next = c < 0 ? -1 : escaped_character(s + 6);
+		bool		pair = c >= 0xD800 && c <= 0xDBFF && next >= 0xDC00 && next <= 0xDFFF;
+
+		if (c < 0)
+		{
+			s += s[1] == '\0' ? 1 : 2;
+			continue;
+		}
+		if (pair || (c > 0x7F && (c < 0xD800 || c > 0xDFFF)))
+		{
+			claims->no_jsonb = true;
+			memcpy(s, "\\u003f", 6);
+			if (pair)
+				memcpy(s + 6, "\\u003f", 6);
+		}
+		s += pair ? 12 : 6;
+	}
+}
+
 static void
 claims_parse(const char *json, Claims *claims)
 {
@@ -285,6 +333,7 @@ claims_parse(const char *json, Claims *claims)
 	MemoryContext old;
 	JsonSemAction sem;
 	ClaimsParse parse;
+	char	   *text;
 
 	claims->present = true;
 	if (claims_too_deep(json))
@@ -300,7 +349,10 @@ claims_parse(const char *json, Claims *claims)
 
 	memset(&parse, 0, sizeof(parse));
 	parse.claims = claims;
-	parse.lex = compat_json_lex(pstrdup(json), strlen(json), GetDatabaseEncoding());
+	text = pstrdup(json);
+	if (GetDatabaseEncoding() != PG_UTF8)
+		replace_escapes(text, claims);
+	parse.lex = compat_json_lex(text, strlen(text), GetDatabaseEncoding());
 
 	memset(&sem, 0, sizeof(sem));
 	sem.semstate = &parse;
@@ -576,9 +628,11 @@ caller_require_service_sql(PG_FUNCTION_ARGS)
 	PG_RETURN_BOOL(true);
 }
 
+/* Auth servers of before 2024 have no anonymous users, nor the column: then the name means that of "absent". */
 static SavedPlan user_state_plan = {
-	.sql = "SELECT u.deleted_at IS NULL AND (u.banned_until IS NULL OR u.banned_until <= pg_catalog.now()), "
-	"coalesce(u.is_anonymous, false) FROM auth.users AS u WHERE u.id = $1",
+	.sql = "SELECT x.usable, x.anonymous FROM (VALUES (false)) AS absent (is_anonymous) CROSS JOIN LATERAL "
+	"(SELECT u.deleted_at IS NULL AND (u.banned_until IS NULL OR u.banned_until <= pg_catalog.now()) AS usable, "
+	"coalesce(is_anonymous, false) AS anonymous FROM auth.users AS u WHERE u.id = $1) AS x",
 	.nargs = 1,
 	.argtypes = {UUIDOID}
 };

@@ -372,12 +372,47 @@ run_ddl(const Table *table, List *ddl)
 	SPI_finish();
 }
 
-/* A table that was dropped and made again leaves a row behind under its name. */
+/*
+ * Besides the table's own row go those of tables that are dropped, and those that
+ * a name alone ties to this one. A row whose table merely had this name once (two
+ * tables changed names) stays: it is still protected.
+ */
 static SavedPlan forget_plan = {
-	.sql = "DELETE FROM invite_sync.protected_table AS p WHERE (p.schema_name = $2 AND p.table_name = $3) "
-	"OR (p.registered_in = invite_sync.database_lineage() AND p.relation_number = $1)",
+	.sql = "DELETE FROM invite_sync.protected_table AS p WHERE "
+	"CASE WHEN p.registered_in = invite_sync.database_lineage() THEN p.relation_number = $1 "
+	"OR NOT EXISTS (SELECT FROM pg_catalog.pg_class AS c WHERE c.oid = p.relation_number AND c.relkind IN ('r', 'p')) "
+	"ELSE p.schema_name = $2 AND p.table_name = $3 END",
 	.nargs = 3,
 	.argtypes = {OIDOID, NAMEOID, NAMEOID}
+};
+
+/*
+ * The tables that were renamed since are written down under the names that they
+ * have now, so that theirs are free: first under none (no schema is called ''),
+ * because two may have changed names. Where another database's row goes by such a
+ * name, it meant that table.
+ */
+#define RENAMED \
+	"FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace " \
+	"WHERE p.registered_in = invite_sync.database_lineage() AND c.oid = p.relation_number " \
+	"AND (p.schema_name <> n.nspname OR p.table_name <> c.relname)"
+
+static SavedPlan clear_names_plan = {
+	.sql = "UPDATE invite_sync.protected_table AS p SET schema_name = '', table_name = p.relation_number::pg_catalog.text " RENAMED,
+	.nargs = 0
+};
+
+static SavedPlan forget_namesakes_plan = {
+	.sql = "DELETE FROM invite_sync.protected_table AS p WHERE p.registered_in <> invite_sync.database_lineage() "
+	"AND EXISTS (SELECT FROM invite_sync.protected_table AS q JOIN pg_catalog.pg_class AS c ON c.oid = q.relation_number "
+	"JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace WHERE q.registered_in = invite_sync.database_lineage() "
+	"AND n.nspname = p.schema_name AND c.relname = p.table_name)",
+	.nargs = 0
+};
+
+static SavedPlan rename_plan = {
+	.sql = "UPDATE invite_sync.protected_table AS p SET schema_name = n.nspname, table_name = c.relname " RENAMED,
+	.nargs = 0
 };
 
 static SavedPlan remember_plan = {
@@ -469,6 +504,9 @@ membership_protect_table(PG_FUNCTION_ARGS)
 	scope_enter_own(&scope);
 	look_at_policies(&table, attnum, CurrentMemoryContext, &after);
 	plan_execute(&forget_plan, args, nulls, false, 0);
+	plan_execute(&forget_namesakes_plan, NULL, NULL, false, 0);
+	plan_execute(&clear_names_plan, NULL, NULL, false, 0);
+	plan_execute(&rename_plan, NULL, NULL, false, 0);
 	args[7] = CStringGetTextDatum(after.definition);
 	plan_execute(&remember_plan, args, nulls, false, 0);
 	scope_leave(&scope);

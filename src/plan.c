@@ -275,8 +275,8 @@ plan_result_row(FunctionCallInfo fcinfo)
 	nulls = palloc(sizeof(bool) * desc->natts);
 	heap_deform_tuple(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, values, nulls);
 	tuple = heap_form_tuple(BlessTupleDesc(desc), values, nulls);
-	tuple = SPI_copytuple(tuple);	/* to outlive SPI */
-	return HeapTupleHeaderGetDatum(tuple->t_data);
+	/* to outlive SPI, and so must what is toasted and fetched for it only now */
+	return PointerGetDatum(SPI_returntuple(tuple, desc));
 }
 
 void

@@ -66,11 +66,12 @@ CONF
 
 # A new database with the auth schema, pgcrypto in schema extensions and
 # invite_sync. It belongs to postgres, who thereby may create in public.
+# options: of CREATE DATABASE.
 sub prepare_database
 {
 	my ($node, $dbname, %params) = @_;
 
-	$node->safe_psql('template1', qq{CREATE DATABASE "$dbname"});
+	$node->safe_psql('template1', qq{CREATE DATABASE "$dbname" } . ($params{options} || ''));
 	$node->safe_psql($dbname, slurp(fixture_path()));
 	$node->safe_psql($dbname, 'CREATE EXTENSION invite_sync')
 	  unless $params{no_extension};

@@ -115,6 +115,34 @@ RESET ROLE;
 SELECT table_name, read_permission, relation_number = '"My App".parted'::regclass AS current FROM invite_sync.protected_table;
 SET ROLE postgres;
 
+-- a new table takes the name of one that is protected and renamed; both are known; then they change names
+CREATE TABLE "My App".news (org uuid);
+CREATE INDEX ON "My App".news (org);
+SELECT invite_sync.protect_table('"My App".news', 'org', 'members.read') <> '';
+ALTER TABLE "My App".news RENAME TO news_old;
+CREATE TABLE "My App".news (org uuid);
+CREATE INDEX ON "My App".news (org);
+SELECT invite_sync.protect_table('"My App".news', 'org', 'members.add') <> '';
+ALTER TABLE "My App".news RENAME TO between_names;
+ALTER TABLE "My App".news_old RENAME TO news;
+ALTER TABLE "My App".between_names RENAME TO news_old;
+CREATE TABLE "My App".papers (org uuid PRIMARY KEY);
+SELECT invite_sync.protect_table('"My App".papers', 'org') <> '';
+SELECT invite_sync.unprotect_table('"My App".papers') <> '';
+RESET ROLE;
+SELECT table_name, read_permission, relation_number::regclass FROM invite_sync.protected_table WHERE table_name LIKE 'news%' ORDER BY table_name;
+SELECT line FROM pg_catalog.regexp_split_to_table(invite_sync.config_sql(), E'\n') AS line WHERE line LIKE '%protect_table%news%';
+SET ROLE postgres;
+-- the one whose record was written first
+SELECT invite_sync.unprotect_table('"My App".news');
+-- the other has had both names
+ALTER TABLE "My App".news RENAME TO news_gone;
+ALTER TABLE "My App".news_old RENAME TO news;
+CREATE TABLE "My App".news_old (org uuid);
+SELECT invite_sync.unprotect_table('"My App".news_old');
+SELECT invite_sync.unprotect_table('"My App".news');
+DROP TABLE "My App".news, "My App".news_old, "My App".news_gone, "My App".papers;
+
 -- refused
 CREATE VIEW "My App".view AS SELECT * FROM "My App".docs;
 CREATE TEMP TABLE temporary (org uuid);

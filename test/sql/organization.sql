@@ -286,6 +286,11 @@ SELECT count(*) = (SELECT count(*) FROM invite_sync.organization) AS all FROM in
 SELECT claim(:bob) \g /dev/null
 SET ROLE authenticated;
 SELECT name, slug, settings, updated_at = now() AS now FROM invite_sync.update_organization(org('sales'), settings => '{"a": 1, "b": 2}');
+-- what is stored out of line comes back whole
+SELECT jsonb_build_object('text', string_agg(md5(i::text), '')) AS large FROM generate_series(1, 1900) AS i \gset
+SELECT settings = :'large' AS whole FROM invite_sync.update_organization(org('sales'), settings => :'large');
+SELECT settings = :'large' AS whole FROM invite_sync.get_organization(org('sales'));
+SELECT bool_and(settings = :'large') AS whole FROM invite_sync.my_organizations() WHERE slug = 'sales';
 SELECT name, slug, settings FROM invite_sync.update_organization(org('sales'), 'Sales dept', settings => '{"b": 3}');
 SELECT name, slug, settings FROM invite_sync.update_organization(org('sales'), slug => 'sales-dept');
 SELECT count(*) AS n FROM invite_sync.my_organizations() WHERE slug = 'sales-dept' AND updated_at > created_at;

@@ -441,6 +441,43 @@ for my $case ([ $count, 10000 ], [ 'SELECT count(*) FROM public.document WHERE p
 $loads->close;
 
 # ---------------------------------------------------------------------------
+# Claims with characters that the database's encoding does not have
+
+for my $encoding (qw(LATIN1 SQL_ASCII))
+{
+	my $in = lc $encoding;
+	prepare_database($node, $in, options => "TEMPLATE template0 ENCODING $encoding LOCALE_PROVIDER libc LC_COLLATE 'C' LC_CTYPE 'C'");
+	value($node, $in, "INSERT INTO auth.users (id, email) VALUES ('$U1', 'u1\@example.com'); INSERT INTO invite_sync.organization (id, name, slug) VALUES ('$A', 'A', 'a'); $enter");
+	my $user = session($node, $in, 'authenticated');
+	my $who = "SELECT invite_sync.current_user_id() IS NOT NULL, invite_sync.is_member('$A'), invite_sync.current_claims() IS NOT NULL";
+	for my $case ([ 'n', 't|t|t' ], [ '\\u0041', 't|t|t' ], [ '\\u00e9', 't|t|f' ], [ '\\u4e2d', 't|t|f' ], [ '\\uD83D\\uDE00', 't|t|f' ],
+		[ '\\\\u4e2d', 't|t|t' ], [ '\\\\\\u4e2d', 't|t|f' ], [ '\\ud83d', 'f|f|f' ], [ '\\ude00', 'f|f|f' ], [ '\\ud83d\\u0041', 'f|f|f' ], [ '\\u0000', 'f|f|f' ], [ '\\u4e', 'f|f|f' ])
+	{
+		my ($name, $expected) = @$case;
+		$user->must(qq(SET request.jwt.claims = '{"user_metadata": {"$name": "$name"}, "sub": "$U1", "role": "authenticated"}'));
+		is($user->must($who), $expected, "$encoding: $name");
+		$user->must(qq(SET request.jwt.claims = '{"\\u0073ub": "$U1", "\\u4e2dsub": "", "role\\u4e2d": "anon"}'));
+		is($user->must($who), 't|t|f', "$encoding: names of claims");
+	}
+	$user->close;
+}
+
+# ---------------------------------------------------------------------------
+# Where the auth server is so old that it knows no anonymous users
+
+{
+	my $user = session($node, 'latin1', 'authenticated');
+	my $session_answers = sub { return $user->must("SELECT invite_sync.is_member('$A'), invite_sync.current_user_id() IS NOT NULL, (invite_sync.whoami()).is_anonymous") };
+	$user->must("SET request.jwt.claims = '$claims{$U1}'");
+	is($session_answers->(), 't|t|f', 'there is a column');
+	value($node, 'latin1', 'ALTER TABLE auth.users DROP COLUMN is_anonymous');
+	is($session_answers->(), 't|t|f', 'there is none');
+	value($node, 'latin1', 'ALTER TABLE auth.users ADD COLUMN is_anonymous boolean NOT NULL DEFAULT true');
+	is($session_answers->(), 'f|t|t', 'it is added');
+	$user->close;
+}
+
+# ---------------------------------------------------------------------------
 # On a hot standby
 
 $node->backup('backup');
