@@ -533,8 +533,12 @@ retry_gone(int max_rows, bool due_only, int *retried, int *resolved, int *failed
 		*retried += n;
 		if (sync_tell_gone(listener, ids, n))
 			*resolved += n;
+		else if (n == 1)
+			(*failed)++;
 		else
-			*failed += n;
+			/* one who cannot be helped does not keep the others */
+			for (int64 k = 0; k < n; k++)
+				(*(sync_tell_gone(listener, &ids[k], 1) ? resolved : failed))++;
 	}
 }
 
