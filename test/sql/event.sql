@@ -101,6 +101,10 @@ RESET ROLE;
 SET ROLE authenticated;
 SELECT event_test.claim(:ann, 'service_role') \g /dev/null
 SELECT invite_sync.log_event('page.opened', user_id => :bob);
+-- nor do claims that are not the token's own: nested ones, or what the user wrote
+SELECT set_config('request.jwt.claims', jsonb_build_object('role', 'authenticated', 'email', 'ann@x.example',
+	'user_metadata', jsonb_build_object('sub', :ann, 'role', 'service_role'), 'app_metadata', jsonb_build_object('sub', :ann))::text, false) \g /dev/null
+SELECT invite_sync.log_event('page.opened');
 -- neither an anonymous user, nor a banned, deleted or unknown one
 SELECT event_test.claim('e0000000-0000-4000-8000-00000000000a') \g /dev/null
 SELECT invite_sync.log_event('page.opened');
@@ -118,7 +122,15 @@ SET request.jwt.claims = '{"sub": ';
 SELECT invite_sync.log_event('page.opened');
 RESET request.jwt.claims;
 SELECT invite_sync.log_event('page.opened');
+-- the setting of older versions of PostgREST says who it is where there is no other
+SELECT set_config('request.jwt.claim.sub', :ann, false) \g /dev/null
+SELECT invite_sync.log_event('legacy.claim') IS NOT NULL AS written;
+SELECT event_test.claim(:bob) \g /dev/null
+SELECT invite_sync.log_event('legacy.claim') IS NOT NULL AS written;
+RESET request.jwt.claims;
+RESET request.jwt.claim.sub;
 RESET ROLE;
+SELECT actor_id FROM invite_sync.event WHERE action = 'legacy.claim' ORDER BY id;
 -- anon: not even by a detour
 SET ROLE anon;
 SELECT invite_sync.log_event('page.opened');
@@ -213,6 +225,11 @@ END $$;
 CREATE TRIGGER log_signup BEFORE INSERT ON public.event_users
 	FOR EACH ROW EXECUTE FUNCTION event_test.log_signup();
 SELECT invite_sync.log_event('a', user_id => :ann) IS NOT NULL AS written;
+-- and logs in a signup, as the target's owner in the auth server's session
+SET LOCAL ROLE supabase_auth_admin;
+INSERT INTO auth.users (id) VALUES ('e0000000-0000-4000-8000-00000000000e');
+RESET ROLE;
+SELECT kind, action, actor_id FROM event_test.last;
 ALTER TABLE public.event_users ADD CONSTRAINT broken CHECK (id IS NULL) NOT VALID;
 DELETE FROM public.event_users;
 SELECT invite_sync.log_event('a', user_id => :ann) IS NOT NULL AS written;

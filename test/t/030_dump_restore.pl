@@ -8,7 +8,7 @@ use warnings;
 use FindBin;
 use lib "$FindBin::RealBin/../perl";
 
-use InviteSyncLife qw(durable_cluster as_role value user_id bulk_signup_sql signup standard_targets
+use InviteSyncLife qw(organizations durable_cluster as_role value user_id bulk_signup_sql signup standard_targets
   registered_targets out_of_step dumped_contents catalog_picture);
 use InviteSyncTest qw(prepare_database session run_as fixture_path slurp change_email_sql delete_user_sql);
 use PostgreSQL::Test::Utils;
@@ -98,31 +98,7 @@ SELECT invite_sync.set_alert('quarantined', 0.5, '1 month 3 days 04:05:06.789');
 SELECT invite_sync.check_alerts();
 SELECT invite_sync.acknowledge_alert(min(id)) FROM invite_sync.alerts;
 SQL
-as_role($old, $db, 'postgres', <<'SQL');
-CREATE TABLE public.tenant_data (organization_id uuid, content text);
-CREATE INDEX ON public.tenant_data (organization_id);
-SELECT invite_sync.protect_table('public.tenant_data', 'organization_id', write_permission => 'members.add') <> '';
-SQL
-# Organizations: a tree whose children come first in the table, seats that are all taken, a role of their own somebody has.
-value($old, $db, sprintf <<'SQL', map { user_id('a', $_) } 5, 6, 6);
-SELECT invite_sync.create_organization('Tab''s "quoted" \slash', 'top', settings => '{"note": "back\\slash, tab\t, and \"quotes\""}', owner_id => '%s');
-SELECT invite_sync.create_organization('Left', parent_id => (SELECT id FROM invite_sync.organization WHERE slug = 'top'), owner_id => '%s');
-SELECT invite_sync.create_organization('Below left', parent_id => (SELECT id FROM invite_sync.organization WHERE slug = 'left'));
-UPDATE invite_sync.organization SET updated_at = updated_at WHERE slug = 'top';
-SELECT invite_sync.set_organization_limits((SELECT id FROM invite_sync.organization WHERE slug = 'left'), 3, 'eu');
-INSERT INTO invite_sync.permission (name, description) VALUES ('documents.write', 'write');
-INSERT INTO invite_sync.role (name, organization_id) SELECT 'writer', id FROM invite_sync.organization WHERE slug = 'top';
-INSERT INTO invite_sync.role_permission SELECT id, 'documents.write' FROM invite_sync.role WHERE name = 'writer';
-INSERT INTO invite_sync.membership (organization_id, user_id, role_id)
-SELECT o.id, '%s', r.id FROM invite_sync.organization o, invite_sync.role r WHERE o.slug = 'below-left' AND r.name = 'writer';
-SELECT invite_sync.set_seats((SELECT id FROM invite_sync.organization WHERE slug = 'top'), 1, 1);
-SELECT invite_sync.verify_domain(o.id, 'example.com', ARRAY[(invite_sync.add_domain(o.id, 'example.com')).record_value]), invite_sync.set_enrollment(o.id, 'example.com', 'auto')
-FROM invite_sync.organization o WHERE slug = 'left';
-INSERT INTO invite_sync.membership_removal (organization_id, user_id) SELECT id, gen_random_uuid() FROM invite_sync.organization;
-INSERT INTO invite_sync.gone_user (user_id) VALUES (gen_random_uuid());
-INSERT INTO invite_sync.join_request (organization_id, user_id, message) SELECT id, gen_random_uuid(), E'tab\t' FROM invite_sync.organization;
-INSERT INTO invite_sync.platform_role (user_id, role_id) SELECT gen_random_uuid(), id FROM invite_sync.role WHERE name = 'member';
-SQL
+organizations($old, $db);
 # left in a mode that pg_dump writes separately
 value($old, $db, 'ALTER TABLE auth.users ENABLE ALWAYS TRIGGER invite_sync_insert');
 

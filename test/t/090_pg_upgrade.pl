@@ -11,7 +11,7 @@ use lib "$FindBin::RealBin/../perl";
 
 use InviteSyncGuarded qw(application_triggers guard_all trigger_names trigger_picture heard);
 use InviteSyncInstall qw(installation extension_picture different);
-use InviteSyncLife qw(durable_cluster as_role value user_id bulk_signup_sql signup standard_targets out_of_step contents catalog_picture);
+use InviteSyncLife qw(organizations durable_cluster as_role value user_id bulk_signup_sql signup standard_targets out_of_step contents catalog_picture);
 use InviteSyncTest qw(prepare_database session run_as change_email_sql delete_user_sql);
 use PostgreSQL::Test::Utils;
 use Test::More;
@@ -92,6 +92,9 @@ SQL
 value($old, $db, 'TRUNCATE public.heard; ALTER TABLE auth.users ENABLE ALWAYS TRIGGER invite_sync_insert');
 is(value($old, $db, q{SELECT string_agg(DISTINCT concat_ws(' ', target, trigger_name, sqlstate), ', ') FROM invite_sync.quarantine}),
 	'"Odd Schema"."Odd "" Table" 23514, after_all 42501, on_signup 42501, public.gone 42P01', 'there is something of everything in quarantine');
+
+organizations($old, $db);
+value($old, $db, 'ALTER TABLE public.tenant_data RENAME TO data_of_tenants');
 
 my $before = contents($old, $db);
 isnt($before->{$_}, '', "there is something in $_") for sort grep { !/_seq$/ } keys %$before;
@@ -226,6 +229,9 @@ is(value($new, $db, "SET ROLE $_; SELECT invite_sync.is_operator()"), $_ eq 'sec
   for qw(first_operator second_operator);
 
 as_role($new, $db, 'postgres', q{SELECT invite_sync.unguard_trigger(tgname) FROM pg_trigger WHERE tgfoid = to_regprocedure('invite_sync.guard()'); SELECT invite_sync.detach()});
+# known by its number, which pg_upgrade keeps
+as_role($new, $db, 'postgres', q{SELECT invite_sync.unprotect_table('public.data_of_tenants')});
+is(value($new, $db, q{SELECT count(*) FROM invite_sync.protected_table}), 0, 'a protected table that was renamed before is followed');
 my $drop = run_as($new, $db, 'supabase_admin', 'DROP EXTENSION invite_sync');
 ok($drop->{ok}, 'and the extension can be dropped') or diag($drop->{stderr});
 value($new, $db, 'TRUNCATE public.heard');
