@@ -75,8 +75,12 @@ refuse_null_argument(bool isnull, const char *argument)
 				 errmsg("%s must not be null", argument)));
 }
 
+/*
+ * With policies on a table of the auth server nobody finds themselves there any
+ * more, and nobody signs in. Those that stand there all the same can be taken back.
+ */
 static void
-look_at_table(Oid relid, Table *table)
+look_at_table(Oid relid, bool protecting, Table *table)
 {
 	HeapTuple	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relid));
 	Form_pg_class form;
@@ -102,8 +106,17 @@ look_at_table(Oid relid, Table *table)
 				 errmsg("table with OID %u does not exist", relid)));
 	table->display = quote_qualified_identifier(table->schema_name, table->table_name);
 
-	if ((relkind != RELKIND_RELATION && relkind != RELKIND_PARTITIONED_TABLE) || relid < FirstNormalObjectId ||
-		strcmp(table->schema_name, "invite_sync") == 0)
+	if (relid < FirstNormalObjectId || strcmp(table->schema_name, "invite_sync") == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
+				 errmsg("%s is not a table of the application", table->display),
+				 errhint("Tables of PostgreSQL and of invite_sync have the policies that they need; name a table of the application.")));
+	if (protecting && strcmp(table->schema_name, "auth") == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
+				 errmsg("%s is not a table of the application", table->display),
+				 errhint("Schema auth is the auth server's. Keep what belongs to an organization in a table of the application that refers to auth.users, and protect that one.")));
+	if (relkind != RELKIND_RELATION && relkind != RELKIND_PARTITIONED_TABLE)
 		ereport(ERROR,
 				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
 				 errmsg("%s is not a table of the application", table->display),
@@ -124,10 +137,10 @@ look_at_table(Oid relid, Table *table)
 
 /* Two that protect the same table take turns; the second sees what the first did. */
 static void
-lock_table(Oid relid, Table *table)
+lock_table(Oid relid, bool protecting, Table *table)
 {
 	LockRelationOid(relid, ShareUpdateExclusiveLock);
-	look_at_table(relid, table);
+	look_at_table(relid, protecting, table);
 }
 
 static AttrNumber
@@ -452,8 +465,8 @@ membership_protect_table(PG_FUNCTION_ARGS)
 	refuse_null_argument(PG_ARGISNULL(1), "organization_column");
 	refuse_null_argument(PG_ARGISNULL(4), "execute");
 	column = NameStr(*PG_GETARG_NAME(1));
-	look_at_table(PG_GETARG_OID(0), &table);
-	lock_table(PG_GETARG_OID(0), &table);
+	look_at_table(PG_GETARG_OID(0), true, &table);
+	lock_table(PG_GETARG_OID(0), true, &table);
 	attnum = check_column(&table, column);
 	check_permission(read_permission);
 	check_permission(write_permission);
@@ -528,8 +541,8 @@ membership_unprotect_table(PG_FUNCTION_ARGS)
 	caller_require_operator();
 	refuse_null_argument(PG_ARGISNULL(0), "target");
 	refuse_null_argument(PG_ARGISNULL(1), "execute");
-	look_at_table(PG_GETARG_OID(0), &table);
-	lock_table(PG_GETARG_OID(0), &table);
+	look_at_table(PG_GETARG_OID(0), false, &table);
+	lock_table(PG_GETARG_OID(0), false, &table);
 	look(&table, "", 0, NULL, NULL, &before);
 
 	ddl = drop_policies(ddl, &table, &before);

@@ -151,7 +151,18 @@ SELECT invite_sync.protect_table('"My App".view', 'Org');
 SELECT invite_sync.protect_table('temporary', 'org');
 \set VERBOSITY default
 SELECT invite_sync.protect_table('pg_class', 'oid');
+SELECT invite_sync.protect_table('information_schema.sql_features', 'feature_id');
 SELECT invite_sync.protect_table('invite_sync.membership', 'organization_id');
+-- the auth server's: whoever asks, whatever the column, and to look at too
+SELECT invite_sync.protect_table('auth.users', 'id');
+SELECT invite_sync.protect_table('auth.identities', 'no column', execute => false);
+RESET ROLE;
+CREATE TABLE auth.of_ours (org uuid);
+ALTER TABLE auth.of_ours OWNER TO supabase_auth_admin;
+SELECT invite_sync.protect_table('auth.of_ours', 'org');
+SELECT invite_sync.unprotect_table('auth.of_ours');
+DROP TABLE auth.of_ours;
+SET ROLE postgres;
 SELECT invite_sync.protect_table('"My App".docs', 'org');
 SELECT invite_sync.protect_table('"My App".docs', 'id');
 SELECT invite_sync.protect_table('"My App".docs', 'ctid');
@@ -169,6 +180,9 @@ SELECT invite_sync.protect_table('"My App".docs', 'Org');
 CREATE ROLE regress_app;
 ALTER TABLE "My App".docs OWNER TO regress_app;
 GRANT ALL ON SCHEMA "My App" TO regress_app;
+SET ROLE postgres;
+SELECT invite_sync.protect_table('"My App".docs', 'Org');
+RESET ROLE;
 SELECT invite_sync.protect_table('"My App".docs', 'Org');
 GRANT USAGE ON SCHEMA invite_sync TO regress_app;
 SELECT invite_sync.protect_table('"My App".docs', 'Org') <> '';
