@@ -98,8 +98,8 @@ CREATE POLICY organization_read ON invite_sync.organization FOR SELECT
 COMMENT ON POLICY organization_read ON invite_sync.organization IS 'organizations in which one may organization.read';
 
 CREATE POLICY organization_domain_read ON invite_sync.organization_domain FOR SELECT
-    USING (organization_id OPERATOR(pg_catalog.=) ANY ((SELECT invite_sync.organizations_with_permission('organization.read'))::pg_catalog.uuid[]));
-COMMENT ON POLICY organization_domain_read ON invite_sync.organization_domain IS 'domains of organizations in which one may organization.read';
+    USING (organization_id OPERATOR(pg_catalog.=) ANY ((SELECT invite_sync.organizations_with_permission('domains.manage'))::pg_catalog.uuid[]));
+COMMENT ON POLICY organization_domain_read ON invite_sync.organization_domain IS 'domains of organizations in which one may domains.manage, as list_domains() shows them: whoever knows the challenge can answer it';
 
 CREATE POLICY membership_read ON invite_sync.membership FOR SELECT
     USING (user_id OPERATOR(pg_catalog.=) (SELECT w.user_id FROM invite_sync.whoami() AS w WHERE NOT w.is_anonymous)

@@ -368,7 +368,8 @@ for my $row (
 	[ organization => { %$all, outsider => 1, (map { $_ => 2 } qw(member manager admin owner)), grand => 3 } ],
 	# one's own, and those of the organizations; with members.read
 	[ membership => { %$all, outsider => 1, (map { $_ => 8 } qw(member manager admin owner)), grand => 9 } ],
-	[ organization_domain => { %$all, map { $_ => 2 } @members } ],
+	# with domains.manage, as list_domains(): the challenge is in them
+	[ organization_domain => { %$all, member => 0, manager => 0, map { $_ => 2 } qw(admin owner grand) } ],
 	# a request of one's own is seen by who was removed too
 	[ join_request => { %$all, removed => 1, outsider => 1, member => 0, map { $_ => 1 } qw(manager admin owner grand) } ],
 	[ role => { %$all, outsider => 4, removed => 3, map { $_ => 6 } @members } ],
