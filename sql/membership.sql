@@ -321,7 +321,9 @@ BEGIN
         CONTINUE WHEN pool IS NULL;
         SELECT o.seat_limit::bigint + o.bonus_seats INTO seats FROM invite_sync.organization AS o WHERE o.id = pool FOR NO KEY UPDATE;
         IF invite_sync.seats_used(pool) > seats THEN
-            PERFORM invite_sync.refuse('seats_exhausted', 'organization_id=' || pool || ' seats=' || seats, 'Remove a member, or have seats added: set_seats().');
+            -- whose seats they are is for its members: the pool may be an organization above, of which the caller knows nothing
+            PERFORM invite_sync.refuse('seats_exhausted', CASE WHEN invite_sync.is_member(pool) THEN 'organization_id=' || pool END,
+                'Remove a member, or have seats added: set_seats().');
         END IF;
     END LOOP;
     RETURN NULL;
@@ -345,9 +347,9 @@ BEGIN
                                                   (CASE WHEN OLD.seat_limit IS NOT NULL AND NEW.seat_limit IS NULL THEN invite_sync.seat_pool(NEW.parent_id) END)) AS p (id)
                 WHERE p.id IS NOT NULL ORDER BY 1 LOOP
         SELECT o.seat_limit::bigint + o.bonus_seats INTO seats FROM invite_sync.organization AS o WHERE o.id = pool FOR NO KEY UPDATE;
-        used := invite_sync.seats_used(pool);
-        IF used > seats THEN
-            PERFORM invite_sync.refuse('seats_below_usage', 'organization_id=' || pool || ' seats=' || seats || ' used=' || used, 'Remove members first.');
+        IF invite_sync.seats_used(pool) > seats THEN
+            PERFORM invite_sync.refuse('seats_below_usage', CASE WHEN invite_sync.is_member(pool) THEN 'organization_id=' || pool END,
+                'Remove members first: seat_usage() says how many there are.');
         END IF;
     END LOOP;
     RETURN NULL;

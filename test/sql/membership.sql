@@ -542,6 +542,17 @@ SELECT try('eve', $$request_to_join(org('bolt'))$$);
 UPDATE invite_sync.organization SET bonus_seats = 1 WHERE slug = 'bolt';
 SELECT try('eve', $$request_to_join(org('bolt'))$$);
 UPDATE invite_sync.organization SET seat_limit = NULL WHERE slug = 'bolt';
+-- whose seats they are is told a service and who is a member there, not who only comes in below; how many, nobody
+BEGIN;
+UPDATE invite_sync.organization_domain SET enrollment = 'none', verified_at = NULL WHERE organization_id = org('bolt');
+INSERT INTO invite_sync.organization_domain (organization_id, domain, challenge, verified_at, enrollment) VALUES (org('labs'), 'team.example', 'x', now(), 'auto');
+UPDATE invite_sync.organization SET seat_limit = invite_sync.seats_used(id) WHERE slug = 'acme';
+SELECT try('ida', $$request_to_join(org('labs'))$$);
+SELECT try('fay', $$add_member(org('labs'), u('ida'))$$);
+SELECT try('ann', $$add_member(org('labs'), u('ida'))$$);
+SELECT try(NULL, $$add_member(org('labs'), u('ida'))$$);
+SELECT try(NULL, $$set_seats(org('acme'), 1)$$);
+ROLLBACK;
 
 --
 -- The copy that tokens carry
