@@ -341,7 +341,6 @@ CREATE FUNCTION invite_sync.organization_check_seats() RETURNS trigger
 DECLARE
     pool uuid;
     seats bigint;
-    used bigint;
 BEGIN
     FOR pool IN SELECT DISTINCT p.id FROM (VALUES (invite_sync.seat_pool(NEW.id)),
                                                   (CASE WHEN OLD.seat_limit IS NOT NULL AND NEW.seat_limit IS NULL THEN invite_sync.seat_pool(NEW.parent_id) END)) AS p (id)
@@ -444,8 +443,8 @@ Members with members.remove, service_role, operators. Locks the user, and the or
 CREATE FUNCTION invite_sync.set_member_role(organization_id uuid, user_id uuid, role text) RETURNS invite_sync.member
     LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'membership_set_role';
 COMMENT ON FUNCTION invite_sync.set_member_role(uuid, uuid, text) IS
-$doc$Change what a member is. role: a role of the organization, of one above it, or a global one. What the caller may do there must contain what the role allows and what the member may do, so nobody raises themselves; only an owner makes or unmakes an owner.
-Returns the membership. Errors: organization_unknown, not_permitted (needs members.set_role), escalation, role_unknown, member_unknown (no member of this very organization), last_owner, data_malformed.
+$doc$Change what a member is. role: a role of the organization, of one above it, or a global one. What the caller may do there must contain what the role allows and what the member may do, so nobody raises themselves; only an owner makes or unmakes an owner, and of a user who is deleted, banned or anonymous nobody makes one.
+Returns the membership. Errors: organization_unknown, not_permitted (needs members.set_role), escalation, role_unknown, member_unknown (no member of this very organization), user_unknown, user_banned, anonymous_user (as an owner), last_owner, data_malformed.
 Members with members.set_role, service_role, operators. Locks the user, the organization and those above it, and the role.$doc$;
 
 CREATE FUNCTION invite_sync.leave_organization(organization_id uuid) RETURNS invite_sync.member

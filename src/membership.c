@@ -545,6 +545,9 @@ membership_set_role(PG_FUNCTION_ARGS)
 	find_member(&organization_id, &user_id, &membership_id);
 	membership_role_to_give(&caller, &mine, &organization_id, role, &role_id);
 	membership_require_above(&caller, &mine, &organization_id, &user_id);
+	/* an owner who cannot act would be the last one; whoever is there may be made less, whatever they are */
+	if (membership_is_role(&role_id, MEMBERSHIP_OWNER))
+		membership_require_user(&user_id);
 	values[0] = UUIDPGetDatum(&organization_id);
 	values[1] = UUIDPGetDatum(&user_id);
 	values[2] = UUIDPGetDatum(&role_id);

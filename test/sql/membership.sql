@@ -406,7 +406,22 @@ SELECT try('eve', $$transfer_ownership(org('labs'), u('fay'))$$);
 SELECT try(NULL, $$transfer_ownership(org('acme'), u('ann'))$$);
 UPDATE auth.users SET banned_until = 'infinity' WHERE id = u('dan');
 SELECT try('ann', $$transfer_ownership(org('acme'), u('dan'))$$);
-UPDATE auth.users SET banned_until = NULL WHERE id = u('dan');
+-- who could not be added is not made an owner, however it is done; made less they are
+SELECT try('ann', $$set_member_role(org('acme'), u('dan'), 'owner')$$);
+SELECT try(NULL, $$set_member_role(org('acme'), u('dan'), 'owner')$$);
+SELECT try('ann', $$set_member_role(org('acme'), u('dan'), 'member')$$);
+SELECT try('ann', $$set_member_role(org('acme'), u('dan'), 'admin')$$);
+UPDATE auth.users SET banned_until = NULL, is_anonymous = true WHERE id = u('dan');
+SELECT try('ann', $$set_member_role(org('acme'), u('dan'), 'owner')$$);
+SELECT try('ann', $$transfer_ownership(org('acme'), u('dan'))$$);
+UPDATE auth.users SET is_anonymous = false WHERE id = u('dan');
+-- deleted while the triggers were off
+SET session_replication_role = replica;
+UPDATE auth.users SET deleted_at = now() WHERE id = u('dan');
+SELECT try('ann', $$set_member_role(org('acme'), u('dan'), 'owner')$$);
+SELECT try('ann', $$transfer_ownership(org('acme'), u('dan'))$$);
+UPDATE auth.users SET deleted_at = NULL WHERE id = u('dan');
+RESET session_replication_role;
 SELECT * FROM members;
 
 --
