@@ -10,12 +10,14 @@ CREATE TABLE invite_sync.permission (
     CONSTRAINT permission_pkey PRIMARY KEY (name),
     CONSTRAINT permission_name CHECK (pg_catalog.char_length(name) OPERATOR(pg_catalog.<=) 63
         AND name OPERATOR(pg_catalog.~) '^[a-z][a-z0-9_]*(\.[a-z][a-z0-9_]*)+$'),
-    CONSTRAINT permission_description CHECK (pg_catalog.char_length(description) OPERATOR(pg_catalog.<=) 500)
+    CONSTRAINT permission_description CHECK (pg_catalog.char_length(description) OPERATOR(pg_catalog.<=) 500
+        AND NOT (description OPERATOR(pg_catalog.~) '[[:cntrl:]]' OR CASE WHEN pg_catalog.getdatabaseencoding() OPERATOR(pg_catalog.=) 'UTF8'
+            THEN description OPERATOR(pg_catalog.~) '[\u0080-\u009f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]' ELSE false END))
 );
 COMMENT ON TABLE invite_sync.permission IS
     'What a role can allow: the built-in permissions and those of create_permission(). Those that begin with "platform." count without an organization, in a platform role, only. No personal columns.';
 COMMENT ON COLUMN invite_sync.permission.name IS 'words of a-z, 0-9 and _ joined by dots, as in documents.write';
-COMMENT ON COLUMN invite_sync.permission.description IS 'for people';
+COMMENT ON COLUMN invite_sync.permission.description IS 'for people: at most 500 characters, no control or invisible characters';
 COMMENT ON COLUMN invite_sync.permission.built_in IS 'comes with the extension and cannot be changed';
 COMMENT ON COLUMN invite_sync.permission.created_at IS 'when it was made';
 COMMENT ON CONSTRAINT permission_pkey ON invite_sync.permission IS 'one row a permission';

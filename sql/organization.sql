@@ -22,7 +22,9 @@ CREATE TABLE invite_sync.organization (
     CONSTRAINT organization_pkey PRIMARY KEY (id),
     CONSTRAINT organization_slug_key UNIQUE (slug),
     CONSTRAINT organization_name CHECK (pg_catalog.char_length(name) OPERATOR(pg_catalog.>=) 1 AND pg_catalog.char_length(name) OPERATOR(pg_catalog.<=) 200
-        AND pg_catalog.btrim(name) OPERATOR(pg_catalog.=) name AND name OPERATOR(pg_catalog.!~) '[[:cntrl:]]'),
+        AND pg_catalog.btrim(name) OPERATOR(pg_catalog.=) name
+        AND NOT (name OPERATOR(pg_catalog.~) '[[:cntrl:]]' OR CASE WHEN pg_catalog.getdatabaseencoding() OPERATOR(pg_catalog.=) 'UTF8'
+            THEN name OPERATOR(pg_catalog.~) '[\u0080-\u009f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]' ELSE false END)),
     CONSTRAINT organization_slug CHECK (pg_catalog.char_length(slug) OPERATOR(pg_catalog.<=) 63 AND slug OPERATOR(pg_catalog.~) '^[a-z0-9]+(-[a-z0-9]+)*$'),
     CONSTRAINT organization_parent CHECK (parent_id OPERATOR(pg_catalog.<>) id),
     CONSTRAINT organization_settings CHECK (pg_catalog.jsonb_typeof(settings) OPERATOR(pg_catalog.=) 'object'
@@ -37,7 +39,7 @@ CREATE INDEX organization_created_at ON invite_sync.organization (created_at, id
 COMMENT ON TABLE invite_sync.organization IS
     'Organizations: the tenants, in a tree of at most 8 levels. No personal columns but created_by, a user''s id.';
 COMMENT ON COLUMN invite_sync.organization.id IS 'never changes';
-COMMENT ON COLUMN invite_sync.organization.name IS 'what people call it: 1 to 200 characters, no control characters, not padded';
+COMMENT ON COLUMN invite_sync.organization.name IS 'what people call it: 1 to 200 characters, no control or invisible characters, not padded';
 COMMENT ON COLUMN invite_sync.organization.slug IS 'its name in addresses: a-z, 0-9 and single hyphens, at most 63 characters, unique';
 COMMENT ON COLUMN invite_sync.organization.parent_id IS 'the organization above it; memberships there reach down to this one';
 COMMENT ON COLUMN invite_sync.organization.settings IS 'the application''s own, an object of at most 64 kB';

@@ -535,6 +535,12 @@ static SavedPlan insert_permission_plan = {
 	.argtypes = {TEXTOID, TEXTOID}
 };
 
+static SavedPlan unseen_plan = {
+	.sql = "SELECT 1 WHERE " ORGANIZATION_UNSEEN("$1"),
+	.nargs = 1,
+	.argtypes = {TEXTOID}
+};
+
 static SavedPlan describe_permission_plan = {
 	.sql = "UPDATE invite_sync.permission AS p SET description = $2 WHERE p.name = $1 AND p.description <> $2",
 	.nargs = 2,
@@ -653,6 +659,8 @@ membership_create_permission(PG_FUNCTION_ARGS)
 	values[0] = PointerGetDatum(description);
 	if (DatumGetInt32(DirectFunctionCall1(textlen, values[0])) > DESCRIPTION_MAX)
 		refuse("data_malformed", "argument=description", "A description has at most 500 characters.");
+	if (count_own(&unseen_plan, values) > 0)
+		refuse("name_malformed", "argument=description", "A description has no control or invisible characters.");
 	values[0] = PointerGetDatum(name);
 	values[1] = PointerGetDatum(description);
 	refuse_built_in_permission(values);

@@ -608,7 +608,7 @@ answer_organization(FunctionCallInfo fcinfo, const pg_uuid_t *organization_id, b
 static SavedPlan check_plan = {
 	.sql = "SELECT pg_catalog.btrim($1), CASE "
 	"WHEN $1 IS NOT NULL AND (pg_catalog.char_length(pg_catalog.btrim($1)) NOT BETWEEN 1 AND 200 "
-	"OR pg_catalog.btrim($1) ~ '[[:cntrl:]]') THEN 'name_malformed' "
+	"OR " ORGANIZATION_UNSEEN("$1") ") THEN 'name_malformed' "
 	"WHEN pg_catalog.char_length($2) > 63 OR $2 !~ '^[a-z0-9]+(-[a-z0-9]+)*$' THEN 'slug_malformed' "
 	"WHEN pg_catalog.jsonb_typeof($3) <> 'object' OR pg_catalog.octet_length($3::text) > 65536 THEN 'data_malformed' "
 	"END",
@@ -620,7 +620,7 @@ static void
 refuse_column(const char *problem)
 {
 	if (strcmp(problem, "name_malformed") == 0)
-		refuse(problem, NULL, "A name has 1 to 200 characters and no control characters.");
+		refuse(problem, NULL, "A name has 1 to 200 characters, and no control or invisible characters.");
 	else if (strcmp(problem, "slug_malformed") == 0)
 		refuse(problem, NULL, "A slug has a-z, 0-9 and single hyphens between them, and at most 63 characters.");
 	else

@@ -89,6 +89,16 @@ extern int	organization_page_size(FunctionCallInfo fcinfo, int arg);
 extern pg_uuid_t *organization_uuid_arg(FunctionCallInfo fcinfo, int arg, const char *name);
 
 /*
+ * SQL: does a text hold what nobody sees: control characters and, where there
+ * can be others, those that hide, or turn what stands around them (zero width,
+ * line separators, bidirectional controls, byte order mark)? The constraints of
+ * the tables say the same.
+ */
+#define ORGANIZATION_UNSEEN(a) \
+	"(" a " ~ '[[:cntrl:]]' OR CASE WHEN pg_catalog.getdatabaseencoding() = 'UTF8' " \
+	"THEN " a " ~ '[\\u0080-\\u009f\\u061c\\u200b-\\u200f\\u2028-\\u202e\\u2060-\\u2069\\ufeff]' ELSE false END)"
+
+/*
  * The state of an auth user as of now, not of the caller's snapshot: after
  * organization_lock() it stays so until the end of the transaction.
  */

@@ -260,6 +260,7 @@ SELECT try('jon', $$create_role('reader', '{organization.read}', org('bolt'))$$)
 SELECT try(NULL, $$create_role('reader', '{organization.read}')$$);
 SELECT try('ann', $$create_role('Reader', '{}', org('acme'))$$);
 SELECT try('ann', $$create_role('', '{}', org('acme'))$$);
+SELECT try('ann', $$create_role(E're\u202eader', '{}', org('acme'))$$);
 SELECT try('ann', $$create_role('1st', '{}', org('acme'))$$);
 SELECT try('ann', $$create_role(repeat('a', 64), '{}', org('acme'))$$);
 SELECT try('ann', $$create_role(repeat('a', 63), '{}', org('acme'))$$ ) = 'ok built_in=false permissions=[] role=' || repeat('a', 63);
@@ -312,6 +313,10 @@ SELECT try(NULL, $$create_permission('.a', '')$$);
 SELECT try(NULL, $$create_permission('a.1', '')$$);
 SELECT try(NULL, $$create_permission(repeat('a', 62) || '.b', '')$$);
 SELECT try(NULL, $$create_permission('a.b', repeat('x', 501))$$);
+SELECT try(NULL, $$create_permission('a.b', E'read\nall')$$);
+SELECT try(NULL, $$create_permission('a.b', E'read \u202ella')$$);
+SELECT try(NULL, $$create_permission(E'a.b\u200b', '')$$);
+INSERT INTO invite_sync.permission (name, description) VALUES ('a.b', E'\u2066');
 SELECT try(NULL, $$create_permission(NULL)$$);
 SELECT try(NULL, $$create_permission('members.add', 'mine')$$);
 SELECT try(NULL, $$drop_permission('members.add')$$);

@@ -94,6 +94,10 @@ SELECT slug FROM invite_sync.create_organization('');
 SELECT slug FROM invite_sync.create_organization('   ');
 SELECT slug FROM invite_sync.create_organization(repeat('x', 201));
 SELECT slug FROM invite_sync.create_organization(E'a\nb');
+-- what nobody sees, or turns what stands around it; at the end too, where spaces are dropped
+SELECT c, refusal(format($$SELECT slug FROM invite_sync.create_organization(%L)$$, 'a' || chr(c) || 'b')) AS inside,
+	refusal(format($$SELECT slug FROM invite_sync.create_organization(%L)$$, 'ab' || chr(c) || ' ')) AS last
+  FROM unnest(ARRAY[9, 127, 128, 159, x'061c'::int, x'200b'::int, x'200f'::int, x'2028'::int, x'202a'::int, x'202e'::int, x'2060'::int, x'2066'::int, x'2069'::int, x'feff'::int]) AS c;
 SELECT slug FROM invite_sync.create_organization(repeat('x', 1000000));
 -- more than there is memory to trim
 SELECT slug FROM invite_sync.create_organization(repeat('x', 150000000));
@@ -112,8 +116,12 @@ SELECT slug FROM invite_sync.create_organization('Settings', settings => jsonb_b
 SELECT slug FROM invite_sync.create_organization('Bob''s', owner_id => :bob);
 SELECT slug FROM invite_sync.create_organization('Mine', owner_id => :ann);
 SELECT slug FROM invite_sync.create_organization('Child', parent_id => :nobody);
+-- ordinary names of the world
+SELECT count(*), bool_and(name = given) AS kept FROM unnest(ARRAY['Zoë & Søn', 'Ćevapi d.o.o.', 'Яндекс', 'ΕΛΛΑΣ', 'شركة', 'חברה', 'हिन्दी', 'ไทย', '日本 株式会社', '한국', 'Ünïcødé™ — № 1', 'e' || chr(769), '🚀'])
+	WITH ORDINALITY AS n (given, i) CROSS JOIN LATERAL (SELECT (invite_sync.create_organization(given, 'world-' || i)).name OFFSET 0) AS c;
 RESET ROLE;
 SELECT kind, action, actor, target_type, data FROM last;
+DELETE FROM invite_sync.organization WHERE slug LIKE 'world-%';
 SELECT count(*) FROM invite_sync.organization WHERE name = 'Same';
 DELETE FROM invite_sync.organization WHERE name = 'Same' OR name LIKE 'xxx%' OR slug LIKE 'organization%';
 TABLE tree;
@@ -309,6 +317,7 @@ SET ROLE authenticated;
 SELECT slug FROM invite_sync.update_organization(NULL, 'x');
 SELECT slug FROM invite_sync.update_organization(:nobody, 'x');
 SELECT slug FROM invite_sync.update_organization(org('sales-dept'), '');
+SELECT slug FROM invite_sync.update_organization(org('sales-dept'), E'Sales\ufeff');
 SELECT slug FROM invite_sync.update_organization(org('sales-dept'), slug => 'a b');
 SELECT slug FROM invite_sync.update_organization(org('sales-dept'), settings => '1');
 SELECT slug FROM invite_sync.update_organization(org('sales-dept'), slug => 'acme');
@@ -488,6 +497,8 @@ SELECT slug FROM invite_sync.delete_organization(org('d1'), true);
 INSERT INTO invite_sync.organization (name, slug) VALUES ('Twice', 'acme');
 INSERT INTO invite_sync.organization (name, slug) VALUES ('', 'empty');
 INSERT INTO invite_sync.organization (name, slug) VALUES (' padded', 'padded');
+INSERT INTO invite_sync.organization (name, slug) VALUES (E'a\u202eb', 'turned');
+UPDATE invite_sync.organization SET name = E'a\u200b' WHERE slug = 'acme';
 INSERT INTO invite_sync.organization (name, slug) VALUES ('Slug', 'No Slug');
 INSERT INTO invite_sync.organization (name, slug, settings) VALUES ('Settings', 'settings', '[]');
 INSERT INTO invite_sync.organization (name, slug, seat_limit) VALUES ('Seats', 'seats', -1);
