@@ -628,11 +628,9 @@ caller_require_service_sql(PG_FUNCTION_ARGS)
 	PG_RETURN_BOOL(true);
 }
 
-/* Auth servers of before 2024 have no anonymous users, nor the column: then the name means that of "absent". */
 static SavedPlan user_state_plan = {
-	.sql = "SELECT x.usable, x.anonymous FROM (VALUES (false)) AS absent (is_anonymous) CROSS JOIN LATERAL "
-	"(SELECT u.deleted_at IS NULL AND (u.banned_until IS NULL OR u.banned_until <= pg_catalog.now()) AS usable, "
-	"coalesce(is_anonymous, false) AS anonymous FROM auth.users AS u WHERE u.id = $1) AS x",
+	.sql = "SELECT u.deleted_at IS NULL AND (u.banned_until IS NULL OR u.banned_until <= pg_catalog.now()), "
+	"u.is_anonymous FROM " CALLER_AUTH_USERS " AS u WHERE u.id = $1",
 	.nargs = 1,
 	.argtypes = {UUIDOID}
 };

@@ -64,6 +64,19 @@ extern void caller_require_operator(void);
 extern void caller_require_service(void);
 
 /*
+ * auth.users for statements of ours that read columns which came late: is_sso_user
+ * and deleted_at in 2022, is_anonymous in 2024. Where one is missing its name
+ * means that of "absent": nobody is it. To lock rows take the two apart.
+ */
+#define CALLER_ABSENT_COLUMNS \
+	"(VALUES (NULL::pg_catalog.timestamptz, NULL::pg_catalog.timestamptz, false, false)) " \
+	"AS absent (deleted_at, banned_until, is_anonymous, is_sso_user)"
+#define CALLER_AUTH_USERS \
+	"(SELECT s.* FROM " CALLER_ABSENT_COLUMNS " CROSS JOIN LATERAL (SELECT u.id, u.email, u.email_confirmed_at, " \
+	"u.last_sign_in_at, u.raw_user_meta_data, deleted_at, banned_until, coalesce(is_anonymous, false) AS is_anonymous, " \
+	"coalesce(is_sso_user, false) AS is_sso_user FROM auth.users AS u) AS s)"
+
+/*
  * The state of an auth user at the current snapshot. "usable" means present,
  * not soft-deleted and not banned.
  */

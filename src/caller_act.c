@@ -33,7 +33,7 @@ static SavedPlan user_claims_plan = {
 	.sql = "SELECT pg_catalog.jsonb_build_object('aud', 'authenticated', 'role', 'authenticated', 'sub', u.id, "
 	"'aal', 'aal1', 'email', coalesce(u.email, ''), 'phone', coalesce(u.phone, ''), "
 	"'app_metadata', coalesce(u.raw_app_meta_data, '{}'), 'user_metadata', coalesce(u.raw_user_meta_data, '{}'), "
-	"'is_anonymous', u.is_anonymous) FROM auth.users AS u WHERE u.id = $1",
+	"'is_anonymous', a.is_anonymous) FROM auth.users AS u JOIN " CALLER_AUTH_USERS " AS a ON a.id = u.id WHERE u.id = $1",
 	.nargs = 1,
 	.argtypes = {UUIDOID}
 };

@@ -205,7 +205,7 @@ membership_authority(const pg_uuid_t *user_id, const pg_uuid_t *organization_id,
 
 static SavedPlan user_plan = {
 	.sql = "SELECT u.deleted_at IS NOT NULL, coalesce(u.banned_until > pg_catalog.now(), false), "
-	"coalesce(u.is_anonymous, false) FROM auth.users AS u WHERE u.id = $1",
+	"u.is_anonymous FROM " CALLER_AUTH_USERS " AS u WHERE u.id = $1",
 	.nargs = 1,
 	.argtypes = {UUIDOID}
 };
@@ -685,7 +685,7 @@ static SavedPlan page_users_plan = {
 	"x.role, x.joined_at, u.last_sign_in_at, x.place "
 	"FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2), pg_catalog.unnest($3), pg_catalog.unnest($4)) "
 	"WITH ORDINALITY AS x (user_id, role, joined_at, place, n) "
-	"LEFT JOIN auth.users AS u ON u.id = x.user_id AND u.deleted_at IS NULL ORDER BY x.n",
+	"LEFT JOIN " CALLER_AUTH_USERS " AS u ON u.id = x.user_id AND u.deleted_at IS NULL ORDER BY x.n",
 	.nargs = 4,
 	.argtypes = {UUIDARRAYOID, TEXTARRAYOID, TIMESTAMPTZARRAYOID, TEXTARRAYOID}
 };
@@ -700,7 +700,7 @@ static SavedPlan one_plan = {
 static SavedPlan one_user_plan = {
 	.sql = "SELECT $1, u.email::pg_catalog.text, " MEMBERSHIP_DISPLAY_NAME("u") ", " MEMBERSHIP_AVATAR_URL("u") ", "
 	"$2, $3, u.last_sign_in_at "
-	"FROM (VALUES ($1)) AS x (user_id) LEFT JOIN auth.users AS u ON u.id = x.user_id AND u.deleted_at IS NULL",
+	"FROM (VALUES ($1)) AS x (user_id) LEFT JOIN " CALLER_AUTH_USERS " AS u ON u.id = x.user_id AND u.deleted_at IS NULL",
 	.nargs = 3,
 	.argtypes = {UUIDOID, TEXTOID, TIMESTAMPTZOID}
 };

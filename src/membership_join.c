@@ -39,9 +39,9 @@ PG_FUNCTION_INFO_V1(membership_suggested);
  */
 
 static SavedPlan email_plan = {
-	.sql = "SELECT u.email::pg_catalog.text, u.is_sso_user FROM auth.users AS u WHERE u.id = $1 "
+	.sql = "SELECT u.email::pg_catalog.text, u.is_sso_user FROM " CALLER_AUTH_USERS " AS u WHERE u.id = $1 "
 	"AND u.email <> '' AND u.email_confirmed_at IS NOT NULL AND u.deleted_at IS NULL "
-	"AND (u.banned_until IS NULL OR u.banned_until <= pg_catalog.now()) AND NOT coalesce(u.is_anonymous, false)",
+	"AND (u.banned_until IS NULL OR u.banned_until <= pg_catalog.now()) AND NOT u.is_anonymous",
 	.nargs = 1,
 	.argtypes = {UUIDOID}
 };
@@ -96,7 +96,7 @@ membership_verified_email(const pg_uuid_t *user_id, bool fresh)
 		domain = domain_of(email);
 		if (domain == NULL)
 			email = NULL;
-		else if (sso && !isnull)
+		else if (sso)
 		{
 			values[1] = CStringGetTextDatum(domain);
 			if (!OidIsValid(get_relname_relid("sso_domains", auth)) ||
@@ -408,7 +408,7 @@ static SavedPlan requests_users_plan = {
 	"FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2), pg_catalog.unnest($3), pg_catalog.unnest($4), "
 	"pg_catalog.unnest($5), pg_catalog.unnest($6), pg_catalog.unnest($7), pg_catalog.unnest($8)) "
 	"WITH ORDINALITY AS x (user_id, id, message, status, created_at, decided_at, removed_at, place, n) "
-	"LEFT JOIN auth.users AS u ON u.id = x.user_id AND u.deleted_at IS NULL ORDER BY x.n",
+	"LEFT JOIN " CALLER_AUTH_USERS " AS u ON u.id = x.user_id AND u.deleted_at IS NULL ORDER BY x.n",
 	.nargs = 9,
 	.argtypes = {UUIDARRAYOID, UUIDARRAYOID, TEXTARRAYOID, TEXTARRAYOID, TIMESTAMPTZARRAYOID,
 	TIMESTAMPTZARRAYOID, TIMESTAMPTZARRAYOID, TEXTARRAYOID, BOOLOID}

@@ -219,7 +219,7 @@ static SavedPlan successors_plan = {
 	"coalesce(pg_catalog.array_agg(s.user_id ORDER BY s.organization_id), '{}') FROM ("
 	"SELECT DISTINCT ON (x.organization_id) x.organization_id, x.user_id "
 	"FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2)) WITH ORDINALITY AS x (organization_id, user_id, n) "
-	"LEFT JOIN auth.users AS u ON u.id = x.user_id AND u.deleted_at IS NULL "
+	"LEFT JOIN " CALLER_AUTH_USERS " AS u ON u.id = x.user_id AND u.deleted_at IS NULL "
 	"ORDER BY x.organization_id, CASE WHEN u.id IS NULL THEN 2 "
 	"WHEN u.banned_until > pg_catalog.now() OR u.is_anonymous THEN 1 ELSE 0 END, x.n) AS s",
 	.nargs = 2,
@@ -398,7 +398,7 @@ static SavedPlan everybody_plan = {
 
 static SavedPlan missing_users_plan = {
 	.sql = "SELECT coalesce(pg_catalog.array_agg(x.id ORDER BY x.id), '{}') FROM pg_catalog.unnest($1) AS x (id) "
-	"LEFT JOIN auth.users AS u ON u.id = x.id AND u.deleted_at IS NULL WHERE u.id IS NULL",
+	"LEFT JOIN " CALLER_AUTH_USERS " AS u ON u.id = x.id AND u.deleted_at IS NULL WHERE u.id IS NULL",
 	.nargs = 1,
 	.argtypes = {UUIDARRAYOID}
 };

@@ -399,7 +399,7 @@ organization_event(const Caller *caller, const char *action, const pg_uuid_t *or
 
 static SavedPlan user_state_plan = {
 	.sql = "SELECT u.deleted_at IS NULL AND (u.banned_until IS NULL OR u.banned_until <= pg_catalog.now()), "
-	"coalesce(u.is_anonymous, false) FROM auth.users AS u WHERE u.id = $1",
+	"u.is_anonymous FROM " CALLER_AUTH_USERS " AS u WHERE u.id = $1",
 	.nargs = 1,
 	.argtypes = {UUIDOID}
 };

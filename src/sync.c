@@ -1660,11 +1660,11 @@ relation_display(Relation rel)
 }
 
 static SavedPlan verified_plan = {
-	.sql = "SELECT u.id FROM auth.users AS u WHERE u.id OPERATOR(pg_catalog.=) ANY ($1) AND u.email IS NOT NULL "
+	.sql = "SELECT u.id FROM " CALLER_AUTH_USERS " AS u WHERE u.id OPERATOR(pg_catalog.=) ANY ($1) AND u.email IS NOT NULL "
 	"AND u.email_confirmed_at IS NOT NULL AND u.deleted_at IS NULL "
 	"AND (u.banned_until IS NULL OR u.banned_until OPERATOR(pg_catalog.<=) pg_catalog.now()) "
-	"AND NOT coalesce(u.is_anonymous, false) "
-	"AND (NOT coalesce(u.is_sso_user, false) OR EXISTS (SELECT 1 FROM auth.identities AS i JOIN auth.sso_domains AS d "
+	"AND NOT u.is_anonymous "
+	"AND (NOT u.is_sso_user OR EXISTS (SELECT 1 FROM auth.identities AS i JOIN auth.sso_domains AS d "
 	"ON i.provider OPERATOR(pg_catalog.=) ('sso:' OPERATOR(pg_catalog.||) d.sso_provider_id::pg_catalog.text) "
 	"WHERE i.user_id OPERATOR(pg_catalog.=) u.id AND pg_catalog.lower(d.domain) OPERATOR(pg_catalog.=) "
 	"pg_catalog.lower(pg_catalog.split_part(u.email::pg_catalog.text, '@', 2))))",
@@ -3872,22 +3872,22 @@ open_auth_users(LOCKMODE lockmode)
 }
 
 static SavedPlan lock_plan = {
-	.sql = "SELECT u.id, u.ctid FROM auth.users AS u WHERE u.id OPERATOR(pg_catalog.=) ANY ($1) "
-	"AND u.deleted_at IS NULL ORDER BY u.id FOR SHARE OF u SKIP LOCKED",
+	.sql = "SELECT x.id, x.ctid FROM " CALLER_ABSENT_COLUMNS " CROSS JOIN LATERAL (SELECT u.id, u.ctid FROM auth.users AS u "
+	"WHERE u.id OPERATOR(pg_catalog.=) ANY ($1) AND deleted_at IS NULL ORDER BY u.id FOR SHARE OF u SKIP LOCKED) AS x",
 	.nargs = 1,
 	.argtypes = {UUIDARRAYOID}
 };
 
 static SavedPlan lock_wait_plan = {
-	.sql = "SELECT u.id, u.ctid FROM auth.users AS u WHERE u.id OPERATOR(pg_catalog.=) ANY ($1) "
-	"AND u.deleted_at IS NULL ORDER BY u.id FOR SHARE OF u",
+	.sql = "SELECT x.id, x.ctid FROM " CALLER_ABSENT_COLUMNS " CROSS JOIN LATERAL (SELECT u.id, u.ctid FROM auth.users AS u "
+	"WHERE u.id OPERATOR(pg_catalog.=) ANY ($1) AND deleted_at IS NULL ORDER BY u.id FOR SHARE OF u) AS x",
 	.nargs = 1,
 	.argtypes = {UUIDARRAYOID}
 };
 
 static SavedPlan exists_plan = {
-	.sql = "SELECT u.id, u.ctid FROM auth.users AS u WHERE u.id OPERATOR(pg_catalog.=) ANY ($1) "
-	"AND u.deleted_at IS NULL",
+	.sql = "SELECT x.id, x.ctid FROM " CALLER_ABSENT_COLUMNS " CROSS JOIN LATERAL (SELECT u.id, u.ctid FROM auth.users AS u "
+	"WHERE u.id OPERATOR(pg_catalog.=) ANY ($1) AND deleted_at IS NULL) AS x",
 	.nargs = 1,
 	.argtypes = {UUIDARRAYOID}
 };

@@ -575,6 +575,32 @@ SELECT try(NULL, $$set_seats(org('acme'), 1)$$);
 ROLLBACK;
 
 --
+-- An auth server of before these columns: nobody is anonymous, banned, of single sign-on or softly deleted
+--
+BEGIN;
+ALTER TABLE auth.users DROP COLUMN is_anonymous CASCADE, DROP COLUMN is_sso_user CASCADE, DROP COLUMN banned_until CASCADE, DROP COLUMN deleted_at CASCADE;
+SELECT try('hal', $$create_organization('Old', 'old')$$) LIKE 'ok %', try(NULL, $$create_organization('Older', 'older', owner_id => u('gus'))$$) LIKE 'ok %';
+SELECT try('hal', $$add_member(org('old'), u('unverified'))$$);
+SELECT try('hal', $$add_member(org('old'), u('nobody'))$$);
+SELECT try('hal', $$set_member_role(org('old'), u('unverified'), 'owner')$$);
+SELECT try('hal', $$transfer_ownership(org('old'), u('unverified'))$$);
+SELECT try('gus', $$list_members(org('older'))$$);
+SELECT try('gus', $$get_member(org('older'), u('gus'))$$);
+SELECT try('ann', $$suggested_organizations()$$);
+SELECT try('unverified', $$request_to_join(org('bolt'))$$);
+SELECT try('ann', $$request_to_join(org('bolt'))$$);
+SELECT try('jon', $$list_join_requests(org('bolt'), status => 'granted', page_size => 1)$$);
+SELECT try(NULL, $$set_platform_role(u('gus'), NULL)$$);
+SET LOCAL ROLE supabase_auth_admin;
+DELETE FROM auth.users WHERE email = 'unverified@team.example';
+RESET ROLE;
+SELECT * FROM members WHERE slug LIKE 'old%';
+SELECT finding FROM invite_sync.verify() WHERE area = 'membership';
+SELECT * FROM invite_sync.retry_quarantine(due_only => false);
+SELECT invite_sync.act_as(u('ann'))->'is_anonymous' AS anonymous;
+ROLLBACK;
+
+--
 -- The copy that tokens carry
 --
 SELECT copy('eve'), copy('bob'), copy('gus');

@@ -316,6 +316,20 @@ UPDATE auth.users SET is_anonymous = false WHERE email = 'anonymous@x.example';
 UPDATE auth.users SET banned_until = NULL WHERE email = 'banned@x.example';
 SELECT email, user_id FROM public.rules_link WHERE team = 'c' ORDER BY email COLLATE "C";
 SELECT user_id, sqlstate FROM invite_sync.quarantine ORDER BY user_id;
+-- an auth server of before these columns: nobody is it
+BEGIN;
+ALTER TABLE auth.users DROP COLUMN is_anonymous CASCADE, DROP COLUMN is_sso_user CASCADE, DROP COLUMN banned_until CASCADE, DROP COLUMN deleted_at CASCADE;
+INSERT INTO public.rules_link VALUES ('d', 'old@x.example'), ('d', 'older@x.example');
+INSERT INTO auth.users (id, email, email_confirmed_at) VALUES
+    ('00000000-0000-4000-8000-000000000016', 'old@x.example', now()), ('00000000-0000-4000-8000-000000000017', 'older@x.example', NULL);
+SELECT email, user_id FROM public.rules_link WHERE team = 'd' ORDER BY email COLLATE "C";
+SELECT user_id, sqlstate FROM invite_sync.quarantine ORDER BY user_id;
+UPDATE auth.users SET email_confirmed_at = now() WHERE email = 'older@x.example';
+SELECT email, user_id FROM public.rules_link WHERE team = 'd' ORDER BY email COLLATE "C";
+UPDATE public.rules_link SET user_id = NULL WHERE team = 'd';
+SELECT invite_sync.ensure_user('00000000-0000-4000-8000-000000000016') IS NOT NULL AS ensured;
+SELECT email, user_id FROM public.rules_link WHERE team = 'd' ORDER BY email COLLATE "C";
+ROLLBACK;
 SELECT invite_sync.drop_target('public.rules_link');
 DROP TABLE public.rules_link;
 DELETE FROM auth.users;
