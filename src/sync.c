@@ -3438,22 +3438,12 @@ end_changes(UpdateFiring *f)
 	f->changes = NULL;
 }
 
-/* The key invite_sync of raw_app_meta_data as a jsonb, NULL where there is none. */
-static Jsonb *
-copy_of(TupleTableSlot *slot, AttrNumber att)
+/* Does the statement name raw_app_meta_data, whatever it then says? */
+static bool
+writes_copies(TriggerData *trigdata, const Registry *reg)
 {
-	bool		isnull;
-	Datum		value = slot_getattr(slot, att, &isnull);
-	Jsonb	   *jb;
-	JsonbValue *copy;
-
-	if (isnull)
-		return NULL;
-	jb = DatumGetJsonbP(value);
-	if (!JB_ROOT_IS_OBJECT(jb))
-		return NULL;
-	copy = getKeyJsonValueFromContainer(&jb->root, "invite_sync", strlen("invite_sync"), NULL);
-	return copy ? JsonbValueToJsonb(copy) : NULL;
+	return nlisteners > 0 && reg->copy_att != InvalidAttrNumber &&
+		bms_is_member(reg->copy_att - FirstLowInvalidHeapAttributeNumber, trigdata->tg_updatedcols);
 }
 
 typedef struct CopyFiring
@@ -3461,11 +3451,12 @@ typedef struct CopyFiring
 	TriggerData *trigdata;
 	AttrNumber	id_att;
 	AttrNumber	copy_att;
+	bool		all;
 	pg_uuid_t  *ids;
 	int64		nids;
 } CopyFiring;
 
-/* The users whose copy this statement has changed. */
+/* The users whose copy this statement may have left wrong: a trigger of somebody's may write the column too. */
 static void
 collect_copies(void *arg)
 {
@@ -3483,17 +3474,9 @@ collect_copies(void *arg)
 	while (tuplestore_gettupleslot(f->trigdata->tg_oldtable, true, false, old_slot) &&
 		   tuplestore_gettupleslot(f->trigdata->tg_newtable, true, false, new_slot))
 	{
-		Jsonb	   *before;
-		Jsonb	   *after;
 		bool		isnull;
 
-		if (!attributes_differ(old_slot, new_slot, att, NULL))
-			continue;
-		before = copy_of(old_slot, f->copy_att);
-		after = copy_of(new_slot, f->copy_att);
-		if ((before == NULL && after == NULL) ||
-			(before != NULL && after != NULL && VARSIZE(before) == VARSIZE(after) &&
-			 memcmp(before, after, VARSIZE(before)) == 0))
+		if (!f->all && !attributes_differ(old_slot, new_slot, att, NULL))
 			continue;
 		if (f->nids == max)
 		{
@@ -3509,13 +3492,13 @@ collect_copies(void *arg)
 
 /*
  * The auth server writes the whole of raw_app_meta_data back from what it has
- * read a moment ago, and so over a copy that has been written meanwhile. What
- * it leaves as it was is none of the listeners' business.
+ * read a moment ago, and so over a copy that has been written meanwhile. A copy
+ * that it leaves as it was may have been wrong before: only the listeners know.
  */
 static void
 tell_copies_changed(TriggerData *trigdata, const Registry *reg)
 {
-	CopyFiring	f = {.trigdata = trigdata,.id_att = reg->id_att,.copy_att = reg->copy_att};
+	CopyFiring	f = {.trigdata = trigdata,.id_att = reg->id_att,.copy_att = reg->copy_att,.all = writes_copies(trigdata, reg)};
 	Failure    *failure;
 
 	if (nlisteners == 0 || reg->copy_att == InvalidAttrNumber)
@@ -3557,7 +3540,7 @@ sync_on_update(PG_FUNCTION_ARGS)
 		return PointerGetDatum(NULL);
 
 	old = begin_firing();
-	if (!anything_changed(trigdata, f.reg))
+	if (!writes_copies(trigdata, f.reg) && !anything_changed(trigdata, f.reg))
 	{
 		end_firing(old);
 		return PointerGetDatum(NULL);

@@ -124,7 +124,7 @@ typedef struct SyncListener
 	void		(*users_missed) (const pg_uuid_t *user_ids, int64 nids);
 	/* retry_quarantine(): whom to tell users_gone of; all: also those never noted */
 	void		(*find_gone) (bool all, int64 limit, pg_uuid_t **user_ids, int64 *nids);
-	/* the key invite_sync of raw_app_meta_data was written */
+	/* raw_app_meta_data was written, with the key invite_sync or without */
 	void		(*copies_changed) (const pg_uuid_t *user_ids, int64 nids);
 	/* does verify() miss the triggers, even without targets? */
 	bool		(*needs_triggers) (void);

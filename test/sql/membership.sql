@@ -614,6 +614,20 @@ UPDATE auth.users SET raw_app_meta_data = '{"invite_sync": {"platform_role": "ow
 SELECT raw_app_meta_data FROM auth.users WHERE id = u('unverified');
 UPDATE auth.users SET raw_app_meta_data = NULL WHERE id = u('eve');
 SELECT copy('eve');
+-- also what was wrong before, and was left so; but for that the column is to be written
+SET invite_sync.tenant_copy = off;
+UPDATE auth.users SET raw_app_meta_data = '{"provider": "email"}' WHERE id IN (u('eve'), u('bob'));
+RESET invite_sync.tenant_copy;
+UPDATE auth.users SET last_sign_in_at = now() WHERE id IN (u('eve'), u('bob'));
+SELECT copy('eve'), copy('bob');
+UPDATE auth.users SET raw_app_meta_data = raw_app_meta_data || '{"providers": ["email"]}' WHERE id = u('eve');
+UPDATE auth.users SET raw_app_meta_data = raw_app_meta_data WHERE id = u('bob');
+SELECT copy('eve'), copy('bob');
+BEGIN;
+INSERT INTO invite_sync.membership (organization_id, user_id, role_id) VALUES (org('bolt'), u('bob'), '00000000-0000-4000-8000-00000000000c');
+INSERT INTO auth.users (id, raw_app_meta_data) VALUES (u('bob'), '{}') ON CONFLICT (id) DO UPDATE SET raw_app_meta_data = users.raw_app_meta_data;
+SELECT copy('bob');
+ROLLBACK;
 -- what was left as it was costs no second write
 SELECT ctid AS before FROM auth.users WHERE id = u('eve') \gset
 BEGIN;
