@@ -161,7 +161,7 @@ CREATE TABLE invite_sync.gone_user (
 COMMENT ON TABLE invite_sync.gone_user IS
     'Users who were deleted and whose memberships could not be removed then (a lock, say), or who became an owner in place of one while somebody held their row of auth.users; retry_quarantine() does what is missing. Personal columns: user_id, an id.';
 COMMENT ON COLUMN invite_sync.gone_user.user_id IS 'the user who is gone, or who came to be an owner';
-COMMENT ON COLUMN invite_sync.gone_user.noted_at IS 'since when';
+COMMENT ON COLUMN invite_sync.gone_user.noted_at IS 'when they were noted, or last tried again: who has waited longest is next';
 COMMENT ON CONSTRAINT gone_user_pkey ON invite_sync.gone_user IS 'one row a user';
 
 ALTER TABLE invite_sync.permission ENABLE ROW LEVEL SECURITY;

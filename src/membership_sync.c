@@ -365,7 +365,8 @@ users_gone(const pg_uuid_t *user_ids, int64 nids)
 }
 
 static SavedPlan note_plan = {
-	.sql = "INSERT INTO invite_sync.gone_user AS g (user_id) SELECT x.id FROM pg_catalog.unnest($1) AS x (id) ORDER BY 1 "
+	.sql = "INSERT INTO invite_sync.gone_user AS g (user_id, noted_at) "
+	"SELECT x.id, pg_catalog.clock_timestamp() FROM pg_catalog.unnest($1) AS x (id) ORDER BY 1 "
 	"ON CONFLICT (user_id) DO NOTHING",
 	.nargs = 1,
 	.argtypes = {UUIDARRAYOID}
@@ -383,23 +384,32 @@ users_missed(const pg_uuid_t *user_ids, int64 nids)
 
 /* ---- those whose going nobody has noticed ---- */
 
+/* Those who have waited longest first: some may fail every time, and the others come after them. */
 static SavedPlan noted_plan = {
-	.sql = "SELECT coalesce((SELECT pg_catalog.array_agg(g.user_id ORDER BY g.user_id) FROM "
-	"(SELECT n.user_id FROM invite_sync.gone_user AS n ORDER BY n.user_id LIMIT $1 FOR UPDATE SKIP LOCKED) AS g), '{}')",
+	.sql = "SELECT coalesce((SELECT pg_catalog.array_agg(g.user_id ORDER BY g.noted_at, g.user_id) FROM "
+	"(SELECT n.user_id, n.noted_at FROM invite_sync.gone_user AS n ORDER BY n.noted_at, n.user_id LIMIT $1 FOR UPDATE SKIP LOCKED) AS g), '{}')",
 	.nargs = 1,
 	.argtypes = {INT8OID}
 };
 
+/* They have had their turn, all but those of $2. */
+static SavedPlan tried_plan = {
+	.sql = "UPDATE invite_sync.gone_user AS g SET noted_at = pg_catalog.clock_timestamp() WHERE g.user_id IN ("
+	"SELECT n.user_id FROM invite_sync.gone_user AS n WHERE n.user_id = ANY ($1) AND n.user_id <> ALL ($2) FOR UPDATE SKIP LOCKED)",
+	.nargs = 2,
+	.argtypes = {UUIDARRAYOID, UUIDARRAYOID}
+};
+
 static SavedPlan everybody_plan = {
-	.sql = "SELECT coalesce(pg_catalog.array_agg(e.user_id ORDER BY e.user_id), '{}') FROM ("
+	.sql = "SELECT coalesce(pg_catalog.array_agg(e.user_id ORDER BY n.noted_at NULLS FIRST, e.user_id), '{}') FROM ("
 	"SELECT m.user_id FROM invite_sync.membership AS m UNION SELECT r.user_id FROM invite_sync.membership_removal AS r "
 	"UNION SELECT j.user_id FROM invite_sync.join_request AS j UNION SELECT p.user_id FROM invite_sync.platform_role AS p "
-	"UNION SELECT g.user_id FROM invite_sync.gone_user AS g) AS e",
+	"UNION SELECT g.user_id FROM invite_sync.gone_user AS g) AS e LEFT JOIN invite_sync.gone_user AS n ON n.user_id = e.user_id",
 	.nargs = 0
 };
 
 static SavedPlan missing_users_plan = {
-	.sql = "SELECT coalesce(pg_catalog.array_agg(x.id ORDER BY x.id), '{}') FROM pg_catalog.unnest($1) AS x (id) "
+	.sql = "SELECT coalesce(pg_catalog.array_agg(x.id ORDER BY x.n), '{}') FROM pg_catalog.unnest($1) WITH ORDINALITY AS x (id, n) "
 	"LEFT JOIN " CALLER_AUTH_USERS " AS u ON u.id = x.id AND u.deleted_at IS NULL WHERE u.id IS NULL",
 	.nargs = 1,
 	.argtypes = {UUIDARRAYOID}
@@ -427,7 +437,7 @@ find_gone(bool all, int64 limit, pg_uuid_t **user_ids, int64 *nids)
 	Ids			noted;
 	Ids			locked;
 	Ids			gone;
-	Datum		values[1];
+	Datum		values[2];
 
 	values[0] = Int64GetDatum(limit);
 	run_on_ids(&noted_plan, values, false, false, &noted, 1);
@@ -442,9 +452,16 @@ find_gone(bool all, int64 limit, pg_uuid_t **user_ids, int64 *nids)
 		if (!all)
 			(void) organization_delete_rows("gone_user", "user_id", UUIDARRAYOID, gone.array);
 		membership_write_copies(locked.ids, locked.n);
+		values[1] = gone.array;
+		run_on_ids(&tried_plan, values, false, false, NULL, 0);
 	}
 	if (all)
+	{
 		users_who_are_gone(&gone, false);
+		values[0] = organization_uuid_array(gone.ids, Min(gone.n, (int) limit));
+		values[1] = organization_uuid_array(NULL, 0);
+		run_on_ids(&tried_plan, values, false, false, NULL, 0);
+	}
 	*user_ids = gone.ids;
 	*nids = Min(gone.n, limit);
 }

@@ -815,6 +815,26 @@ SELECT right(user_id::text, 2) AS noted FROM invite_sync.gone_user ORDER BY 1;
 DELETE FROM membership_test.patient;
 SELECT * FROM invite_sync.retry_quarantine();
 SELECT count(*) FROM invite_sync.membership WHERE user_id = 'b0000000-0000-4000-8000-0000000000d1';
+-- nor where only one is tried at a time: the next is who has waited longest, and who was never tried before them
+INSERT INTO auth.users (id, email) VALUES ('b0000000-0000-4000-8000-0000000000d1', 'pat@team.example'), ('b0000000-0000-4000-8000-0000000000d2', 'ray@team.example'),
+	('b0000000-0000-4000-8000-0000000000d3', 'sue@team.example');
+SELECT role FROM unnest(ARRAY['pat', 'ray', 'sue']) AS name CROSS JOIN LATERAL invite_sync.add_member(org('bolt'), u(name));
+INSERT INTO membership_test.patient SELECT m.id FROM invite_sync.membership AS m WHERE m.user_id IN (u('pat'), u('ray'));
+DELETE FROM auth.users WHERE email IN ('pat@team.example', 'ray@team.example');
+SET session_replication_role = replica;
+DELETE FROM auth.users WHERE email = 'sue@team.example';
+RESET session_replication_role;
+SELECT right(user_id::text, 2) AS noted FROM invite_sync.gone_user ORDER BY noted_at, user_id;
+SELECT * FROM invite_sync.retry_quarantine(1);
+SELECT right(user_id::text, 2) AS noted FROM invite_sync.gone_user ORDER BY noted_at;
+SELECT * FROM invite_sync.retry_quarantine(1);
+SELECT right(user_id::text, 2) AS noted FROM invite_sync.gone_user ORDER BY noted_at;
+SELECT * FROM invite_sync.retry_quarantine(1, due_only => false);
+SELECT count(*) FROM invite_sync.membership WHERE user_id = 'b0000000-0000-4000-8000-0000000000d3';
+SELECT * FROM invite_sync.retry_quarantine(1, due_only => false);
+SELECT right(user_id::text, 2) AS noted FROM invite_sync.gone_user ORDER BY noted_at;
+DELETE FROM membership_test.patient;
+SELECT * FROM invite_sync.retry_quarantine();
 -- a constraint of somebody's that is called so too would be set with it: then there is no way but later
 CREATE TABLE membership_test.namesake (n integer CONSTRAINT patient_member_fkey UNIQUE DEFERRABLE);
 INSERT INTO auth.users (id, email) VALUES ('b0000000-0000-4000-8000-0000000000d1', 'pat@team.example');
