@@ -235,18 +235,19 @@ CREATE FUNCTION invite_sync.effective_permissions(user_id uuid, organization_id 
 COMMENT ON FUNCTION invite_sync.effective_permissions(uuid, uuid) IS
     'What a user may do in an organization, by memberships there and above it. Looks at no auth.users. Internal.';
 
--- The name means the nearest: of the organization, then of those above it, then the global one.
+-- A global role before all others: the platform gives what it made, whatever an organization has called so before. Then
+-- the nearest; on a way up the names are unique.
 CREATE FUNCTION invite_sync.role_id_of(role text, organization_id uuid) RETURNS uuid
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
     AS $$
     SELECT x.id FROM (
-        SELECT r.id, p.level FROM invite_sync.organization_path($2) AS p JOIN invite_sync.role AS r ON r.organization_id = p.id AND r.name = $1
+        SELECT r.id, -1 FROM invite_sync.role AS r WHERE r.organization_id IS NULL AND r.name = $1
         UNION ALL
-        SELECT r.id, 1000 FROM invite_sync.role AS r WHERE r.organization_id IS NULL AND r.name = $1
+        SELECT r.id, p.level FROM invite_sync.organization_path($2) AS p JOIN invite_sync.role AS r ON r.organization_id = p.id AND r.name = $1
     ) AS x (id, level) ORDER BY x.level LIMIT 1
     $$;
 COMMENT ON FUNCTION invite_sync.role_id_of(text, uuid) IS
-    'The role that a name means in an organization; NULL: none. Internal.';
+    'The role that a name means in an organization: a global one before its own; NULL: none. Internal.';
 
 -- ---- the copy in the user's raw_app_meta_data ----
 

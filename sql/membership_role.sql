@@ -16,7 +16,7 @@ CREATE FUNCTION invite_sync.create_role(name text, permissions text[], organizat
     LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'membership_create_role';
 COMMENT ON FUNCTION invite_sync.create_role(text, text[], uuid) IS
 $doc$Make a role: a name for permissions. Again with the same permissions it changes nothing and says so; with others it sets them, as set_role_permissions() does.
-name: 1 to 63 of a-z, 0-9, _ and -, beginning with a letter; not that of a global role, nor of a role of an organization above or below. permissions: names of list_permissions(); those that begin with "platform." in global roles only. organization_id: whose role it is, for it and those below; NULL: global, for all.
+name: 1 to 63 of a-z, 0-9, _ and -, beginning with a letter; of an organization's role not that of a global one, nor of a role above or below. A global role takes any name that no other global role has: where organizations have roles of that name a NOTICE says so, and there, too, the name means the global one from then on. permissions: names of list_permissions(); those that begin with "platform." in global roles only. organization_id: whose role it is, for it and those below; NULL: global, for all.
 Returns the role. Errors: organization_unknown, not_permitted (needs roles.manage; a global role, service_role; the name of a built-in role), escalation (a permission, of before or after, that the caller does not have), name_malformed, role_exists, data_malformed (argument=permissions: one is unknown).
 Members with roles.manage, service_role, operators. Locks the organization and those above it, the role, and the permissions; a global one keeps others from making roles for a moment.$doc$;
 

@@ -149,14 +149,20 @@ static SavedPlan role_row_plan = {
 	.argtypes = {UUIDOID}
 };
 
-/* Of a global role: any other. Of an organization's: a global one, or one above or below it. */
+/* Of an organization's role: a global one has it, or one above or below. */
 static SavedPlan name_taken_plan = {
 	.sql = "SELECT EXISTS (SELECT FROM invite_sync.role AS r WHERE r.name = $1 AND r.organization_id IS DISTINCT FROM $2 "
-	"AND ($2 IS NULL OR r.organization_id IS NULL "
+	"AND (r.organization_id IS NULL "
 	"OR r.organization_id IN (SELECT p.id FROM invite_sync.organization_path($2) AS p) "
 	"OR r.organization_id IN (SELECT s.id FROM invite_sync.organization_subtree($2) AS s)))",
 	.nargs = 2,
 	.argtypes = {TEXTOID, UUIDOID}
+};
+
+static SavedPlan name_used_plan = {
+	.sql = "SELECT EXISTS (SELECT FROM invite_sync.role AS r WHERE r.name = $1 AND r.organization_id IS NOT NULL)",
+	.nargs = 1,
+	.argtypes = {TEXTOID}
 };
 
 static SavedPlan held_plan = {
@@ -349,7 +355,9 @@ role_row(FunctionCallInfo fcinfo, RoleCall *call)
 
 /*
  * Whoever makes a name for everybody waits for those who make one for an
- * organization, and they for it: the names are compared after that.
+ * organization, and they for it: the names are compared after that. The one for
+ * everybody is never refused for what an organization calls its own: anybody
+ * could keep names from the platform. See role_id_of() for what it then means.
  */
 static void
 lock_names(const RoleCall *call)
@@ -440,9 +448,15 @@ membership_create_role(PG_FUNCTION_ARGS)
 	values[0] = PointerGetDatum(call.name);
 	values[1] = UUIDPGetDatum(&call.organization_id);
 	nulls[1] = call.global ? 'n' : ' ';
-	if (ask_latest(&name_taken_plan, values, nulls))
-		refuse("role_exists", NULL, call.global ? "An organization has a role of this name; choose another." :
-			   "The name is that of a global role, or of one of an organization above or below; choose another.");
+	if (call.global)
+	{
+		if (ask_latest(&name_used_plan, values, NULL))
+			ereport(NOTICE,
+					(errmsg("organizations have a role of this name already"),
+					 errhint("There too the name means the global role from now on; who has the organization's keeps it.")));
+	}
+	else if (ask_latest(&name_taken_plan, values, nulls))
+		refuse("role_exists", NULL, "The name is that of a global role, or of one of an organization above or below; choose another.");
 	values[2] = membership_actor(&call.caller) ? UUIDPGetDatum(membership_actor(&call.caller)) : (Datum) 0;
 	nulls[2] = membership_actor(&call.caller) ? ' ' : 'n';
 	if (!membership_one_id(&insert_role_plan, values, nulls, &call.role_id))

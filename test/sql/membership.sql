@@ -257,7 +257,34 @@ SELECT try('ann', $$create_role('lab-rat', '{organization.read}', org('acme'))$$
 SELECT try('ann', $$create_role('auditor', '{organization.read}', org('acme'))$$);
 SELECT try('ann', $$create_role('owner', '{organization.read}', org('acme'))$$);
 SELECT try('jon', $$create_role('reader', '{organization.read}', org('bolt'))$$);
+-- no organization keeps a name from the platform: the global role has it too, and the name means that one then, nowhere
+-- an organization's own, which stays what it is for who has it
+BEGIN;
+SELECT try('ann', $$set_member_role(org('acme'), u('gus'), 'reader')$$);
+SET LOCAL client_min_messages = notice;
 SELECT try(NULL, $$create_role('reader', '{organization.read}')$$);
+SELECT try(NULL, $$create_role('reader', '{organization.read}')$$);
+SET LOCAL client_min_messages = warning;
+SELECT try(NULL, $$create_role('everything', '{organization.read,members.read}')$$);
+SELECT try('ann', $$add_member(org('acme'), u('ida'), 'reader')$$);
+SELECT try(NULL, $$add_member(org('bolt'), u('gus'), 'everything')$$);
+SELECT try('ann', $$set_member_role(org('acme'), u('hal'), 'everything')$$);
+SELECT o.slug, u.raw_user_meta_data->>'nick', r.name, r.organization_id IS NULL AS global, invite_sync.role_permissions(r.id)
+  FROM invite_sync.membership AS m JOIN invite_sync.role AS r ON r.id = m.role_id JOIN invite_sync.organization AS o ON o.id = m.organization_id
+  JOIN auth.users AS u ON u.id = m.user_id WHERE r.name IN ('reader', 'everything') ORDER BY 1, 2;
+-- no more of them; those there are can be changed, and dropped when nobody has them any more
+SELECT try('jon', $$create_role('everything', '{}', org('bolt'))$$);
+SELECT try('ann', $$create_role('everything', '{}', org('labs'))$$);
+SELECT try('ann', $$set_role_permissions('reader', '{documents.read}', org('acme'))$$);
+SELECT try(NULL, $$list_roles(org('acme'), page_size => 500)$$) LIKE '%permissions=["documents.read"] role=reader%' AS listed;
+SELECT try('ann', $$drop_role('reader', org('acme'))$$);
+SELECT try('ann', $$set_member_role(org('acme'), u('gus'), 'reader')$$);
+SELECT try('ann', $$drop_role('reader', org('acme'))$$);
+-- without the global one the name is the organization's own again
+SELECT try('ann', $$set_member_role(org('acme'), u('hal'), 'hr')$$), try(NULL, $$set_member_role(org('bolt'), u('gus'), 'member')$$);
+SELECT try(NULL, $$drop_role('everything')$$);
+SELECT r.organization_id IS NULL AS global FROM invite_sync.role AS r WHERE r.id = invite_sync.role_id_of('everything', org('labs'));
+ROLLBACK;
 SELECT try('ann', $$create_role('Reader', '{}', org('acme'))$$);
 SELECT try('ann', $$create_role('', '{}', org('acme'))$$);
 SELECT try('ann', $$create_role(E're\u202eader', '{}', org('acme'))$$);
