@@ -13,7 +13,6 @@
 #include "compat.h"
 
 #include "access/detoast.h"
-#include "access/xact.h"
 #include "catalog/pg_authid.h"
 #include "catalog/pg_collation.h"
 #include "catalog/pg_type.h"
@@ -32,7 +31,6 @@
 #include "utils/jsonb.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
-#include "utils/resowner.h"
 
 #include "caller.h"
 #include "event.h"
@@ -189,59 +187,22 @@ read_paths(Datum ids)
 	return result;
 }
 
-/*
- * In PG_CATCH: end the subtransaction that PG_TRY was in, and pass the error on.
- * Who catches it further up (an EXCEPTION clause) ends one subtransaction, its
- * own, and would take ours for it.
- */
-static void
-end_subtransaction_and_rethrow(MemoryContext oldcontext, ResourceOwner oldowner)
-{
-	ErrorData  *edata;
-
-	MemoryContextSwitchTo(oldcontext);
-	edata = CopyErrorData();
-	FlushErrorState();
-	RollbackAndReleaseCurrentSubTransaction();
-	MemoryContextSwitchTo(oldcontext);
-	CurrentResourceOwner = oldowner;
-	ReThrowError(edata);
-}
-
-/* false: the tree is another one now, and nothing is locked. */
+/* arg: the ids, as a uuid[]. false: the tree is another one now, and nothing is to stay locked. */
 static bool
-try_lock_paths(Datum ids)
+try_lock_paths(void *arg)
 {
-	MemoryContext oldcontext = CurrentMemoryContext;
-	ResourceOwner oldowner = CurrentResourceOwner;
-	volatile bool same = false;
+	Datum		ids = *(Datum *) arg;
+	Scope		scope;
+	Datum		before;
+	bool		same;
 
-	BeginInternalSubTransaction(NULL);
-	MemoryContextSwitchTo(oldcontext);
-	PG_TRY();
-	{
-		Scope		scope;
-		Datum		before;
-
-		SPI_connect();
-		scope_enter_own(&scope);
-		before = read_paths(ids);
-		plan_execute(&lock_plan, &before, NULL, false, 0);
-		same = DatumGetBool(OidFunctionCall2(F_ARRAY_EQ, before, read_paths(ids)));
-		scope_leave(&scope);
-		SPI_finish();
-	}
-	PG_CATCH();
-	{
-		end_subtransaction_and_rethrow(oldcontext, oldowner);
-	}
-	PG_END_TRY();
-	if (same)
-		ReleaseCurrentSubTransaction();
-	else
-		RollbackAndReleaseCurrentSubTransaction();
-	MemoryContextSwitchTo(oldcontext);
-	CurrentResourceOwner = oldowner;
+	SPI_connect();
+	scope_enter_own(&scope);
+	before = read_paths(ids);
+	plan_execute(&lock_plan, &before, NULL, false, 0);
+	same = DatumGetBool(OidFunctionCall2(F_ARRAY_EQ, before, read_paths(ids)));
+	scope_leave(&scope);
+	SPI_finish();
 	return same;
 }
 
@@ -254,7 +215,7 @@ static void
 lock_paths(Datum ids)
 {
 	for (int attempt = 0; attempt < LOCK_ATTEMPTS; attempt++)
-		if (try_lock_paths(ids))
+		if (plan_attempted(try_lock_paths, &ids))
 			return;
 	ereport(ERROR,
 			(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
@@ -462,63 +423,53 @@ execute_firing_as(SPIPlanPtr plan, Datum *values, const char *nulls, Oid fire_as
 	return rows;
 }
 
-/* false: nothing done, because it met a unique constraint. fire_as: as above; InvalidOid: nobody's triggers can be set off. */
+/* A statement, and who its triggers are fired as; InvalidOid: nobody's triggers can be set off. */
+typedef struct UniqueTry
+{
+	SavedPlan  *plan;
+	Datum	   *values;
+	const char *nulls;
+	Oid			fire_as;
+} UniqueTry;
+
+static void
+run_unique(void *arg)
+{
+	UniqueTry  *t = (UniqueTry *) arg;
+	Scope		scope;
+
+	SPI_connect();
+	scope_enter_own(&scope);
+	if (OidIsValid(t->fire_as))
+	{
+		SPIPlanPtr	saved = plan_get(t->plan);
+
+		scope_leave(&scope);
+		(void) execute_firing_as(saved, t->values, t->nulls, t->fire_as);
+	}
+	else
+	{
+		plan_execute(t->plan, t->values, t->nulls, false, 0);
+		scope_leave(&scope);
+	}
+	SPI_finish();
+}
+
+/* false: nothing done, because it met a unique constraint. */
 static bool
 try_unique(SavedPlan *plan, Datum *values, const char *nulls, Oid fire_as)
 {
-	MemoryContext oldcontext = CurrentMemoryContext;
-	ResourceOwner oldowner = CurrentResourceOwner;
-	int			depth = plan_hold();
-	volatile bool ok = false;
+	UniqueTry	t = {.plan = plan,.values = values,.nulls = nulls,.fire_as = fire_as};
+	ErrorData  *edata = plan_contained(run_unique, &t, true);
 
-	BeginInternalSubTransaction(NULL);
-	MemoryContextSwitchTo(oldcontext);
-	PG_TRY();
-	{
-		Scope		scope;
-
-		SPI_connect();
-		if (OidIsValid(fire_as))
-		{
-			SPIPlanPtr	saved;
-
-			scope_enter_own(&scope);
-			saved = plan_get(plan);
-			scope_leave(&scope);
-			(void) execute_firing_as(saved, values, nulls, fire_as);
-		}
-		else
-		{
-			scope_enter_own(&scope);
-			plan_execute(plan, values, nulls, false, 0);
-			scope_leave(&scope);
-		}
-		SPI_finish();
-		ReleaseCurrentSubTransaction();
-		MemoryContextSwitchTo(oldcontext);
-		CurrentResourceOwner = oldowner;
-		ok = true;
-	}
-	PG_CATCH();
-	{
-		ErrorData  *edata;
-
-		MemoryContextSwitchTo(oldcontext);
-		edata = CopyErrorData();
-		FlushErrorState();
-		RollbackAndReleaseCurrentSubTransaction();
-		MemoryContextSwitchTo(oldcontext);
-		CurrentResourceOwner = oldowner;
-		/* not one of a table that follows ours */
-		if (edata->sqlerrcode != ERRCODE_UNIQUE_VIOLATION || edata->schema_name == NULL ||
-			strcmp(edata->schema_name, "invite_sync") != 0)
-			ReThrowError(edata);
-		FreeErrorData(edata);
-	}
-	PG_END_TRY();
-	plan_restore(depth + 1);
-	plan_release();
-	return ok;
+	if (edata == NULL)
+		return true;
+	/* not one of a table that follows ours */
+	if (edata->sqlerrcode != ERRCODE_UNIQUE_VIOLATION || edata->schema_name == NULL ||
+		strcmp(edata->schema_name, "invite_sync") != 0)
+		ReThrowError(edata);
+	FreeErrorData(edata);
+	return false;
 }
 
 bool
@@ -583,7 +534,7 @@ answer(FunctionCallInfo fcinfo, SavedPlan *plan, Datum *values, bool read_only)
 
 	SPI_connect();
 	scope_enter_own(&scope);
-	plan_execute(plan, values, NULL, read_only, 0);
+	plan_execute(plan, values, nulls, read_only, 0);
 	result = plan_result_row(fcinfo);
 	scope_leave(&scope);
 	SPI_finish();
@@ -1434,45 +1385,31 @@ organization_removed(PG_FUNCTION_ARGS)
 	return PointerGetDatum(NULL);
 }
 
-/* false: other organizations or users are concerned now, and nothing is locked. */
-static bool
-try_lock_doomed(const pg_uuid_t *id, bool cascade, Datum *organizations, Datum *users)
+/* Who goes with an organization, and who is a member there: as read before the locks. */
+typedef struct Doomed
 {
-	MemoryContext oldcontext = CurrentMemoryContext;
-	ResourceOwner oldowner = CurrentResourceOwner;
+	const pg_uuid_t *id;
+	bool		cascade;
+	Datum		organizations;
+	Datum		users;
+} Doomed;
+
+/* false: other organizations or users are concerned now, and nothing is to stay locked. */
+static bool
+try_lock_doomed(void *arg)
+{
+	Doomed	   *d = (Doomed *) arg;
 	int			nusers;
 	int			norganizations;
-	pg_uuid_t  *user_ids;
-	pg_uuid_t  *organization_ids;
-	volatile bool same = false;
+	pg_uuid_t  *user_ids = uuids_of(d->users, &nusers);
+	pg_uuid_t  *organization_ids = uuids_of(d->organizations, &norganizations);
+	Datum		organizations_now;
+	Datum		users_now;
 
-	read_tree(id, cascade, organizations, users);
-	user_ids = uuids_of(*users, &nusers);
-	organization_ids = uuids_of(*organizations, &norganizations);
-	BeginInternalSubTransaction(NULL);
-	MemoryContextSwitchTo(oldcontext);
-	PG_TRY();
-	{
-		Datum		organizations_now;
-		Datum		users_now;
-
-		organization_lock(user_ids, nusers, organization_ids, norganizations);
-		read_tree(id, cascade, &organizations_now, &users_now);
-		same = DatumGetBool(OidFunctionCall2(F_ARRAY_EQ, *organizations, organizations_now)) &&
-			DatumGetBool(OidFunctionCall2(F_ARRAY_EQ, *users, users_now));
-	}
-	PG_CATCH();
-	{
-		end_subtransaction_and_rethrow(oldcontext, oldowner);
-	}
-	PG_END_TRY();
-	if (same)
-		ReleaseCurrentSubTransaction();
-	else
-		RollbackAndReleaseCurrentSubTransaction();
-	MemoryContextSwitchTo(oldcontext);
-	CurrentResourceOwner = oldowner;
-	return same;
+	organization_lock(user_ids, nusers, organization_ids, norganizations);
+	read_tree(d->id, d->cascade, &organizations_now, &users_now);
+	return DatumGetBool(OidFunctionCall2(F_ARRAY_EQ, d->organizations, organizations_now)) &&
+		DatumGetBool(OidFunctionCall2(F_ARRAY_EQ, d->users, users_now));
 }
 
 /*
@@ -1483,9 +1420,18 @@ try_lock_doomed(const pg_uuid_t *id, bool cascade, Datum *organizations, Datum *
 static void
 lock_doomed(const pg_uuid_t *id, bool cascade, Datum *organizations, Datum *users)
 {
+	Doomed		d = {.id = id,.cascade = cascade};
+
 	for (int attempt = 0; attempt < LOCK_ATTEMPTS; attempt++)
-		if (try_lock_doomed(id, cascade, organizations, users))
+	{
+		read_tree(id, cascade, &d.organizations, &d.users);
+		if (plan_attempted(try_lock_doomed, &d))
+		{
+			*organizations = d.organizations;
+			*users = d.users;
 			return;
+		}
+	}
 	ereport(ERROR,
 			(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
 			 errmsg("could not lock the organizations: their members keep changing"),

@@ -103,6 +103,12 @@ extern void plan_retire_context(MemoryContext context);
  */
 extern ErrorData *plan_contained(void (*fn) (void *), void *arg, bool keep);
 
+/*
+ * The same where fn itself says whether to keep what it did, and its locks; what
+ * it said. Its errors go on, with everything undone.
+ */
+extern bool plan_attempted(bool (*fn) (void *), void *arg);
+
 extern void plan_init(void);
 
 #endif							/* INVITE_SYNC_PLAN_H */
