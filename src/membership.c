@@ -65,23 +65,6 @@ membership_text_argument(FunctionCallInfo fcinfo, int arg, const char *name)
 	return PG_GETARG_TEXT_PP(arg);
 }
 
-Datum
-membership_row(FunctionCallInfo fcinfo, SavedPlan *plan, Datum *values, const char *nulls, bool *found)
-{
-	Scope		scope;
-	Datum		result;
-
-	SPI_connect();
-	scope_enter_own(&scope);
-	plan_execute(plan, values, nulls, false, 0);
-	*found = SPI_processed == 1;
-	result = plan_result_row(fcinfo);
-	scope_leave(&scope);
-	SPI_finish();
-	fcinfo->isnull = false;
-	return result;
-}
-
 bool
 membership_one_id(SavedPlan *plan, Datum *values, const char *nulls, pg_uuid_t *id)
 {
@@ -415,13 +398,12 @@ static Datum
 member_row(FunctionCallInfo fcinfo, const pg_uuid_t *organization_id, const pg_uuid_t *user_id)
 {
 	Datum		values[2];
-	bool		found;
 	Datum		result;
 
 	values[0] = UUIDPGetDatum(organization_id);
 	values[1] = UUIDPGetDatum(user_id);
-	result = membership_row(fcinfo, &member_row_plan, values, NULL, &found);
-	if (!found)
+	result = organization_answer(fcinfo, &member_row_plan, values, NULL, false);
+	if (fcinfo->isnull)
 		refuse("member_unknown", NULL, NULL);
 	return result;
 }

@@ -35,13 +35,7 @@ extern text *membership_text_argument(FunctionCallInfo fcinfo, int arg, const ch
 /* Time, id and number of rows of a page, from the arguments after and page_size. */
 extern void membership_page_values(FunctionCallInfo fcinfo, int arg, Datum *values);
 
-/*
- * Run a statement in the own scope, with a snapshot of its own, and return its
- * one row as the function's result, or (found false) that there was none.
- */
-extern Datum membership_row(FunctionCallInfo fcinfo, SavedPlan *plan, Datum *values,
-							const char *nulls, bool *found);
-/* The same of a statement that returns one uuid. */
+/* The uuid that a statement in the own scope returns, with a snapshot of its own; false: none. */
 extern bool membership_one_id(SavedPlan *plan, Datum *values, const char *nulls, pg_uuid_t *id);
 
 /*

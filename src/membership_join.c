@@ -212,12 +212,11 @@ static Datum
 request_row(FunctionCallInfo fcinfo, const pg_uuid_t *request_id)
 {
 	Datum		values[1];
-	bool		found;
 	Datum		result;
 
 	values[0] = UUIDPGetDatum(request_id);
-	result = membership_row(fcinfo, &request_row_plan, values, NULL, &found);
-	if (!found)
+	result = organization_answer(fcinfo, &request_row_plan, values, NULL, false);
+	if (fcinfo->isnull)
 		refuse("join_request_unknown", NULL, NULL);
 	return result;
 }

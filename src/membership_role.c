@@ -347,10 +347,9 @@ static Datum
 role_row(FunctionCallInfo fcinfo, RoleCall *call)
 {
 	Datum		values[1];
-	bool		found;
 
 	values[0] = UUIDPGetDatum(&call->role_id);
-	return membership_row(fcinfo, &role_row_plan, values, NULL, &found);
+	return organization_answer(fcinfo, &role_row_plan, values, NULL, false);
 }
 
 /*
@@ -662,7 +661,6 @@ membership_create_permission(PG_FUNCTION_ARGS)
 	text	   *name;
 	text	   *description;
 	Datum		values[2];
-	bool		found;
 
 	caller_require_operator();
 	caller_get(&caller);
@@ -685,7 +683,7 @@ membership_create_permission(PG_FUNCTION_ARGS)
 	else
 		ereport(NOTICE,
 				(errmsg("the permission exists with this description already")));
-	return membership_row(fcinfo, &permission_row_plan, values, NULL, &found);
+	return organization_answer(fcinfo, &permission_row_plan, values, NULL, false);
 }
 
 /* drop_permission(name) */
@@ -695,7 +693,6 @@ membership_drop_permission(PG_FUNCTION_ARGS)
 	Caller		caller;
 	Datum		values[1];
 	Datum		name;
-	bool		found;
 	int			guc_level;
 	Datum		result;
 
@@ -708,9 +705,9 @@ membership_drop_permission(PG_FUNCTION_ARGS)
 	membership_run(&lock_permission_plan, values, NULL);
 	require_all_holders_seen(values[0]);
 	membership_run(&bump_roles_plan, values, NULL);
-	result = membership_row(fcinfo, &permission_row_plan, values, NULL, &found);
+	result = organization_answer(fcinfo, &permission_row_plan, values, NULL, false);
 	name = values[0];
-	if (!found || organization_delete_rows("permission", "name", TEXTARRAYOID,
+	if (fcinfo->isnull || organization_delete_rows("permission", "name", TEXTARRAYOID,
 										   PointerGetDatum(construct_array(&name, 1, TEXTOID, -1, false, TYPALIGN_INT))) == 0)
 		refuse("data_malformed", "argument=name", "There is no such permission.");
 	AtEOXact_GUC(false, guc_level);
@@ -814,5 +811,5 @@ membership_set_platform_role(PG_FUNCTION_ARGS)
 			membership_event(&caller, "admin", "membership.platform_role_set", NULL, "user", &user_id, &role_id);
 		}
 	}
-	return membership_row(fcinfo, &platform_role_row_plan, values, NULL, &found);
+	return organization_answer(fcinfo, &platform_role_row_plan, values, NULL, false);
 }

@@ -525,9 +525,8 @@ run(SavedPlan *plan, Datum *values, const char *nulls)
 	return rows;
 }
 
-/* One statement in the own scope whose row is the function's answer. */
-static Datum
-answer(FunctionCallInfo fcinfo, SavedPlan *plan, Datum *values, bool read_only)
+Datum
+organization_answer(FunctionCallInfo fcinfo, SavedPlan *plan, Datum *values, const char *nulls, bool read_only)
 {
 	Scope		scope;
 	Datum		result;
@@ -552,7 +551,7 @@ answer_organization(FunctionCallInfo fcinfo, const pg_uuid_t *organization_id, b
 {
 	Datum		value = UUIDPGetDatum(organization_id);
 
-	return answer(fcinfo, &get_plan, &value, read_only);
+	return organization_answer(fcinfo, &get_plan, &value, NULL, read_only);
 }
 
 /* What the constraints of the table say, asked before they do. */
@@ -1612,7 +1611,7 @@ organization_seat_usage(PG_FUNCTION_ARGS)
 	id = organization_uuid_arg(fcinfo, 0, "organization_id");
 	organization_require_stable(&caller, id, "members.read", NULL);
 	value = UUIDPGetDatum(id);
-	return answer(fcinfo, &seats_plan, &value, true);
+	return organization_answer(fcinfo, &seats_plan, &value, NULL, true);
 }
 
 static SavedPlan set_seats_plan = {
@@ -1653,7 +1652,7 @@ organization_set_seats(PG_FUNCTION_ARGS)
 						   psprintf("{\"seat_limit\": %s, \"bonus_seats\": %d}",
 									PG_ARGISNULL(1) ? "null" : psprintf("%d", PG_GETARG_INT32(1)), PG_GETARG_INT32(2)));
 	}
-	return answer(fcinfo, &seats_plan, values, false);
+	return organization_answer(fcinfo, &seats_plan, values, NULL, false);
 }
 
 static SavedPlan set_limits_plan = {

@@ -105,6 +105,14 @@ extern pg_uuid_t *organization_uuid_arg(FunctionCallInfo fcinfo, int arg, const 
 extern void organization_user_state(const pg_uuid_t *user_id, AuthUserState *state);
 
 /*
+ * Run a statement in the own scope, and return its one row as the function's
+ * result; NULL (fcinfo->isnull) where there is none. Not read_only: with a
+ * snapshot of its own.
+ */
+extern Datum organization_answer(FunctionCallInfo fcinfo, SavedPlan *plan, Datum *values,
+								 const char *nulls, bool read_only);
+
+/*
  * Run one statement in the own scope; false, and nothing done, when it meets a
  * unique constraint. For UPDATEs: an INSERT has ON CONFLICT DO NOTHING.
  */
