@@ -11,7 +11,7 @@ use InviteSyncTest qw(new_cluster session run_as signup_sql differences);
 use Time::HiRes qw(sleep time);
 
 our @EXPORT_OK = qw(
-  durable_cluster as_role value user_id bulk_signup_sql signup standard_targets
+  durable_cluster as_role value user_id bulk_signup_sql signup standard_targets in_use signups_and_events
   registered_targets organizations out_of_step wait_for wait_for_server contents dumped_contents catalog_picture
 );
 
@@ -111,6 +111,57 @@ SELECT invite_sync.create_standard_tables();
 SELECT invite_sync.add_target('public.profiles');
 SELECT invite_sync.add_target('public.users');
 SELECT invite_sync.add_target('public.user_profiles');
+SQL
+	return;
+}
+
+# A database in use for some time: the standard targets and others, one with odd names, one that is not enabled (and
+# 'public.gone' and 'public.first_name', for the tests to drop and rename); operators, one of them no longer; columns of
+# auth.users behind a gap. more: SQL for further targets, before anybody signs up.
+sub in_use
+{
+	my ($node, $dbname, $more) = @_;
+
+	standard_targets($node, $dbname);
+	as_role($node, $dbname, 'postgres', <<"SQL");
+SELECT invite_sync.detach();
+SELECT invite_sync.attach();
+CREATE SCHEMA "Odd Schema";
+CREATE TABLE "Odd Schema"."Odd "" Table" ("User Id" uuid PRIMARY KEY, "E-Mail" text, kept_name text, CHECK ("E-Mail" NOT LIKE 'bad%'));
+SELECT invite_sync.add_target('"Odd Schema"."Odd "" Table"', '{"E-Mail": "email", "kept_name": {"value": "raw_user_meta_data->>''full_name''", "update": "never"}}', 'User Id', on_delete => 'delete');
+CREATE TABLE public.gone (id uuid PRIMARY KEY, email text);
+SELECT invite_sync.add_target('public.gone');
+CREATE TABLE public.first_name (id uuid PRIMARY KEY, email text);
+SELECT invite_sync.add_target('public.first_name');
+CREATE TABLE public.asleep (id uuid PRIMARY KEY, email text);
+SELECT invite_sync.add_target('public.asleep', enabled => false, on_error => 'raise');
+SELECT invite_sync.set_target('public.asleep', search_path => 'pg_catalog, public, pg_temp');
+$more
+SQL
+	value($node, $dbname, qq{
+CREATE ROLE ops LOGIN; CREATE ROLE watcher; GRANT watcher TO ops;
+SELECT invite_sync.grant_operator('watcher');
+CREATE ROLE once_operator;
+SELECT invite_sync.grant_operator('once_operator');
+SELECT invite_sync.revoke_operator('once_operator');
+ALTER DATABASE $dbname SET invite_sync.lock_timeout = '700ms';
+ALTER TABLE auth.users ADD COLUMN in_the_middle text DEFAULT 'secret';
+ALTER TABLE auth.users ADD COLUMN at_the_end text DEFAULT 'end';
+ALTER TABLE auth.users DROP COLUMN in_the_middle});
+	return;
+}
+
+# Users a1 to a300, and those of other signups (SQL of the auth server), in step; events, most of them sealed.
+sub signups_and_events
+{
+	my ($node, $dbname, $signups) = @_;
+
+	as_role($node, $dbname, 'supabase_auth_admin', bulk_signup_sql('a', 1, 300) . ";\n$signups");
+	as_role($node, $dbname, 'postgres', <<'SQL');
+CALL invite_sync.sync_all();
+SELECT invite_sync.log_event('order.placed', 'order', '17', '{"note": "back\\slash, tab\t, and \"quotes\""}', 'a0000001-0000-4000-8000-000000000000');
+SELECT count(*) FROM invite_sync.seal_events();
+SELECT invite_sync.log_event('order.paid', kind => 'admin');
 SQL
 	return;
 }

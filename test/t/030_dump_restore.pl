@@ -8,7 +8,7 @@ use warnings;
 use FindBin;
 use lib "$FindBin::RealBin/../perl";
 
-use InviteSyncLife qw(organizations durable_cluster as_role value user_id bulk_signup_sql signup standard_targets
+use InviteSyncLife qw(organizations durable_cluster as_role value user_id bulk_signup_sql signup in_use signups_and_events
   registered_targets out_of_step dumped_contents catalog_picture);
 use InviteSyncTest qw(prepare_database session run_as fixture_path slurp change_email_sql delete_user_sql);
 use PostgreSQL::Test::Utils;
@@ -35,26 +35,13 @@ sub errors { return join "\n", grep { /ERROR|FATAL|error:/ } split /\n/, shift }
 
 my $old = durable_cluster('old');
 prepare_database($old, $db);
-standard_targets($old, $db);
 
 # The new cluster has fewer objects, so numbers of this one are yet to come there.
 value($old, $db, 'SELECT count(lo_unlink(o)) FROM (SELECT lo_create(0) o FROM generate_series(1, 3000)) s');
 
-as_role($old, $db, 'postgres', <<'SQL');
-SELECT invite_sync.detach();
-SELECT invite_sync.attach();
-CREATE SCHEMA "Odd Schema";
-CREATE TABLE "Odd Schema"."Odd "" Table" ("User Id" uuid PRIMARY KEY, "E-Mail" text, kept_name text, CHECK ("E-Mail" NOT LIKE 'bad%'));
-SELECT invite_sync.add_target('"Odd Schema"."Odd "" Table"', '{"E-Mail": "email", "kept_name": {"value": "raw_user_meta_data->>''full_name''", "update": "never"}}', 'User Id', on_delete => 'delete');
-CREATE TABLE public.gone (id uuid PRIMARY KEY, email text);
-SELECT invite_sync.add_target('public.gone');
+in_use($old, $db, <<'SQL');
 CREATE TABLE public.forgotten (id uuid PRIMARY KEY, email text);
 SELECT invite_sync.add_target('public.forgotten');
-CREATE TABLE public.first_name (id uuid PRIMARY KEY, email text);
-SELECT invite_sync.add_target('public.first_name');
-CREATE TABLE public.asleep (id uuid PRIMARY KEY, email text);
-SELECT invite_sync.add_target('public.asleep', enabled => false, on_error => 'raise');
-SELECT invite_sync.set_target('public.asleep', search_path => 'pg_catalog, public, pg_temp');
 SQL
 # A trigger of the application's own, guarded, whose function has a number as well.
 value($old, $db, q{
@@ -66,27 +53,13 @@ COMMENT ON TRIGGER on_signup ON auth.users IS 'of the application'});
 as_role($old, $db, 'postgres', q{SELECT invite_sync.guard_trigger('on_signup')});
 
 value($old, $db, q{
-CREATE ROLE ops LOGIN; CREATE ROLE watcher; GRANT watcher TO ops;
-SELECT invite_sync.grant_operator('watcher');
-CREATE ROLE once_operator;
-SELECT invite_sync.grant_operator('once_operator');
-SELECT invite_sync.revoke_operator('once_operator');
 CREATE ROLE dumper LOGIN BYPASSRLS;
-SELECT invite_sync.grant_dump('dumper');
-ALTER DATABASE app SET invite_sync.lock_timeout = '700ms';
-ALTER TABLE auth.users ADD COLUMN in_the_middle text;
-ALTER TABLE auth.users ADD COLUMN at_the_end text DEFAULT 'end';
-ALTER TABLE auth.users DROP COLUMN in_the_middle});
+SELECT invite_sync.grant_dump('dumper')});
 
-as_role($old, $db, 'supabase_auth_admin', bulk_signup_sql('a', 1, 300) . ";\n"
-	  . signup('a', 500, "bad tab\tand 'quote\"\@example.com") . signup('a', 501, 'bad2@example.com'));
+as_role($old, $db, 'postgres', "SELECT invite_sync.log_event('nobody.known', user_id => 'ffffffff-0000-4000-8000-000000000000', kind => 'error')");
+signups_and_events($old, $db, signup('a', 500, "bad tab\tand 'quote\"\@example.com") . signup('a', 501, 'bad2@example.com'));
 as_role($old, $db, 'postgres', <<'SQL');
 SELECT invite_sync.drop_target('public.forgotten');
-CALL invite_sync.sync_all();
-SELECT invite_sync.log_event('order.placed', 'order', '17', '{"note": "back\\slash, tab\t, and \"quotes\""}', 'a0000001-0000-4000-8000-000000000000');
-SELECT invite_sync.log_event('nobody.known', user_id => 'ffffffff-0000-4000-8000-000000000000', kind => 'error');
-SELECT count(*) FROM invite_sync.seal_events();
-SELECT invite_sync.log_event('order.paid', kind => 'admin');
 DROP TABLE public.gone;
 ALTER TABLE public.first_name RENAME TO second_name;
 SQL

@@ -11,7 +11,7 @@ use lib "$FindBin::RealBin/../perl";
 
 use InviteSyncGuarded qw(application_triggers guard_all trigger_names trigger_picture heard);
 use InviteSyncInstall qw(installation extension_picture different);
-use InviteSyncLife qw(organizations durable_cluster as_role value user_id bulk_signup_sql signup standard_targets out_of_step contents catalog_picture);
+use InviteSyncLife qw(organizations durable_cluster as_role value user_id signup in_use signups_and_events out_of_step contents catalog_picture);
 use InviteSyncTest qw(prepare_database session run_as change_email_sql delete_user_sql);
 use PostgreSQL::Test::Utils;
 use Test::More;
@@ -22,57 +22,32 @@ my $old_path = $ENV{OLD_INSTALLATION} || installation()->{path};
 my @same = (extra => ['--data-checksums']);
 my $old = durable_cluster('old', install_path => $old_path, @same);
 prepare_database($old, $db);
-standard_targets($old, $db);
-application_triggers($old, $db);
 
 # ---------------------------------------------------------------------------
 # A cluster in use for some time
 
-as_role($old, $db, 'postgres', <<'SQL');
-SELECT invite_sync.detach();
-SELECT invite_sync.attach();
-CREATE SCHEMA "Odd Schema";
-CREATE TABLE "Odd Schema"."Odd "" Table" ("User Id" uuid PRIMARY KEY, "E-Mail" text, kept_name text, CHECK ("E-Mail" NOT LIKE 'bad%'));
-SELECT invite_sync.add_target('"Odd Schema"."Odd "" Table"', '{"E-Mail": "email", "kept_name": {"value": "raw_user_meta_data->>''full_name''", "update": "never"}}', 'User Id', on_delete => 'delete');
-CREATE TABLE public.gone (id uuid PRIMARY KEY, email text);
-SELECT invite_sync.add_target('public.gone');
-CREATE TABLE public.first_name (id uuid PRIMARY KEY, email text);
-SELECT invite_sync.add_target('public.first_name');
+in_use($old, $db, <<'SQL');
 CREATE TABLE public.shifted (id uuid PRIMARY KEY, email text);
 SELECT invite_sync.add_target('public.shifted');
-CREATE TABLE public.asleep (id uuid PRIMARY KEY, email text);
-SELECT invite_sync.add_target('public.asleep', enabled => false);
 CREATE TABLE public.parts (id uuid PRIMARY KEY, email text) PARTITION BY HASH (id);
 CREATE TABLE public.parts_0 PARTITION OF public.parts FOR VALUES WITH (MODULUS 2, REMAINDER 0);
 CREATE TABLE public.parts_1 PARTITION OF public.parts FOR VALUES WITH (MODULUS 2, REMAINDER 1);
 SELECT invite_sync.add_target('public.parts');
 SQL
+application_triggers($old, $db);
 value($old, $db, q{
-CREATE ROLE ops LOGIN; CREATE ROLE watcher; GRANT watcher TO ops;
-SELECT invite_sync.grant_operator('watcher');
-CREATE ROLE once_operator;
-SELECT invite_sync.grant_operator('once_operator');
-SELECT invite_sync.revoke_operator('once_operator');
 CREATE ROLE first_operator;
 SELECT invite_sync.grant_operator('first_operator');
 ALTER ROLE first_operator RENAME TO second_operator;
 CREATE ROLE first_operator IN ROLE service_role;
-ALTER DATABASE app SET invite_sync.lock_timeout = '700ms';
-ALTER TABLE auth.users ADD COLUMN in_the_middle text DEFAULT 'secret';
-ALTER TABLE auth.users ADD COLUMN at_the_end text DEFAULT 'end';
-ALTER TABLE auth.users DROP COLUMN in_the_middle;
 ALTER TABLE public.profiles ADD COLUMN dropped_one text;
 ALTER TABLE public.profiles DROP COLUMN dropped_one});
 my $said = heard($old, $db, 1);
 guard_all($old, $db);
 is(heard($old, $db, 2), $said, 'the guarded triggers run as before');
 
-as_role($old, $db, 'supabase_auth_admin', bulk_signup_sql('a', 1, 300) . ";\n" . signup('a', 501, 'bad@example.com'));
+signups_and_events($old, $db, signup('a', 501, 'bad@example.com'));
 as_role($old, $db, 'postgres', <<'SQL');
-CALL invite_sync.sync_all();
-SELECT invite_sync.log_event('order.placed', 'order', '17', '{"note": "back\\slash, tab\t, and \"quotes\""}', 'a0000001-0000-4000-8000-000000000000');
-SELECT count(*) FROM invite_sync.seal_events();
-SELECT invite_sync.log_event('order.paid', kind => 'admin');
 -- what the registry remembers by number and name in all its states: gone, under another name, in another schema, its name taken
 DROP TABLE public.gone;
 ALTER TABLE public.first_name RENAME TO second_name;
