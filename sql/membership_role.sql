@@ -45,8 +45,8 @@ Members of the organization; the global ones every user; service_role, operators
 CREATE FUNCTION invite_sync.create_permission(name text, description text DEFAULT '') RETURNS invite_sync.permission_definition
     LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'membership_create_permission';
 COMMENT ON FUNCTION invite_sync.create_permission(text, text) IS
-$doc$Make a permission of the application's, for roles to have and has_permission() to ask for. Owners and admins have it at once. Again with the same description it changes nothing and says so; with another it sets it. name: words of a-z, 0-9 and _ joined by dots, each beginning with a letter, as in documents.write; one that begins with "platform." counts in a platform role only. description: for people, at most 500 characters.
-Returns the permission. Errors: not_permitted (also for a built-in one), name_malformed, data_malformed.
+$doc$Make a permission of the application's, for roles to have and has_permission() to ask for. Owners and admins have it at once. Again with the same description it changes nothing and says so; with another it sets it. name: words of a-z, 0-9 and _ joined by dots, each beginning with a letter, as in documents.write; one that begins with "platform." counts in a platform role only. description: for people, at most 500 characters, no control or invisible ones.
+Returns the permission. Errors: not_permitted (also for a built-in one), name_malformed (the name, or argument=description), data_malformed.
 Operators. Locks the permission.$doc$;
 
 CREATE FUNCTION invite_sync.drop_permission(name text) RETURNS invite_sync.permission_definition

@@ -255,7 +255,7 @@ CREATE FUNCTION invite_sync.create_organization(name text, slug text DEFAULT NUL
     RETURNS invite_sync.organization_result
     LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'organization_create';
 COMMENT ON FUNCTION invite_sync.create_organization(text, text, uuid, jsonb, uuid) IS
-$doc$Make an organization; the user who makes it is its owner. name: 1 to 200 characters, spaces around it are dropped. slug: NULL: made from the name, with a suffix where it is taken. parent_id: make it below that organization, where the caller needs organization.create_child; the owner takes one of the parent's seats unless they have one. settings: the application's own, an object. owner_id: service only: whose it is; NULL: it has no member yet.
+$doc$Make an organization; the user who makes it is its owner. name: 1 to 200 characters, no control or invisible ones, spaces around it are dropped. slug: NULL: made from the name, with a suffix where it is taken. parent_id: make it below that organization, where the caller needs organization.create_child; the owner takes one of the parent's seats unless they have one. settings: the application's own, an object. owner_id: service only: whose it is; NULL: it has no member yet.
 Users, service. PT400 name_malformed, slug_malformed, data_malformed (argument=...; depth_limit=8), PT401 not_authenticated, PT402 seats_exhausted, PT403 not_permitted, anonymous_user, user_banned, PT404 organization_unknown (the parent), user_unknown (the owner), PT409 slug_taken.
 Locks the owner's row of auth.users, then the parent and all above it, and waits for another transaction that makes the same slug.$doc$;
 
