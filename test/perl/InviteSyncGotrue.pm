@@ -210,7 +210,7 @@ sub request
 		defined $body ? (content => $json->encode($body)) : () });
 	my $content = eval { $json->decode($response->{content}) };
 	return {
-		status => $response->{status},
+		status => $response->{status} + 0,
 		body => defined $content || $response->{content} eq 'null' ? $content : $response->{content} };
 }
 
@@ -221,6 +221,7 @@ sub call
 	my ($self, $name, @request) = @_;
 	my $answer = $self->request(@request);
 	my @mails = $self->new_mails;
+	$_->{subject} =~ s/\b\d{6}\b/<code>/ for @mails;
 	push @{ $self->{said} },
 	  {
 		name => $name,
@@ -249,7 +250,7 @@ sub _plain
 	}
 	return '<time>' if $value =~ /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d/;
 	my $uuid = qr/[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}/;
-	$value =~ s/($uuid)/$self->{aliases}{$1} ||= '<id ' . (1 + keys %{ $self->{aliases} }) . '>'/eg;
+	$value =~ s/($uuid)/$self->{aliases}{$1} ||= '<id ' . scalar(keys %{ $self->{aliases} }) . '>'/eg;
 	return $value;
 }
 
@@ -293,7 +294,8 @@ sub link_to
 
 # ---------------------------------------------------------------------------
 # What keeps the targets from being what auth.users says, column by column, an
-# empty string when nothing does; kept: targets whose rows outlive their users.
+# empty string when nothing does; kept: the target whose rows outlive their users;
+# without: columns that are not compared.
 sub in_place
 {
 	my ($node, $dbname, %params) = @_;
@@ -304,6 +306,10 @@ sub in_place
 	push @found, 'there is no target' unless @targets;
 	for my $target (@targets)
 	{
+		# what the comparison reads is users alone
+		s/\bidentity_provider\b/(SELECT i.provider FROM auth.identities i WHERE i.user_id = users.id ORDER BY i.created_at LIMIT 1)/
+		  for values %{ $target->{mapping} };
+		delete @{ $target->{mapping} }{ @{ $params{without} || [] } };
 		push @found, map { "$target->{target}: $_" } split /\n/,
 		  differences($admin, %$target, orphans => $params{kept} && $target->{target} eq $params{kept});
 	}
