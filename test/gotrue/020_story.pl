@@ -80,7 +80,7 @@ sub broken
 	for my $target (qw(profiles contacts people))
 	{
 		# what does not depend on when and under which id
-		my $rows = "SELECT coalesce(string_agg(r, E'\\n' ORDER BY r), '') FROM (SELECT (to_jsonb(t) - '{id,user_id,nickname,banned_until,deactivated_at,company}'::text[])::text AS r FROM public.$target t) s";
+		my $rows = "SELECT coalesce(string_agg(r, E'\\n' ORDER BY r), '') FROM (SELECT (to_jsonb(t) - '{id,user_id,nickname,banned_until,deactivated_at,company,team}'::text[])::text AS r FROM public.$target t) s";
 		is(value($node, $db, $rows), value($node, 'healthy', $rows), "$state: $target is as where nothing was broken");
 	}
 	return;
@@ -95,6 +95,17 @@ broken(
 	'a NOT NULL column added', 'notnull', 'smithy',
 	sub { as_role($node, $_[0], 'postgres', 'ALTER TABLE public.profiles ADD COLUMN company text NOT NULL') },
 	sub { as_role($node, $_[0], 'postgres', q{ALTER TABLE public.profiles ALTER COLUMN company SET DEFAULT 'none'}) });
+
+# What PostgreSQL would find out at the server's COMMIT only
+broken(
+	'a deferred foreign key that is violated', 'deferred', 'smithy',
+	sub {
+		as_role($node, $_[0], 'postgres', <<'SQL');
+CREATE TABLE public.teams (id integer PRIMARY KEY);
+ALTER TABLE public.profiles ADD COLUMN team integer DEFAULT 7 REFERENCES public.teams DEFERRABLE INITIALLY DEFERRED;
+SQL
+	},
+	sub { as_role($node, $_[0], 'postgres', 'INSERT INTO public.teams VALUES (7)') });
 
 # ---------------------------------------------------------------------------
 # A trigger written by hand that fails
