@@ -148,31 +148,32 @@ sub migrated_database
 # ---------------------------------------------------------------------------
 # The server
 
-# On a database, with a sink of its own for mails. more: of its environment.
+# On a database, with a sink of its own for mails, or none: mails => 0. What else
+# is given is for its environment.
 sub start_server
 {
 	my ($node, $dbname, %more) = @_;
 	my $self = bless { node => $node, dbname => $dbname, said => [], aliases => {}, seen => {}, mails => [] }, __PACKAGE__;
-	my $smtp = PostgreSQL::Test::Cluster::get_free_port();
 	my $port = PostgreSQL::Test::Cluster::get_free_port();
+	my $wanted = delete $more{mails};
 
 	$self->{log} = $node->logfile . ".$dbname.server";
-	$self->{maildir} = PostgreSQL::Test::Utils::tempdir() . "/mails.$dbname";
-	$self->{sink} = _start("$self->{log}.sink", undef, '/usr/bin/aiosmtpd', '-n', '-l', "127.0.0.1:$smtp",
-		'-c', 'aiosmtpd.handlers.Mailbox', $self->{maildir});
-	_until('the sink for mails', $self->{sink}, "$self->{log}.sink",
-		sub { IO::Socket::INET->new(PeerAddr => '127.0.0.1', PeerPort => $smtp) });
+	if (!defined $wanted || $wanted)
+	{
+		my $smtp = PostgreSQL::Test::Cluster::get_free_port();
+		$self->{maildir} = PostgreSQL::Test::Utils::tempdir() . "/mails.$dbname";
+		$self->{sink} = _start("$self->{log}.sink", undef, '/usr/bin/aiosmtpd', '-n', '-l', "127.0.0.1:$smtp",
+			'-c', 'aiosmtpd.handlers.Mailbox', $self->{maildir});
+		_until('the sink for mails', $self->{sink}, "$self->{log}.sink",
+			sub { IO::Socket::INET->new(PeerAddr => '127.0.0.1', PeerPort => $smtp) });
+		%more = (GOTRUE_SMTP_HOST => '127.0.0.1', GOTRUE_SMTP_PORT => $smtp, GOTRUE_SMTP_ADMIN_EMAIL => 'auth@example.com', %more);
+	}
 
 	$self->{url} = "http://127.0.0.1:$port";
 	$self->{http} = HTTP::Tiny->new(timeout => 30, proxy => undef, http_proxy => undef, https_proxy => undef);
 	$self->{pid} = _start(
 		$self->{log},
-		_environment($node, $dbname,
-			PORT => $port,
-			GOTRUE_SMTP_HOST => '127.0.0.1',
-			GOTRUE_SMTP_PORT => $smtp,
-			GOTRUE_SMTP_ADMIN_EMAIL => 'auth@example.com',
-			%more),
+		_environment($node, $dbname, PORT => $port, %more),
 		$ENV{GOTRUE_SERVER}, 'serve');
 	_until('the auth server', $self->{pid}, $self->{log},
 		sub { $self->{http}->get("$self->{url}/health")->{status} == 200 });
@@ -238,6 +239,11 @@ sub _plain
 {
 	my ($self, $value, $key) = @_;
 	$key = '' unless defined $key;
+	if (ref $value eq 'HASH' && $value->{deleted_at})
+	{
+		# made from the user's id
+		$value = { %$value, map { ($_ => '<scrambled>') } grep { $value->{$_} } qw(email new_email phone new_phone) };
+	}
 	return { map { ($_ => $self->_plain($value->{$_}, $_)) } sort keys %$value } if ref $value eq 'HASH';
 	return [ map { $self->_plain($_, $key) } @$value ] if ref $value eq 'ARRAY';
 	return $value if !defined $value || ref $value || $value eq '';
@@ -262,6 +268,7 @@ sub _plain
 sub new_mails
 {
 	my ($self) = @_;
+	return unless $self->{maildir};
 	my @new;
 	for my $file (grep { !$self->{seen}{$_}++ } glob "$self->{maildir}/new/*")
 	{
