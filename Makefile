@@ -1,7 +1,7 @@
 # invite_sync: auth.users synced to application tables
 #
 # A developer's commands:   make, make install, make installcheck (PGXS, PG_CONFIG as usual)
-# A fresh machine's ones:   make demo, make check, make bench, make mutate, make soak (they install what is missing)
+# A fresh machine's ones:   make demo, make check, make fuzz, make bench, make mutate, make soak (they install what is missing)
 
 EXTENSION = invite_sync
 EXTVERSION := $(shell sed -n "s/^default_version *= *'\(.*\)'.*/\1/p" invite_sync.control)
@@ -35,7 +35,7 @@ EXTRA_CLEAN = build src/*.bc src/errcodes_known.h results output_iso tmp_check r
 
 # These targets build in a place of their own and must work before there is any PostgreSQL; besides, PGXS has a
 # "check" of its own, one that only refuses. So it is either they or PGXS.
-THROWAWAY = check mutate soak demo demo-server demo-stop bench
+THROWAWAY = check fuzz mutate soak demo demo-server demo-stop bench
 
 ifeq (,$(filter $(THROWAWAY),$(MAKECMDGOALS)))
 
@@ -77,6 +77,11 @@ else
 check:
 	scripts/setup.sh check
 	scripts/with-cluster.sh scripts/check.sh
+
+# What reads a stranger's bytes, as a program of its own: FUZZ_SECONDS (20) of libFuzzer for each such room.
+fuzz:
+	scripts/setup.sh fuzz
+	scripts/fuzz.sh
 
 # Do the tests notice when the code is broken? See test/mutations/README.md.
 mutate:
