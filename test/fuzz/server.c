@@ -27,6 +27,7 @@ struct pg_cryptohash_ctx
 
 bool		server_random_works = true;
 bool		server_hash_works = true;
+struct timeval server_clock;
 sigjmp_buf *server_error = NULL;
 MemoryContext CurrentMemoryContext = NULL;
 
@@ -93,6 +94,13 @@ errfinish(const char *filename, int lineno, const char *funcname)
 	if (server_error == NULL)
 		server_die("no ERROR here", filename, lineno);
 	siglongjmp(*server_error, 1);
+}
+
+int
+gettimeofday(struct timeval *now, void *zone)
+{
+	*now = server_clock;
+	return 0;
 }
 
 bool

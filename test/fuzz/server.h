@@ -9,10 +9,14 @@
 #define INVITE_SYNC_FUZZ_SERVER_H
 
 #include <setjmp.h>
+#include <sys/time.h>
 
 /* Is there randomness, does hashing work? */
 extern bool server_random_works;
 extern bool server_hash_works;
+
+/* What the clock shows; it stands still. */
+extern struct timeval server_clock;
 
 /* Where ereport(ERROR) goes; without one it is a crash. */
 extern sigjmp_buf *server_error;

@@ -111,10 +111,54 @@ try_failures(void)
 	server_error = NULL;
 }
 
+static void
+try_id(const char *begins_with)
+{
+	static pg_uuid_t last;
+	static const char digits[] = "0123456789abcdef";
+	pg_uuid_t	id;
+	char		hex[2 * UUID_LEN + 1];
+	int			i;
+
+	token_new_id(&id);
+	for (i = 0; i < 2 * UUID_LEN; i++)
+		hex[i] = digits[(id.data[i / 2] >> (i % 2 ? 0 : 4)) & 15];
+	hex[i] = '\0';
+	require(strncmp(hex, begins_with, strlen(begins_with)) == 0);
+	require((id.data[8] & 0xc0) == 0x80);
+	require(memcmp(&last, &id, UUID_LEN) < 0);
+	last = id;
+}
+
+/* Ids under a clock that runs, stands still, goes back and catches up. */
+static void
+try_ids(void)
+{
+	int			i;
+
+	/* the time of the example in RFC 9562 */
+	server_clock.tv_sec = 1645557742;
+	server_clock.tv_usec = 0;
+	try_id("017f22e279b07000");
+	server_clock.tv_usec = 999;
+	try_id("017f22e279b07ffb");
+	for (i = 0; i < 4; i++)
+		try_id("017f22e279b07ff");
+	try_id("017f22e279b17000");
+	server_clock.tv_sec -= 1000;
+	for (i = 1; i < 0x1000; i++)
+		try_id("017f22e279b17");
+	try_id("017f22e279b27000");
+	server_clock.tv_sec += 1000;
+	server_clock.tv_usec = 3500;
+	try_id("017f22e279b37800");
+}
+
 int
 LLVMFuzzerInitialize(int *argc, char ***argv)
 {
 	try_failures();
+	try_ids();
 	return 0;
 }
 
