@@ -25,6 +25,6 @@ extern sigjmp_buf *server_error;
 #define require(condition) \
 	((condition) ? (void) 0 : server_die(#condition, __FILE__, __LINE__))
 
-extern void server_die(const char *what, const char *file, int line) pg_attribute_noreturn();
+extern void server_die(const char *what, const char *file, int line) __attribute__((noreturn));
 
 #endif							/* INVITE_SYNC_FUZZ_SERVER_H */
