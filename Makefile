@@ -1,7 +1,7 @@
 # invite_sync: auth.users synced to application tables
 #
 # A developer's commands:   make, make install, make installcheck (PGXS, PG_CONFIG as usual)
-# A fresh machine's ones:   make demo, make check, make bench, make mutate, make soak (they install what is missing);
+# A fresh machine's ones:   make demo, make check, make fuzz, make bench, make mutate, make soak (they install what is missing);
 #                           make check-gotrue, with an auth server that you have
 
 EXTENSION = invite_sync
@@ -36,7 +36,7 @@ EXTRA_CLEAN = build src/*.bc src/errcodes_known.h results output_iso tmp_check r
 
 # These targets build in a place of their own and must work before there is any PostgreSQL; besides, PGXS has a
 # "check" of its own, one that only refuses. So it is either they or PGXS.
-THROWAWAY = check check-gotrue mutate soak demo demo-server demo-stop bench
+THROWAWAY = check check-gotrue fuzz mutate soak demo demo-server demo-stop bench
 
 ifeq (,$(filter $(THROWAWAY),$(MAKECMDGOALS)))
 
@@ -83,6 +83,11 @@ check:
 check-gotrue:
 	scripts/setup.sh gotrue
 	scripts/with-cluster.sh scripts/check.sh gotrue
+
+# What reads a stranger's bytes, as a program of its own: FUZZ_SECONDS (20) of libFuzzer for each such room.
+fuzz:
+	scripts/setup.sh fuzz
+	scripts/fuzz.sh
 
 # Do the tests notice when the code is broken? See test/mutations/README.md.
 mutate:

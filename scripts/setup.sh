@@ -5,13 +5,14 @@
 #   scripts/setup.sh demo     to build the extension and run a server
 #   scripts/setup.sh check    also for every test suite but the next
 #   scripts/setup.sh gotrue   also for the tests against a real auth server, but not that server
+#   scripts/setup.sh fuzz     to build the extension and fuzz what of it can be fuzzed, without a server
 #   scripts/setup.sh ci       also for the further checks of .ci/run on each major
 #   scripts/setup.sh ci-host  also to make the systems of the other majors
 
 # shellcheck source-path=SCRIPTDIR source=common.sh
 . "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
-level=${1:?usage: setup.sh demo|check|gotrue|ci|ci-host}
+level=${1:?usage: setup.sh demo|check|gotrue|fuzz|ci|ci-host}
 
 installed() { [ "$(dpkg-query -W -f='${db:Status-Status}' "$1" 2>/dev/null)" = installed ]; }
 available() { [ -n "$(apt-cache madison "$1" 2>/dev/null)" ]; }
@@ -24,6 +25,12 @@ plperl_fits() {
 		"$(dpkg-query -W -f='${Version}' "postgresql-$major")" ]
 }
 
+# The sanitizers' and libFuzzer's libraries, which clang only recommends, come in a package named after its version.
+fuzz_packages() {
+	echo valgrind
+	LC_ALL=C apt-cache depends clang 2>/dev/null | sed -n 's/^ *Depends: clang-\([0-9]*\)$/libclang-rt-\1-dev/p'
+}
+
 # The packages of PostgreSQL itself are not asked for where the user names a PostgreSQL of their own.
 own_postgres=${PG_CONFIG:-}
 packages() {
@@ -32,6 +39,7 @@ packages() {
 	[ "$level" != demo ] || return 0
 	[ "$level" != gotrue ] || { printf '%s\n' perl libipc-run-perl python3-aiosmtpd; return 0; }
 	[ -z "${GOTRUE_SERVER:-}" ] || printf '%s\n' python3-aiosmtpd
+	[ "$level" != fuzz ] || { echo clang; fuzz_packages; return 0; }
 	printf '%s\n' perl libipc-run-perl libtap-parser-sourcehandler-pgtap-perl
 	[ -n "$own_postgres" ] || printf '%s\n' "postgresql-$major-pgtap"
 	# what is skipped without them, except in CI
@@ -47,6 +55,7 @@ packages() {
 	[ "$level" != check ] || return 0
 	printf '%s\n' clang
 	[ "$level" != ci ] || return 0
+	fuzz_packages
 	printf '%s\n' debootstrap git python3 python3-venv shellcheck
 }
 
