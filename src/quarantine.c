@@ -672,6 +672,8 @@ quarantine_retry(PG_FUNCTION_ARGS)
 	if (ndues < max_rows)
 		retry_triggers(max_rows - ndues, due_only, &retried, &resolved, &failed);
 	retry_gone(max_rows, due_only, &retried, &resolved, &failed);
+	if (!due_only)
+		sync_forget_gone_addresses();
 
 	values[0] = Int32GetDatum(retried);
 	values[1] = Int32GetDatum(resolved);

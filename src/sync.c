@@ -44,6 +44,8 @@
 #include "catalog/pg_proc.h"
 #include "catalog/pg_type.h"
 #include "commands/trigger.h"
+#include "common/cryptohash.h"
+#include "common/sha2.h"
 #include "executor/executor.h"
 #include "executor/spi.h"
 #include "executor/tstoreReceiver.h"
@@ -208,6 +210,7 @@ typedef struct Registry
 	AttrNumber	id_att;
 	AttrNumber	deleted_att;	/* may be missing in a small auth schema */
 	AttrNumber	copy_att;		/* raw_app_meta_data, where our copy is */
+	AttrNumber	email_att;		/* may be missing, too */
 	Bitmapset  *watch_all;		/* what the targets and deletion depend on */
 	Bitmapset  *watch_any;		/* the same and what the listeners do */
 } Registry;
@@ -244,6 +247,7 @@ typedef struct Work
 	bool		may_raise;		/* a trigger: the owner may want the error */
 	bool		rebuilt;		/* the statements were made in this attempt */
 	bool		again;			/* a retry, perhaps long after */
+	bool		made;			/* their rows of auth.users are made just now */
 
 	bool		leave_deferred; /* do not check deferred constraints first */
 
@@ -568,10 +572,10 @@ resolve_attributes(Registry *reg, Relation auth)
 					t->watch = bms_add_member(t->watch, att);
 			}
 		}
-		/* what makes an address one that may claim a row */
+		/* what makes an address one that may claim a row, or no longer may */
 		if (t->link_by != NULL)
 		{
-			static const char *const verifying[] = {"email_confirmed_at", "is_anonymous", "banned_until"};
+			static const char *const verifying[] = {"email", "email_confirmed_at", "is_anonymous", "banned_until"};
 
 			for (size_t v = 0; v < lengthof(verifying); v++)
 			{
@@ -593,6 +597,10 @@ resolve_attributes(Registry *reg, Relation auth)
 	reg->watch_any = bms_copy(reg->watch_all);
 	if (reg->copy_att != InvalidAttrNumber)
 		reg->watch_any = bms_add_member(reg->watch_any, reg->copy_att);
+	/* whose address has changed is noted for targets that come later, too */
+	reg->email_att = Max(SPI_fnumber(desc, "email"), InvalidAttrNumber);
+	if (reg->email_att != InvalidAttrNumber)
+		reg->watch_any = bms_add_member(reg->watch_any, reg->email_att);
 	MemoryContextSwitchTo(old);
 }
 
@@ -1701,10 +1709,408 @@ verified_users(const pg_uuid_t *ids, int64 n)
 	return result;
 }
 
+/* ---------------------------------------------------------------------
+ * link_by: who may claim by the address of today
+ *
+ * A change of address never claims, whichever road comes after it. What tells:
+ * OLD and NEW of the UPDATE; known_address, where every such UPDATE is noted
+ * and, for who could not be brought into a target with link_by, a digest of
+ * the address that they had then; and, of users that are not known there,
+ * email_change_sent_at, which the auth server sets when a change is asked for.
+ * ---------------------------------------------------------------------
+ */
+
 /*
- * Whose address has changed in this UPDATE: they claim nothing by the new one.
+ * SHA-256 of an address, folded as FOLD does: an address itself stands nowhere
+ * of ours. Made here, since the arguments of a statement can get into the log.
+ */
+static Datum
+address_digest(TupleTableSlot *slot, AttrNumber att)
+{
+	bytea	   *result = palloc(VARHDRSZ + PG_SHA256_DIGEST_LENGTH);
+	pg_cryptohash_ctx *ctx;
+	char	   *address = pstrdup("");
+	char	   *utf8;
+	int			len;
+	bool		isnull;
+	Datum		value = slot_getattr(slot, att, &isnull);
+
+	if (!isnull)
+	{
+		Oid			output;
+		bool		varlena;
+
+		getTypeOutputInfo(TupleDescAttr(slot->tts_tupleDescriptor, att - 1)->atttypid, &output, &varlena);
+		address = OidOutputFunctionCall(output, value);
+	}
+	while (*address == ' ')
+		address++;
+	len = strlen(address);
+	while (len > 0 && address[len - 1] == ' ')
+		len--;
+	address[len] = '\0';
+	for (char *c = address; *c != '\0'; c++)
+		*c = pg_ascii_tolower((unsigned char) *c);
+	/* the same in a copy of the database that has another encoding */
+	utf8 = pg_server_to_any(address, len, PG_UTF8);
+
+	SET_VARSIZE(result, VARHDRSZ + PG_SHA256_DIGEST_LENGTH);
+	ctx = pg_cryptohash_create(PG_SHA256);
+	if (ctx == NULL || pg_cryptohash_init(ctx) < 0 ||
+		pg_cryptohash_update(ctx, (uint8 *) utf8, strlen(utf8)) < 0 ||
+		pg_cryptohash_final(ctx, (uint8 *) VARDATA(result), PG_SHA256_DIGEST_LENGTH) < 0)
+		elog(ERROR, "SHA-256 failed: %s", pg_cryptohash_error(ctx));
+	pg_cryptohash_free(ctx);
+	return PointerGetDatum(result);
+}
+
+/* Users with what is to be noted of their address, or compared with it. */
+typedef struct Addresses
+{
+	int64		n;
+	Datum	   *ids;
+	Datum	   *digests;
+	bool	   *changed;		/* as nulls of digests: known to have changed */
+	Datum	   *former;			/* for users who get another id: the one before */
+} Addresses;
+
+static void
+make_addresses(Addresses *a, int64 max)
+{
+	a->n = 0;
+	a->ids = palloc_extended(sizeof(Datum) * Max(max, 1), MCXT_ALLOC_HUGE);
+	a->digests = palloc_extended(sizeof(Datum) * Max(max, 1), MCXT_ALLOC_HUGE);
+	a->changed = palloc_extended(sizeof(bool) * Max(max, 1), MCXT_ALLOC_HUGE | MCXT_ALLOC_ZERO);
+	a->former = NULL;
+}
+
+static Datum
+copy_id(TupleTableSlot *slot, AttrNumber att)
+{
+	pg_uuid_t  *id = palloc(sizeof(pg_uuid_t));
+	bool		isnull;
+
+	*id = *DatumGetUUIDP(slot_getattr(slot, att, &isnull));
+	return UUIDPGetDatum(id);
+}
+
+/*
+ * Was a change of address asked for? By the auth server's account; whether it
+ * came to it is not told. Who is made just now has changed nothing.
  */
 static bool
+change_asked_for(const Work *work, TupleTableSlot *slot)
+{
+	int			att = SPI_fnumber(RelationGetDescr(work->auth), "email_change_sent_at");
+
+	return !work->made && att > 0 && !slot_attisnull(slot, att);
+}
+
+static SavedPlan note_failed_plan = {
+	/* the first address counts, and a change that is noted stays */
+	.sql = "INSERT INTO invite_sync.known_address (user_id, digest) "
+	"SELECT i.user_id, i.digest FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2)) AS i (user_id, digest) "
+	"ORDER BY i.user_id ON CONFLICT (user_id) DO NOTHING",
+	.nargs = 2,
+	.argtypes = {UUIDARRAYOID, BYTEAARRAYOID}
+};
+
+static SavedPlan note_changed_plan = {
+	/* an id that takes the place of another: what was known of that one goes on */
+	.sql = "INSERT INTO invite_sync.known_address AS k (user_id, digest) "
+	"SELECT i.user_id, CASE WHEN NOT i.changed THEN a.digest END "
+	"FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2), pg_catalog.unnest($3)) AS i (user_id, former, changed) "
+	"LEFT JOIN invite_sync.known_address AS a ON a.user_id OPERATOR(pg_catalog.=) i.former "
+	"WHERE i.changed OR a.user_id IS NOT NULL ORDER BY i.user_id "
+	"ON CONFLICT (user_id) DO UPDATE SET digest = NULL, noted_at = excluded.noted_at WHERE k.digest IS NOT NULL",
+	.nargs = 3,
+	.argtypes = {UUIDARRAYOID, UUIDARRAYOID, BOOLARRAYOID}
+};
+
+static SavedPlan forget_former_plan = {
+	.sql = "DELETE FROM invite_sync.known_address AS k WHERE k.user_id OPERATOR(pg_catalog.=) ANY (ARRAY("
+	"SELECT f.id FROM pg_catalog.unnest($2) AS f (id) EXCEPT SELECT i.id FROM pg_catalog.unnest($1) AS i (id)))",
+	.nargs = 3,
+	.argtypes = {UUIDARRAYOID, UUIDARRAYOID, BOOLARRAYOID}
+};
+
+static SavedPlan forget_addresses_plan = {
+	.sql = "DELETE FROM invite_sync.known_address AS k WHERE k.user_id OPERATOR(pg_catalog.=) ANY ($1)",
+	.nargs = 1,
+	.argtypes = {UUIDARRAYOID}
+};
+
+static SavedPlan known_plan = {
+	/* LATERAL and LIMIT: each is looked up, whatever the statistics were */
+	.sql = "SELECT i.user_id, k.same FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2)) AS i (user_id, digest) "
+	"CROSS JOIN LATERAL (SELECT coalesce(a.digest OPERATOR(pg_catalog.=) i.digest, false) AS same "
+	"FROM invite_sync.known_address AS a WHERE a.user_id OPERATOR(pg_catalog.=) i.user_id LIMIT 1) AS k",
+	.nargs = 2,
+	.argtypes = {UUIDARRAYOID, BYTEAARRAYOID}
+};
+
+static Datum
+bool_array(const bool *values, int64 n)
+{
+	Datum	   *elems = palloc_extended(sizeof(Datum) * Max(n, 1), MCXT_ALLOC_HUGE);
+
+	for (int64 i = 0; i < n; i++)
+		elems[i] = BoolGetDatum(values[i]);
+	return plan_array(elems, NULL, n, BOOLOID);
+}
+
+static void
+write_addresses(void *arg)
+{
+	Addresses  *a = (Addresses *) arg;
+	int			guc_level = NewGUCNestLevel();
+	Scope		scope;
+	Datum		args[3];
+
+	args[0] = plan_array(a->ids, NULL, a->n, UUIDOID);
+	if (a->former != NULL)
+	{
+		args[1] = plan_array(a->former, NULL, a->n, UUIDOID);
+		args[2] = bool_array(a->changed, a->n);
+	}
+	else
+		args[1] = plan_array(a->digests, a->changed, a->n, BYTEAOID);
+	sync_bound_lock_wait();
+	SPI_connect();
+	scope_enter_own(&scope);
+	plan_execute(a->former != NULL ? &note_changed_plan : &note_failed_plan, args, NULL, false, 0);
+	if (a->former != NULL)
+		plan_execute(&forget_former_plan, args, NULL, false, 0);
+	scope_leave(&scope);
+	SPI_finish();
+	AtEOXact_GUC(false, guc_level);
+}
+
+static void
+warn_not_noted(const Failure *failure)
+{
+	ereport(WARNING,
+			(errcode(ERRCODE_WARNING),
+			 errmsg("addresses of users could not be noted: a change of them may be missed by targets with link_by"),
+			 errdetail("SQLSTATE %s.", unpack_sql_state(failure->sqlerrcode)),
+			 errhint("Look at what holds the table invite_sync.known_address; see also invite_sync.verify()."),
+			 errhidestmt(true), errhidecontext(true)));
+}
+
+/*
+ * Who could not be brought into a target with link_by may claim later, but only
+ * by the address of today, or in an UPDATE by the one before it.
+ */
+static void
+collect_failed_addresses(void *arg)
+{
+	Work	   *work = (Work *) arg;
+	TupleDesc	desc = RelationGetDescr(work->auth);
+	int			email_att = SPI_fnumber(desc, "email");
+	TupleTableSlot *slot = MakeSingleTupleTableSlot(desc, &TTSOpsMinimalTuple);
+	TupleTableSlot *old = MakeSingleTupleTableSlot(desc, &TTSOpsMinimalTuple);
+	Addresses	a;
+
+	make_addresses(&a, email_att > 0 ? work->nrows : 0);
+	tuplestore_select_read_pointer(work->single, 0);
+	tuplestore_rescan(work->single);
+	if (work->pairs != NULL)
+	{
+		tuplestore_select_read_pointer(work->pairs, 0);
+		tuplestore_rescan(work->pairs);
+	}
+	for (int64 i = 0; email_att > 0 && i < work->nrows; i++)
+	{
+		if (!tuplestore_gettupleslot(work->single, true, false, slot))
+			break;
+		if (work->pairs != NULL)
+		{
+			(void) tuplestore_gettupleslot(work->pairs, true, true, old);
+			(void) tuplestore_skiptuples(work->pairs, 1, true);
+		}
+		if (work->failures[i] == NULL)
+			continue;
+		a.ids[a.n] = UUIDPGetDatum(&work->ids[i]);
+		a.changed[a.n] = change_asked_for(work, slot);
+		a.digests[a.n] = address_digest(work->pairs != NULL ? old : slot, email_att);
+		a.n++;
+	}
+	ExecDropSingleTupleTableSlot(slot);
+	ExecDropSingleTupleTableSlot(old);
+	if (a.n > 0)
+		write_addresses(&a);
+}
+
+static void
+note_failed_addresses(Work *work)
+{
+	Failure    *failure;
+
+	if (work->target->link_by != NULL && work->mode != WORK_REMOVE && work->nfailed > 0 &&
+		!sync_run_contained(collect_failed_addresses, work, true, &failure))
+		warn_not_noted(failure);
+}
+
+typedef struct ChangedAddresses
+{
+	TriggerData *trigdata;
+	const Registry *reg;
+} ChangedAddresses;
+
+/* Every change of address that an UPDATE makes, whatever targets there are now. */
+static void
+note_changed(void *arg)
+{
+	ChangedAddresses *f = (ChangedAddresses *) arg;
+	TupleDesc	desc = RelationGetDescr(f->trigdata->tg_relation);
+	Tuplestorestate *oldtable = f->trigdata->tg_oldtable;
+	Tuplestorestate *newtable = f->trigdata->tg_newtable;
+	TupleTableSlot *old_slot = MakeSingleTupleTableSlot(desc, &TTSOpsMinimalTuple);
+	TupleTableSlot *new_slot = MakeSingleTupleTableSlot(desc, &TTSOpsMinimalTuple);
+	Bitmapset  *email = bms_make_singleton(f->reg->email_att);
+	Bitmapset  *id = bms_make_singleton(f->reg->id_att);
+	int64		max = 0;
+	Addresses	a;
+
+	make_addresses(&a, max);
+	tuplestore_select_read_pointer(oldtable, 0);
+	tuplestore_rescan(oldtable);
+	tuplestore_select_read_pointer(newtable, 0);
+	tuplestore_rescan(newtable);
+	while (tuplestore_gettupleslot(oldtable, true, false, old_slot) &&
+		   tuplestore_gettupleslot(newtable, true, false, new_slot))
+	{
+		bool		changed = attributes_differ(old_slot, new_slot, email, NULL);
+
+		if (!changed && !attributes_differ(old_slot, new_slot, id, NULL))
+			continue;
+		if (a.n == max)
+		{
+			max = Max(16, max * 2);
+			a.ids = repalloc_huge(a.ids, sizeof(Datum) * max);
+			a.changed = repalloc_huge(a.changed, sizeof(bool) * max);
+			a.former = a.former == NULL ? palloc(sizeof(Datum) * max) :
+				repalloc_huge(a.former, sizeof(Datum) * max);
+		}
+		a.ids[a.n] = copy_id(new_slot, f->reg->id_att);
+		a.former[a.n] = copy_id(old_slot, f->reg->id_att);
+		a.changed[a.n] = changed;
+		a.n++;
+	}
+	ExecDropSingleTupleTableSlot(old_slot);
+	ExecDropSingleTupleTableSlot(new_slot);
+	if (a.n > 0)
+		write_addresses(&a);
+}
+
+static void
+note_changed_addresses(TriggerData *trigdata, const Registry *reg)
+{
+	ChangedAddresses f = {.trigdata = trigdata,.reg = reg};
+	Failure    *failure;
+
+	if (reg->email_att != InvalidAttrNumber && !sync_run_contained(note_changed, &f, true, &failure))
+		warn_not_noted(failure);
+}
+
+typedef struct GoneAddresses
+{
+	const pg_uuid_t *ids;
+	int64		nids;
+} GoneAddresses;
+
+static void
+delete_addresses(void *arg)
+{
+	GoneAddresses *gone = (GoneAddresses *) arg;
+	int			guc_level = NewGUCNestLevel();
+	Datum		args[1];
+	Scope		scope;
+
+	args[0] = PointerGetDatum(uuid_array(gone->ids, gone->nids));
+	sync_bound_lock_wait();
+	SPI_connect();
+	scope_enter_own(&scope);
+	plan_by_index(plan_get(&forget_addresses_plan));
+	plan_execute(&forget_addresses_plan, args, NULL, false, 0);
+	scope_leave(&scope);
+	SPI_finish();
+	AtEOXact_GUC(false, guc_level);
+}
+
+/* Nothing is kept of who is gone; a user made with that id is another one. */
+static void
+forget_addresses(const pg_uuid_t *ids, int64 nids)
+{
+	GoneAddresses gone = {.ids = ids,.nids = nids};
+	Failure    *failure;
+
+	if (nids > 0 && !sync_run_contained(delete_addresses, &gone, true, &failure))
+		ereport(WARNING,
+				(errcode(ERRCODE_WARNING),
+				 errmsg("what was noted of the addresses of deleted users could not be removed"),
+				 errdetail("SQLSTATE %s.", unpack_sql_state(failure->sqlerrcode)),
+				 errhint("invite_sync.retry_quarantine(due_only => false) removes it."),
+				 errhidestmt(true), errhidecontext(true)));
+}
+
+static SavedPlan noted_plan = {
+	.sql = "SELECT k.user_id FROM invite_sync.known_address AS k"
+};
+
+static SavedPlan noted_gone_plan = {
+	.sql = "SELECT i.id FROM pg_catalog.unnest($1) AS i (id) WHERE NOT EXISTS "
+	"(SELECT FROM auth.users AS u WHERE u.id OPERATOR(pg_catalog.=) i.id)",
+	.nargs = 1,
+	.argtypes = {UUIDARRAYOID}
+};
+
+static pg_uuid_t *
+found_ids(MemoryContext cxt, int64 *n)
+{
+	pg_uuid_t  *ids = MemoryContextAllocHuge(cxt, sizeof(pg_uuid_t) * (SPI_processed + 1));
+
+	*n = SPI_processed;
+	for (int64 i = 0; i < *n; i++)
+	{
+		bool		isnull;
+
+		ids[i] = *DatumGetUUIDP(SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1, &isnull));
+	}
+	return ids;
+}
+
+void
+sync_forget_gone_addresses(void)
+{
+	MemoryContext cxt = CurrentMemoryContext;
+	Datum		args[1];
+	pg_uuid_t  *ids;
+	int64		n;
+	Scope		scope;
+
+	SPI_connect();
+	scope_enter_own(&scope);
+	plan_execute(&noted_plan, NULL, NULL, false, 0);
+	ids = found_ids(cxt, &n);
+	scope_leave(&scope);
+	SPI_finish();
+	if (n == 0)
+		return;
+	args[0] = PointerGetDatum(uuid_array(ids, n));
+	SPI_connect();
+	scope_enter_auth(&scope);
+	plan_execute(&noted_gone_plan, args, NULL, false, 0);
+	ids = found_ids(cxt, &n);
+	scope_leave(&scope);
+	SPI_finish();
+	forget_addresses(ids, n);
+}
+
+/*
+ * Whose address has changed in this UPDATE.
+ */
+static void
 address_changed(Work *work, const pg_uuid_t **changed, int64 *nchanged)
 {
 	TupleDesc	desc = RelationGetDescr(work->auth);
@@ -1717,7 +2123,7 @@ address_changed(Work *work, const pg_uuid_t **changed, int64 *nchanged)
 	*changed = NULL;
 	*nchanged = 0;
 	if (work->pairs == NULL || att <= 0)
-		return false;
+		return;
 	email = bms_make_singleton(att);
 	ids = MemoryContextAllocHuge(CurrentMemoryContext, sizeof(pg_uuid_t) * Max(work->nrows, 1));
 	old = MakeSingleTupleTableSlot(desc, &TTSOpsMinimalTuple);
@@ -1735,13 +2141,75 @@ address_changed(Work *work, const pg_uuid_t **changed, int64 *nchanged)
 	ExecDropSingleTupleTableSlot(old);
 	ExecDropSingleTupleTableSlot(new);
 	*changed = ids;
-	return *nchanged > 0;
 }
 
 static int
 compare_uuid(const void *a, const void *b)
 {
 	return memcmp(a, b, UUID_LEN);
+}
+
+/*
+ * Of this batch, those whose address has changed before, as far as can be
+ * known. Adds them to what address_changed() has found, and sorts.
+ */
+static void
+address_has_changed(Work *work, const pg_uuid_t **changed, int64 *nchanged)
+{
+	TupleDesc	desc = RelationGetDescr(work->auth);
+	int			email_att = SPI_fnumber(desc, "email");
+	TupleTableSlot *slot;
+	pg_uuid_t  *ids;
+	pg_uuid_t  *known;
+	int64		nknown;
+	int64		n = *nchanged;
+	Addresses	a;
+	Datum		args[2];
+	Scope		scope;
+
+	ids = MemoryContextAllocHuge(CurrentMemoryContext, sizeof(pg_uuid_t) * (n + 2 * work->nrows + 1));
+	if (n > 0)
+		memcpy(ids, *changed, sizeof(pg_uuid_t) * n);
+	make_addresses(&a, work->nrows);
+	slot = MakeSingleTupleTableSlot(desc, &TTSOpsMinimalTuple);
+	tuplestore_select_read_pointer(work->single, 0);
+	tuplestore_rescan(work->single);
+	while (email_att > 0 && a.n < work->nrows &&
+		   tuplestore_gettupleslot(work->single, true, false, slot))
+	{
+		a.ids[a.n] = UUIDPGetDatum(&work->ids[a.n]);
+		a.digests[a.n] = address_digest(slot, email_att);
+		a.changed[a.n] = change_asked_for(work, slot);
+		a.n++;
+	}
+	ExecDropSingleTupleTableSlot(slot);
+
+	args[0] = plan_array(a.ids, NULL, a.n, UUIDOID);
+	args[1] = plan_array(a.digests, NULL, a.n, BYTEAOID);
+	known = MemoryContextAllocHuge(CurrentMemoryContext, sizeof(pg_uuid_t) * (a.n + 1));
+	SPI_connect();
+	scope_enter_own(&scope);
+	plan_by_index(plan_get(&known_plan));
+	plan_execute(&known_plan, args, NULL, false, 0);
+	nknown = SPI_processed;
+	for (int64 i = 0; i < nknown; i++)
+	{
+		bool		isnull;
+
+		known[i] = *DatumGetUUIDP(SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1, &isnull));
+		if (!DatumGetBool(SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 2, &isnull)))
+			ids[n++] = known[i];
+	}
+	scope_leave(&scope);
+	SPI_finish();
+	qsort(known, nknown, sizeof(pg_uuid_t), compare_uuid);
+	for (int64 i = 0; i < a.n; i++)
+		if (a.changed[i] &&
+			bsearch(&work->ids[i], known, nknown, sizeof(pg_uuid_t), compare_uuid) == NULL)
+			ids[n++] = work->ids[i];
+	qsort(ids, n, sizeof(pg_uuid_t), compare_uuid);
+	*changed = ids;
+	*nchanged = n;
 }
 
 /*
@@ -1768,15 +2236,15 @@ claim_rows(Work *work)
 	MemoryContext cxt = CurrentMemoryContext;
 
 	need_ids(work);
-	if (address_changed(work, &changed, &nchanged))
+	address_changed(work, &changed, &nchanged);
+	address_has_changed(work, &changed, &nchanged);
+	if (nchanged > 0)
 	{
 		pg_uuid_t  *rest = MemoryContextAllocHuge(CurrentMemoryContext, sizeof(pg_uuid_t) * work->nrows);
-		pg_uuid_t  *sorted = unconstify(pg_uuid_t *, changed);
 		int64		n = 0;
 
-		qsort(sorted, nchanged, sizeof(pg_uuid_t), compare_uuid);
 		for (int64 i = 0; i < work->nrows; i++)
-			if (bsearch(&work->ids[i], sorted, nchanged, sizeof(pg_uuid_t), compare_uuid) == NULL)
+			if (bsearch(&work->ids[i], changed, nchanged, sizeof(pg_uuid_t), compare_uuid) == NULL)
 				rest[n++] = work->ids[i];
 		verified = verified_users(rest, n);
 	}
@@ -3255,7 +3723,9 @@ sync_on_insert(PG_FUNCTION_ARGS)
 		work.may_raise = true;
 		work.single = f.rows;
 		work.nrows = f.nrows;
+		work.made = true;
 		apply_work(&work);
+		note_failed_addresses(&work);
 		/* a row was there: of somebody with this id before, who may be about to be removed */
 		if (work.mode == WORK_FILL)
 			resolve_successes(&work, NULL);
@@ -3577,6 +4047,8 @@ sync_on_update(PG_FUNCTION_ARGS)
 		remember_nested(trigdata->tg_newtable, RelationGetDescr(trigdata->tg_relation), f.reg->id_att);
 	serial = nested_serial;
 
+	/* before anything that can fail: who comes after it has to know */
+	note_changed_addresses(trigdata, f.reg);
 	for (int i = 0; f.changes != NULL && i < f.reg->ntargets; i++)
 	{
 		Changes    *c;
@@ -3611,6 +4083,7 @@ sync_on_update(PG_FUNCTION_ARGS)
 		work.pairs = c->pairs;
 		work.nrows = c->nrows;
 		apply_work(&work);
+		note_failed_addresses(&work);
 		resolve_successes(&work, applied_columns(work.target, RelationGetDescr(work.auth), c->changed));
 		quarantine_failures(&work, "update", f.reg);
 	}
@@ -3851,6 +4324,7 @@ sync_on_delete(PG_FUNCTION_ARGS)
 			remember_nested_id(&ids[i]);
 	}
 	quarantine_forget_users(ids, nids);
+	forget_addresses(ids, nids);
 	tell_all_gone(ids, nids);
 	remove_from_targets(reg, ids, nids);
 	if (depth == 1)
@@ -4071,6 +4545,7 @@ fill_chunk(int64 target_id, const pg_uuid_t *ids, int nids, ArrayType *overwrite
 		work.overwrite = overwrite;
 		work.known_missing = known_missing;
 		apply_work(&work);
+		note_failed_addresses(&work);
 		need_ids(&work);
 
 		/* lock_users returns them in the order of id */

@@ -374,7 +374,7 @@ for my $row (
 	[ role => { %$all, outsider => 4, removed => 3, map { $_ => 6 } @members } ],
 	[ permission => { %$all, outsider => 18, removed => 18, map { $_ => 18 } @members } ],
 	[ platform_role => { %$all, (map { $_ => 0 } qw(member manager admin owner)), grand => 1 } ],
-	map { [ $_ => { map { $_ => '42501' } @callers } ] } qw(membership_removal gone_user))
+	map { [ $_ => { map { $_ => '42501' } @callers } ] } qw(membership_removal gone_user known_address))
 {
 	my ($table, $expected) = @$row;
 
