@@ -270,7 +270,8 @@ static SavedPlan guards_plan = {
 	"JOIN pg_catalog.pg_proc AS p ON p.oid = t.tgfoid JOIN pg_catalog.pg_namespace AS n ON n.oid = p.pronamespace "
 	"WHERE t.tgrelid = $1 AND t.tgname = r.trigger_name AND NOT t.tgisinternal "
 	"AND n.nspname = 'invite_sync' AND p.proname = 'guard') AS lost "
-	"FROM invite_sync.guarded_trigger AS r) AS g",
+	"FROM (SELECT invite_sync.guarded_trigger_name(x.trigger_name, x.trigger_id, x.registered_in) AS trigger_name "
+	"FROM invite_sync.guarded_trigger AS x) AS r) AS g",
 	.nargs = 1,
 	.argtypes = {OIDOID}
 };
@@ -695,8 +696,10 @@ static SavedPlan count_users_plan = {
 
 static SavedPlan count_quarantined_plan = {
 	.sql = "SELECT coalesce(invite_sync.target_name(t.id, t.relation, t.schema_name, t.table_name, t.registered_in, t.relation_number), "
-	"'trigger ' OPERATOR(pg_catalog.||) pg_catalog.quote_ident(q.trigger_name)), pg_catalog.count(*)::pg_catalog.numeric "
+	"'trigger ' OPERATOR(pg_catalog.||) pg_catalog.quote_ident(coalesce(invite_sync.guarded_trigger_name(g.trigger_name, g.trigger_id, g.registered_in), q.trigger_name))), "
+	"pg_catalog.count(*)::pg_catalog.numeric "
 	"FROM invite_sync.quarantine_entry AS q LEFT JOIN invite_sync.target AS t ON t.id = q.target_id "
+	"LEFT JOIN invite_sync.guarded_trigger AS g ON g.trigger_name = q.trigger_name "
 	"WHERE q.last_failed_at > pg_catalog.clock_timestamp() - $2 AND (t.id IS NULL OR t.enabled) "
 	"AND q.sqlstate <> " LINK_PENDING " "
 	"GROUP BY 1 HAVING pg_catalog.count(*) > $1 ORDER BY 1",
@@ -1288,7 +1291,8 @@ static SavedPlan config_guards_plan = {
 	.sql = "SELECT pg_catalog.format('SELECT trigger_name FROM invite_sync.guard_trigger(%L%s%s);', g.trigger_name, "
 	"CASE WHEN g.gate OR g.on_failure <> 'quarantine' THEN pg_catalog.format(', on_failure => %L', g.on_failure) ELSE '' END, "
 	"CASE WHEN g.let_through <> '{}' THEN pg_catalog.format(', let_through => %L', g.let_through) ELSE '' END), "
-	"g.guarded_by FROM invite_sync.guarded_trigger AS g ORDER BY g.trigger_name",
+	"g.guarded_by FROM (SELECT invite_sync.guarded_trigger_name(x.trigger_name, x.trigger_id, x.registered_in) AS trigger_name, x.gate, x.on_failure, "
+	"x.let_through, x.guarded_by FROM invite_sync.guarded_trigger AS x) AS g ORDER BY g.trigger_name",
 	.nargs = 0
 };
 
@@ -1449,7 +1453,8 @@ static SavedPlan detach_plan = {
 static SavedPlan unguard_plan = {
 	.sql = "SELECT pg_catalog.format('SELECT invite_sync.unguard_trigger(%L);', g.trigger_name), "
 	"'Makes the trigger what it was before guard_trigger().' "
-	"FROM invite_sync.guarded_trigger AS g ORDER BY g.trigger_name",
+	"FROM (SELECT invite_sync.guarded_trigger_name(x.trigger_name, x.trigger_id, x.registered_in) AS trigger_name "
+	"FROM invite_sync.guarded_trigger AS x) AS g ORDER BY g.trigger_name",
 	.nargs = 0
 };
 
@@ -1483,7 +1488,7 @@ static SavedPlan dependents_plan = {
 	"AND NOT EXISTS (SELECT FROM member AS m WHERE m.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND m.objid = p.relid) "
 	"AND NOT (p.classid = 'pg_catalog.pg_trigger'::pg_catalog.regclass AND EXISTS (SELECT FROM pg_catalog.pg_trigger AS t "
 	"WHERE t.oid = p.objid AND (t.tgname IN (" OUR_TRIGGER_NAMES ") "
-	"OR t.tgname IN (SELECT g.trigger_name FROM invite_sync.guarded_trigger AS g)) "
+	"OR t.tgname IN (SELECT invite_sync.guarded_trigger_name(g.trigger_name, g.trigger_id, g.registered_in) FROM invite_sync.guarded_trigger AS g)) "
 	"AND t.tgrelid IN (SELECT c.oid FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace "
 	"WHERE n.nspname = 'auth'))) "
 	"AND NOT (p.classid = 'pg_catalog.pg_policy'::pg_catalog.regclass AND EXISTS (SELECT FROM pg_catalog.pg_policy AS x "
