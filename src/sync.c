@@ -267,6 +267,7 @@ PG_FUNCTION_INFO_V1(sync_on_delete);
 PG_FUNCTION_INFO_V1(sync_on_identity);
 
 static void apply_work(Work *work);
+static void load_registry_for_caller(ContainedFn fn, void *arg);
 static void need_ids(Work *work);
 static Relation open_auth_users(LOCKMODE lockmode);
 static int64 settle_outcomes(int64 target_id, const SyncOutcome *outcomes, int n, ArrayType *overwrite);
@@ -5079,7 +5080,7 @@ select_targets(Oid relid, int *ntargets)
 	Registry   *reg;
 	int64	   *ids;
 
-	load_registry(NULL);
+	load_registry_for_caller(load_registry, NULL);
 	reg = registry;
 	ids = palloc(sizeof(int64) * Max(reg->ntargets, 1));
 	*ntargets = 0;
@@ -5570,10 +5571,11 @@ static SavedPlan rename_plan = {
 void
 sync_refresh_names(void)
 {
-	char	   *lineage = caller_lineage(InvalidSnapshot);
+	char	   *lineage;
 	Registry   *reg;
 
-	load_registry(NULL);
+	load_registry_for_caller(load_registry, NULL);
+	lineage = caller_lineage(InvalidSnapshot);
 	reg = registry;
 	plan_hold();
 	for (int i = 0; i < reg->ntargets; i++)
@@ -6072,7 +6074,7 @@ load_registry_for_caller(ContainedFn fn, void *arg)
 			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 			 errmsg("the registry of invite_sync cannot be read"),
 			 errdetail("%s", failure_detail(failure)),
-			 errhint("Do library and extension have the same version? SELECT * FROM invite_sync.verify();")));
+			 errhint("Do library and extension have the same version? ALTER EXTENSION invite_sync UPDATE; else SELECT * FROM invite_sync.verify();")));
 }
 
 PG_FUNCTION_INFO_V1(sync_status);
@@ -7417,9 +7419,9 @@ registered_id(Oid relid)
  * REPEATABLE READ that may be from before.
  */
 static void
-require_existing(void)
+require_existing(uint64 found)
 {
-	if (SPI_processed == 0)
+	if (found == 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
 				 errmsg("the target was changed by another session meanwhile"),
@@ -7457,6 +7459,7 @@ configure_target(FunctionCallInfo fcinfo, Oid relid, TargetOptions *o, bool must
 	desc = BlessTupleDesc(desc);
 
 	PreventCommandIfReadOnly(must_exist ? "set_target()" : "add_target()");
+	load_registry_for_caller(load_registry, NULL);
 	refuse_auth_schema_missing();
 	lock_for_configuring(relid);
 	rel = try_relation_open(relid, NoLock);
@@ -7501,7 +7504,7 @@ configure_target(FunctionCallInfo fcinfo, Oid relid, TargetOptions *o, bool must
 		scope_enter_own(&scope);
 		plan_execute(&existing_plan, args, NULL, false, 1);
 		scope_leave(&scope);
-		require_existing();
+		require_existing(SPI_processed);
 		row = SPI_tuptable->vals[0];
 		rowdesc = SPI_tuptable->tupdesc;
 		spi_cxt = MemoryContextSwitchTo(cxt);
@@ -7617,7 +7620,7 @@ configure_target(FunctionCallInfo fcinfo, Oid relid, TargetOptions *o, bool must
 
 			args[0] = Int64GetDatum(id);
 			plan_execute(&existing_plan, args, NULL, false, 1);
-			require_existing();
+			require_existing(SPI_processed);
 			row = SPI_tuptable->vals[0];
 			rowdesc = SPI_tuptable->tupdesc;
 			old_mapping = DatumGetJsonbP(SPI_getbinval(row, rowdesc, 10, &isnull));
@@ -7653,7 +7656,7 @@ configure_target(FunctionCallInfo fcinfo, Oid relid, TargetOptions *o, bool must
 			nil[11] = existed ? ' ' : 'n'; /* the table's trigger writes it */
 			args[12] = Int64GetDatum(id);
 			plan_execute(existed ? &update_target_plan : &insert_target_plan, args, nil, false, 0);
-			require_existing();
+			require_existing(SPI_processed);
 			id = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
 
 			args[0] = Int64GetDatum(id);
@@ -7812,6 +7815,28 @@ static SavedPlan drop_target_plan = {
  * drop_target(target text): by name and not by regclass, so that a target whose
  * table is gone can be forgotten too.
  */
+typedef struct Drop
+{
+	int64		id;
+	uint64		found;
+} Drop;
+
+static void
+drop_registered(void *arg)
+{
+	Drop	   *drop = (Drop *) arg;
+	Scope		scope;
+	Datum		args[1];
+
+	args[0] = Int64GetDatum(drop->id);
+	SPI_connect();
+	scope_enter_own(&scope);
+	plan_execute(&drop_target_plan, args, NULL, false, 0);
+	drop->found = SPI_processed;
+	scope_leave(&scope);
+	SPI_finish();
+}
+
 Datum
 sync_drop_target(PG_FUNCTION_ARGS)
 {
@@ -7821,11 +7846,11 @@ sync_drop_target(PG_FUNCTION_ARGS)
 	Oid			relid;
 	int64		id = 0;
 	char	   *display = NULL;
-	Scope		scope;
-	Datum		args[1];
+	Drop		drop;
 
 	caller_require_operator();
 	PreventCommandIfReadOnly("drop_target()");
+	load_registry_for_caller(load_registry, NULL);
 	refuse_null(PG_ARGISNULL(0), "target");
 	given = text_to_cstring(PG_GETARG_TEXT_PP(0));
 
@@ -7872,13 +7897,9 @@ sync_drop_target(PG_FUNCTION_ARGS)
 							 quote_identifier(GetUserNameFromId(owner, false)))));
 	}
 
-	args[0] = Int64GetDatum(id);
-	SPI_connect();
-	scope_enter_own(&scope);
-	plan_execute(&drop_target_plan, args, NULL, false, 0);
-	require_existing();
-	scope_leave(&scope);
-	SPI_finish();
+	drop.id = id;
+	load_registry_for_caller(drop_registered, &drop);
+	require_existing(drop.found);
 	event_append("admin", "sync.target_dropped", NULL, NULL, "target", display, NULL);
 	PG_RETURN_BOOL(true);
 }
