@@ -271,7 +271,6 @@ static void load_registry_for_caller(ContainedFn fn, void *arg);
 static void need_ids(Work *work);
 static Relation open_auth_users(LOCKMODE lockmode);
 static int64 settle_outcomes(int64 target_id, const SyncOutcome *outcomes, int n, ArrayType *overwrite);
-static ArrayType *uuid_array(const pg_uuid_t *ids, int64 n);
 static bool attributes_differ(TupleTableSlot *old, TupleTableSlot *new, const Bitmapset *atts,
 							  Bitmapset **which);
 static bool has_key_index(Relation rel, AttrNumber attnum);
@@ -1528,7 +1527,7 @@ load_identities(const Target *t, Relation auth, Tuplestorestate *rows, bool read
 	ident->store = tuplestore_begin_heap(false, false, work_mem);
 	if (n == 0)
 		return;
-	args[0] = PointerGetDatum(uuid_array(ids, n));
+	args[0] = plan_uuid_array(ids, n);
 	SPI_connect();
 	scope_enter_auth(&scope);
 	plan_execute(&identities_plan, args, NULL, read_only, 0);
@@ -1648,19 +1647,6 @@ set_deferred(const Target *t, bool deferred, bool removing)
 		AfterTriggerSetState(stmt);
 }
 
-static ArrayType *
-uuid_array(const pg_uuid_t *ids, int64 n)
-{
-	Datum	   *elems = palloc(sizeof(Datum) * Max(n, 1));
-	ArrayType  *result;
-
-	for (int64 i = 0; i < n; i++)
-		elems[i] = UUIDPGetDatum(&ids[i]);
-	result = construct_array(elems, n, UUIDOID, UUID_LEN, false, TYPALIGN_CHAR);
-	pfree(elems);
-	return result;
-}
-
 static char *
 relation_display(Relation rel)
 {
@@ -1691,7 +1677,7 @@ verified_users(const pg_uuid_t *ids, int64 n)
 	ArrayType  *result;
 	MemoryContext cxt = CurrentMemoryContext;
 
-	args[0] = PointerGetDatum(uuid_array(ids, n));
+	args[0] = plan_uuid_array(ids, n);
 	SPI_connect();
 	scope_enter_auth(&scope);
 	plan_execute(&verified_plan, args, NULL, false, 0);
@@ -1705,7 +1691,7 @@ verified_users(const pg_uuid_t *ids, int64 n)
 	n = SPI_processed;
 	scope_leave(&scope);
 	SPI_finish();
-	result = uuid_array(found, n);
+	result = DatumGetArrayTypeP(plan_uuid_array(found, n));
 	pfree(found);
 	return result;
 }
@@ -2028,7 +2014,7 @@ delete_addresses(void *arg)
 	Datum		args[1];
 	Scope		scope;
 
-	args[0] = PointerGetDatum(uuid_array(gone->ids, gone->nids));
+	args[0] = plan_uuid_array(gone->ids, gone->nids);
 	sync_bound_lock_wait();
 	SPI_connect();
 	scope_enter_own(&scope);
@@ -2098,7 +2084,7 @@ sync_forget_gone_addresses(void)
 	SPI_finish();
 	if (n == 0)
 		return;
-	args[0] = PointerGetDatum(uuid_array(ids, n));
+	args[0] = plan_uuid_array(ids, n);
 	SPI_connect();
 	scope_enter_auth(&scope);
 	plan_execute(&noted_gone_plan, args, NULL, false, 0);
@@ -2252,7 +2238,7 @@ claim_rows(Work *work)
 	else
 		verified = verified_users(work->ids, work->nrows);
 	args[0] = PointerGetDatum(verified);
-	args[1] = PointerGetDatum(uuid_array(changed, nchanged));
+	args[1] = plan_uuid_array(changed, nchanged);
 
 	SPI_connect();
 	scope_enter_target(&scope, t->owner, t->search_path);
@@ -2364,7 +2350,7 @@ run_remove(Work *work)
 	SPI_connect();
 	scope_enter_target(&scope, t->owner, t->search_path);
 	set_deferred(t, false, true);
-	values[0] = PointerGetDatum(uuid_array(work->ids, work->nrows));
+	values[0] = plan_uuid_array(work->ids, work->nrows);
 
 	/*
 	 * Taken now that the table is locked, whatever the transaction's isolation:
@@ -4163,8 +4149,8 @@ collect_identities(void *arg)
 	}
 	ExecDropSingleTupleTableSlot(slot);
 
-	args[0] = PointerGetDatum(uuid_array(users, n));
-	args[1] = PointerGetDatum(uuid_array(ids, n));
+	args[0] = plan_uuid_array(users, n);
+	args[1] = plan_uuid_array(ids, n);
 	SPI_connect();
 	scope_enter_auth(&scope);
 	plan_execute(&first_identity_plan, args, NULL, false, 0);
@@ -4420,7 +4406,7 @@ lock_users(Relation auth, const pg_uuid_t *ids, int nids, bool wait,
 	Datum		args[1];
 	int			n;
 
-	args[0] = PointerGetDatum(uuid_array(ids, nids));
+	args[0] = plan_uuid_array(ids, nids);
 	SPI_connect();
 	scope_enter_auth(&scope);
 	plan_execute(wait ? &lock_wait_plan : &lock_plan, args, NULL, false, 0);
@@ -4437,7 +4423,7 @@ sync_lock_user(Relation auth, const pg_uuid_t *user_id, TupleTableSlot *slot)
 	Datum		args[1];
 	SyncUserLock result = SYNC_USER_GONE;
 
-	args[0] = PointerGetDatum(uuid_array(user_id, 1));
+	args[0] = plan_uuid_array(user_id, 1);
 	SPI_connect();
 	scope_enter_auth(&scope);
 	plan_execute(&lock_plan, args, NULL, false, 1);
@@ -4474,7 +4460,7 @@ read_rows(SavedPlan *plan, Relation auth, const pg_uuid_t *ids, int nids, bool r
 	Datum		args[1];
 	int			n;
 
-	args[0] = PointerGetDatum(uuid_array(ids, nids));
+	args[0] = plan_uuid_array(ids, nids);
 	SPI_connect();
 	scope_enter_auth(&scope);
 	plan_execute(plan, args, NULL, read_only, 0);
