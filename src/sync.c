@@ -5723,18 +5723,14 @@ write_profile(void *arg)
 	if (n > 1)
 	{
 		char	   *sql = psprintf("UPDATE %s AS t SET %s WHERE t.%s = $1",
-								   quote_qualified_identifier(get_namespace_name(RelationGetNamespace(rel)),
-															  RelationGetRelationName(rel)),
-								   buf.data, quote_identifier(t->key));
+								   relation_display(rel), buf.data, quote_identifier(t->key));
 
 		rc = SPI_execute_with_args(sql, n, types, args, nulls, false, 0);
 		if (rc < 0)
 			elog(ERROR, "SPI_execute_with_args failed: %s", SPI_result_code_string(rc));
 	}
 	rc = SPI_execute_with_args(psprintf("SELECT pg_catalog.to_jsonb(t)::pg_catalog.text FROM %s AS t WHERE t.%s = $1",
-										quote_qualified_identifier(get_namespace_name(RelationGetNamespace(rel)),
-																   RelationGetRelationName(rel)),
-										quote_identifier(t->key)),
+										relation_display(rel), quote_identifier(t->key)),
 							   1, types, args, nulls, false, 1);
 	if (rc < 0)
 		elog(ERROR, "SPI_execute_with_args failed: %s", SPI_result_code_string(rc));
