@@ -210,7 +210,6 @@ typedef struct Registry
 	AttrNumber	id_att;
 	AttrNumber	deleted_att;	/* may be missing in a small auth schema */
 	AttrNumber	copy_att;		/* raw_app_meta_data, where our copy is */
-	AttrNumber	email_att;		/* may be missing, too */
 	Bitmapset  *watch_all;		/* what the targets and deletion depend on */
 	Bitmapset  *watch_any;		/* the same and what the listeners do */
 } Registry;
@@ -598,9 +597,8 @@ resolve_attributes(Registry *reg, Relation auth)
 	if (reg->copy_att != InvalidAttrNumber)
 		reg->watch_any = bms_add_member(reg->watch_any, reg->copy_att);
 	/* whose address has changed is noted for targets that come later, too */
-	reg->email_att = Max(SPI_fnumber(desc, "email"), InvalidAttrNumber);
-	if (reg->email_att != InvalidAttrNumber)
-		reg->watch_any = bms_add_member(reg->watch_any, reg->email_att);
+	if (SPI_fnumber(desc, "email") > 0)
+		reg->watch_any = bms_add_member(reg->watch_any, SPI_fnumber(desc, "email"));
 	MemoryContextSwitchTo(old);
 }
 
@@ -1716,7 +1714,8 @@ address_digest(TupleTableSlot *slot, AttrNumber att)
 {
 	bytea	   *result = palloc(VARHDRSZ + PG_SHA256_DIGEST_LENGTH);
 	pg_cryptohash_ctx *ctx;
-	char	   *address = pstrdup("");
+	char	   *text = NULL;
+	char	   *address;
 	char	   *utf8;
 	int			len;
 	bool		isnull;
@@ -1728,8 +1727,11 @@ address_digest(TupleTableSlot *slot, AttrNumber att)
 		bool		varlena;
 
 		getTypeOutputInfo(TupleDescAttr(slot->tts_tupleDescriptor, att - 1)->atttypid, &output, &varlena);
-		address = OidOutputFunctionCall(output, value);
+		text = OidOutputFunctionCall(output, value);
 	}
+	if (text == NULL)
+		text = pstrdup("");
+	address = text;
 	while (*address == ' ')
 		address++;
 	len = strlen(address);
@@ -1748,6 +1750,10 @@ address_digest(TupleTableSlot *slot, AttrNumber att)
 		pg_cryptohash_final(ctx, (uint8 *) VARDATA(result), PG_SHA256_DIGEST_LENGTH) < 0)
 		elog(ERROR, "SHA-256 failed: %s", pg_cryptohash_error(ctx));
 	pg_cryptohash_free(ctx);
+	/* there may be a million of them in a batch */
+	if (utf8 != address)
+		pfree(utf8);
+	pfree(text);
 	return PointerGetDatum(result);
 }
 
@@ -1938,27 +1944,30 @@ note_failed_addresses(Work *work)
 		warn_not_noted(failure);
 }
 
-typedef struct ChangedAddresses
-{
-	TriggerData *trigdata;
-	const Registry *reg;
-} ChangedAddresses;
-
-/* Every change of address that an UPDATE makes, whatever targets there are now. */
+/*
+ * Every change of address that an UPDATE makes, whatever targets there are now,
+ * and also while the registry cannot be read.
+ */
 static void
 note_changed(void *arg)
 {
-	ChangedAddresses *f = (ChangedAddresses *) arg;
-	TupleDesc	desc = RelationGetDescr(f->trigdata->tg_relation);
-	Tuplestorestate *oldtable = f->trigdata->tg_oldtable;
-	Tuplestorestate *newtable = f->trigdata->tg_newtable;
+	TriggerData *trigdata = (TriggerData *) arg;
+	TupleDesc	desc = RelationGetDescr(trigdata->tg_relation);
+	int			email_att = SPI_fnumber(desc, "email");
+	int			id_att = SPI_fnumber(desc, "id");
+	Tuplestorestate *oldtable = trigdata->tg_oldtable;
+	Tuplestorestate *newtable = trigdata->tg_newtable;
 	TupleTableSlot *old_slot = MakeSingleTupleTableSlot(desc, &TTSOpsMinimalTuple);
 	TupleTableSlot *new_slot = MakeSingleTupleTableSlot(desc, &TTSOpsMinimalTuple);
-	Bitmapset  *email = bms_make_singleton(f->reg->email_att);
-	Bitmapset  *id = bms_make_singleton(f->reg->id_att);
+	Bitmapset  *email;
+	Bitmapset  *id;
 	int64		max = 0;
 	Addresses	a;
 
+	if (email_att <= 0 || id_att <= 0 || TupleDescAttr(desc, id_att - 1)->atttypid != UUIDOID)
+		return;
+	email = bms_make_singleton(email_att);
+	id = bms_make_singleton(id_att);
 	make_addresses(&a, max);
 	tuplestore_select_read_pointer(oldtable, 0);
 	tuplestore_rescan(oldtable);
@@ -1979,8 +1988,8 @@ note_changed(void *arg)
 			a.former = a.former == NULL ? palloc(sizeof(Datum) * max) :
 				repalloc_huge(a.former, sizeof(Datum) * max);
 		}
-		a.ids[a.n] = copy_id(new_slot, f->reg->id_att);
-		a.former[a.n] = copy_id(old_slot, f->reg->id_att);
+		a.ids[a.n] = copy_id(new_slot, id_att);
+		a.former[a.n] = copy_id(old_slot, id_att);
 		a.changed[a.n] = changed;
 		a.n++;
 	}
@@ -1991,12 +2000,11 @@ note_changed(void *arg)
 }
 
 static void
-note_changed_addresses(TriggerData *trigdata, const Registry *reg)
+note_changed_addresses(TriggerData *trigdata)
 {
-	ChangedAddresses f = {.trigdata = trigdata,.reg = reg};
 	Failure    *failure;
 
-	if (reg->email_att != InvalidAttrNumber && !sync_run_contained(note_changed, &f, true, &failure))
+	if (!sync_run_contained(note_changed, trigdata, true, &failure))
 		warn_not_noted(failure);
 }
 
@@ -2067,8 +2075,8 @@ found_ids(MemoryContext cxt, int64 *n)
 	return ids;
 }
 
-void
-sync_forget_gone_addresses(void)
+static void
+delete_gone_addresses(void *arg)
 {
 	MemoryContext cxt = CurrentMemoryContext;
 	Datum		args[1];
@@ -2092,6 +2100,19 @@ sync_forget_gone_addresses(void)
 	scope_leave(&scope);
 	SPI_finish();
 	forget_addresses(ids, n);
+}
+
+void
+sync_forget_gone_addresses(void)
+{
+	Failure    *failure;
+
+	if (!sync_run_contained(delete_gone_addresses, NULL, true, &failure))
+		ereport(WARNING,
+				(errcode(ERRCODE_WARNING),
+				 errmsg("what was noted of the addresses of deleted users could not be looked at"),
+				 errdetail("SQLSTATE %s.", unpack_sql_state(failure->sqlerrcode)),
+				 errhint("Do library and extension have the same version? SELECT * FROM invite_sync.verify();")));
 }
 
 /*
@@ -4010,7 +4031,15 @@ sync_on_update(PG_FUNCTION_ARGS)
 	memset(&f, 0, sizeof(f));
 	f.trigdata = trigdata;
 	f.reg = registry_for_trigger(trigdata->tg_relation);
-	if (f.reg == NULL || (f.reg->ntargets == 0 && nlisteners == 0))
+	if (f.reg == NULL)
+	{
+		/* what a later road makes up for must not claim by an address of now */
+		old = begin_firing();
+		note_changed_addresses(trigdata);
+		end_firing(old);
+		return PointerGetDatum(NULL);
+	}
+	if (f.reg->ntargets == 0 && nlisteners == 0)
 		return PointerGetDatum(NULL);
 
 	old = begin_firing();
@@ -4035,7 +4064,7 @@ sync_on_update(PG_FUNCTION_ARGS)
 	serial = nested_serial;
 
 	/* before anything that can fail: who comes after it has to know */
-	note_changed_addresses(trigdata, f.reg);
+	note_changed_addresses(trigdata);
 	for (int i = 0; f.changes != NULL && i < f.reg->ntargets; i++)
 	{
 		Changes    *c;

@@ -394,6 +394,16 @@ DELETE FROM auth.users WHERE id = pg_temp.late_user(6);
 ALTER TABLE auth.users ENABLE TRIGGER USER;
 SELECT retried, resolved, failed FROM invite_sync.retry_quarantine(due_only => false);
 SELECT right(user_id::text, 2) AS user FROM invite_sync.known_address ORDER BY user_id;
+-- a change is noted also by a session that cannot read the registry
+INSERT INTO auth.users (id, email) VALUES ('00000000-0000-4000-8000-000000000050', 'plain@x.example');
+DELETE FROM public.rules_late WHERE email = 'plain@x.example';
+ALTER TABLE invite_sync.mapping RENAME COLUMN source_columns TO other;
+\c -
+UPDATE auth.users SET email = 'new8@x.example', email_confirmed_at = now() WHERE email = 'plain@x.example';
+SET client_min_messages = error;
+ALTER TABLE invite_sync.mapping RENAME COLUMN other TO source_columns;
+CALL invite_sync.sync_all(target => 'public.rules_late');
+SELECT email, note FROM public.rules_late WHERE user_id = '00000000-0000-4000-8000-000000000050';
 SELECT invite_sync.drop_target('public.rules_late');
 DROP TABLE public.rules_late;
 DELETE FROM auth.users;
