@@ -68,6 +68,7 @@ CREATE FUNCTION invite_sync.api_grants()
         ('operator', 'FUNCTION invite_sync.require_direct()'),
         -- room sync
         ('service', 'FUNCTION invite_sync.target_name(bigint, regclass, name, name, text, oid)'),
+        ('service', 'FUNCTION invite_sync.guarded_trigger_name(name, oid, text)'),
         ('service', 'TABLE invite_sync.target_list'),
         ('service', 'FUNCTION invite_sync.sync_users(regclass, uuid, boolean, boolean)'),
         ('service', 'FUNCTION invite_sync.ensure_user(uuid)'),

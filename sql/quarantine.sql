@@ -27,7 +27,7 @@ COMMENT ON TABLE invite_sync.quarantine_entry IS
     'Syncs that failed, one row per target and user, but for spare ones. Personal columns: message and context may quote a value of the user.';
 COMMENT ON COLUMN invite_sync.quarantine_entry.id IS 'number of the entry';
 COMMENT ON COLUMN invite_sync.quarantine_entry.target_id IS 'the target, or NULL for a guarded trigger';
-COMMENT ON COLUMN invite_sync.quarantine_entry.trigger_name IS 'the guarded trigger, or NULL for a target';
+COMMENT ON COLUMN invite_sync.quarantine_entry.trigger_name IS 'the guarded trigger, as it is registered, or NULL for a target';
 COMMENT ON COLUMN invite_sync.quarantine_entry.user_id IS 'the auth user';
 COMMENT ON COLUMN invite_sync.quarantine_entry.action IS 'insert, update or delete of the auth user';
 COMMENT ON COLUMN invite_sync.quarantine_entry.sqlstate IS 'of the last failure';
@@ -61,17 +61,6 @@ CREATE FUNCTION invite_sync.next_retry(attempts integer) RETURNS timestamptz
 COMMENT ON FUNCTION invite_sync.next_retry(integer) IS
     'When to try again after so many failures: 500 ms after the first, twice as long after each further one, an hour at most, less a quarter at random. Internal.';
 
-CREATE VIEW invite_sync.quarantine WITH (security_barrier = true) AS
-    SELECT q.id, invite_sync.target_name(t.id, t.relation, t.schema_name, t.table_name, t.registered_in, t.relation_number) AS target,
-           q.trigger_name, q.user_id, q.action, q.sqlstate, q.message, q.constraint_name, q.column_name, q.context,
-           CASE WHEN (SELECT invite_sync.is_operator()) THEN q.detail END AS detail,
-           q.attempts, q.first_failed_at, q.last_failed_at, q.next_retry_at, q.replayable
-      FROM invite_sync.quarantine_entry AS q
-      LEFT JOIN invite_sync.target AS t ON t.id = q.target_id
-     ORDER BY q.id;
-COMMENT ON VIEW invite_sync.quarantine IS
-    'Syncs that failed and wait to be done again, with SQLSTATE, message, constraint, column and context. detail is shown to operators only. For service_role and operators. message and context may quote a value of the user.';
-
 CREATE TYPE invite_sync.retry_result AS (retried integer, resolved integer, failed integer);
 COMMENT ON TYPE invite_sync.retry_result IS 'How many entries retry_quarantine() tried, resolved, and saw fail again.';
 
@@ -79,7 +68,7 @@ CREATE FUNCTION invite_sync.retry_quarantine(max_rows integer DEFAULT 1000, due_
     RETURNS invite_sync.retry_result
     LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'quarantine_retry';
 COMMENT ON FUNCTION invite_sync.retry_quarantine(integer, boolean) IS
-$doc$Do again what is in quarantine, by the same statements as the triggers. max_rows: at most so many entries (1 to 10000), the longest due first; those of disabled targets are left. due_only => false: also those whose next_retry_at has not come. What succeeds leaves quarantine, and so does what was to be written for a user who is gone; a user's several entries that fail again become one. Deleted users whose memberships could not be removed then are cleaned up after, too (due_only => false: also those deleted while the triggers were off); they count. Returns how many were retried, resolved and failed again; entries and users that another session holds are left out.
+$doc$Do again what is in quarantine, by the same statements as the triggers. max_rows: at most so many entries (1 to 10000), the longest due first; those of disabled targets are left. due_only => false: also those whose next_retry_at has not come. What succeeds leaves quarantine, and so does what was to be written for a user who is gone; a user's several entries that fail again become one. Deleted users whose memberships could not be removed then are cleaned up after, too (due_only => false: also those deleted while the triggers were off); they count. due_only => false also forgets what was noted of the addresses of users who are gone. Returns how many were retried, resolved and failed again; entries and users that another session holds are left out.
 service_role, operators. Locks the entries (FOR UPDATE) and the users (FOR SHARE), skipping what is held; for users who are gone the organizations they were in.$doc$;
 
 CREATE TABLE invite_sync.guarded_trigger (
@@ -97,7 +86,7 @@ CREATE TABLE invite_sync.guarded_trigger (
 );
 COMMENT ON TABLE invite_sync.guarded_trigger IS
     'Triggers on auth.users whose failures are contained, and the functions they run. No personal columns.';
-COMMENT ON COLUMN invite_sync.guarded_trigger.trigger_name IS 'the trigger on auth.users';
+COMMENT ON COLUMN invite_sync.guarded_trigger.trigger_name IS 'the trigger on auth.users; after it was renamed the old name, until attach() or guard_trigger()';
 COMMENT ON COLUMN invite_sync.guarded_trigger.trigger_id IS 'its number; leads while it is true';
 COMMENT ON COLUMN invite_sync.guarded_trigger.function_id IS 'its own function; leads while it exists';
 COMMENT ON COLUMN invite_sync.guarded_trigger.function_schema IS 'remembered name, for a restored dump';
@@ -113,6 +102,24 @@ SELECT pg_catalog.pg_extension_config_dump('invite_sync.guarded_trigger', '');
 CREATE TRIGGER registry_changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON invite_sync.guarded_trigger
     FOR EACH STATEMENT EXECUTE FUNCTION invite_sync.sync_registry_changed();
 COMMENT ON TRIGGER registry_changed ON invite_sync.guarded_trigger IS 'tells all sessions';
+
+CREATE FUNCTION invite_sync.guarded_trigger_name(trigger_name name, trigger_id oid, registered_in text) RETURNS name
+    LANGUAGE C STABLE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'quarantine_trigger_name';
+COMMENT ON FUNCTION invite_sync.guarded_trigger_name(name, oid, text) IS
+    'What a guarded trigger is called now: the name of the trigger where its number is true, else the registered one; NULL for a NULL trigger_name. Internal, for the views.';
+
+CREATE VIEW invite_sync.quarantine WITH (security_barrier = true) AS
+    SELECT q.id, invite_sync.target_name(t.id, t.relation, t.schema_name, t.table_name, t.registered_in, t.relation_number) AS target,
+           coalesce(invite_sync.guarded_trigger_name(g.trigger_name, g.trigger_id, g.registered_in), q.trigger_name) AS trigger_name,
+           q.user_id, q.action, q.sqlstate, q.message, q.constraint_name, q.column_name, q.context,
+           CASE WHEN (SELECT invite_sync.is_operator()) THEN q.detail END AS detail,
+           q.attempts, q.first_failed_at, q.last_failed_at, q.next_retry_at, q.replayable
+      FROM invite_sync.quarantine_entry AS q
+      LEFT JOIN invite_sync.target AS t ON t.id OPERATOR(pg_catalog.=) q.target_id
+      LEFT JOIN invite_sync.guarded_trigger AS g ON g.trigger_name OPERATOR(pg_catalog.=) q.trigger_name
+     ORDER BY q.id;
+COMMENT ON VIEW invite_sync.quarantine IS
+    'Syncs that failed and wait to be done again, with SQLSTATE, message, constraint, column and context. detail is shown to operators only. For service_role and operators. message and context may quote a value of the user.';
 
 CREATE FUNCTION invite_sync.guard() RETURNS trigger
     LANGUAGE C AS 'MODULE_PATHNAME', 'quarantine_guard';

@@ -37,6 +37,17 @@ COMMENT ON COLUMN invite_sync.target.definer IS 'role that defined the mapping; 
 COMMENT ON COLUMN invite_sync.target.registered_in IS 'lineage in which the number in relation is true';
 COMMENT ON COLUMN invite_sync.target.created_at IS 'when it was added';
 
+CREATE TABLE invite_sync.known_address (
+    user_id uuid PRIMARY KEY,
+    digest bytea,
+    noted_at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp()
+);
+COMMENT ON TABLE invite_sync.known_address IS
+    'Users whose address has changed, who may never claim a row by link_by, and users who wait to be synced to a target with link_by, who may claim by the address that they had first. Personal columns: user_id, an id; digest, from which an address that is known can be recognized. Kept until the user is gone.';
+COMMENT ON COLUMN invite_sync.known_address.user_id IS 'the auth user';
+COMMENT ON COLUMN invite_sync.known_address.digest IS 'SHA-256 of the first address, trimmed and with ASCII letters folded, in UTF-8; NULL: it has changed since, or may have';
+COMMENT ON COLUMN invite_sync.known_address.noted_at IS 'when';
+
 CREATE TABLE invite_sync.mapping (
     target_id bigint NOT NULL,
     position integer NOT NULL,
@@ -76,11 +87,13 @@ COMMENT ON COLUMN invite_sync.attachment.detached IS 'true after detach(), false
 
 COMMENT ON SEQUENCE invite_sync.target_id_seq IS 'ids of targets';
 ALTER TABLE invite_sync.target ENABLE ROW LEVEL SECURITY;
+ALTER TABLE invite_sync.known_address ENABLE ROW LEVEL SECURITY;
 ALTER TABLE invite_sync.mapping ENABLE ROW LEVEL SECURITY;
 ALTER TABLE invite_sync.sync_run ENABLE ROW LEVEL SECURITY;
 ALTER TABLE invite_sync.attachment ENABLE ROW LEVEL SECURITY;
 SELECT pg_catalog.pg_extension_config_dump('invite_sync.target', '');
 SELECT pg_catalog.pg_extension_config_dump('invite_sync.target_id_seq', '');
+SELECT pg_catalog.pg_extension_config_dump('invite_sync.known_address', '');
 SELECT pg_catalog.pg_extension_config_dump('invite_sync.mapping', '');
 SELECT pg_catalog.pg_extension_config_dump('invite_sync.sync_run', '');
 SELECT pg_catalog.pg_extension_config_dump('invite_sync.attachment', '');

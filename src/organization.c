@@ -168,11 +168,7 @@ static SavedPlan touch_plan = {
 Datum
 organization_uuid_array(const pg_uuid_t *ids, int nids)
 {
-	Datum	   *elems = palloc(sizeof(Datum) * Max(nids, 1));
-
-	for (int i = 0; i < nids; i++)
-		elems[i] = UUIDPGetDatum(&ids[i]);
-	return PointerGetDatum(construct_array(elems, nids, UUIDOID, UUID_LEN, false, TYPALIGN_CHAR));
+	return plan_uuid_array(ids, nids);
 }
 
 /* The organizations and all above them, as a uuid[]; in SPI and the own scope. */

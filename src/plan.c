@@ -305,6 +305,19 @@ plan_array(Datum *values, bool *nulls, int64 n, Oid type)
 											  typlen, typbyval, typalign));
 }
 
+Datum
+plan_uuid_array(const pg_uuid_t *ids, int64 n)
+{
+	Datum	   *elems = palloc_extended(sizeof(Datum) * Max(n, 1), MCXT_ALLOC_HUGE);
+	Datum		result;
+
+	for (int64 i = 0; i < n; i++)
+		elems[i] = UUIDPGetDatum(&ids[i]);
+	result = plan_array(elems, NULL, n, UUIDOID);
+	pfree(elems);
+	return result;
+}
+
 ErrorData *
 plan_contained(void (*fn) (void *), void *arg, bool keep)
 {

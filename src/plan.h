@@ -10,6 +10,7 @@
 
 #include "executor/spi.h"
 #include "fmgr.h"
+#include "utils/uuid.h"
 
 #define PLAN_MAX_ARGS 16
 
@@ -48,6 +49,9 @@ extern void plan_result_rows(FunctionCallInfo fcinfo);
 
 /* A one-dimensional array as an argument; nulls may be NULL. */
 extern Datum plan_array(Datum *values, bool *nulls, int64 n, Oid type);
+
+/* A uuid[] as an argument. */
+extern Datum plan_uuid_array(const pg_uuid_t *ids, int64 n);
 
 /* The saved SPI plan, for cursors. */
 extern SPIPlanPtr plan_get(SavedPlan *plan);

@@ -672,6 +672,8 @@ quarantine_retry(PG_FUNCTION_ARGS)
 	if (ndues < max_rows)
 		retry_triggers(max_rows - ndues, due_only, &retried, &resolved, &failed);
 	retry_gone(max_rows, due_only, &retried, &resolved, &failed);
+	if (!due_only)
+		sync_forget_gone_addresses();
 
 	values[0] = Int32GetDatum(retried);
 	values[1] = Int32GetDatum(resolved);
@@ -688,6 +690,7 @@ PG_FUNCTION_INFO_V1(quarantine_guard);
 PG_FUNCTION_INFO_V1(quarantine_guard_trigger);
 PG_FUNCTION_INFO_V1(quarantine_unguard_trigger);
 PG_FUNCTION_INFO_V1(quarantine_close);
+PG_FUNCTION_INFO_V1(quarantine_trigger_name);
 
 typedef enum OnFailure
 {
@@ -832,9 +835,12 @@ get_guards(void)
 	return guards;
 }
 
-/* Numbers come again after a while: one of another table's trigger does not count. */
+/*
+ * What the trigger of this number is called now. Numbers come again after a
+ * while: one of another table's trigger does not count.
+ */
 static bool
-is_trigger(Oid trigger)
+name_of_trigger(Oid trigger, NameData *name)
 {
 	Relation	rel = table_open(TriggerRelationId, AccessShareLock);
 	ScanKeyData key;
@@ -848,9 +854,44 @@ is_trigger(Oid trigger)
 	tuple = systable_getnext(scan);
 	result = HeapTupleIsValid(tuple) &&
 		((Form_pg_trigger) GETSTRUCT(tuple))->tgrelid == caller_auth_users_relid(true);
+	if (result)
+		*name = ((Form_pg_trigger) GETSTRUCT(tuple))->tgname;
 	systable_endscan(scan);
 	table_close(rel, AccessShareLock);
 	return result;
+}
+
+static bool
+is_trigger(Oid trigger)
+{
+	NameData	name;
+
+	return name_of_trigger(trigger, &name);
+}
+
+/*
+ * guarded_trigger_name(trigger_name, trigger_id, registered_in): by the number
+ * where that is true, as find_guard() does, else as registered.
+ */
+Datum
+quarantine_trigger_name(PG_FUNCTION_ARGS)
+{
+	char	   *identity = fcinfo->flinfo->fn_extra;
+	Name		result;
+
+	if (PG_ARGISNULL(0))
+		PG_RETURN_NULL();
+	if (identity == NULL)
+	{
+		identity = MemoryContextStrdup(fcinfo->flinfo->fn_mcxt, caller_database_identity());
+		fcinfo->flinfo->fn_extra = identity;
+	}
+	result = palloc(sizeof(NameData));
+	*result = *PG_GETARG_NAME(0);
+	if (!PG_ARGISNULL(1) && !PG_ARGISNULL(2) &&
+		strcmp(text_to_cstring(PG_GETARG_TEXT_PP(2)), identity) == 0)
+		(void) name_of_trigger(PG_GETARG_OID(1), result);
+	PG_RETURN_NAME(result);
 }
 
 /* The registration of this name, whatever its trigger is called by now. */
@@ -877,18 +918,6 @@ find_guard(GuardRegistry *reg, const char *name, Oid trigger)
 			return &reg->entries[i];
 	g = registered_as(reg, name);
 	return g != NULL && g->same_database && is_trigger(g->trigger) ? NULL : g;
-}
-
-/*
- * What a failure of it is recorded under, by the name that it has now. Until that
- * is written down too, entries under it may be another's.
- */
-static const char *
-entry_name(GuardRegistry *reg, const Guarded *g, const char *name)
-{
-	const Guarded *namesake = registered_as(reg, name);
-
-	return namesake == NULL || namesake == g ? name : NameStr(g->name);
 }
 
 /* The trigger function of this name, or InvalidOid. */
@@ -993,7 +1022,6 @@ typedef struct GuardCall
 	FunctionCallInfo outer;
 	Guarded		guard;			/* a copy: the registry may be replaced */
 	bool		found;
-	NameData	entry_name;		/* what its failures are recorded under */
 	Datum		result;
 } GuardCall;
 
@@ -1014,7 +1042,6 @@ call_guarded(void *arg)
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
 				 errmsg("trigger \"%s\" is not registered as guarded", name)));
 	call->guard = *g;
-	namestrcpy(&call->entry_name, entry_name(reg, g, name));
 	call->found = true;
 
 	fmgr_info(guarded_function(g, trigdata->tg_trigger->tgoid), &flinfo);
@@ -1209,7 +1236,8 @@ quarantine_guard(PG_FUNCTION_ARGS)
 
 	has_user = TRIGGER_FIRED_FOR_ROW(trigdata->tg_event) && trigger_user(trigdata, &user_id);
 	memset(&record, 0, sizeof(record));
-	record.trigger = call.found ? NameStr(call.entry_name) : trigdata->tg_trigger->tgname;
+	/* by the name it is registered under, however often it is renamed meanwhile */
+	record.trigger = call.found ? NameStr(call.guard.name) : trigdata->tg_trigger->tgname;
 	record.user_id = has_user ? &user_id : NULL;
 	record.action = trigger_action(trigdata->tg_event);
 	record.failure = failure;
@@ -1222,7 +1250,7 @@ quarantine_guard(PG_FUNCTION_ARGS)
 				 errmsg("a failed trigger cannot be recorded in quarantine"),
 				 errdetail("SQLSTATE %s.", unpack_sql_state(record_failure->sqlerrcode)),
 				 errhidestmt(true), errhidecontext(true)));
-	name = sync_name_for_client(record.trigger);
+	name = sync_name_for_client(trigdata->tg_trigger->tgname);
 	ereport(WARNING,
 			(errcode(ERRCODE_WARNING),
 			 errmsg("guarded trigger \"%s\" failed and is in quarantine", name),
@@ -1627,11 +1655,10 @@ static SavedPlan guard_insert_plan = {
 };
 
 static SavedPlan guard_delete_plan = {
-	.sql = "WITH q AS (DELETE FROM invite_sync.quarantine_entry AS q WHERE q.trigger_name OPERATOR(pg_catalog.=) $1 "
-	"OR q.trigger_name OPERATOR(pg_catalog.=) $2) "
+	.sql = "WITH q AS (DELETE FROM invite_sync.quarantine_entry AS q WHERE q.trigger_name OPERATOR(pg_catalog.=) $1) "
 	"DELETE FROM invite_sync.guarded_trigger AS g WHERE g.trigger_name OPERATOR(pg_catalog.=) $1",
-	.nargs = 2,
-	.argtypes = {NAMEOID, NAMEOID}
+	.nargs = 1,
+	.argtypes = {NAMEOID}
 };
 
 static Oid
@@ -1678,8 +1705,10 @@ check_let_through(ArrayType *given)
 }
 
 /*
- * Entries follow their trigger to its new name. Where there is one for the same
- * user and action already, it was recorded since, so its failure is the later.
+ * Entries stand under the name that their trigger is registered under, and get
+ * its new one with it. Where there is one for the same user and action already,
+ * as of a trigger that ran the guard without being registered, it was recorded
+ * since, so its failure is the later.
  */
 static SavedPlan rename_entries_plan = {
 	.sql = "WITH twice AS (UPDATE invite_sync.quarantine_entry AS k SET attempts = k.attempts OPERATOR(pg_catalog.+) q.attempts, "
@@ -1992,7 +2021,7 @@ quarantine_unguard_trigger(PG_FUNCTION_ARGS)
 	Guarded    *known;
 	bool		there;
 	Scope		scope;
-	Datum		args[2];
+	Datum		args[1];
 
 	caller_require_operator();
 	if (PG_ARGISNULL(0))
@@ -2030,7 +2059,6 @@ quarantine_unguard_trigger(PG_FUNCTION_ARGS)
 	}
 	/* names of other triggers are left as they are: a list of them may be worked off */
 	args[0] = DirectFunctionCall1(namein, CStringGetDatum(NameStr(known->name)));
-	args[1] = DirectFunctionCall1(namein, CStringGetDatum(entry_name(reg, known, name)));
 	plan_release();
 	SPI_connect();
 	scope_enter_own(&scope);
@@ -2128,10 +2156,9 @@ quarantine_mend_dependencies(Relation auth)
 }
 
 static SavedPlan let_in_plan = {
-	.sql = "SELECT pg_catalog.count(*) FROM invite_sync.quarantine_entry AS q WHERE q.trigger_name OPERATOR(pg_catalog.=) $1 "
-	"OR q.trigger_name OPERATOR(pg_catalog.=) $2",
-	.nargs = 2,
-	.argtypes = {NAMEOID, NAMEOID}
+	.sql = "SELECT pg_catalog.count(*) FROM invite_sync.quarantine_entry AS q WHERE q.trigger_name OPERATOR(pg_catalog.=) $1",
+	.nargs = 1,
+	.argtypes = {NAMEOID}
 };
 
 /* verify()'s part: what has become of the guarded triggers. */
@@ -2195,17 +2222,14 @@ quarantine_verify(Relation auth, QuarantineFinding emit, void *arg)
 	for (int i = 0; i < reg->n; i++)
 	{
 		Guarded    *g = &reg->entries[i];
-		TriggerRow	row;
 		Scope		scope;
-		Datum		args[2];
+		Datum		args[1];
 		bool		isnull;
 		int64		n;
 
 		if (!g->gate)
 			continue;
-		args[0] = args[1] = NameGetDatum(&g->name);
-		if (guarded_row(auth, reg, g, &row))
-			args[1] = DirectFunctionCall1(namein, CStringGetDatum(entry_name(reg, g, NameStr(row.name))));
+		args[0] = NameGetDatum(&g->name);
 		SPI_connect();
 		scope_enter_own(&scope);
 		plan_execute(&let_in_plan, args, NULL, true, 1);
@@ -2273,7 +2297,7 @@ replay_trigger(void *arg)
 	if (trigger->tgenabled == TRIGGER_DISABLED)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("trigger \"%s\" on auth.users is disabled", r->trigger)));
+				 errmsg("trigger \"%s\" on auth.users is disabled", trigger->tgname)));
 
 	memset(&trigdata, 0, sizeof(trigdata));
 	trigdata.type = T_TriggerData;

@@ -44,6 +44,8 @@
 #include "catalog/pg_proc.h"
 #include "catalog/pg_type.h"
 #include "commands/trigger.h"
+#include "common/cryptohash.h"
+#include "common/sha2.h"
 #include "executor/executor.h"
 #include "executor/spi.h"
 #include "executor/tstoreReceiver.h"
@@ -244,6 +246,7 @@ typedef struct Work
 	bool		may_raise;		/* a trigger: the owner may want the error */
 	bool		rebuilt;		/* the statements were made in this attempt */
 	bool		again;			/* a retry, perhaps long after */
+	bool		made;			/* their rows of auth.users are made just now */
 
 	bool		leave_deferred; /* do not check deferred constraints first */
 
@@ -263,10 +266,10 @@ PG_FUNCTION_INFO_V1(sync_on_delete);
 PG_FUNCTION_INFO_V1(sync_on_identity);
 
 static void apply_work(Work *work);
+static void load_registry_for_caller(ContainedFn fn, void *arg);
 static void need_ids(Work *work);
 static Relation open_auth_users(LOCKMODE lockmode);
 static int64 settle_outcomes(int64 target_id, const SyncOutcome *outcomes, int n, ArrayType *overwrite);
-static ArrayType *uuid_array(const pg_uuid_t *ids, int64 n);
 static bool attributes_differ(TupleTableSlot *old, TupleTableSlot *new, const Bitmapset *atts,
 							  Bitmapset **which);
 static bool has_key_index(Relation rel, AttrNumber attnum);
@@ -568,10 +571,10 @@ resolve_attributes(Registry *reg, Relation auth)
 					t->watch = bms_add_member(t->watch, att);
 			}
 		}
-		/* what makes an address one that may claim a row */
+		/* what makes an address one that may claim a row, or no longer may */
 		if (t->link_by != NULL)
 		{
-			static const char *const verifying[] = {"email_confirmed_at", "is_anonymous", "banned_until"};
+			static const char *const verifying[] = {"email", "email_confirmed_at", "is_anonymous", "banned_until"};
 
 			for (size_t v = 0; v < lengthof(verifying); v++)
 			{
@@ -593,6 +596,9 @@ resolve_attributes(Registry *reg, Relation auth)
 	reg->watch_any = bms_copy(reg->watch_all);
 	if (reg->copy_att != InvalidAttrNumber)
 		reg->watch_any = bms_add_member(reg->watch_any, reg->copy_att);
+	/* whose address has changed is noted for targets that come later, too */
+	if (SPI_fnumber(desc, "email") > 0)
+		reg->watch_any = bms_add_member(reg->watch_any, SPI_fnumber(desc, "email"));
 	MemoryContextSwitchTo(old);
 }
 
@@ -1519,7 +1525,7 @@ load_identities(const Target *t, Relation auth, Tuplestorestate *rows, bool read
 	ident->store = tuplestore_begin_heap(false, false, work_mem);
 	if (n == 0)
 		return;
-	args[0] = PointerGetDatum(uuid_array(ids, n));
+	args[0] = plan_uuid_array(ids, n);
 	SPI_connect();
 	scope_enter_auth(&scope);
 	plan_execute(&identities_plan, args, NULL, read_only, 0);
@@ -1639,19 +1645,6 @@ set_deferred(const Target *t, bool deferred, bool removing)
 		AfterTriggerSetState(stmt);
 }
 
-static ArrayType *
-uuid_array(const pg_uuid_t *ids, int64 n)
-{
-	Datum	   *elems = palloc(sizeof(Datum) * Max(n, 1));
-	ArrayType  *result;
-
-	for (int64 i = 0; i < n; i++)
-		elems[i] = UUIDPGetDatum(&ids[i]);
-	result = construct_array(elems, n, UUIDOID, UUID_LEN, false, TYPALIGN_CHAR);
-	pfree(elems);
-	return result;
-}
-
 static char *
 relation_display(Relation rel)
 {
@@ -1682,7 +1675,7 @@ verified_users(const pg_uuid_t *ids, int64 n)
 	ArrayType  *result;
 	MemoryContext cxt = CurrentMemoryContext;
 
-	args[0] = PointerGetDatum(uuid_array(ids, n));
+	args[0] = plan_uuid_array(ids, n);
 	SPI_connect();
 	scope_enter_auth(&scope);
 	plan_execute(&verified_plan, args, NULL, false, 0);
@@ -1696,15 +1689,436 @@ verified_users(const pg_uuid_t *ids, int64 n)
 	n = SPI_processed;
 	scope_leave(&scope);
 	SPI_finish();
-	result = uuid_array(found, n);
+	result = DatumGetArrayTypeP(plan_uuid_array(found, n));
 	pfree(found);
 	return result;
 }
 
+/* ---------------------------------------------------------------------
+ * link_by: who may claim by the address of today
+ *
+ * A change of address never claims, whichever road comes after it. What tells:
+ * OLD and NEW of the UPDATE; known_address, where every such UPDATE is noted
+ * and, for who could not be brought into a target with link_by, a digest of
+ * the address that they had then; and, of users that are not known there,
+ * email_change_sent_at, which the auth server sets when a change is asked for.
+ * ---------------------------------------------------------------------
+ */
+
 /*
- * Whose address has changed in this UPDATE: they claim nothing by the new one.
+ * SHA-256 of an address, folded as FOLD does: an address itself stands nowhere
+ * of ours. Made here, since the arguments of a statement can get into the log.
+ */
+static Datum
+address_digest(TupleTableSlot *slot, AttrNumber att)
+{
+	bytea	   *result = palloc(VARHDRSZ + PG_SHA256_DIGEST_LENGTH);
+	pg_cryptohash_ctx *ctx;
+	char	   *text = NULL;
+	char	   *address;
+	char	   *utf8;
+	int			len;
+	bool		isnull;
+	Datum		value = slot_getattr(slot, att, &isnull);
+
+	if (!isnull)
+	{
+		Oid			output;
+		bool		varlena;
+
+		getTypeOutputInfo(TupleDescAttr(slot->tts_tupleDescriptor, att - 1)->atttypid, &output, &varlena);
+		text = OidOutputFunctionCall(output, value);
+	}
+	if (text == NULL)
+		text = pstrdup("");
+	address = text;
+	while (*address == ' ')
+		address++;
+	len = strlen(address);
+	while (len > 0 && address[len - 1] == ' ')
+		len--;
+	address[len] = '\0';
+	for (char *c = address; *c != '\0'; c++)
+		*c = pg_ascii_tolower((unsigned char) *c);
+	/* the same in a copy of the database that has another encoding */
+	utf8 = pg_server_to_any(address, len, PG_UTF8);
+
+	SET_VARSIZE(result, VARHDRSZ + PG_SHA256_DIGEST_LENGTH);
+	ctx = pg_cryptohash_create(PG_SHA256);
+	if (ctx == NULL || pg_cryptohash_init(ctx) < 0 ||
+		pg_cryptohash_update(ctx, (uint8 *) utf8, strlen(utf8)) < 0 ||
+		pg_cryptohash_final(ctx, (uint8 *) VARDATA(result), PG_SHA256_DIGEST_LENGTH) < 0)
+		elog(ERROR, "SHA-256 failed: %s", pg_cryptohash_error(ctx));
+	pg_cryptohash_free(ctx);
+	/* there may be a million of them in a batch */
+	if (utf8 != address)
+		pfree(utf8);
+	pfree(text);
+	return PointerGetDatum(result);
+}
+
+/* Users with what is to be noted of their address, or compared with it. */
+typedef struct Addresses
+{
+	int64		n;
+	Datum	   *ids;
+	Datum	   *digests;
+	bool	   *changed;		/* as nulls of digests: known to have changed */
+	Datum	   *former;			/* for users who get another id: the one before */
+} Addresses;
+
+static void
+make_addresses(Addresses *a, int64 max)
+{
+	a->n = 0;
+	a->ids = palloc_extended(sizeof(Datum) * Max(max, 1), MCXT_ALLOC_HUGE);
+	a->digests = palloc_extended(sizeof(Datum) * Max(max, 1), MCXT_ALLOC_HUGE);
+	a->changed = palloc_extended(sizeof(bool) * Max(max, 1), MCXT_ALLOC_HUGE | MCXT_ALLOC_ZERO);
+	a->former = NULL;
+}
+
+static Datum
+copy_id(TupleTableSlot *slot, AttrNumber att)
+{
+	pg_uuid_t  *id = palloc(sizeof(pg_uuid_t));
+	bool		isnull;
+
+	*id = *DatumGetUUIDP(slot_getattr(slot, att, &isnull));
+	return UUIDPGetDatum(id);
+}
+
+/*
+ * Was a change of address asked for? By the auth server's account; whether it
+ * came to it is not told. Who is made just now has changed nothing.
  */
 static bool
+change_asked_for(const Work *work, TupleTableSlot *slot)
+{
+	int			att = SPI_fnumber(RelationGetDescr(work->auth), "email_change_sent_at");
+
+	return !work->made && att > 0 && !slot_attisnull(slot, att);
+}
+
+static SavedPlan note_failed_plan = {
+	/* the first address counts, and a change that is noted stays */
+	.sql = "INSERT INTO invite_sync.known_address (user_id, digest) "
+	"SELECT i.user_id, i.digest FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2)) AS i (user_id, digest) "
+	"ORDER BY i.user_id ON CONFLICT (user_id) DO NOTHING",
+	.nargs = 2,
+	.argtypes = {UUIDARRAYOID, BYTEAARRAYOID}
+};
+
+static SavedPlan note_changed_plan = {
+	/* an id that takes the place of another: what was known of that one goes on */
+	.sql = "INSERT INTO invite_sync.known_address AS k (user_id, digest) "
+	"SELECT i.user_id, CASE WHEN NOT i.changed THEN a.digest END "
+	"FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2), pg_catalog.unnest($3)) AS i (user_id, former, changed) "
+	"LEFT JOIN invite_sync.known_address AS a ON a.user_id OPERATOR(pg_catalog.=) i.former "
+	"WHERE i.changed OR a.user_id IS NOT NULL ORDER BY i.user_id "
+	"ON CONFLICT (user_id) DO UPDATE SET digest = NULL, noted_at = excluded.noted_at WHERE k.digest IS NOT NULL",
+	.nargs = 3,
+	.argtypes = {UUIDARRAYOID, UUIDARRAYOID, BOOLARRAYOID}
+};
+
+static SavedPlan forget_former_plan = {
+	.sql = "DELETE FROM invite_sync.known_address AS k WHERE k.user_id OPERATOR(pg_catalog.=) ANY (ARRAY("
+	"SELECT f.id FROM pg_catalog.unnest($2) AS f (id) EXCEPT SELECT i.id FROM pg_catalog.unnest($1) AS i (id)))",
+	.nargs = 3,
+	.argtypes = {UUIDARRAYOID, UUIDARRAYOID, BOOLARRAYOID}
+};
+
+static SavedPlan forget_addresses_plan = {
+	.sql = "DELETE FROM invite_sync.known_address AS k WHERE k.user_id OPERATOR(pg_catalog.=) ANY ($1)",
+	.nargs = 1,
+	.argtypes = {UUIDARRAYOID}
+};
+
+static SavedPlan known_plan = {
+	/* LATERAL and LIMIT: each is looked up, whatever the statistics were */
+	.sql = "SELECT i.user_id, k.same FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2)) AS i (user_id, digest) "
+	"CROSS JOIN LATERAL (SELECT coalesce(a.digest OPERATOR(pg_catalog.=) i.digest, false) AS same "
+	"FROM invite_sync.known_address AS a WHERE a.user_id OPERATOR(pg_catalog.=) i.user_id LIMIT 1) AS k",
+	.nargs = 2,
+	.argtypes = {UUIDARRAYOID, BYTEAARRAYOID}
+};
+
+static Datum
+bool_array(const bool *values, int64 n)
+{
+	Datum	   *elems = palloc_extended(sizeof(Datum) * Max(n, 1), MCXT_ALLOC_HUGE);
+
+	for (int64 i = 0; i < n; i++)
+		elems[i] = BoolGetDatum(values[i]);
+	return plan_array(elems, NULL, n, BOOLOID);
+}
+
+static void
+write_addresses(void *arg)
+{
+	Addresses  *a = (Addresses *) arg;
+	int			guc_level = NewGUCNestLevel();
+	Scope		scope;
+	Datum		args[3];
+
+	args[0] = plan_array(a->ids, NULL, a->n, UUIDOID);
+	if (a->former != NULL)
+	{
+		args[1] = plan_array(a->former, NULL, a->n, UUIDOID);
+		args[2] = bool_array(a->changed, a->n);
+	}
+	else
+		args[1] = plan_array(a->digests, a->changed, a->n, BYTEAOID);
+	sync_bound_lock_wait();
+	SPI_connect();
+	scope_enter_own(&scope);
+	plan_execute(a->former != NULL ? &note_changed_plan : &note_failed_plan, args, NULL, false, 0);
+	if (a->former != NULL)
+		plan_execute(&forget_former_plan, args, NULL, false, 0);
+	scope_leave(&scope);
+	SPI_finish();
+	AtEOXact_GUC(false, guc_level);
+}
+
+static void
+warn_not_noted(const Failure *failure)
+{
+	ereport(WARNING,
+			(errcode(ERRCODE_WARNING),
+			 errmsg("addresses of users could not be noted: a change of them may be missed by targets with link_by"),
+			 errdetail("SQLSTATE %s.", unpack_sql_state(failure->sqlerrcode)),
+			 errhint("Look at what holds the table invite_sync.known_address; see also invite_sync.verify()."),
+			 errhidestmt(true), errhidecontext(true)));
+}
+
+/*
+ * Who could not be brought into a target with link_by may claim later, but only
+ * by the address of today, or in an UPDATE by the one before it.
+ */
+static void
+collect_failed_addresses(void *arg)
+{
+	Work	   *work = (Work *) arg;
+	TupleDesc	desc = RelationGetDescr(work->auth);
+	int			email_att = SPI_fnumber(desc, "email");
+	TupleTableSlot *slot = MakeSingleTupleTableSlot(desc, &TTSOpsMinimalTuple);
+	TupleTableSlot *old = MakeSingleTupleTableSlot(desc, &TTSOpsMinimalTuple);
+	Addresses	a;
+
+	make_addresses(&a, email_att > 0 ? work->nrows : 0);
+	tuplestore_select_read_pointer(work->single, 0);
+	tuplestore_rescan(work->single);
+	if (work->pairs != NULL)
+	{
+		tuplestore_select_read_pointer(work->pairs, 0);
+		tuplestore_rescan(work->pairs);
+	}
+	for (int64 i = 0; email_att > 0 && i < work->nrows; i++)
+	{
+		if (!tuplestore_gettupleslot(work->single, true, false, slot))
+			break;
+		if (work->pairs != NULL)
+		{
+			(void) tuplestore_gettupleslot(work->pairs, true, true, old);
+			(void) tuplestore_skiptuples(work->pairs, 1, true);
+		}
+		if (work->failures[i] == NULL)
+			continue;
+		a.ids[a.n] = UUIDPGetDatum(&work->ids[i]);
+		a.changed[a.n] = change_asked_for(work, slot);
+		a.digests[a.n] = address_digest(work->pairs != NULL ? old : slot, email_att);
+		a.n++;
+	}
+	ExecDropSingleTupleTableSlot(slot);
+	ExecDropSingleTupleTableSlot(old);
+	if (a.n > 0)
+		write_addresses(&a);
+}
+
+static void
+note_failed_addresses(Work *work)
+{
+	Failure    *failure;
+
+	if (work->target->link_by != NULL && work->mode != WORK_REMOVE && work->nfailed > 0 &&
+		!sync_run_contained(collect_failed_addresses, work, true, &failure))
+		warn_not_noted(failure);
+}
+
+/*
+ * Every change of address that an UPDATE makes, whatever targets there are now,
+ * and also while the registry cannot be read.
+ */
+static void
+note_changed(void *arg)
+{
+	TriggerData *trigdata = (TriggerData *) arg;
+	TupleDesc	desc = RelationGetDescr(trigdata->tg_relation);
+	int			email_att = SPI_fnumber(desc, "email");
+	int			id_att = SPI_fnumber(desc, "id");
+	Tuplestorestate *oldtable = trigdata->tg_oldtable;
+	Tuplestorestate *newtable = trigdata->tg_newtable;
+	TupleTableSlot *old_slot = MakeSingleTupleTableSlot(desc, &TTSOpsMinimalTuple);
+	TupleTableSlot *new_slot = MakeSingleTupleTableSlot(desc, &TTSOpsMinimalTuple);
+	Bitmapset  *email;
+	Bitmapset  *id;
+	int64		max = 0;
+	Addresses	a;
+
+	if (email_att <= 0 || id_att <= 0 || TupleDescAttr(desc, id_att - 1)->atttypid != UUIDOID)
+		return;
+	email = bms_make_singleton(email_att);
+	id = bms_make_singleton(id_att);
+	make_addresses(&a, max);
+	tuplestore_select_read_pointer(oldtable, 0);
+	tuplestore_rescan(oldtable);
+	tuplestore_select_read_pointer(newtable, 0);
+	tuplestore_rescan(newtable);
+	while (tuplestore_gettupleslot(oldtable, true, false, old_slot) &&
+		   tuplestore_gettupleslot(newtable, true, false, new_slot))
+	{
+		bool		changed = attributes_differ(old_slot, new_slot, email, NULL);
+
+		if (!changed && !attributes_differ(old_slot, new_slot, id, NULL))
+			continue;
+		if (a.n == max)
+		{
+			max = Max(16, max * 2);
+			a.ids = repalloc_huge(a.ids, sizeof(Datum) * max);
+			a.changed = repalloc_huge(a.changed, sizeof(bool) * max);
+			a.former = a.former == NULL ? palloc(sizeof(Datum) * max) :
+				repalloc_huge(a.former, sizeof(Datum) * max);
+		}
+		a.ids[a.n] = copy_id(new_slot, id_att);
+		a.former[a.n] = copy_id(old_slot, id_att);
+		a.changed[a.n] = changed;
+		a.n++;
+	}
+	ExecDropSingleTupleTableSlot(old_slot);
+	ExecDropSingleTupleTableSlot(new_slot);
+	if (a.n > 0)
+		write_addresses(&a);
+}
+
+static void
+note_changed_addresses(TriggerData *trigdata)
+{
+	Failure    *failure;
+
+	if (!sync_run_contained(note_changed, trigdata, true, &failure))
+		warn_not_noted(failure);
+}
+
+typedef struct GoneAddresses
+{
+	const pg_uuid_t *ids;
+	int64		nids;
+} GoneAddresses;
+
+static void
+delete_addresses(void *arg)
+{
+	GoneAddresses *gone = (GoneAddresses *) arg;
+	int			guc_level = NewGUCNestLevel();
+	Datum		args[1];
+	Scope		scope;
+
+	args[0] = plan_uuid_array(gone->ids, gone->nids);
+	sync_bound_lock_wait();
+	SPI_connect();
+	scope_enter_own(&scope);
+	plan_by_index(plan_get(&forget_addresses_plan));
+	plan_execute(&forget_addresses_plan, args, NULL, false, 0);
+	scope_leave(&scope);
+	SPI_finish();
+	AtEOXact_GUC(false, guc_level);
+}
+
+/* Nothing is kept of who is gone; a user made with that id is another one. */
+static void
+forget_addresses(const pg_uuid_t *ids, int64 nids)
+{
+	GoneAddresses gone = {.ids = ids,.nids = nids};
+	Failure    *failure;
+
+	if (nids > 0 && !sync_run_contained(delete_addresses, &gone, true, &failure))
+		ereport(WARNING,
+				(errcode(ERRCODE_WARNING),
+				 errmsg("what was noted of the addresses of deleted users could not be removed"),
+				 errdetail("SQLSTATE %s.", unpack_sql_state(failure->sqlerrcode)),
+				 errhint("invite_sync.retry_quarantine(due_only => false) removes it."),
+				 errhidestmt(true), errhidecontext(true)));
+}
+
+static SavedPlan noted_plan = {
+	.sql = "SELECT k.user_id FROM invite_sync.known_address AS k"
+};
+
+static SavedPlan noted_gone_plan = {
+	.sql = "SELECT i.id FROM pg_catalog.unnest($1) AS i (id) WHERE NOT EXISTS "
+	"(SELECT FROM auth.users AS u WHERE u.id OPERATOR(pg_catalog.=) i.id)",
+	.nargs = 1,
+	.argtypes = {UUIDARRAYOID}
+};
+
+static pg_uuid_t *
+found_ids(MemoryContext cxt, int64 *n)
+{
+	pg_uuid_t  *ids = MemoryContextAllocHuge(cxt, sizeof(pg_uuid_t) * (SPI_processed + 1));
+
+	*n = SPI_processed;
+	for (int64 i = 0; i < *n; i++)
+	{
+		bool		isnull;
+
+		ids[i] = *DatumGetUUIDP(SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1, &isnull));
+	}
+	return ids;
+}
+
+static void
+delete_gone_addresses(void *arg)
+{
+	MemoryContext cxt = CurrentMemoryContext;
+	Datum		args[1];
+	pg_uuid_t  *ids;
+	int64		n;
+	Scope		scope;
+
+	SPI_connect();
+	scope_enter_own(&scope);
+	plan_execute(&noted_plan, NULL, NULL, false, 0);
+	ids = found_ids(cxt, &n);
+	scope_leave(&scope);
+	SPI_finish();
+	if (n == 0)
+		return;
+	args[0] = plan_uuid_array(ids, n);
+	SPI_connect();
+	scope_enter_auth(&scope);
+	plan_execute(&noted_gone_plan, args, NULL, false, 0);
+	ids = found_ids(cxt, &n);
+	scope_leave(&scope);
+	SPI_finish();
+	forget_addresses(ids, n);
+}
+
+void
+sync_forget_gone_addresses(void)
+{
+	Failure    *failure;
+
+	if (!sync_run_contained(delete_gone_addresses, NULL, true, &failure))
+		ereport(WARNING,
+				(errcode(ERRCODE_WARNING),
+				 errmsg("what was noted of the addresses of deleted users could not be looked at"),
+				 errdetail("SQLSTATE %s.", unpack_sql_state(failure->sqlerrcode)),
+				 errhint("Do library and extension have the same version? SELECT * FROM invite_sync.verify();")));
+}
+
+/*
+ * Whose address has changed in this UPDATE.
+ */
+static void
 address_changed(Work *work, const pg_uuid_t **changed, int64 *nchanged)
 {
 	TupleDesc	desc = RelationGetDescr(work->auth);
@@ -1717,7 +2131,7 @@ address_changed(Work *work, const pg_uuid_t **changed, int64 *nchanged)
 	*changed = NULL;
 	*nchanged = 0;
 	if (work->pairs == NULL || att <= 0)
-		return false;
+		return;
 	email = bms_make_singleton(att);
 	ids = MemoryContextAllocHuge(CurrentMemoryContext, sizeof(pg_uuid_t) * Max(work->nrows, 1));
 	old = MakeSingleTupleTableSlot(desc, &TTSOpsMinimalTuple);
@@ -1735,13 +2149,75 @@ address_changed(Work *work, const pg_uuid_t **changed, int64 *nchanged)
 	ExecDropSingleTupleTableSlot(old);
 	ExecDropSingleTupleTableSlot(new);
 	*changed = ids;
-	return *nchanged > 0;
 }
 
 static int
 compare_uuid(const void *a, const void *b)
 {
 	return memcmp(a, b, UUID_LEN);
+}
+
+/*
+ * Of this batch, those whose address has changed before, as far as can be
+ * known. Adds them to what address_changed() has found, and sorts.
+ */
+static void
+address_has_changed(Work *work, const pg_uuid_t **changed, int64 *nchanged)
+{
+	TupleDesc	desc = RelationGetDescr(work->auth);
+	int			email_att = SPI_fnumber(desc, "email");
+	TupleTableSlot *slot;
+	pg_uuid_t  *ids;
+	pg_uuid_t  *known;
+	int64		nknown;
+	int64		n = *nchanged;
+	Addresses	a;
+	Datum		args[2];
+	Scope		scope;
+
+	ids = MemoryContextAllocHuge(CurrentMemoryContext, sizeof(pg_uuid_t) * (n + 2 * work->nrows + 1));
+	if (n > 0)
+		memcpy(ids, *changed, sizeof(pg_uuid_t) * n);
+	make_addresses(&a, work->nrows);
+	slot = MakeSingleTupleTableSlot(desc, &TTSOpsMinimalTuple);
+	tuplestore_select_read_pointer(work->single, 0);
+	tuplestore_rescan(work->single);
+	while (email_att > 0 && a.n < work->nrows &&
+		   tuplestore_gettupleslot(work->single, true, false, slot))
+	{
+		a.ids[a.n] = UUIDPGetDatum(&work->ids[a.n]);
+		a.digests[a.n] = address_digest(slot, email_att);
+		a.changed[a.n] = change_asked_for(work, slot);
+		a.n++;
+	}
+	ExecDropSingleTupleTableSlot(slot);
+
+	args[0] = plan_array(a.ids, NULL, a.n, UUIDOID);
+	args[1] = plan_array(a.digests, NULL, a.n, BYTEAOID);
+	known = MemoryContextAllocHuge(CurrentMemoryContext, sizeof(pg_uuid_t) * (a.n + 1));
+	SPI_connect();
+	scope_enter_own(&scope);
+	plan_by_index(plan_get(&known_plan));
+	plan_execute(&known_plan, args, NULL, false, 0);
+	nknown = SPI_processed;
+	for (int64 i = 0; i < nknown; i++)
+	{
+		bool		isnull;
+
+		known[i] = *DatumGetUUIDP(SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1, &isnull));
+		if (!DatumGetBool(SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 2, &isnull)))
+			ids[n++] = known[i];
+	}
+	scope_leave(&scope);
+	SPI_finish();
+	qsort(known, nknown, sizeof(pg_uuid_t), compare_uuid);
+	for (int64 i = 0; i < a.n; i++)
+		if (a.changed[i] &&
+			bsearch(&work->ids[i], known, nknown, sizeof(pg_uuid_t), compare_uuid) == NULL)
+			ids[n++] = work->ids[i];
+	qsort(ids, n, sizeof(pg_uuid_t), compare_uuid);
+	*changed = ids;
+	*nchanged = n;
 }
 
 /*
@@ -1768,22 +2244,22 @@ claim_rows(Work *work)
 	MemoryContext cxt = CurrentMemoryContext;
 
 	need_ids(work);
-	if (address_changed(work, &changed, &nchanged))
+	address_changed(work, &changed, &nchanged);
+	address_has_changed(work, &changed, &nchanged);
+	if (nchanged > 0)
 	{
 		pg_uuid_t  *rest = MemoryContextAllocHuge(CurrentMemoryContext, sizeof(pg_uuid_t) * work->nrows);
-		pg_uuid_t  *sorted = unconstify(pg_uuid_t *, changed);
 		int64		n = 0;
 
-		qsort(sorted, nchanged, sizeof(pg_uuid_t), compare_uuid);
 		for (int64 i = 0; i < work->nrows; i++)
-			if (bsearch(&work->ids[i], sorted, nchanged, sizeof(pg_uuid_t), compare_uuid) == NULL)
+			if (bsearch(&work->ids[i], changed, nchanged, sizeof(pg_uuid_t), compare_uuid) == NULL)
 				rest[n++] = work->ids[i];
 		verified = verified_users(rest, n);
 	}
 	else
 		verified = verified_users(work->ids, work->nrows);
 	args[0] = PointerGetDatum(verified);
-	args[1] = PointerGetDatum(uuid_array(changed, nchanged));
+	args[1] = plan_uuid_array(changed, nchanged);
 
 	SPI_connect();
 	scope_enter_target(&scope, t->owner, t->search_path);
@@ -1895,7 +2371,7 @@ run_remove(Work *work)
 	SPI_connect();
 	scope_enter_target(&scope, t->owner, t->search_path);
 	set_deferred(t, false, true);
-	values[0] = PointerGetDatum(uuid_array(work->ids, work->nrows));
+	values[0] = plan_uuid_array(work->ids, work->nrows);
 
 	/*
 	 * Taken now that the table is locked, whatever the transaction's isolation:
@@ -3255,7 +3731,9 @@ sync_on_insert(PG_FUNCTION_ARGS)
 		work.may_raise = true;
 		work.single = f.rows;
 		work.nrows = f.nrows;
+		work.made = true;
 		apply_work(&work);
+		note_failed_addresses(&work);
 		/* a row was there: of somebody with this id before, who may be about to be removed */
 		if (work.mode == WORK_FILL)
 			resolve_successes(&work, NULL);
@@ -3536,7 +4014,15 @@ sync_on_update(PG_FUNCTION_ARGS)
 	memset(&f, 0, sizeof(f));
 	f.trigdata = trigdata;
 	f.reg = registry_for_trigger(trigdata->tg_relation);
-	if (f.reg == NULL || (f.reg->ntargets == 0 && nlisteners == 0))
+	if (f.reg == NULL)
+	{
+		/* what a later road makes up for must not claim by an address of now */
+		old = begin_firing();
+		note_changed_addresses(trigdata);
+		end_firing(old);
+		return PointerGetDatum(NULL);
+	}
+	if (f.reg->ntargets == 0 && nlisteners == 0)
 		return PointerGetDatum(NULL);
 
 	old = begin_firing();
@@ -3560,6 +4046,8 @@ sync_on_update(PG_FUNCTION_ARGS)
 		remember_nested(trigdata->tg_newtable, RelationGetDescr(trigdata->tg_relation), f.reg->id_att);
 	serial = nested_serial;
 
+	/* before anything that can fail: who comes after it has to know */
+	note_changed_addresses(trigdata);
 	for (int i = 0; f.changes != NULL && i < f.reg->ntargets; i++)
 	{
 		Changes    *c;
@@ -3594,6 +4082,7 @@ sync_on_update(PG_FUNCTION_ARGS)
 		work.pairs = c->pairs;
 		work.nrows = c->nrows;
 		apply_work(&work);
+		note_failed_addresses(&work);
 		resolve_successes(&work, applied_columns(work.target, RelationGetDescr(work.auth), c->changed));
 		quarantine_failures(&work, "update", f.reg);
 	}
@@ -3672,8 +4161,8 @@ collect_identities(void *arg)
 	}
 	ExecDropSingleTupleTableSlot(slot);
 
-	args[0] = PointerGetDatum(uuid_array(users, n));
-	args[1] = PointerGetDatum(uuid_array(ids, n));
+	args[0] = plan_uuid_array(users, n);
+	args[1] = plan_uuid_array(ids, n);
 	SPI_connect();
 	scope_enter_auth(&scope);
 	plan_execute(&first_identity_plan, args, NULL, false, 0);
@@ -3834,6 +4323,7 @@ sync_on_delete(PG_FUNCTION_ARGS)
 			remember_nested_id(&ids[i]);
 	}
 	quarantine_forget_users(ids, nids);
+	forget_addresses(ids, nids);
 	tell_all_gone(ids, nids);
 	remove_from_targets(reg, ids, nids);
 	if (depth == 1)
@@ -3928,7 +4418,7 @@ lock_users(Relation auth, const pg_uuid_t *ids, int nids, bool wait,
 	Datum		args[1];
 	int			n;
 
-	args[0] = PointerGetDatum(uuid_array(ids, nids));
+	args[0] = plan_uuid_array(ids, nids);
 	SPI_connect();
 	scope_enter_auth(&scope);
 	plan_execute(wait ? &lock_wait_plan : &lock_plan, args, NULL, false, 0);
@@ -3945,7 +4435,7 @@ sync_lock_user(Relation auth, const pg_uuid_t *user_id, TupleTableSlot *slot)
 	Datum		args[1];
 	SyncUserLock result = SYNC_USER_GONE;
 
-	args[0] = PointerGetDatum(uuid_array(user_id, 1));
+	args[0] = plan_uuid_array(user_id, 1);
 	SPI_connect();
 	scope_enter_auth(&scope);
 	plan_execute(&lock_plan, args, NULL, false, 1);
@@ -3982,7 +4472,7 @@ read_rows(SavedPlan *plan, Relation auth, const pg_uuid_t *ids, int nids, bool r
 	Datum		args[1];
 	int			n;
 
-	args[0] = PointerGetDatum(uuid_array(ids, nids));
+	args[0] = plan_uuid_array(ids, nids);
 	SPI_connect();
 	scope_enter_auth(&scope);
 	plan_execute(plan, args, NULL, read_only, 0);
@@ -4054,6 +4544,7 @@ fill_chunk(int64 target_id, const pg_uuid_t *ids, int nids, ArrayType *overwrite
 		work.overwrite = overwrite;
 		work.known_missing = known_missing;
 		apply_work(&work);
+		note_failed_addresses(&work);
 		need_ids(&work);
 
 		/* lock_users returns them in the order of id */
@@ -4587,7 +5078,7 @@ select_targets(Oid relid, int *ntargets)
 	Registry   *reg;
 	int64	   *ids;
 
-	load_registry(NULL);
+	load_registry_for_caller(load_registry, NULL);
 	reg = registry;
 	ids = palloc(sizeof(int64) * Max(reg->ntargets, 1));
 	*ntargets = 0;
@@ -5078,10 +5569,11 @@ static SavedPlan rename_plan = {
 void
 sync_refresh_names(void)
 {
-	char	   *lineage = caller_lineage(InvalidSnapshot);
+	char	   *lineage;
 	Registry   *reg;
 
-	load_registry(NULL);
+	load_registry_for_caller(load_registry, NULL);
+	lineage = caller_lineage(InvalidSnapshot);
 	reg = registry;
 	plan_hold();
 	for (int i = 0; i < reg->ntargets; i++)
@@ -5243,18 +5735,14 @@ write_profile(void *arg)
 	if (n > 1)
 	{
 		char	   *sql = psprintf("UPDATE %s AS t SET %s WHERE t.%s = $1",
-								   quote_qualified_identifier(get_namespace_name(RelationGetNamespace(rel)),
-															  RelationGetRelationName(rel)),
-								   buf.data, quote_identifier(t->key));
+								   relation_display(rel), buf.data, quote_identifier(t->key));
 
 		rc = SPI_execute_with_args(sql, n, types, args, nulls, false, 0);
 		if (rc < 0)
 			elog(ERROR, "SPI_execute_with_args failed: %s", SPI_result_code_string(rc));
 	}
 	rc = SPI_execute_with_args(psprintf("SELECT pg_catalog.to_jsonb(t)::pg_catalog.text FROM %s AS t WHERE t.%s = $1",
-										quote_qualified_identifier(get_namespace_name(RelationGetNamespace(rel)),
-																   RelationGetRelationName(rel)),
-										quote_identifier(t->key)),
+										relation_display(rel), quote_identifier(t->key)),
 							   1, types, args, nulls, false, 1);
 	if (rc < 0)
 		elog(ERROR, "SPI_execute_with_args failed: %s", SPI_result_code_string(rc));
@@ -5580,7 +6068,7 @@ load_registry_for_caller(ContainedFn fn, void *arg)
 			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 			 errmsg("the registry of invite_sync cannot be read"),
 			 errdetail("%s", failure_detail(failure)),
-			 errhint("Do library and extension have the same version? SELECT * FROM invite_sync.verify();")));
+			 errhint("Do library and extension have the same version? ALTER EXTENSION invite_sync UPDATE; else SELECT * FROM invite_sync.verify();")));
 }
 
 PG_FUNCTION_INFO_V1(sync_status);
@@ -6925,9 +7413,9 @@ registered_id(Oid relid)
  * REPEATABLE READ that may be from before.
  */
 static void
-require_existing(void)
+require_existing(uint64 found)
 {
-	if (SPI_processed == 0)
+	if (found == 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
 				 errmsg("the target was changed by another session meanwhile"),
@@ -6965,6 +7453,7 @@ configure_target(FunctionCallInfo fcinfo, Oid relid, TargetOptions *o, bool must
 	desc = BlessTupleDesc(desc);
 
 	PreventCommandIfReadOnly(must_exist ? "set_target()" : "add_target()");
+	load_registry_for_caller(load_registry, NULL);
 	refuse_auth_schema_missing();
 	lock_for_configuring(relid);
 	rel = try_relation_open(relid, NoLock);
@@ -7009,7 +7498,7 @@ configure_target(FunctionCallInfo fcinfo, Oid relid, TargetOptions *o, bool must
 		scope_enter_own(&scope);
 		plan_execute(&existing_plan, args, NULL, false, 1);
 		scope_leave(&scope);
-		require_existing();
+		require_existing(SPI_processed);
 		row = SPI_tuptable->vals[0];
 		rowdesc = SPI_tuptable->tupdesc;
 		spi_cxt = MemoryContextSwitchTo(cxt);
@@ -7125,7 +7614,7 @@ configure_target(FunctionCallInfo fcinfo, Oid relid, TargetOptions *o, bool must
 
 			args[0] = Int64GetDatum(id);
 			plan_execute(&existing_plan, args, NULL, false, 1);
-			require_existing();
+			require_existing(SPI_processed);
 			row = SPI_tuptable->vals[0];
 			rowdesc = SPI_tuptable->tupdesc;
 			old_mapping = DatumGetJsonbP(SPI_getbinval(row, rowdesc, 10, &isnull));
@@ -7161,7 +7650,7 @@ configure_target(FunctionCallInfo fcinfo, Oid relid, TargetOptions *o, bool must
 			nil[11] = existed ? ' ' : 'n'; /* the table's trigger writes it */
 			args[12] = Int64GetDatum(id);
 			plan_execute(existed ? &update_target_plan : &insert_target_plan, args, nil, false, 0);
-			require_existing();
+			require_existing(SPI_processed);
 			id = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
 
 			args[0] = Int64GetDatum(id);
@@ -7320,6 +7809,28 @@ static SavedPlan drop_target_plan = {
  * drop_target(target text): by name and not by regclass, so that a target whose
  * table is gone can be forgotten too.
  */
+typedef struct Drop
+{
+	int64		id;
+	uint64		found;
+} Drop;
+
+static void
+drop_registered(void *arg)
+{
+	Drop	   *drop = (Drop *) arg;
+	Scope		scope;
+	Datum		args[1];
+
+	args[0] = Int64GetDatum(drop->id);
+	SPI_connect();
+	scope_enter_own(&scope);
+	plan_execute(&drop_target_plan, args, NULL, false, 0);
+	drop->found = SPI_processed;
+	scope_leave(&scope);
+	SPI_finish();
+}
+
 Datum
 sync_drop_target(PG_FUNCTION_ARGS)
 {
@@ -7329,11 +7840,11 @@ sync_drop_target(PG_FUNCTION_ARGS)
 	Oid			relid;
 	int64		id = 0;
 	char	   *display = NULL;
-	Scope		scope;
-	Datum		args[1];
+	Drop		drop;
 
 	caller_require_operator();
 	PreventCommandIfReadOnly("drop_target()");
+	load_registry_for_caller(load_registry, NULL);
 	refuse_null(PG_ARGISNULL(0), "target");
 	given = text_to_cstring(PG_GETARG_TEXT_PP(0));
 
@@ -7380,13 +7891,9 @@ sync_drop_target(PG_FUNCTION_ARGS)
 							 quote_identifier(GetUserNameFromId(owner, false)))));
 	}
 
-	args[0] = Int64GetDatum(id);
-	SPI_connect();
-	scope_enter_own(&scope);
-	plan_execute(&drop_target_plan, args, NULL, false, 0);
-	require_existing();
-	scope_leave(&scope);
-	SPI_finish();
+	drop.id = id;
+	load_registry_for_caller(drop_registered, &drop);
+	require_existing(drop.found);
 	event_append("admin", "sync.target_dropped", NULL, NULL, "target", display, NULL);
 	PG_RETURN_BOOL(true);
 }

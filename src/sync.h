@@ -56,6 +56,9 @@ extern void sync_remove_users(int64 target_id, const pg_uuid_t *user_ids, int ni
 extern void sync_note_run(int64 target_id);
 extern void sync_refresh_names(void);
 
+/* Forget what was noted of the addresses of users deleted while the triggers were off. */
+extern void sync_forget_gone_addresses(void);
+
 /* Lock auth.users against writers, as attach() does; wait in milliseconds. */
 extern void sync_lock_auth_users(const char *wait);
 

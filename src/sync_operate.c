@@ -129,6 +129,11 @@ typedef struct Health
 	StringInfoData checks;		/* members of a JSON object */
 	Level		worst;
 	ArrayBuildState *warnings;
+	Oid			auth;			/* auth.users, or invalid */
+	double		users;			/* estimated rows of it, or negative */
+	bool		wanted;			/* is any target enabled? */
+	SyncTargetCheck *targets;
+	int			ntargets;
 } Health;
 
 static void
@@ -175,8 +180,9 @@ append_estimate(StringInfo buf, double rows)
 }
 
 static void
-health_triggers(Health *h, bool wanted)
+health_triggers(Health *h)
 {
+	bool		wanted = h->wanted;
 	bool		detached = sync_is_detached();
 	SyncTrigger *triggers;
 	int			n = sync_triggers(&triggers);
@@ -205,8 +211,11 @@ health_triggers(Health *h, bool wanted)
 }
 
 static void
-health_targets(Health *h, double users, const SyncTargetCheck *targets, int n)
+health_targets(Health *h)
 {
+	double		users = h->users;
+	const SyncTargetCheck *targets = h->targets;
+	int			n = h->ntargets;
 	Level		level = LEVEL_OK;
 	int			enabled = 0;
 	bool		first = true;
@@ -270,13 +279,14 @@ static SavedPlan guards_plan = {
 	"JOIN pg_catalog.pg_proc AS p ON p.oid = t.tgfoid JOIN pg_catalog.pg_namespace AS n ON n.oid = p.pronamespace "
 	"WHERE t.tgrelid = $1 AND t.tgname = r.trigger_name AND NOT t.tgisinternal "
 	"AND n.nspname = 'invite_sync' AND p.proname = 'guard') AS lost "
-	"FROM invite_sync.guarded_trigger AS r) AS g",
+	"FROM (SELECT invite_sync.guarded_trigger_name(x.trigger_name, x.trigger_id, x.registered_in) AS trigger_name "
+	"FROM invite_sync.guarded_trigger AS x) AS r) AS g",
 	.nargs = 1,
 	.argtypes = {OIDOID}
 };
 
 static void
-health_guards(Health *h, Oid auth)
+health_guards(Health *h)
 {
 	MemoryContext cxt = CurrentMemoryContext;
 	Scope		scope;
@@ -285,7 +295,7 @@ health_guards(Health *h, Oid auth)
 	char	   *facts;
 	char	   *names;
 
-	args[0] = ObjectIdGetDatum(auth);
+	args[0] = ObjectIdGetDatum(h->auth);
 	SPI_connect();
 	scope_enter_own(&scope);
 	plan_execute(&guards_plan, args, NULL, true, 1);
@@ -359,28 +369,22 @@ health_quarantine(Health *h)
 						  entries, recent, overdue, by_hand, pending, oldest));
 }
 
-static SavedPlan health_own_plan = {
-	.sql = "SELECT (SELECT pg_catalog.count(*) FROM invite_sync.alert AS a "
-	"WHERE a.resolved_at IS NULL AND a.acknowledged_at IS NULL), "
-	"(SELECT e.extversion FROM pg_catalog.pg_extension AS e WHERE e.extname = 'invite_sync')",
+static SavedPlan health_alerts_plan = {
+	.sql = "SELECT pg_catalog.count(*) FROM invite_sync.alert AS a "
+	"WHERE a.resolved_at IS NULL AND a.acknowledged_at IS NULL",
 	.nargs = 0
 };
 
 static void
-health_alerts_and_version(Health *h)
+health_alerts(Health *h)
 {
-	MemoryContext cxt = CurrentMemoryContext;
 	Scope		scope;
 	int64		open;
-	char	   *version;
-	bool		differ;
-	StringInfoData facts;
 
 	SPI_connect();
 	scope_enter_own(&scope);
-	plan_execute(&health_own_plan, NULL, NULL, true, 1);
+	plan_execute(&health_alerts_plan, NULL, NULL, true, 1);
 	open = result_int8(0, 1);
-	version = result_text(0, 2, cxt);
 	scope_leave(&scope);
 	SPI_finish();
 
@@ -388,6 +392,28 @@ health_alerts_and_version(Health *h)
 		health_warn(h, psprintf("alerts are open: " INT64_FORMAT ", see invite_sync.alerts", open));
 	health_check(h, "alerts", open > 0 ? LEVEL_DEGRADED : LEVEL_OK,
 				 psprintf("\"open\": " INT64_FORMAT, open));
+}
+
+static SavedPlan health_version_plan = {
+	.sql = "SELECT e.extversion FROM pg_catalog.pg_extension AS e WHERE e.extname = 'invite_sync'",
+	.nargs = 0
+};
+
+static void
+health_version(Health *h)
+{
+	MemoryContext cxt = CurrentMemoryContext;
+	Scope		scope;
+	char	   *version;
+	bool		differ;
+	StringInfoData facts;
+
+	SPI_connect();
+	scope_enter_own(&scope);
+	plan_execute(&health_version_plan, NULL, NULL, true, 1);
+	version = SPI_processed > 0 ? result_text(0, 1, cxt) : NULL;
+	scope_leave(&scope);
+	SPI_finish();
 
 	differ = version == NULL || strcmp(version, INVITE_SYNC_VERSION) != 0;
 	if (differ)
@@ -404,6 +430,58 @@ health_alerts_and_version(Health *h)
 	health_check(h, "version", differ ? LEVEL_DEGRADED : LEVEL_OK, facts.data);
 }
 
+/* The registry first: what it says decides what else is missed. */
+static void
+health_find_targets(Health *h)
+{
+	int			guc_level = NewGUCNestLevel();
+
+	/* a monitor must not wait behind somebody's ALTER TABLE */
+	if (LockTimeout == 0 || LockTimeout > 100)
+		(void) set_config_option("lock_timeout", "100", PGC_USERSET, PGC_S_SESSION,
+								 GUC_ACTION_SAVE, true, 0, false);
+	h->ntargets = sync_check_targets(&h->targets);
+	AtEOXact_GUC(false, guc_level);
+	for (int i = 0; i < h->ntargets; i++)
+		h->wanted = h->wanted || h->targets[i].enabled;
+}
+
+typedef struct HealthPart
+{
+	Health	   *h;
+	void		(*look) (Health *h);
+} HealthPart;
+
+static void
+look_at_part(void *arg)
+{
+	HealthPart *part = (HealthPart *) arg;
+
+	part->look(part->h);
+}
+
+/*
+ * Objects of another version than the library's may not be readable: that is
+ * what a monitor has to hear of, beside all the rest.
+ */
+static bool
+health_part(Health *h, const char *name, void (*look) (Health *h))
+{
+	HealthPart	part = {h, look};
+	Failure    *failure;
+	StringInfoData facts;
+
+	if (sync_run_contained(look_at_part, &part, true, &failure))
+		return true;
+	initStringInfo(&facts);
+	appendStringInfo(&facts, "\"sqlstate\": \"%s\", \"message\": ", unpack_sql_state(failure->sqlerrcode));
+	escape_json(&facts, failure->edata->message);
+	health_check(h, name, LEVEL_FAILING, facts.data);
+	health_warn(h, psprintf("%s cannot be looked at: %s; do library and extension have the same version? ALTER EXTENSION invite_sync UPDATE, or see invite_sync.verify()",
+							name, failure->edata->message));
+	return false;
+}
+
 /* health(): is everything as it must be? Reads no user. */
 Datum
 sync_health(PG_FUNCTION_ARGS)
@@ -411,13 +489,8 @@ sync_health(PG_FUNCTION_ARGS)
 	static const char *const words[] = {"healthy", "degraded", "failing"};
 	TupleDesc	desc;
 	Health		h;
-	Oid			auth;
-	double		users = -1;
-	SyncTargetCheck *targets;
-	int			ntargets;
-	bool		wanted = false;
+	bool		readable;
 	StringInfoData facts;
-	int			guc_level;
 	Datum		values[3];
 	bool		nulls[3] = {false, false, false};
 
@@ -427,36 +500,33 @@ sync_health(PG_FUNCTION_ARGS)
 	initStringInfo(&h.checks);
 	h.warnings = initArrayResult(TEXTOID, CurrentMemoryContext, false);
 
-	/* a monitor must not wait behind somebody's ALTER TABLE */
-	guc_level = NewGUCNestLevel();
-	if (LockTimeout == 0 || LockTimeout > 100)
-		(void) set_config_option("lock_timeout", "100", PGC_USERSET, PGC_S_SESSION,
-								 GUC_ACTION_SAVE, true, 0, false);
-	ntargets = sync_check_targets(&targets);
-	AtEOXact_GUC(false, guc_level);
-	for (int i = 0; i < ntargets; i++)
-		wanted = wanted || targets[i].enabled;
+	h.users = -1;
+	readable = health_part(&h, "targets", health_find_targets);
+	/* as far as can be known */
+	h.wanted = h.wanted || !readable;
 
-	auth = caller_auth_users_relid(true);
-	if (OidIsValid(auth))
-		users = estimated_rows(auth);
+	h.auth = caller_auth_users_relid(true);
+	if (OidIsValid(h.auth))
+		h.users = estimated_rows(h.auth);
 	else
 		health_warn(&h, "there is no table auth.users: nothing can be synced");
 	initStringInfo(&facts);
 	appendStringInfoString(&facts, "\"estimated_rows\": ");
-	append_estimate(&facts, users);
-	health_check(&h, "auth_users", OidIsValid(auth) ? LEVEL_OK : wanted ? LEVEL_FAILING : LEVEL_DEGRADED,
+	append_estimate(&facts, h.users);
+	health_check(&h, "auth_users", OidIsValid(h.auth) ? LEVEL_OK : h.wanted ? LEVEL_FAILING : LEVEL_DEGRADED,
 				 facts.data);
 
 	if (!invite_sync_enabled)
 		health_warn(&h, "the setting invite_sync.enabled is off: nothing is synced");
-	health_check(&h, "setting", invite_sync_enabled ? LEVEL_OK : wanted ? LEVEL_FAILING : LEVEL_DEGRADED,
+	health_check(&h, "setting", invite_sync_enabled ? LEVEL_OK : h.wanted ? LEVEL_FAILING : LEVEL_DEGRADED,
 				 invite_sync_enabled ? "\"enabled\": true" : "\"enabled\": false");
-	health_triggers(&h, wanted);
-	health_targets(&h, users, targets, ntargets);
-	health_guards(&h, auth);
-	health_quarantine(&h);
-	health_alerts_and_version(&h);
+	(void) health_part(&h, "triggers", health_triggers);
+	if (readable)
+		(void) health_part(&h, "targets", health_targets);
+	(void) health_part(&h, "guarded_triggers", health_guards);
+	(void) health_part(&h, "quarantine", health_quarantine);
+	(void) health_part(&h, "alerts", health_alerts);
+	(void) health_part(&h, "version", health_version);
 
 	values[0] = CStringGetTextDatum(words[h.worst]);
 	values[1] = DirectFunctionCall1(jsonb_in, CStringGetDatum(psprintf("{%s}", h.checks.data)));
@@ -695,8 +765,10 @@ static SavedPlan count_users_plan = {
 
 static SavedPlan count_quarantined_plan = {
 	.sql = "SELECT coalesce(invite_sync.target_name(t.id, t.relation, t.schema_name, t.table_name, t.registered_in, t.relation_number), "
-	"'trigger ' OPERATOR(pg_catalog.||) pg_catalog.quote_ident(q.trigger_name)), pg_catalog.count(*)::pg_catalog.numeric "
+	"'trigger ' OPERATOR(pg_catalog.||) pg_catalog.quote_ident(coalesce(invite_sync.guarded_trigger_name(g.trigger_name, g.trigger_id, g.registered_in), q.trigger_name))), "
+	"pg_catalog.count(*)::pg_catalog.numeric "
 	"FROM invite_sync.quarantine_entry AS q LEFT JOIN invite_sync.target AS t ON t.id = q.target_id "
+	"LEFT JOIN invite_sync.guarded_trigger AS g ON g.trigger_name = q.trigger_name "
 	"WHERE q.last_failed_at > pg_catalog.clock_timestamp() - $2 AND (t.id IS NULL OR t.enabled) "
 	"AND q.sqlstate <> " LINK_PENDING " "
 	"GROUP BY 1 HAVING pg_catalog.count(*) > $1 ORDER BY 1",
@@ -1288,7 +1360,8 @@ static SavedPlan config_guards_plan = {
 	.sql = "SELECT pg_catalog.format('SELECT trigger_name FROM invite_sync.guard_trigger(%L%s%s);', g.trigger_name, "
 	"CASE WHEN g.gate OR g.on_failure <> 'quarantine' THEN pg_catalog.format(', on_failure => %L', g.on_failure) ELSE '' END, "
 	"CASE WHEN g.let_through <> '{}' THEN pg_catalog.format(', let_through => %L', g.let_through) ELSE '' END), "
-	"g.guarded_by FROM invite_sync.guarded_trigger AS g ORDER BY g.trigger_name",
+	"g.guarded_by FROM (SELECT invite_sync.guarded_trigger_name(x.trigger_name, x.trigger_id, x.registered_in) AS trigger_name, x.gate, x.on_failure, "
+	"x.let_through, x.guarded_by FROM invite_sync.guarded_trigger AS x) AS g ORDER BY g.trigger_name",
 	.nargs = 0
 };
 
@@ -1449,7 +1522,8 @@ static SavedPlan detach_plan = {
 static SavedPlan unguard_plan = {
 	.sql = "SELECT pg_catalog.format('SELECT invite_sync.unguard_trigger(%L);', g.trigger_name), "
 	"'Makes the trigger what it was before guard_trigger().' "
-	"FROM invite_sync.guarded_trigger AS g ORDER BY g.trigger_name",
+	"FROM (SELECT invite_sync.guarded_trigger_name(x.trigger_name, x.trigger_id, x.registered_in) AS trigger_name "
+	"FROM invite_sync.guarded_trigger AS x) AS g ORDER BY g.trigger_name",
 	.nargs = 0
 };
 
@@ -1483,7 +1557,7 @@ static SavedPlan dependents_plan = {
 	"AND NOT EXISTS (SELECT FROM member AS m WHERE m.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND m.objid = p.relid) "
 	"AND NOT (p.classid = 'pg_catalog.pg_trigger'::pg_catalog.regclass AND EXISTS (SELECT FROM pg_catalog.pg_trigger AS t "
 	"WHERE t.oid = p.objid AND (t.tgname IN (" OUR_TRIGGER_NAMES ") "
-	"OR t.tgname IN (SELECT g.trigger_name FROM invite_sync.guarded_trigger AS g)) "
+	"OR t.tgname IN (SELECT invite_sync.guarded_trigger_name(g.trigger_name, g.trigger_id, g.registered_in) FROM invite_sync.guarded_trigger AS g)) "
 	"AND t.tgrelid IN (SELECT c.oid FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace "
 	"WHERE n.nspname = 'auth'))) "
 	"AND NOT (p.classid = 'pg_catalog.pg_policy'::pg_catalog.regclass AND EXISTS (SELECT FROM pg_catalog.pg_policy AS x "

@@ -47,7 +47,7 @@ GRANT ALL ON matrix.log, matrix.log_n_seq, matrix.counter, matrix.picky, matrix.
 CREATE VIEW matrix.entry AS
 	SELECT format('quarantine %s %s %s %s replayable=%s next=%s attempts=%s', q.trigger_name, q.action, coalesce(q.user_id::text, '-'),
 				  q.sqlstate, q.replayable, q.next_retry_at IS NOT NULL, q.attempts) AS line
-	  FROM invite_sync.quarantine_entry AS q;
+	  FROM invite_sync.quarantine AS q;
 
 CREATE FUNCTION matrix.state() RETURNS SETOF text
 	LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$

@@ -72,6 +72,7 @@ SELECT invite_sync.verify_domain(o.id, 'example.com', ARRAY[(invite_sync.add_dom
 FROM invite_sync.organization o WHERE slug = 'left';
 INSERT INTO invite_sync.membership_removal (organization_id, user_id) SELECT id, gen_random_uuid() FROM invite_sync.organization;
 INSERT INTO invite_sync.gone_user (user_id) VALUES (gen_random_uuid());
+INSERT INTO invite_sync.known_address (user_id, digest) VALUES (gen_random_uuid(), sha256('ada@example.com')), (gen_random_uuid(), NULL);
 INSERT INTO invite_sync.join_request (organization_id, user_id, message) SELECT id, gen_random_uuid(), E'tab\t' FROM invite_sync.organization;
 INSERT INTO invite_sync.platform_role (user_id, role_id) SELECT gen_random_uuid(), id FROM invite_sync.role WHERE name = 'member';
 SQL

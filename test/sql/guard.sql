@@ -220,10 +220,25 @@ UPDATE auth.users SET phone = '3' || right(id::text, 3) WHERE id::text LIKE '%a4
 SELECT entry FROM public.named_entries();
 SELECT invite_sync.attach();
 SELECT entry FROM public.named_entries();
--- unguarded after it was renamed: the entries of both names are forgotten
-ALTER TRIGGER t_three ON auth.users RENAME TO t_four;
+-- renamed twice before anybody writes it down: nothing is left under the name between
+ALTER TRIGGER t_three ON auth.users RENAME TO t_mid;
 UPDATE auth.users SET phone = '4' WHERE id = '00000000-0000-4000-8000-000000000a41';
+INSERT INTO auth.users (id, email) VALUES ('00000000-0000-4000-8000-000000000a42', 'n2@x.example');
+ALTER TRIGGER t_mid ON auth.users RENAME TO t_four;
+UPDATE auth.users SET phone = '5' WHERE id = '00000000-0000-4000-8000-000000000a41';
 RESET test.broken;
+SELECT entry FROM public.named_entries();
+BEGIN;
+SELECT invite_sync.attach();
+SELECT entry FROM public.named_entries();
+SELECT * FROM invite_sync.retry_quarantine(due_only => false);
+SELECT entry FROM public.named_entries();
+ROLLBACK;
+-- who reads of it reads the name that the trigger has
+SELECT checks->'guarded_triggers' FROM invite_sync.health();
+SELECT l.line FROM regexp_split_to_table(invite_sync.config_sql(), E'\n') AS l (line) WHERE l.line LIKE '%guard_trigger%';
+SELECT statement FROM invite_sync.uninstall_plan() WHERE statement LIKE '%guard%' OR statement LIKE '-- first%';
+-- unguarded after it was renamed: its entries are forgotten
 BEGIN;
 SELECT invite_sync.unguard_trigger('t_three');
 SELECT pg_get_triggerdef(oid) FROM pg_trigger WHERE tgname = 't_four';

@@ -335,6 +335,94 @@ DROP TABLE public.rules_link;
 DELETE FROM auth.users;
 SELECT count(*) FROM invite_sync.quarantine_entry;
 
+-- ---- link_by: a change of address never claims, whichever road comes after it ----
+SET ROLE postgres;
+CREATE TABLE public.rules_late (pk bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, user_id uuid UNIQUE, email text, note text);
+INSERT INTO public.rules_late (email, note) SELECT a || n || '@x.example', 'invited' FROM generate_series(1, 9) AS n, unnest('{old,new}'::text[]) AS a ORDER BY a DESC, n;
+DELETE FROM public.rules_late WHERE email IN ('old5@x.example', 'old6@x.example');
+SELECT target FROM invite_sync.add_target('public.rules_late', '{"email": "email"}', key => 'user_id', link_by => 'email');
+RESET ROLE;
+CREATE FUNCTION pg_temp.late_user(n int) RETURNS uuid LANGUAGE sql AS $$SELECT ('00000000-0000-4000-8000-0000000000' || 20 + n)::uuid$$;
+CREATE FUNCTION pg_temp.late_rows() RETURNS TABLE ("user" text, email text, note text) LANGUAGE sql
+    AS $$SELECT right(user_id::text, 2), email, note FROM public.rules_late WHERE user_id IS NOT NULL ORDER BY user_id$$;
+-- 1, 2, 8 and 9 wait, 5 has a row; 6 is refused, and changes in the same transaction
+INSERT INTO auth.users (id, email) SELECT pg_temp.late_user(n), 'old' || n || '@x.example' FROM unnest('{1,2,5,8,9}'::int[]) AS n;
+ALTER TABLE public.rules_late ADD CONSTRAINT late_nobody CHECK (user_id IS NULL OR note IS NOT NULL AND email NOT LIKE 'new%') NOT VALID;
+BEGIN;
+INSERT INTO auth.users (id, email) VALUES (pg_temp.late_user(6), 'old6@x.example');
+UPDATE auth.users SET email = 'new6@x.example', email_confirmed_at = now() WHERE id = pg_temp.late_user(6);
+COMMIT;
+-- 1: nothing can be made for the new address now
+UPDATE auth.users SET email = 'new1@x.example', email_confirmed_at = now() WHERE id = pg_temp.late_user(1);
+ALTER TABLE public.rules_late DROP CONSTRAINT late_nobody;
+-- 5: the row is lost, before and after
+DELETE FROM public.rules_late WHERE user_id = pg_temp.late_user(5);
+UPDATE auth.users SET email = 'new5@x.example', email_confirmed_at = now() WHERE id = pg_temp.late_user(5);
+SELECT * FROM pg_temp.late_rows();
+DELETE FROM public.rules_late WHERE user_id = pg_temp.late_user(5);
+-- while the triggers are off: 2 and 3 change; 4 is made and changes, of which nothing tells; 7 is made, and asks for a change;
+-- 8 proves the address of before, and has asked for another
+ALTER TABLE auth.users DISABLE TRIGGER USER;
+INSERT INTO auth.users (id, email) SELECT pg_temp.late_user(n), 'old' || n || '@x.example' FROM unnest('{3,4,7}'::int[]) AS n;
+UPDATE auth.users SET email = 'new' || right(email::text, -3), email_confirmed_at = now() WHERE id IN (pg_temp.late_user(2), pg_temp.late_user(3), pg_temp.late_user(4));
+UPDATE auth.users SET email_change_sent_at = now() WHERE id IN (pg_temp.late_user(3), pg_temp.late_user(8));
+UPDATE auth.users SET email_confirmed_at = now() WHERE id = pg_temp.late_user(8);
+UPDATE auth.users SET email_change_sent_at = now() WHERE id = pg_temp.late_user(7);
+ALTER TABLE auth.users ENABLE TRIGGER USER;
+-- 9: the change cannot be noted, and is seen all the same
+ALTER TABLE invite_sync.known_address ADD CONSTRAINT late_full CHECK (false) NOT VALID;
+SET client_min_messages = warning;
+UPDATE auth.users SET email = 'new9@x.example', email_confirmed_at = now() WHERE id = pg_temp.late_user(9);
+SET client_min_messages = error;
+ALTER TABLE invite_sync.known_address DROP CONSTRAINT late_full;
+SELECT right(user_id::text, 2) AS user, digest IS NULL AS changed FROM invite_sync.known_address ORDER BY user_id;
+SELECT right(user_id::text, 2) AS user, action, sqlstate FROM invite_sync.quarantine ORDER BY user_id;
+SELECT * FROM pg_temp.late_rows();
+BEGIN;
+SELECT retried, resolved, failed FROM invite_sync.retry_quarantine(due_only => false);
+SELECT * FROM pg_temp.late_rows();
+ROLLBACK;
+BEGIN;
+SELECT right(user_id::text, 2) AS user, action FROM invite_sync.sync_users('public.rules_late') ORDER BY user_id;
+SELECT * FROM pg_temp.late_rows();
+ROLLBACK;
+BEGIN;
+SELECT n, invite_sync.ensure_user(pg_temp.late_user(n)) FROM generate_series(1, 8) AS n;
+SELECT * FROM pg_temp.late_rows();
+ROLLBACK;
+CALL invite_sync.sync_all(target => 'public.rules_late');
+SELECT * FROM pg_temp.late_rows();
+-- another id for the same user: what was known goes along
+DELETE FROM public.rules_late WHERE user_id IN (pg_temp.late_user(1), pg_temp.late_user(2));
+UPDATE auth.users SET id = pg_temp.late_user(21) WHERE id = pg_temp.late_user(1);
+SELECT email, note FROM public.rules_late WHERE user_id = pg_temp.late_user(21);
+SELECT right(user_id::text, 2) AS user, digest IS NULL AS changed FROM invite_sync.known_address ORDER BY user_id;
+-- nothing is kept of who is gone, and another user with that id is another one
+DELETE FROM auth.users WHERE id = pg_temp.late_user(5);
+DELETE FROM public.rules_late WHERE user_id = pg_temp.late_user(5);
+SELECT right(user_id::text, 2) AS user, action, sqlstate, message FROM invite_sync.quarantine ORDER BY user_id;
+INSERT INTO auth.users (id, email, email_confirmed_at) VALUES (pg_temp.late_user(5), 'new5@x.example', now());
+SELECT email, note FROM public.rules_late WHERE user_id = pg_temp.late_user(5);
+ALTER TABLE auth.users DISABLE TRIGGER USER;
+DELETE FROM auth.users WHERE id = pg_temp.late_user(6);
+ALTER TABLE auth.users ENABLE TRIGGER USER;
+SELECT retried, resolved, failed FROM invite_sync.retry_quarantine(due_only => false);
+SELECT right(user_id::text, 2) AS user FROM invite_sync.known_address ORDER BY user_id;
+-- a change is noted also by a session that cannot read the registry
+INSERT INTO auth.users (id, email) VALUES ('00000000-0000-4000-8000-000000000050', 'plain@x.example');
+DELETE FROM public.rules_late WHERE email = 'plain@x.example';
+ALTER TABLE invite_sync.mapping RENAME COLUMN source_columns TO other;
+\c -
+UPDATE auth.users SET email = 'new8@x.example', email_confirmed_at = now() WHERE email = 'plain@x.example';
+SET client_min_messages = error;
+ALTER TABLE invite_sync.mapping RENAME COLUMN other TO source_columns;
+CALL invite_sync.sync_all(target => 'public.rules_late');
+SELECT email, note FROM public.rules_late WHERE user_id = '00000000-0000-4000-8000-000000000050';
+SELECT invite_sync.drop_target('public.rules_late');
+DROP TABLE public.rules_late;
+DELETE FROM auth.users;
+SELECT count(*) FROM invite_sync.known_address;
+
 -- ---- a row of the application with what the mapping cannot give: completed by every road, never inserted again ----
 SET ROLE postgres;
 CREATE TABLE public.rules_filled (id uuid PRIMARY KEY, email text, made_by text NOT NULL DEFAULT 'sync');

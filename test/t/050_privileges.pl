@@ -230,6 +230,7 @@ my %call = (
 	guard_trigger => q{SELECT invite_sync.guard_trigger('their_own')},
 	unguard_trigger => q{SELECT invite_sync.unguard_trigger('their_own')},
 	verify => 'SELECT count(*) FROM invite_sync.verify()',
+	guarded_trigger_name => q{SELECT invite_sync.guarded_trigger_name('their_own', 0::oid, '')},
 	target_name => q{SELECT invite_sync.target_name(1, NULL, 'public', 'profiles', '')},
 	create_standard_tables => q{SELECT invite_sync.create_standard_tables(schema => 'extra')},
 	create_auth_schema => 'SELECT invite_sync.create_auth_schema()',
@@ -680,7 +681,7 @@ is(run_as($node, $db, 'service_role', "SET request.jwt.claims = '$user_claims'; 
 # Every function, through a definer that a superuser owns: who may not call it
 # directly gets nothing by it, unless it is for everybody who can reach it.
 
-my %harmless = map { $_ => 1 } qw(is_operator redact_payload target_name log_event);
+my %harmless = map { $_ => 1 } qw(is_operator redact_payload target_name guarded_trigger_name log_event);
 my %answers_all = map { /invite_sync\.(\w+)/ => 1 } @asked;
 my @for_users = grep { $_ ne 'log_event' && !$answers_all{$_} }
   @{ found(q{SELECT DISTINCT substring(object FROM 'invite_sync\.([a-z_]+)') FROM invite_sync.api_grants() WHERE audience = 'user' AND object LIKE 'FUNCTION %' ORDER BY 1}) };

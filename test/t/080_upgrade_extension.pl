@@ -353,10 +353,17 @@ for my $i (0 .. $#mismatches)
 	my $verify = run_as($node, 'wrong', 'postgres', 'SELECT severity, object, finding, fix FROM invite_sync.verify()');
 	ok($verify->{ok}, "$what: verify() answers") or diag($verify->{stderr});
 	like($verify->{out}, qr/^error\|\Q$unreadable\E\|.*cannot be.*\|ALTER EXTENSION invite_sync UPDATE/m, "$what: and says what it cannot read") if $unreadable;
-	for my $call ('SELECT invite_sync.attach()', 'SELECT count(*) FROM invite_sync.sync_status()')
+	my $health = run_as($node, 'wrong', 'postgres', q{SELECT status || '|' || (SELECT count(*) FROM jsonb_object_keys(checks)) || '|' || array_to_string(warnings, ' ') FROM invite_sync.health()});
+	ok($health->{ok}, "$what: health() answers") or diag($health->{stderr});
+	like($health->{out}, qr/^\w+\|8\|/, "$what: to each of its questions");
+	like($health->{out}, qr/^failing\|8\|.* cannot be looked at: .*ALTER EXTENSION invite_sync UPDATE/, "$what: and says what it cannot read") if $unreadable && $what !~ /a column of guarded_trigger/;
+	value($node, 'wrong', 'CREATE TABLE public.one_more (id uuid PRIMARY KEY); ALTER TABLE public.one_more OWNER TO postgres');
+	for my $call ('SELECT invite_sync.attach()', 'SELECT count(*) FROM invite_sync.sync_status()', 'SELECT count(*) FROM invite_sync.sync_users()',
+		q{SELECT invite_sync.ensure_user(gen_random_uuid())}, 'CALL invite_sync.sync_all()',
+		$what =~ /^(?:event|target has|mapping has)/ ? () : (q{SELECT target FROM invite_sync.add_target('public.one_more')}, q{SELECT invite_sync.drop_target('public.one_more')}))
 	{
 		my $answer = run_as($node, 'wrong', 'postgres', $call);
-		ok($answer->{ok} || $answer->{sqlstate} eq '55000' && $answer->{stderr} =~ /^HINT: .*invite_sync\.verify\(\)/m, "$what: $call answers, or says where to look") or diag($answer->{stderr});
+		ok($answer->{ok} || $answer->{sqlstate} eq '55000' && $answer->{stderr} =~ /^HINT: .*ALTER EXTENSION invite_sync UPDATE.*invite_sync\.verify\(\)/m, "$what: $call answers, or says where to look") or diag($answer->{stderr});
 	}
 	like($verify->{out}, qr/^error\|[^|]*\|[^|]*version.*\|ALTER EXTENSION invite_sync UPDATE/m, "$what: and says so") if $i == 0;
 	like($verify->{out}, qr/^error\|[^|]*\|[^|]*version/m, "$what: and says so") if $i == 1;

@@ -297,7 +297,7 @@ push @matrix,
 # rooms that have tests of their own: caller, event, sync, quarantine
 my %elsewhere = map { $_ => 1 } qw(
   log_event redact_payload seal_events verify_events prune_events is_operator act_as health check_alerts set_alert acknowledge_alert
-  schedule_retry unschedule_retry config_sql uninstall_plan require_direct target_name sync_users ensure_user user_exists create_profile
+  schedule_retry unschedule_retry config_sql uninstall_plan require_direct target_name guarded_trigger_name sync_users ensure_user user_exists create_profile
   sync_status deactivate_user reactivate_user preservation_report add_target set_target drop_target attach detach sync_all verify
   create_standard_tables create_auth_schema retry_quarantine close_quarantine guard_trigger unguard_trigger
   sync_on_insert sync_on_update sync_on_delete sync_on_identity);
@@ -375,7 +375,7 @@ for my $row (
 	[ role => { %$all, outsider => 4, removed => 3, map { $_ => 6 } @members } ],
 	[ permission => { %$all, outsider => 18, removed => 18, map { $_ => 18 } @members } ],
 	[ platform_role => { %$all, (map { $_ => 0 } qw(member manager admin owner)), grand => 1 } ],
-	map { [ $_ => { map { $_ => '42501' } @callers } ] } qw(membership_removal gone_user))
+	map { [ $_ => { map { $_ => '42501' } @callers } ] } qw(membership_removal gone_user known_address))
 {
 	my ($table, $expected) = @$row;
 
