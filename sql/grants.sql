@@ -162,6 +162,18 @@ CREATE FUNCTION invite_sync.api_grants()
         ('user', 'TABLE invite_sync.platform_role'),
         ('operator', 'FUNCTION invite_sync.protect_table(regclass, name, text, text, boolean)'),
         ('operator', 'FUNCTION invite_sync.unprotect_table(regclass, boolean)'),
+        -- room quota
+        ('user', 'FUNCTION invite_sync.my_quota()'),
+        ('service', 'FUNCTION invite_sync.grant_quota(uuid, integer)'),
+        ('service', 'FUNCTION invite_sync.set_quota(uuid, integer)'),
+        ('service', 'FUNCTION invite_sync.quota_report(text, integer)'),
+        ('service', 'TABLE invite_sync.rate_limits'),
+        ('service', 'FUNCTION invite_sync.consume_rate_limit(text, text)'),
+        ('service', 'FUNCTION invite_sync.rate_limit_report(text, integer)'),
+        ('operator', 'FUNCTION invite_sync.set_rate_limit(text, integer, interval, text)'),
+        ('operator', 'FUNCTION invite_sync.drop_rate_limit(text, text)'),
+        ('operator', 'PROCEDURE invite_sync.backfill_quota(integer)'),
+        ('operator', 'PROCEDURE invite_sync.prune_rate_limits(integer)'),
         -- triggers are created by the owner of auth.users
         ('auth', 'FUNCTION invite_sync.sync_on_insert()'),
         ('auth', 'FUNCTION invite_sync.sync_on_update()'),

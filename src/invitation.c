@@ -415,7 +415,9 @@ void
 invitation_close(Invitation *invitation, InvitationStatus status, const pg_uuid_t *closed_by)
 {
 	static const char *const words[] = {"pending", "accepted", "declined", "revoked", "expired"};
-	bool		refund = invitation->charged && (status == INVITATION_EXPIRED || status == INVITATION_DECLINED);
+	/* a link that somebody has used was not for nothing */
+	bool		refund = invitation->charged && invitation->uses == 0 &&
+		(status == INVITATION_EXPIRED || status == INVITATION_DECLINED);
 	Datum		values[4];
 	char		nulls[4] = {' ', ' ', closed_by ? ' ' : 'n', ' '};
 
