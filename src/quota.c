@@ -276,6 +276,9 @@ fetch_quota(SavedPlan *plan, const pg_uuid_t *user_id, Quota *quota)
 	return true;
 }
 
+/* The transaction that has locked something here: a quota, or a row of a rate limit. */
+static LocalTransactionId locked_in = InvalidLocalTransactionId;
+
 /* The row, made if need be, locked; to be stored again by who asks. */
 static void
 lock_quota(const pg_uuid_t *user_id, bool verified, Quota *quota)
@@ -290,6 +293,7 @@ lock_quota(const pg_uuid_t *user_id, bool verified, Quota *quota)
 			keeps_changing();
 		(void) own_change(&make_quota_plan, values, NULL);
 	}
+	locked_in = compat_my_lxid();
 	give_default(quota, verified);
 }
 
@@ -319,29 +323,21 @@ settle(const pg_uuid_t *user_id, Quota *quota)
 }
 
 /*
- * The quota that this transaction has locked last, unless a subtransaction that
- * was rolled back had: then it is only believed to be.
- */
-static LocalTransactionId held_in = InvalidLocalTransactionId;
-static pg_uuid_t held_of;
-
-/*
  * Lock the inviter's quota, settled, for taking from it.
  *
  * An expired invitation that somebody has locked is one that they are about to
  * close, which gives it back, or to accept, which does not. When it matters
- * which, they are waited for, and that before the quota is locked, which they
- * may want to lock in their turn. Who has it locked already does not wait: what
- * is undecided is not given out.
+ * which, they are waited for, and that before anything is locked here, which
+ * they may want to lock in their turn. Who has locked something already does
+ * not wait: what is undecided is not given out.
  */
 static void
 lock_settled(const pg_uuid_t *inviter_id, Quota *quota)
 {
 	bool		verified = membership_verified_email(inviter_id, true) != NULL;
-	bool		held = held_in == compat_my_lxid() && memcmp(&held_of, inviter_id, UUID_LEN) == 0;
 	Datum		values[2];
 
-	if (!held)
+	if (locked_in != compat_my_lxid())
 	{
 		(void) fetch_quota(&read_quota_plan, inviter_id, quota);
 		give_default(quota, verified);
@@ -353,8 +349,6 @@ lock_settled(const pg_uuid_t *inviter_id, Quota *quota)
 		}
 	}
 	lock_quota(inviter_id, verified, quota);
-	held_in = compat_my_lxid();
-	held_of = *inviter_id;
 	settle(inviter_id, quota);
 }
 
@@ -396,6 +390,7 @@ quota_give_back(const pg_uuid_t *inviter_id, int n)
 
 	values[0] = UUIDPGetDatum(inviter_id);
 	values[1] = Int32GetDatum(n);
+	locked_in = compat_my_lxid();
 	(void) own_change(&give_back_plan, values, NULL);
 	AtEOXact_GUC(false, guc_level);
 }
@@ -1039,6 +1034,7 @@ lock_window(const char *action, Window *window)
 	int			attempt = 0;
 
 	window_values(action, window, values);
+	locked_in = compat_my_lxid();
 	while (!fetch_window(values, window))
 	{
 		if (++attempt > LOCK_ATTEMPTS)
@@ -1404,7 +1400,7 @@ quota_consume(PG_FUNCTION_ARGS)
  * days: what is added must not depend on the session's time zone.
  */
 static SavedPlan rate_limit_report_plan = {
-	.sql = "SELECT l.action, l.scope, l.key, c.used, r.max_actions, r.per, GREATEST(r.max_actions - c.used, 0), "
+	.sql = "SELECT l.action, l.scope, l.key, c.used, r.max_actions, r.per, CASE WHEN r.max_actions IS NOT NULL THEN GREATEST(r.max_actions - c.used, 0) END, "
 	"CASE WHEN c.used >= r.max_actions THEN l.stamps[pg_catalog.cardinality(l.stamps) - r.max_actions + 1] + w.length END, "
 	"l.action || '/' || l.scope || '/' || l.key "
 	"FROM invite_sync.rate_limit AS l JOIN invite_sync.rate_limits AS r ON r.action = l.action AND r.scope = l.scope "
