@@ -312,6 +312,12 @@ CREATE FUNCTION invite_sync.seats_used(pool_id uuid) RETURNS bigint
 COMMENT ON FUNCTION invite_sync.seats_used(uuid) IS
     'The people who take a seat of this organization, each once. Internal.';
 
+CREATE FUNCTION invite_sync.seats_pending(pool_id uuid) RETURNS bigint
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+    AS $$ SELECT 0::bigint $$;
+COMMENT ON FUNCTION invite_sync.seats_pending(uuid) IS
+    'The seats of this organization that are kept for somebody; the room invitation replaces it. Internal.';
+
 -- Counted here and nowhere else. A restore passes, because no part of what fits is more than the whole.
 CREATE FUNCTION invite_sync.membership_check_seats() RETURNS trigger
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
@@ -323,7 +329,7 @@ BEGIN
     FOR pool IN SELECT DISTINCT invite_sync.seat_pool(x.organization_id) FROM (SELECT DISTINCT n.organization_id FROM added AS n) AS x ORDER BY 1 LOOP
         CONTINUE WHEN pool IS NULL;
         SELECT o.seat_limit::bigint + o.bonus_seats INTO seats FROM invite_sync.organization AS o WHERE o.id = pool FOR NO KEY UPDATE;
-        IF invite_sync.seats_used(pool) > seats THEN
+        IF invite_sync.seats_used(pool) + invite_sync.seats_pending(pool) > seats THEN
             -- whose seats they are is for its members: the pool may be an organization above, of which the caller knows nothing
             PERFORM invite_sync.refuse('seats_exhausted', CASE WHEN invite_sync.is_member(pool) THEN 'organization_id=' || pool END,
                 'Remove a member, or have seats added: set_seats().');
@@ -349,7 +355,7 @@ BEGIN
                                                   (CASE WHEN OLD.seat_limit IS NOT NULL AND NEW.seat_limit IS NULL THEN invite_sync.seat_pool(NEW.parent_id) END)) AS p (id)
                 WHERE p.id IS NOT NULL ORDER BY 1 LOOP
         SELECT o.seat_limit::bigint + o.bonus_seats INTO seats FROM invite_sync.organization AS o WHERE o.id = pool FOR NO KEY UPDATE;
-        IF invite_sync.seats_used(pool) > seats THEN
+        IF invite_sync.seats_used(pool) + invite_sync.seats_pending(pool) > seats THEN
             PERFORM invite_sync.refuse('seats_below_usage', CASE WHEN invite_sync.is_member(pool) THEN 'organization_id=' || pool END,
                 'Remove members first: seat_usage() says how many there are.');
         END IF;

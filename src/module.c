@@ -13,11 +13,16 @@
 #include "utils/guc.h"
 
 #include "caller.h"
+#include "invitation.h"
 #include "membership.h"
 #include "module.h"
 #include "plan.h"
 #include "quarantine.h"
+#include "quota.h"
 #include "sync.h"
+
+#define MINUTE	60
+#define DAY		(24 * 60 * MINUTE)
 
 COMPAT_MODULE_MAGIC("invite_sync", INVITE_SYNC_VERSION);
 
@@ -32,6 +37,31 @@ bool		invite_sync_log_refusals = false;
 
 /* Off: an access-token hook brings the memberships, and the copy is left alone. */
 bool		invite_sync_tenant_copy = true;
+
+static const struct config_enum_entry require_verified_email_options[] = {
+	{"off", REQUIRE_VERIFIED_EMAIL_OFF, false},
+	{"accept", REQUIRE_VERIFIED_EMAIL_ACCEPT, false},
+	{"view", REQUIRE_VERIFIED_EMAIL_VIEW, false},
+	{NULL, 0, false}
+};
+
+int			invite_sync_require_verified_email = REQUIRE_VERIFIED_EMAIL_ACCEPT;
+
+/* How long an invitation lasts where neither the call nor the organization says. */
+int			invite_sync_invitation_ttl = 2 * DAY;
+
+/* Invitations that a user with a verified address may send in all. */
+int			invite_sync_default_quota = 3;
+
+/* Whether an invitation may make an account. */
+bool		invite_sync_signup = true;
+int			invite_sync_password_min_length = 8;
+
+/* Template of the addresses that are handed out, with {token} in it. */
+char	   *invite_sync_accept_url = NULL;
+
+/* Request header with the client's address, for limits by address. */
+char	   *invite_sync_client_address_header = NULL;
 
 PGDLLEXPORT void _PG_init(void);
 
@@ -62,12 +92,57 @@ _PG_init(void)
 							 &invite_sync_tenant_copy,
 							 true,
 							 PGC_SUSET, 0, NULL, NULL, NULL);
+	DefineCustomEnumVariable("invite_sync.require_verified_email",
+							 "Whether who accepts an invitation by its token must have verified its address.",
+							 "accept: to accept it; view: to look at it too; off: neither, where the token itself proves the address.",
+							 &invite_sync_require_verified_email,
+							 REQUIRE_VERIFIED_EMAIL_ACCEPT,
+							 require_verified_email_options,
+							 PGC_SUSET, 0, NULL, NULL, NULL);
+	DefineCustomIntVariable("invite_sync.invitation_ttl",
+							"How long an invitation lasts where neither its call nor its organization says.",
+							NULL,
+							&invite_sync_invitation_ttl,
+							2 * DAY, 15 * MINUTE, 30 * DAY,
+							PGC_SUSET, GUC_UNIT_S, NULL, NULL, NULL);
+	DefineCustomIntVariable("invite_sync.default_quota",
+							"How many invitations a user with a verified address may send in all.",
+							"grant_quota() and set_quota() change it for one user.",
+							&invite_sync_default_quota,
+							3, 0, INT_MAX,
+							PGC_SUSET, 0, NULL, NULL, NULL);
+	DefineCustomBoolVariable("invite_sync.signup",
+							 "Whether signup_with_invitation() makes accounts.",
+							 NULL,
+							 &invite_sync_signup,
+							 true,
+							 PGC_SUSET, 0, NULL, NULL, NULL);
+	DefineCustomIntVariable("invite_sync.password_min_length",
+							"Characters that a password must have at least.",
+							"Those that the auth server takes are its own affair.",
+							&invite_sync_password_min_length,
+							8, 6, 72,
+							PGC_SUSET, 0, NULL, NULL, NULL);
+	DefineCustomStringVariable("invite_sync.accept_url",
+							   "Address at which invitations are accepted, with {token} in place of the token.",
+							   "Empty: functions return no address.",
+							   &invite_sync_accept_url,
+							   "",
+							   PGC_SUSET, 0, NULL, NULL, NULL);
+	DefineCustomStringVariable("invite_sync.client_address_header",
+							   "Request header whose last entry is the client's address, for limits by address.",
+							   "Empty: there are none.",
+							   &invite_sync_client_address_header,
+							   "",
+							   PGC_SUSET, 0, NULL, NULL, NULL);
 
 	caller_init();
 	plan_init();
 	sync_init();
 	quarantine_init();
 	membership_init();
+	invitation_init();
+	quota_init();
 
 	/* last: from here on unknown settings under our name are errors */
 	MarkGUCPrefixReserved("invite_sync");

@@ -1589,9 +1589,10 @@ organization_list(PG_FUNCTION_ARGS)
 
 /* Without a limit on the way up, everybody in the tree without one counts, and it is the top's. */
 static SavedPlan seats_plan = {
-	.sql = "SELECT o.id, o.seat_limit, o.bonus_seats, u.used, 0::bigint, o.seat_limit::bigint + o.bonus_seats - u.used "
+	.sql = "SELECT o.id, o.seat_limit, o.bonus_seats, u.used, u.pending, o.seat_limit::bigint + o.bonus_seats - u.used - u.pending "
 	"FROM (SELECT coalesce(invite_sync.seat_pool($1), (SELECT p.id FROM invite_sync.organization_path($1) AS p ORDER BY p.level DESC LIMIT 1)) AS id) AS x "
-	"JOIN invite_sync.organization AS o ON o.id = x.id CROSS JOIN LATERAL (SELECT invite_sync.seats_used(o.id) AS used OFFSET 0) AS u",
+	"JOIN invite_sync.organization AS o ON o.id = x.id CROSS JOIN LATERAL "
+	"(SELECT invite_sync.seats_used(o.id) AS used, invite_sync.seats_pending(o.id) AS pending OFFSET 0) AS u",
 	.nargs = 1,
 	.argtypes = {UUIDOID}
 };
