@@ -188,6 +188,15 @@ CREATE FUNCTION invite_sync.api_grants()
         ('operator', 'FUNCTION invite_sync.drop_rate_limit(text, text)'),
         ('operator', 'PROCEDURE invite_sync.backfill_quota(integer)'),
         ('operator', 'PROCEDURE invite_sync.prune_rate_limits(integer)'),
+        ('user', 'FUNCTION invite_sync.create_invitations(jsonb, text, uuid, interval, text, text, uuid)'),
+        ('service', 'FUNCTION invite_sync.create_invitations(jsonb, text, uuid, interval, text, text, uuid)'),
+        ('user', 'FUNCTION invite_sync.check_invitation(text, text, uuid, uuid)'),
+        ('service', 'FUNCTION invite_sync.check_invitation(text, text, uuid, uuid)'),
+        ('service', 'FUNCTION invite_sync.import_invitations(jsonb)'),
+        ('service', 'FUNCTION invite_sync.invitation_import_failed()'),
+        ('service', 'TABLE invite_sync.invitation_import'),
+        ('operator', 'PROCEDURE invite_sync.settle_invitations(integer)'),
+        ('operator', 'PROCEDURE invite_sync.prune_invitations(interval, integer)'),
         -- triggers are created by the owner of auth.users
         ('auth', 'FUNCTION invite_sync.sync_on_insert()'),
         ('auth', 'FUNCTION invite_sync.sync_on_update()'),
@@ -206,7 +215,8 @@ DECLARE
 BEGIN
     EXECUTE format('GRANT USAGE ON SCHEMA invite_sync TO %I', role);
     FOR object IN SELECT DISTINCT g.object FROM invite_sync.api_grants() AS g WHERE g.audience = ANY (audiences) ORDER BY 1 LOOP
-        EXECUTE format('GRANT %s ON %s TO %I', CASE WHEN object LIKE 'TABLE %' THEN 'SELECT' ELSE 'EXECUTE' END, object, role);
+        EXECUTE format('GRANT %s ON %s TO %I', CASE WHEN object = 'TABLE invite_sync.invitation_import' THEN 'SELECT, INSERT'
+                                                    WHEN object LIKE 'TABLE %' THEN 'SELECT' ELSE 'EXECUTE' END, object, role);
         granted := granted + 1;
     END LOOP;
     RETURN granted;
