@@ -101,11 +101,6 @@ pgcrypto_function(const char *symbol)
 	ScanKeyData key[2];
 	HeapTuple	tuple;
 
-	if (!OidIsValid(extension))
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("passwords cannot be hashed without extension \"pgcrypto\""),
-				 errhint("Let an administrator run: CREATE EXTENSION pgcrypto WITH SCHEMA extensions;")));
 	depend = table_open(DependRelationId, AccessShareLock);
 	ScanKeyInit(&key[0], Anum_pg_depend_refclassid, BTEqualStrategyNumber, F_OIDEQ,
 				ObjectIdGetDatum(ExtensionRelationId));
@@ -133,8 +128,8 @@ pgcrypto_function(const char *symbol)
 	if (!OidIsValid(result))
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("extension \"pgcrypto\" lacks a function that passwords are hashed with"),
-				 errhint("Let an administrator run: ALTER EXTENSION pgcrypto UPDATE;")));
+				 errmsg("passwords cannot be hashed: crypt() or gen_salt() of extension \"pgcrypto\" is missing"),
+				 errhint("Let an administrator install extension pgcrypto anew: somebody has changed or taken out its functions.")));
 	return result;
 }
 

@@ -89,7 +89,7 @@ CREATE VIEW accept_test.events AS
 CREATE TABLE accept_test.profile (id uuid PRIMARY KEY, email text, full_name text);
 ALTER TABLE accept_test.profile OWNER TO postgres;
 GRANT USAGE ON SCHEMA accept_test TO postgres;
-SELECT target FROM invite_sync.add_target('accept_test.profile', '{"id": "id", "email": "email", "full_name": "raw_user_meta_data->>''full_name''"}');
+SELECT target FROM invite_sync.add_target('accept_test.profile', '{"email": "email", "full_name": "raw_user_meta_data->>''full_name''"}');
 SELECT invite_sync.attach() IS NOT NULL AS attached;
 INSERT INTO auth.users (instance_id, id, aud, role, email, email_confirmed_at, is_anonymous, is_sso_user, banned_until, deleted_at, raw_user_meta_data)
 	SELECT '00000000-0000-0000-0000-000000000000', ('b1000000-0000-4000-8000-' || lpad(n::text, 12, '0'))::uuid, 'authenticated', 'authenticated',
@@ -311,15 +311,16 @@ RESET invite_sync.require_verified_email;
 --
 -- Links
 --
-SELECT invite('twice', NULL, 'labs:member', '{"max_uses": 2, "inviter": "ann"}'), invite('domain', NULL, 'labs:editor', '{"allowed_domain": "foreign.example"}');
-SELECT accept('unverified', 'twice');
-SELECT accept('dan', 'twice'), state('twice');
-SELECT accept('dan', 'twice'), state('twice');
+SELECT invite('thrice', NULL, 'labs:member', '{"max_uses": 3, "inviter": "ann"}'), invite('domain', NULL, 'labs:editor', '{"allowed_domain": "foreign.example"}');
+SELECT accept('unverified', 'thrice');
+SELECT accept('dan', 'thrice'), state('thrice');
+SELECT accept('dan', 'thrice'), state('thrice');
 -- who is a member uses nothing up
-SELECT accept('cid', 'twice'), roles('cid'), state('twice');
-SELECT try('ann', $$add_member(org('labs'), u('jon'))$$), accept('jon', 'twice'), state('twice');
-SELECT accept('gus', 'twice'), state('twice');
-SELECT accept('gus', 'twice'), accept('ida', 'twice'), look('anon', 'twice');
+SELECT accept('cid', 'thrice'), roles('cid'), state('thrice');
+SELECT try('ann', $$add_member(org('labs'), u('jon'))$$), accept('jon', 'thrice'), state('thrice');
+SELECT accept('eve', 'thrice'), state('thrice');
+SELECT accept('gus', 'thrice'), state('thrice');
+SELECT accept('gus', 'thrice'), accept('ida', 'thrice'), look('anon', 'thrice');
 SELECT accept('ida', 'domain'), accept('sso', 'domain'), roles('sso'), state('domain');
 SELECT accept_mine('ida', 'domain'), decline('ida', 'domain'), bind('ida', 'domain', 'd'), signup('anon', 'domain');
 
@@ -330,7 +331,8 @@ SELECT invite('bound', 'ida@team.example', 'acme:member', '{"inviter": "ann"}');
 SELECT bind('anon', 'bound', 'phone'), bind('anon', 'bound', 'phone'), bind('ida', 'bound', 'desk'), bind('ida', 'bound', ''), bind('ida', 'bound', repeat('x', 201)), try('ida', format('bind_invitation(%L, NULL)', token('bound')));
 SELECT device_until > now() + '29 minutes'::interval, device_until < now() + '31 minutes'::interval FROM invite_sync.invitation WHERE id = i('bound');
 SELECT accept('ida', 'bound'), accept('ida', 'bound', 'desk'), look('anon', 'bound');
-SELECT accept('ida', 'bound', 'phone'), (SELECT (device_digest, device_until) IS NULL FROM invite_sync.invitation WHERE id = i('bound'));
+SELECT accept('ida', 'bound', 'phone');
+SELECT (device_digest, device_until) IS NULL FROM invite_sync.invitation WHERE id = i('bound');
 -- bound too long ago
 SELECT invite('unbound', 'ida@team.example', ''), bind('ida', 'unbound', 'phone');
 UPDATE invite_sync.invitation SET device_until = clock_timestamp() WHERE id = i('unbound');
@@ -385,7 +387,7 @@ SELECT signup('anon', 's1', data => '{"full_name": "Sue One", "nick": "s1"}', de
 SELECT state('s1'), roles('s1');
 SELECT * FROM events LIMIT 3;
 -- as the auth server writes it
-SELECT jsonb_pretty(jsonb_strip_nulls(to_jsonb(u)) - '{id,created_at,updated_at,email_confirmed_at,confirmed_at,encrypted_password}'::text[]) FROM auth.users AS u WHERE email = 's1@team.example';
+SELECT jsonb_pretty(jsonb_strip_nulls(to_jsonb(u)) - '{id,created_at,updated_at,email_confirmed_at,confirmed_at,encrypted_password}'::text[] #- '{raw_user_meta_data,sub}') FROM auth.users AS u WHERE email = 's1@team.example';
 SELECT encrypted_password LIKE '$2a$10$%', encrypted_password = extensions.crypt('correct horse', encrypted_password), encrypted_password = extensions.crypt('correct horsf', encrypted_password),
        email_confirmed_at = confirmed_at, created_at = updated_at, created_at IS NOT NULL, raw_user_meta_data->>'sub' = id::text FROM auth.users WHERE email = 's1@team.example';
 SELECT provider, provider_id = user_id::text, email, identity_data - 'sub', identity_data->>'sub' = user_id::text, last_sign_in_at IS NOT NULL, created_at = updated_at FROM auth.identities WHERE user_id = u('s1');
@@ -461,7 +463,7 @@ CREATE FUNCTION accept_test.trap() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN 
 CREATE TRIGGER trap BEFORE DELETE ON auth.webauthn_credentials FOR EACH STATEMENT EXECUTE FUNCTION accept_test.trap();
 SELECT invite('trap', 'liar@team.example', 'acme:member'), signup('anon', 'trap');
 ROLLBACK;
--- pgcrypto anywhere, by what it is and not by what it is called; without it a clear word
+-- pgcrypto anywhere, by what it is and not by what it is called; where its functions are somebody else's a clear word
 BEGIN;
 CREATE SCHEMA elsewhere;
 ALTER EXTENSION pgcrypto SET SCHEMA elsewhere;
@@ -469,8 +471,7 @@ CREATE FUNCTION extensions.crypt(text, text) RETURNS text LANGUAGE plpgsql AS $$
 SELECT invite('pg', 'pg@team.example', 'bolt:member'), signup('anon', 'pg');
 CREATE OR REPLACE FUNCTION elsewhere.crypt(text, text) RETURNS text LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'sprung'; END $$;
 SELECT invite('pg2', 'pg2@team.example', 'bolt:member'), signup('anon', 'pg2');
-DROP EXTENSION pgcrypto CASCADE;
-SELECT signup('anon', 'pg2'), signup('anon', 'pg2', 'short');
+SELECT state('pg2'), signup('anon', 'pg2', 'short');
 ROLLBACK;
 -- a trigger of the application's that refuses the account refuses all of it
 CREATE FUNCTION accept_test.gate() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'not today' USING ERRCODE = 'P0001'; END $$;
