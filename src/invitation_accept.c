@@ -516,11 +516,10 @@ static Datum
 answer_accepted(FunctionCallInfo fcinfo, const Invitation *invitation, bool already)
 {
 	Datum		values[2];
-	bool		found;
 
 	values[0] = UUIDPGetDatum(&invitation->id);
 	values[1] = BoolGetDatum(already);
-	return membership_row(fcinfo, &accepted_row_plan, values, NULL, &found);
+	return organization_answer(fcinfo, &accepted_row_plan, values, NULL, false);
 }
 
 /* accept_invitation(token, device) */
@@ -626,7 +625,6 @@ static Datum
 decline_locked(FunctionCallInfo fcinfo, const Caller *caller, Invitation *invitation)
 {
 	Datum		values[1];
-	bool		found;
 
 	invitation_require_pending(invitation);
 	invitation_close(invitation, INVITATION_DECLINED, membership_actor(caller));
@@ -636,7 +634,7 @@ decline_locked(FunctionCallInfo fcinfo, const Caller *caller, Invitation *invita
 		membership_event(caller, "activity", "invitation.declined",
 						 invitation->ngrants > 0 ? &invitation->organization_ids[i] : NULL, "invitation", &invitation->id, NULL);
 	values[0] = UUIDPGetDatum(&invitation->id);
-	return membership_row(fcinfo, &declined_row_plan, values, NULL, &found);
+	return organization_answer(fcinfo, &declined_row_plan, values, NULL, false);
 }
 
 /* decline_invitation(token): as accepting, of who has the address */
@@ -724,7 +722,6 @@ invitation_bind(PG_FUNCTION_ARGS)
 	text	   *device;
 	bytea	   *digest = palloc(VARHDRSZ + PG_SHA256_DIGEST_LENGTH);
 	bool		proves;
-	bool		found;
 	Datum		values[2];
 
 	caller_get(&caller);
@@ -745,7 +742,7 @@ invitation_bind(PG_FUNCTION_ARGS)
 	membership_run(&bind_plan, values, NULL);
 	membership_event(&caller, "activity", "invitation.bound", invitation.ngrants > 0 ? &invitation.organization_ids[0] : NULL,
 					 "invitation", &invitation.id, NULL);
-	return membership_row(fcinfo, &bound_row_plan, values, NULL, &found);
+	return organization_answer(fcinfo, &bound_row_plan, values, NULL, false);
 }
 
 /* ---------------------------------------------------------------------

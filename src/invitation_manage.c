@@ -163,7 +163,6 @@ invitation_revoke(PG_FUNCTION_ARGS)
 	Invitation	invitation;
 	pg_uuid_t	id;
 	Datum		value;
-	bool		found;
 
 	invitation_inviter(fcinfo, 1, &inviter);
 	id = membership_uuid_argument(fcinfo, 0, "invitation_id");
@@ -174,7 +173,7 @@ invitation_revoke(PG_FUNCTION_ARGS)
 		organization_touch(invitation.organization_ids, invitation.ngrants);
 	invitation_log(&inviter, "invitation.revoked", &invitation);
 	value = UUIDPGetDatum(&id);
-	return membership_row(fcinfo, &result_plan, &value, NULL, &found);
+	return organization_answer(fcinfo, &result_plan, &value, NULL, false);
 }
 
 /* ---------------------------------------------------------------------
@@ -337,7 +336,7 @@ invitation_set_policy(PG_FUNCTION_ARGS)
 	else
 		ereport(NOTICE,
 				(errmsg("the policy was as asked for already")));
-	return membership_row(fcinfo, &policy_row_plan, values, NULL, &found);
+	return organization_answer(fcinfo, &policy_row_plan, values, NULL, false);
 }
 
 /* ---------------------------------------------------------------------

@@ -539,7 +539,6 @@ invitation_signup(PG_FUNCTION_ARGS)
 	pg_uuid_t	id;
 	pg_uuid_t	now_id;
 	Datum		values[2];
-	bool		found;
 
 	caller_get(&caller);
 	if (caller.kind != CALLER_ANON && caller.kind != CALLER_SERVICE)
@@ -606,5 +605,5 @@ invitation_signup(PG_FUNCTION_ARGS)
 
 	values[0] = UUIDPGetDatum(&invitation.id);
 	values[1] = UUIDPGetDatum(&id);
-	return membership_row(fcinfo, &signup_row_plan, values, NULL, &found);
+	return organization_answer(fcinfo, &signup_row_plan, values, NULL, false);
 }

@@ -1285,7 +1285,6 @@ quota_set_rate_limit(PG_FUNCTION_ARGS)
 	Datum		values[4];
 	char		nulls[4] = {' ', ' ', ' ', ' '};
 	int			guc_level;
-	bool		found;
 
 	caller_require_operator();
 	caller_get(&caller);
@@ -1308,7 +1307,7 @@ quota_set_rate_limit(PG_FUNCTION_ARGS)
 		ereport(NOTICE,
 				(errmsg("rate limit of \"%s\" per %s is unchanged", action, scope)));
 	AtEOXact_GUC(false, guc_level);
-	return membership_row(fcinfo, &rule_row_plan, values, NULL, &found);
+	return organization_answer(fcinfo, &rule_row_plan, values, NULL, false);
 }
 
 /* drop_rate_limit(action, scope) */
