@@ -244,7 +244,7 @@ take_row(Invitation *result, MemoryContext cxt)
 		return false;
 	row = SPI_tuptable->vals[0];
 	desc = SPI_tuptable->tupdesc;
-	for (int i = 0; i < lengthof(value); i++)
+	for (size_t i = 0; i < lengthof(value); i++)
 		value[i] = SPI_getbinval(row, desc, i + 1, &isnull[i]);
 
 	old = MemoryContextSwitchTo(cxt);

@@ -539,7 +539,21 @@ SELECT count(*) FROM invite_sync.invitation_acceptance WHERE user_id = :'dan';
 -- no address, token, password in the log of events
 SELECT count(*) FROM invite_sync.event AS e WHERE e::text ~ '@|inv_|horse';
 
-\set VERBOSITY default
-\pset tuples_only off
-SELECT invite_sync.detach() IS NOT NULL AS detached;
+-- leave nothing behind
+SET client_min_messages = error;
+SELECT count(*) FROM invite_sync.drop_target('accept_test.profile');
+SELECT invite_sync.detach();
+DELETE FROM invite_sync.organization;
+DELETE FROM invite_sync.invitation;
+DELETE FROM invite_sync.invitation_acceptance;
+DELETE FROM invite_sync.platform_role;
+DELETE FROM invite_sync.role WHERE NOT built_in;
+DELETE FROM invite_sync.permission WHERE NOT built_in;
+DELETE FROM invite_sync.attachment;
+DELETE FROM auth.sso_providers;
+DELETE FROM auth.oauth_clients;
+DELETE FROM auth.refresh_tokens;
+DELETE FROM auth.users;
+SELECT count(*) FROM invite_sync.quarantine;
 DROP SCHEMA accept_test CASCADE;
+SELECT * FROM invite_sync.verify();
