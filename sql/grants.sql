@@ -118,6 +118,20 @@ CREATE FUNCTION invite_sync.api_grants()
         ('user', 'FUNCTION invite_sync.list_domains(uuid, text, integer)'),
         ('service', 'FUNCTION invite_sync.list_domains(uuid, text, integer)'),
         ('service', 'FUNCTION invite_sync.verify_domain(uuid, text, text[])'),
+        -- room invitation, the side of who is invited
+        ('anon', 'FUNCTION invite_sync.get_invitation(text)'),
+        ('user', 'FUNCTION invite_sync.get_invitation(text)'),
+        ('service', 'FUNCTION invite_sync.get_invitation(text)'),
+        ('anon', 'FUNCTION invite_sync.bind_invitation(text, text)'),
+        ('user', 'FUNCTION invite_sync.bind_invitation(text, text)'),
+        ('user', 'FUNCTION invite_sync.accept_invitation(text, text)'),
+        ('user', 'FUNCTION invite_sync.accept_my_invitation(uuid)'),
+        ('user', 'FUNCTION invite_sync.my_invitations(text, integer)'),
+        ('user', 'FUNCTION invite_sync.decline_invitation(text)'),
+        ('service', 'FUNCTION invite_sync.decline_invitation(text)'),
+        ('user', 'FUNCTION invite_sync.decline_my_invitation(uuid)'),
+        ('anon', 'FUNCTION invite_sync.signup_with_invitation(text, text, jsonb, text)'),
+        ('service', 'FUNCTION invite_sync.signup_with_invitation(text, text, jsonb, text)'),
         -- room membership, what policies ask
         ('anon', 'FUNCTION invite_sync.current_user_id()'),
         ('user', 'FUNCTION invite_sync.current_user_id()'),
@@ -175,20 +189,15 @@ CREATE FUNCTION invite_sync.api_grants()
         ('service', 'FUNCTION invite_sync.list_invitations(uuid, text, integer, text, uuid)'),
         ('user', 'FUNCTION invite_sync.set_invitation_policy(uuid, interval)'),
         ('service', 'FUNCTION invite_sync.set_invitation_policy(uuid, interval)'),
-        -- room invitation, the side of who is invited
-        ('anon', 'FUNCTION invite_sync.get_invitation(text)'),
-        ('user', 'FUNCTION invite_sync.get_invitation(text)'),
-        ('service', 'FUNCTION invite_sync.get_invitation(text)'),
-        ('anon', 'FUNCTION invite_sync.bind_invitation(text, text)'),
-        ('user', 'FUNCTION invite_sync.bind_invitation(text, text)'),
-        ('user', 'FUNCTION invite_sync.accept_invitation(text, text)'),
-        ('user', 'FUNCTION invite_sync.accept_my_invitation(uuid)'),
-        ('user', 'FUNCTION invite_sync.my_invitations(text, integer)'),
-        ('user', 'FUNCTION invite_sync.decline_invitation(text)'),
-        ('service', 'FUNCTION invite_sync.decline_invitation(text)'),
-        ('user', 'FUNCTION invite_sync.decline_my_invitation(uuid)'),
-        ('anon', 'FUNCTION invite_sync.signup_with_invitation(text, text, jsonb, text)'),
-        ('service', 'FUNCTION invite_sync.signup_with_invitation(text, text, jsonb, text)'),
+        ('user', 'FUNCTION invite_sync.create_invitations(jsonb, text, uuid, interval, text, text, uuid)'),
+        ('service', 'FUNCTION invite_sync.create_invitations(jsonb, text, uuid, interval, text, text, uuid)'),
+        ('user', 'FUNCTION invite_sync.check_invitation(text, text, uuid, uuid)'),
+        ('service', 'FUNCTION invite_sync.check_invitation(text, text, uuid, uuid)'),
+        ('service', 'FUNCTION invite_sync.import_invitations(jsonb)'),
+        ('service', 'FUNCTION invite_sync.invitation_import_failed()'),
+        ('service', 'TABLE invite_sync.invitation_import'),
+        ('operator', 'PROCEDURE invite_sync.settle_invitations(integer)'),
+        ('operator', 'PROCEDURE invite_sync.prune_invitations(interval, integer)'),
         -- triggers are created by the owner of auth.users
         ('auth', 'FUNCTION invite_sync.sync_on_insert()'),
         ('auth', 'FUNCTION invite_sync.sync_on_update()'),
@@ -207,7 +216,8 @@ DECLARE
 BEGIN
     EXECUTE format('GRANT USAGE ON SCHEMA invite_sync TO %I', role);
     FOR object IN SELECT DISTINCT g.object FROM invite_sync.api_grants() AS g WHERE g.audience = ANY (audiences) ORDER BY 1 LOOP
-        EXECUTE format('GRANT %s ON %s TO %I', CASE WHEN object LIKE 'TABLE %' THEN 'SELECT' ELSE 'EXECUTE' END, object, role);
+        EXECUTE format('GRANT %s ON %s TO %I', CASE WHEN object = 'TABLE invite_sync.invitation_import' THEN 'SELECT, INSERT'
+                                                    WHEN object LIKE 'TABLE %' THEN 'SELECT' ELSE 'EXECUTE' END, object, role);
         granted := granted + 1;
     END LOOP;
     RETURN granted;
