@@ -29,6 +29,8 @@ $user{unknown} = id('b', 99);
 my ($OWNER, $ADMIN, $MEMBER) = map { "00000000-0000-4000-8000-00000000000$_" } qw(a b c);
 my %role = (manager => id('c', 1), spare => id('c', 2), heavy => id('c', 3), theirs => id('c', 4));
 my ($asked, $asked_there) = (id('d', 1), id('d', 2));
+my ($invited, $invited_new) = (id('e', 1), id('e', 2));
+my ($token, $token_new) = map { value($node, $db, "SELECT 'inv_' || translate(encode(uuid_send('$_') || decode(repeat('00', 32), 'hex'), 'base64'), E'+/\\n', '-_')") } $invited, $invited_new;
 
 # Those who come in by an email address are from at-main.example, the others are not.
 my %domain = map { $_ => /^(removed|newbie|anonymous|banned|member)$/ ? 'at-main.example' : 'elsewhere.example' } @people;
@@ -61,6 +63,11 @@ INSERT INTO invite_sync.organization_domain (organization_id, domain, challenge,
 INSERT INTO invite_sync.join_request (id, organization_id, user_id) VALUES
 	('$asked', '$organization{main}', '$user{removed}'), ('$asked_there', '$organization{other}', '$user{newbie}');
 SELECT invite_sync.set_platform_role('$user{grand}', 'admin');
+-- the outsider is invited, and somebody without an account; the secrets are zeros
+INSERT INTO invite_sync.invitation (id, email, secret_digest, proves_email, expires_at) SELECT i, e, sha256(decode(repeat('00', 32), 'hex')), true, now() + '1 day'
+	FROM (VALUES ('$invited'::uuid, 'outsider\@elsewhere.example'), ('$invited_new', 'somebody\@new.example')) AS x (i, e);
+INSERT INTO invite_sync.invitation_grant (invitation_id, organization_id, role_id, created_at)
+	SELECT i.id, '$organization{main}', '$MEMBER', now() FROM invite_sync.invitation AS i;
 CREATE TABLE public.document (organization_id uuid, title text);
 ALTER TABLE public.document OWNER TO postgres;
 GRANT USAGE ON SCHEMA invite_sync TO postgres;
@@ -233,6 +240,21 @@ my @matrix = (
 	[ list_members => 'above', \@in, "SELECT count(*) FROM invite_sync.list_members($p)", { %inside, from('grand', 1, 'organization_unknown') } ],
 	[ get_member => 'one', \@in, "SELECT email FROM invite_sync.get_member($m, $u{plain})", { %inside, all('plain@elsewhere.example') } ],
 	[ get_member => 'one of above', \@in, "SELECT email FROM invite_sync.get_member($m, $u{grand})", { %inside, all('member_unknown') } ],
+
+	[ get_invitation => '', [ 'anon', 'user', 'service' ], "SELECT organization_name FROM invite_sync.get_invitation('$token')", { map { $_ => 'Main' } @callers } ],
+	[ bind_invitation => '', [ 'anon', 'user' ], "SELECT device_until > now() FROM invite_sync.bind_invitation('$token', 'x')",
+		{ %users_alone, map { $_ => 't' } qw(anon outsider removed member manager admin owner grand) } ],
+	[ accept_invitation => '', ['user'], "SELECT already FROM invite_sync.accept_invitation('$token')",
+		{ %users_alone, outsider => 'f', map { $_ => 'email_mismatch' } qw(removed member manager admin owner grand) } ],
+	[ accept_my_invitation => '', ['user'], "SELECT already FROM invite_sync.accept_my_invitation('$invited')",
+		{ %users_alone, outsider => 'f', map { $_ => 'invitation_unknown' } qw(removed member manager admin owner grand) } ],
+	[ my_invitations => '', ['user'], 'SELECT count(*) FROM invite_sync.my_invitations()', { %users_alone, outsider => 1, map { $_ => 0 } qw(removed member manager admin owner grand) } ],
+	[ decline_invitation => '', \@in, "SELECT status FROM invite_sync.decline_invitation('$token')",
+		{ %users, (map { $_ => 'declined' } qw(outsider service operator)), map { $_ => 'email_mismatch' } qw(removed member manager admin owner grand) } ],
+	[ decline_my_invitation => '', ['user'], "SELECT status FROM invite_sync.decline_my_invitation('$invited')",
+		{ %users_alone, outsider => 'declined', map { $_ => 'invitation_unknown' } qw(removed member manager admin owner grand) } ],
+	[ signup_with_invitation => '', [ 'anon', 'service' ], "SELECT email FROM invite_sync.signup_with_invitation('$token_new', 'correct horse')",
+		{ %services, map { $_ => 'somebody@new.example' } qw(anon service operator) } ],
 
 	[ create_role => 'of what all of them have', \@in, "SELECT role FROM invite_sync.create_role('made', ARRAY['members.read'], $m)", { %inside, from('manager', 'made', 'not_permitted') } ],
 	[ create_role => 'of more than some have', \@in, "SELECT role FROM invite_sync.create_role('made', ARRAY['members.read', 'docs.sign'], $m)", { %inside, from('admin', 'made', 'escalation'), member => 'not_permitted' } ],
