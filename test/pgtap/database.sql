@@ -73,6 +73,8 @@ SELECT CASE WHEN to_regrole('authenticated') IS NULL THEN skip('there is no role
           'list_join_requests', 'request_to_join', 'cancel_join_request', 'suggested_organizations', 'create_organization',
           'get_organization', 'update_organization', 'move_organization', 'delete_organization', 'my_organizations', 'seat_usage',
           'add_domain', 'set_enrollment', 'remove_domain', 'list_domains',
+          'create_invitation', 'create_invitations', 'create_invite_link',
+          'check_invitation', 'resend_invitation', 'revoke_invitation', 'list_invitations', 'set_invitation_policy',
           'get_invitation', 'bind_invitation', 'accept_invitation', 'accept_my_invitation', 'my_invitations', 'decline_invitation', 'decline_my_invitation', 'my_quota',
           'current_claims', 'current_user_id', 'has_any_permission', 'has_any_role', 'has_permission', 'has_role', 'is_member',
           'member_organizations', 'organizations_with_permission', 'platform_role', 'whoami',
