@@ -388,15 +388,10 @@ static SavedPlan platform_role_plan = {
 	.argtypes = {UUIDOID, UUIDOID}
 };
 
-/* What the auth server or we decide by is nothing that an inviter may say. */
-#define SPOKEN_FOR(key) \
-	key " IN ('role', 'provider', 'providers', 'sub', 'iss') OR pg_catalog.right(" key ", 9) = '_verified'"
-
 static SavedPlan data_plan = {
 	.sql = "UPDATE auth.users AS u SET raw_user_meta_data = d.data OPERATOR(pg_catalog.||) coalesce(nullif(u.raw_user_meta_data, 'null'), '{}'), "
 	"updated_at = pg_catalog.now() "
-	"FROM (SELECT coalesce(pg_catalog.jsonb_object_agg(e.key, e.value), '{}') AS data FROM pg_catalog.jsonb_each($2) AS e "
-	"WHERE NOT (" SPOKEN_FOR("e.key") ")) AS d "
+	"FROM (SELECT " INVITATION_DATA("$2") " AS data) AS d "
 	"WHERE u.id = $1 AND coalesce(pg_catalog.jsonb_typeof(u.raw_user_meta_data), 'null') IN ('object', 'null') "
 	"AND (d.data OPERATOR(pg_catalog.||) coalesce(nullif(u.raw_user_meta_data, 'null'), '{}')) <> coalesce(nullif(u.raw_user_meta_data, 'null'), '{}')",
 	.nargs = 2,
@@ -741,8 +736,9 @@ invitation_bind(PG_FUNCTION_ARGS)
 	values[0] = UUIDPGetDatum(&invitation.id);
 	values[1] = PointerGetDatum(digest);
 	membership_run(&bind_plan, values, NULL);
-	membership_event(&caller, "activity", "invitation.bound", invitation.ngrants > 0 ? &invitation.organization_ids[0] : NULL,
-					 "invitation", &invitation.id, NULL);
+	if (!invitation.has_device)
+		membership_event(&caller, "activity", "invitation.bound", invitation.ngrants > 0 ? &invitation.organization_ids[0] : NULL,
+						 "invitation", &invitation.id, NULL);
 	return organization_answer(fcinfo, &bound_row_plan, values, NULL, false);
 }
 
@@ -755,7 +751,7 @@ invitation_bind(PG_FUNCTION_ARGS)
 static SavedPlan names_plan = {
 	.sql = "SELECT (SELECT pg_catalog.string_agg(o.name, ', ' ORDER BY o.id) FROM invite_sync.invitation_grant AS g "
 	"JOIN invite_sync.organization AS o ON o.id = g.organization_id WHERE g.invitation_id = $1), "
-	"coalesce((SELECT pg_catalog.string_agg(coalesce(r.name, 'member'), ', ' ORDER BY g.organization_id) FROM invite_sync.invitation_grant AS g "
+	"coalesce((SELECT pg_catalog.string_agg(coalesce(r.name, '?'), ', ' ORDER BY g.organization_id) FROM invite_sync.invitation_grant AS g "
 	"LEFT JOIN invite_sync.role AS r ON r.id = g.role_id WHERE g.invitation_id = $1), "
 	"(SELECT r.name FROM invite_sync.role AS r JOIN invite_sync.invitation AS i ON i.platform_role_id = r.id WHERE i.id = $1))",
 	.nargs = 1,

@@ -12,6 +12,15 @@
 
 #include "invitation.h"
 
+/*
+ * SQL for an invitation's data as it may go into a user's metadata. What the
+ * auth server or we decide by is nothing that an inviter may say, whoever wrote
+ * it into our table.
+ */
+#define INVITATION_DATA(data) \
+	"(SELECT coalesce(pg_catalog.jsonb_object_agg(e.key, e.value), '{}') FROM pg_catalog.jsonb_each(" data ") AS e " \
+	"WHERE e.key NOT IN ('role', 'provider', 'providers', 'sub', 'iss') AND pg_catalog.right(e.key, 9) <> '_verified')"
+
 /* The invitation of a token, or invitation_unknown. As of now, nothing locked. */
 extern void invitation_of_token(text *token, Invitation *invitation, bool *proves);
 

@@ -16,6 +16,7 @@
 #include "access/table.h"
 #include "catalog/dependency.h"
 #include "catalog/namespace.h"
+#include "catalog/pg_class.h"
 #include "catalog/pg_depend.h"
 #include "catalog/pg_extension.h"
 #include "catalog/pg_language.h"
@@ -470,7 +471,7 @@ auth_account_replace(const AuthAccount *account, const pg_uuid_t *id)
  */
 
 static SavedPlan both_data_plan = {
-	.sql = "SELECT $1 OPERATOR(pg_catalog.||) $2",
+	.sql = "SELECT " INVITATION_DATA("$1") " OPERATOR(pg_catalog.||) $2",
 	.nargs = 2,
 	.argtypes = {JSONBOID, JSONBOID}
 };

@@ -112,7 +112,7 @@ SELECT role FROM invite_sync.create_role('editor', ARRAY['organization.read', 'm
 --
 -- Looking
 --
-SELECT invite('one', 'cid@team.example', 'acme:editor', '{"inviter": "ann", "data": {"full_name": "Cid Gamma", "job_title": "smith", "nick": "other"}}');
+SELECT invite('one', 'cid@team.example', 'acme:editor', '{"inviter": "ann", "data": {"full_name": "Cid Gamma", "job_title": "smith", "nick": "other", "role": "service_role", "email_verified": true}}');
 SELECT look('anon', 'one');
 SELECT look('dan', 'one');
 SELECT look(NULL, 'one');
@@ -368,7 +368,7 @@ SELECT try('eve', format('decline_my_invitation(%L)', i('l3'))), state('l3'), tr
 --
 -- Signing up
 --
-SELECT invite('s1', 's1@team.example', 'acme:editor', '{"inviter": "ann", "data": {"full_name": "Said by Ann", "job_title": "smith"}}');
+SELECT invite('s1', 's1@team.example', 'acme:editor', '{"inviter": "ann", "data": {"full_name": "Said by Ann", "job_title": "smith", "sub": "other", "iss": "other"}}');
 SELECT signup('dan', 's1'), signup('anon', 'nothing'), signup('anon', 'one'), try('anon', format('signup_with_invitation(NULL, %L)', 'correct horse')),
        try('anon', format('signup_with_invitation(%L, NULL)', token('s1')));
 BEGIN;
