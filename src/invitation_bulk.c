@@ -701,10 +701,9 @@ static int	imported_count = 0;
 static void
 require_service(Inviter *inviter)
 {
+	caller_require_service();
 	memset(inviter, 0, sizeof(*inviter));
-	organization_actor(&inviter->caller);
-	if (inviter->caller.kind != CALLER_SERVICE)
-		refuse("not_permitted", NULL, "Only service_role and operators may do this.");
+	caller_get(&inviter->caller);
 	inviter->as = inviter->caller;
 	inviter->proves = true;
 }
