@@ -64,7 +64,7 @@ CREATE VIEW invitation_test.events AS
 -- what is limited has tests of its own
 SET invite_sync.default_quota = 100000;
 INSERT INTO invite_sync.rate_limit_rule (action, scope, max_actions, per) VALUES
-	('invite', 'user', 100000, '1 hour'), ('message', 'recipient', 100000, '1 hour'), ('resend', 'invitation', 100000, '1 hour'), ('check_invitation', 'user', 100000, '1 hour')
+	('invite', 'user', NULL, '1 hour'), ('message', 'recipient', NULL, '1 hour'), ('resend', 'invitation', NULL, '1 hour'), ('check_invitation', 'user', NULL, '1 hour')
 	ON CONFLICT (action, scope) DO UPDATE SET max_actions = excluded.max_actions, per = excluded.per;
 INSERT INTO auth.users (id, email, email_confirmed_at, is_anonymous, banned_until, deleted_at, raw_user_meta_data)
 	SELECT ('b1000000-0000-4000-8000-' || lpad(n::text, 12, '0'))::uuid, CASE WHEN name <> 'anonymous' THEN name || '@x.example' END,
@@ -576,6 +576,7 @@ RESET ROLE;
 SELECT count(*) FROM invite_sync.event AS e WHERE e.action LIKE 'invitation.%' AND (e::text LIKE '%example%' OR e::text LIKE '%inv\_%' OR e.data <> '{}');
 SET client_min_messages = warning;
 DELETE FROM invite_sync.rate_limit_rule;
+DELETE FROM invite_sync.user_invitation_quota;
 SELECT count(*) > 0 FROM invite_sync.detach();
 DELETE FROM invite_sync.organization WHERE slug = 'inv-labs';
 DELETE FROM invite_sync.organization WHERE slug LIKE 'inv-%';

@@ -399,7 +399,7 @@ SELECT from_header(NULL) AS none, from_header('') AS empty, from_header('{}') AS
 -- one key for each address, the last entry counting
 SELECT min(x.n) OVER (PARTITION BY x.key) AS same_as, x.key IS NOT NULL AS counted, x.header FROM (
 	SELECT n, h.header, from_header(h.header) AS key FROM unnest(ARRAY[
-		'{"x-forwarded-for": "192.0.2.1"}', '{"a": "b", "x-forwarded-for": "203.0.113.9, 192.0.2.1"}', '{"x-forwarded-for":"198.51.100.7,192.0.2.1 ","z":"1"}',
+		'{"x-forwarded-for": "192.0.2.1"}', '{"a": "b", "x-forwarded-for": "203.0.113.9, 192.0.2.1"}', '{"x-forwarded-for": "198.51.100.1, 203.0.113.9, 192.0.2.1"}', '{"x-forwarded-for":"198.51.100.7,192.0.2.1 ","z":"1"}',
 		'{"x-forwarded-for": "192.0.2.1:4711"}', '{"x-forwarded-for": "::ffff:192.0.2.1"}', '{"x-quoted": "\"x-forwarded-for\": \"198.51.100.1\"", "x-forwarded-for": "192.0.2.1"}',
 		'{"x-forwarded-for": "192.0.2.2"}',
 		'{"x-forwarded-for": "2001:db8:0:1::1"}', '{"x-forwarded-for": "2001:DB8::1:ffff:2:3:4"}', '{"x-forwarded-for": "[2001:db8:0:1::2]"}', '{"x-forwarded-for": "[2001:db8:0:1::2]:443"}',
