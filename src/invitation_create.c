@@ -438,7 +438,7 @@ try_again(void)
 
 /* Each part has an index of the auth server's. */
 static SavedPlan users_by_email_plan = {
-	.sql = "SELECT u.id FROM auth.users AS u WHERE u.email = $1 AND u.is_sso_user = false "
+	.sql = "SELECT x.id FROM " CALLER_ABSENT_COLUMNS " CROSS JOIN LATERAL (SELECT u.id FROM auth.users AS u WHERE u.email = $1 AND is_sso_user = false) AS x "
 	"UNION SELECT u.id FROM auth.users AS u WHERE u.instance_id = '00000000-0000-0000-0000-000000000000' "
 	"AND pg_catalog.lower(u.email) = pg_catalog.lower($1) "
 	"UNION SELECT u.id FROM auth.users AS u WHERE u.instance_id IS NULL AND pg_catalog.lower(u.email) = pg_catalog.lower($1)",
@@ -652,7 +652,7 @@ invitation_find_declined(const Inviter *inviter, const InvitationRequest *reques
 }
 
 static SavedPlan seats_plan = {
-	.sql = "SELECT o.id, o.seat_limit::pg_catalog.int8 + o.bonus_seats FROM invite_sync.organization AS o WHERE o.id IN "
+	.sql = "SELECT CASE WHEN invite_sync.is_member(o.id) THEN o.id END FROM invite_sync.organization AS o WHERE o.id IN "
 	"(SELECT invite_sync.seat_pool(x.id) FROM pg_catalog.unnest($1) AS x (id)) "
 	"AND invite_sync.seats_used(o.id) + invite_sync.seats_pending(o.id) + $2 > o.seat_limit::pg_catalog.int8 + o.bonus_seats ORDER BY o.id",
 	.nargs = 2,
@@ -671,10 +671,13 @@ invitation_require_seats(const pg_uuid_t *organization_ids, int norganizations, 
 	scope_enter_own(&scope);
 	plan_execute(&seats_plan, values, NULL, false, 1);
 	if (SPI_processed > 0)
-		refuse("seats_exhausted", psprintf("organization_id=%s seats=%s",
-										   SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1),
-										   SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 2)),
+	{
+		/* whose seats they are is for its members, as with membership_check_seats() */
+		char	   *pool = SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1);
+
+		refuse("seats_exhausted", pool ? psprintf("organization_id=%s", pool) : NULL,
 			   "Remove a member, or have seats added: set_seats().");
+	}
 	scope_leave(&scope);
 	SPI_finish();
 }

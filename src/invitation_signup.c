@@ -164,11 +164,12 @@ auth_account_hash(text *password)
  * somebody's, and to make another one would hide it.
  */
 static SavedPlan find_plan = {
-	.sql = "SELECT u.id, u.email_confirmed_at IS NULL AND u.phone_confirmed_at IS NULL AND u.deleted_at IS NULL "
-	"AND (u.banned_until IS NULL OR u.banned_until <= pg_catalog.clock_timestamp()) "
+	.sql = "SELECT x.* FROM " CALLER_ABSENT_COLUMNS " CROSS JOIN LATERAL (SELECT u.id, "
+	"u.email_confirmed_at IS NULL AND u.phone_confirmed_at IS NULL AND deleted_at IS NULL "
+	"AND (banned_until IS NULL OR banned_until <= pg_catalog.clock_timestamp()) "
 	"AND pg_catalog.translate(u.email::pg_catalog.text, 'ABCDEFGHIJKLMNOPQRSTUVWXYZ', 'abcdefghijklmnopqrstuvwxyz') = $1 "
-	"FROM auth.users AS u WHERE NOT u.is_sso_user AND (u.email::pg_catalog.text = $1 "
-	"OR (u.instance_id = " NO_INSTANCE " AND pg_catalog.lower(u.email::pg_catalog.text) = pg_catalog.lower($1)))",
+	"FROM auth.users AS u WHERE NOT is_sso_user AND (u.email::pg_catalog.text = $1 "
+	"OR (u.instance_id = " NO_INSTANCE " AND pg_catalog.lower(u.email::pg_catalog.text) = pg_catalog.lower($1)))) AS x",
 	.nargs = 1,
 	.argtypes = {TEXTOID}
 };
