@@ -581,6 +581,7 @@ SELECT count(*) > 0 FROM invite_sync.detach();
 DELETE FROM invite_sync.organization WHERE slug = 'inv-labs';
 DELETE FROM invite_sync.organization WHERE slug LIKE 'inv-%';
 DELETE FROM auth.users;
+DELETE FROM invite_sync.attachment;
 DELETE FROM invite_sync.invitation_policy;
 DELETE FROM invite_sync.invitation_key;
 DROP SCHEMA invitation_test CASCADE;

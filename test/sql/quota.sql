@@ -207,7 +207,7 @@ RESET ROLE;
 --
 -- Users who go
 --
-SELECT invite_sync.attach();
+SELECT count(*) FROM invite_sync.attach();
 DELETE FROM auth.users WHERE id = u('since');
 UPDATE auth.users SET deleted_at = now() WHERE id = u('set');
 SELECT * FROM stored WHERE who IS NULL OR who = 'set';
