@@ -265,7 +265,7 @@ read_rows(Jsonb *rows, int max, int *n)
 
 /* Lock what those that could be read need, and do them in order of their addresses. */
 static void
-work_off(const Inviter *inviter, BulkRow *rows, int n, void (*make) (void *))
+work_off(Inviter *inviter, BulkRow *rows, int n, void (*make) (void *))
 {
 	InvitationRequest *requests = palloc(sizeof(InvitationRequest) * (n + 1));
 	BulkRow   **order = palloc(sizeof(BulkRow *) * (n + 1));
@@ -281,6 +281,9 @@ work_off(const Inviter *inviter, BulkRow *rows, int n, void (*make) (void *))
 	if (ready == 0)
 		return;
 	invitation_lock(inviter, requests, ready, &locks);
+	if (locks.norganizations > 0)
+		organization_touch(locks.organizations, locks.norganizations);
+	inviter->touched = true;
 	qsort(order, ready, sizeof(BulkRow *), by_address);
 	for (int i = 0; i < ready; i++)
 	{
@@ -697,6 +700,8 @@ static FailedRow *failed_rows = NULL;
 static int	failed_count = 0;
 static int	failed_kept = 0;
 static int	imported_count = 0;
+static pg_uuid_t *touched_ids = NULL;	/* organizations that this statement has touched */
+static int	touched_count = 0;
 
 static void
 require_service(Inviter *inviter)
@@ -749,6 +754,8 @@ invitation_import_statement(PG_FUNCTION_ARGS)
 			failed_context = AllocSetContextCreate(TopMemoryContext, "invite_sync failed imports",
 												   ALLOCSET_DEFAULT_SIZES);
 		failed_rows = NULL;
+		touched_ids = NULL;
+		touched_count = 0;
 		failed_count = failed_kept = imported_count = 0;
 		MemoryContextReset(failed_context);
 	}
@@ -763,7 +770,32 @@ typedef struct ImportCall
 {
 	Inviter		inviter;
 	char	   *column[IMPORT_COLUMNS];
+	bool		has_organization;
+	pg_uuid_t	organization_id;
 } ImportCall;
+
+static bool
+is_touched(const pg_uuid_t *id)
+{
+	for (int i = 0; i < touched_count; i++)
+		if (memcmp(&touched_ids[i], id, UUID_LEN) == 0)
+			return true;
+	return false;
+}
+
+/* After the row's subtransaction: what it did stays. */
+static void
+note_touched(const pg_uuid_t *id)
+{
+	MemoryContext old = MemoryContextSwitchTo(failed_context);
+
+	if (touched_ids == NULL)
+		touched_ids = palloc(sizeof(pg_uuid_t) * 16);
+	else if (touched_count >= 16 && (touched_count & (touched_count - 1)) == 0)
+		touched_ids = repalloc(touched_ids, sizeof(pg_uuid_t) * touched_count * 2);
+	touched_ids[touched_count++] = *id;
+	MemoryContextSwitchTo(old);
+}
 
 /* Nobody gets to see a token: it is accepted by who has verified the address, or sent again. */
 static void
@@ -773,7 +805,6 @@ import_one(void *arg)
 	InvitationRequest request;
 	InvitationLocks locks;
 	InvitationOutcome outcome;
-	pg_uuid_t	organization_id;
 	const char *organization = call->column[4];
 	const char *role = call->column[1];
 
@@ -783,9 +814,11 @@ import_one(void *arg)
 		refuse("email_malformed", NULL, NULL);
 	if (organization != NULL && *organization)
 	{
-		if (!caller_parse_uuid(organization, &organization_id))
+		if (!caller_parse_uuid(organization, &call->organization_id))
 			refuse("data_malformed", "argument=organization_id", NULL);
-		invitation_one_grant(&request, &organization_id, role && *role ? cstring_to_text(role) : NULL);
+		call->has_organization = true;
+		call->inviter.touched = is_touched(&call->organization_id);
+		invitation_one_grant(&request, &call->organization_id, role && *role ? cstring_to_text(role) : NULL);
 	}
 	else if (role != NULL && *role)
 		request.platform_role = cstring_to_text(role);
@@ -813,9 +846,14 @@ invitation_import_row(PG_FUNCTION_ARGS)
 	require_service(&call.inviter);
 	for (int i = 0; i < IMPORT_COLUMNS; i++)
 		call.column[i] = SPI_getvalue(trigdata->tg_trigtuple, RelationGetDescr(trigdata->tg_relation), i + 1);
+	call.has_organization = false;
 	edata = plan_contained(import_one, &call, true);
 	if (edata == NULL)
+	{
 		imported_count++;
+		if (call.has_organization && !call.inviter.touched && failed_context != NULL)
+			note_touched(&call.organization_id);
+	}
 	else
 	{
 		const char *reason;

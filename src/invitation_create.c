@@ -16,6 +16,7 @@
 #include "compat.h"
 
 #include "access/htup_details.h"
+#include "catalog/namespace.h"
 #include "catalog/pg_type.h"
 #include "common/cryptohash.h"
 #include "executor/spi.h"
@@ -25,6 +26,7 @@
 #include "utils/builtins.h"
 #include "utils/guc.h"
 #include "utils/jsonb.h"
+#include "utils/lsyscache.h"
 #include "utils/timestamp.h"
 
 #include "caller.h"
@@ -84,6 +86,7 @@ require_inviter(const pg_uuid_t *user_id, bool fresh)
 void
 invitation_inviter(FunctionCallInfo fcinfo, int arg, Inviter *inviter)
 {
+	memset(inviter, 0, sizeof(*inviter));
 	organization_actor(&inviter->caller);
 	inviter->as = inviter->caller;
 	inviter->proves = inviter->caller.kind == CALLER_SERVICE;
@@ -409,6 +412,7 @@ invitation_lock(const Inviter *inviter, const InvitationRequest *requests, int n
 		values[2] = BoolGetDatum(replace);
 		SPI_connect();
 		scope_enter_own(&scope);
+		plan_by_index(plan_get(&affected_plan));
 		plan_execute(&affected_plan, values, NULL, false, 1);
 		old = MemoryContextSwitchTo(cxt);
 		add_ids(&locks->users, &locks->nusers, SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
@@ -419,6 +423,17 @@ invitation_lock(const Inviter *inviter, const InvitationRequest *requests, int n
 		SPI_finish();
 	}
 	organization_lock(locks->users, locks->nusers, locks->organizations, locks->norganizations);
+}
+
+/*
+ * Each touch makes another version of the organization's row, and whoever reads it
+ * in the same transaction goes through them all.
+ */
+static void
+touch(const Inviter *inviter, const pg_uuid_t *organization_ids, int norganizations)
+{
+	if (norganizations > 0 && !inviter->touched)
+		organization_touch(organization_ids, norganizations);
 }
 
 /* Somebody invited the same address between our look at it and the locks. */
@@ -436,12 +451,20 @@ try_again(void)
  * ---------------------------------------------------------------------
  */
 
-/* Each part has an index of the auth server's. */
+/*
+ * By indexes of the auth server's alone. The one over instance_id and lower(email)
+ * is left out: planned while the table was small, the statement would use that of
+ * instance_id, which is the same for everybody. Users of single sign-on, who are in
+ * no index of addresses, have an identity.
+ */
 static SavedPlan users_by_email_plan = {
-	.sql = "SELECT x.id FROM " CALLER_ABSENT_COLUMNS " CROSS JOIN LATERAL (SELECT u.id FROM auth.users AS u WHERE u.email = $1 AND is_sso_user = false) AS x "
-	"UNION SELECT u.id FROM auth.users AS u WHERE u.instance_id = '00000000-0000-0000-0000-000000000000' "
-	"AND pg_catalog.lower(u.email) = pg_catalog.lower($1) "
-	"UNION SELECT u.id FROM auth.users AS u WHERE u.instance_id IS NULL AND pg_catalog.lower(u.email) = pg_catalog.lower($1)",
+	.sql = "SELECT x.id FROM " CALLER_ABSENT_COLUMNS " CROSS JOIN LATERAL (SELECT u.id FROM auth.users AS u WHERE u.email = $1 AND is_sso_user = false) AS x",
+	.nargs = 1,
+	.argtypes = {TEXTOID}
+};
+
+static SavedPlan identities_by_email_plan = {
+	.sql = "SELECT i.user_id FROM auth.identities AS i WHERE i.email = $1",
 	.nargs = 1,
 	.argtypes = {TEXTOID}
 };
@@ -463,12 +486,10 @@ read_ids(SavedPlan *plan, Datum *values, const char *nulls, bool of_auth, int *n
 
 	SPI_connect();
 	if (of_auth)
-	{
 		scope_enter_auth(&scope);
-		plan_by_index(plan_get(plan));
-	}
 	else
 		scope_enter_own(&scope);
+	plan_by_index(plan_get(plan));
 	plan_execute(plan, values, nulls, false, 0);
 	*n = (int) SPI_processed;
 	ids = MemoryContextAlloc(cxt, sizeof(pg_uuid_t) * (*n + 1));
@@ -494,12 +515,24 @@ invitation_find_member(const Inviter *inviter, const InvitationRequest *request,
 	Datum		values[2];
 	pg_uuid_t  *users;
 	int			nusers;
+	Oid			identities;
 
 	memset(obstacle, 0, sizeof(*obstacle));
 	if (!OidIsValid(caller_auth_users_relid(true)))
 		return;
 	values[0] = CStringGetTextDatum(request->email);
 	users = read_ids(&users_by_email_plan, values, NULL, true, &nusers);
+	identities = get_relname_relid("identities", get_namespace_oid("auth", true));
+	if (OidIsValid(identities) && get_attnum(identities, "email") != InvalidAttrNumber)
+	{
+		int			n;
+		pg_uuid_t  *more = read_ids(&identities_by_email_plan, values, NULL, true, &n);
+
+		users = repalloc(users, sizeof(pg_uuid_t) * (nusers + n + 1));
+		for (int i = 0; i < n; i++)
+			if (!has_id(users, nusers, &more[i]))
+				users[nusers++] = more[i];
+	}
 	if (nusers == 0)
 		memset(&users[nusers++], 0, sizeof(pg_uuid_t));
 	for (int i = 0; i < nusers; i++)
@@ -897,8 +930,7 @@ invitation_close_expired(const Inviter *inviter, const InvitationRequest *reques
 			try_again();
 		}
 		invitation_close(&invitation, INVITATION_EXPIRED, NULL);
-		if (invitation.ngrants > 0)
-			organization_touch(invitation.organization_ids, invitation.ngrants);
+		touch(inviter, invitation.organization_ids, invitation.ngrants);
 	}
 }
 
@@ -927,8 +959,7 @@ replace_one(const Inviter *inviter, Invitation *invitation, const InvitationLock
 		if (!has_id(locks->organizations, locks->norganizations, &invitation->organization_ids[i]))
 			try_again();
 	invitation_close(invitation, INVITATION_REVOKED, membership_actor(&inviter->as));
-	if (invitation->ngrants > 0)
-		organization_touch(invitation->organization_ids, invitation->ngrants);
+	touch(inviter, invitation->organization_ids, invitation->ngrants);
 	invitation_log(inviter, "invitation.revoked", invitation);
 }
 
@@ -1098,7 +1129,7 @@ invitation_insert(const Inviter *inviter, InvitationRequest *request, const pg_u
 		values[2] = organization_uuid_array(request->role_ids, request->ngrants);
 		values[3] = TimestampTzGetDatum(now);
 		membership_run(&insert_grants_plan, values, NULL);
-		organization_touch(request->organization_ids, request->ngrants);
+		touch(inviter, request->organization_ids, request->ngrants);
 	}
 	memset(outcome, 0, sizeof(*outcome));
 	outcome->id = *id;
@@ -1246,7 +1277,7 @@ invitation_renew(const Inviter *inviter, Invitation *invitation, int64 ttl, bool
 		membership_run(&open_grants_plan, values, NULL);
 		if (expired && invitation->email != NULL)
 			invitation_require_seats(invitation->organization_ids, invitation->ngrants, 0);
-		organization_touch(invitation->organization_ids, invitation->ngrants);
+		touch(inviter, invitation->organization_ids, invitation->ngrants);
 	}
 	invitation_log(inviter, "invitation.resent", invitation);
 

@@ -19,6 +19,7 @@ typedef struct Inviter
 	Caller		as;				/* whose rights decide: a user's, or a service's own */
 	bool		has_inviter;	/* "as" is a user: quota and limits are theirs */
 	bool		proves;			/* nobody but a service gets to see the token */
+	bool		touched;		/* the organizations are touched already: once for many rows */
 } Inviter;
 
 typedef enum OnPending

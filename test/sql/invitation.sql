@@ -164,6 +164,17 @@ SELECT count(*) FROM invitations WHERE email = 'no@x.example';
 --
 SELECT try('ann', $$create_invitation('CID@x.example', 'member', org('inv-acme'))$$);
 SELECT try('ann', $$create_invitation('cid@x.example', grants => g('inv-labs:member', 'inv-acme:member'))$$);
+-- who came by single sign-on is found by the identity
+BEGIN;
+INSERT INTO auth.sso_providers (id) VALUES ('e1000000-0000-4000-8000-000000000001');
+INSERT INTO auth.sso_domains (id, sso_provider_id, domain) VALUES (gen_random_uuid(), 'e1000000-0000-4000-8000-000000000001', 'sso.example');
+INSERT INTO auth.users (id, email, email_confirmed_at, is_sso_user) VALUES ('b1000000-0000-4000-8000-0000000000aa', 'Sue@sso.example', now(), true);
+INSERT INTO auth.identities (id, user_id, provider_id, provider, identity_data) VALUES (gen_random_uuid(), 'b1000000-0000-4000-8000-0000000000aa', 'x', 'sso:e1000000-0000-4000-8000-000000000001', '{"email": "Sue@sso.example"}');
+INSERT INTO invite_sync.membership (organization_id, user_id, role_id) VALUES (org('inv-acme'), 'b1000000-0000-4000-8000-0000000000aa', '00000000-0000-4000-8000-00000000000c');
+SELECT try('ann', $$create_invitation('sue@sso.example', 'member', org('inv-acme'))$$);
+UPDATE auth.sso_domains SET domain = 'another.example';
+SELECT try('ann', $$create_invitation('sue@sso.example', 'member', org('inv-acme'))$$);
+ROLLBACK;
 -- a member above is none here yet; an address that is not verified is nobody's
 SELECT try('ann', $$create_invitation('cid@x.example', 'member', org('inv-labs'))$$);
 INSERT INTO invite_sync.membership (organization_id, user_id, role_id) VALUES (org('inv-acme'), u('unverified'), '00000000-0000-4000-8000-00000000000c');
