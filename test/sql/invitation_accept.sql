@@ -179,7 +179,7 @@ SELECT invite('early', 'cid@team.example', 'labs:editor acme:admin', '{"inviter"
 SELECT try('ann', $$remove_member(org('acme'), u('cid'))$$);
 SELECT accept('cid', 'one'), accept_mine('cid', 'one');
 SELECT accept('cid', 'early'), accept_mine('cid', 'early');
-SELECT accept('cid', 'link');
+SELECT invite('later link', NULL, 'acme:member'), accept('cid', 'link'), accept('cid', 'later link');
 SELECT roles('cid');
 -- a new one does, and so does one that was sent again
 UPDATE invite_sync.invitation SET renewed_at = clock_timestamp() WHERE id = i('early');
@@ -296,7 +296,7 @@ SELECT accept('kelvin', 'kelvin'), accept_mine('kelvin', 'kelvin');
 --
 SET invite_sync.require_verified_email = off;
 SELECT invite('off', 'off@team.example', 'bolt:member'), invite('off, locator', 'off2@team.example', 'bolt:member', '{"proves_email": false}'),
-       invite('off, link', NULL, 'labs:member'), invite('off, domain', NULL, 'labs:member', '{"allowed_domain": "team.example"}');
+       invite('off, link', NULL, 'labs:member'), invite('off, domain', NULL, 'acme:member', '{"allowed_domain": "team.example"}');
 SELECT name, accept('anonymous', name), accept('banned', name), accept('unverified', name) FROM unnest(ARRAY['off', 'off, locator', 'off, link', 'off, domain']) AS x (name);
 SELECT roles('unverified'), state('off');
 SELECT invite('off, mine', 'unverified@team.example', 'acme:member'), accept_mine('unverified', 'off, mine');

@@ -429,6 +429,8 @@ my @internal = (
 	[ seat_pool => "SELECT invite_sync.seat_pool($m)", '', $organization{main} ],
 	[ seat_pool_organizations => "SELECT count(*) FROM invite_sync.seat_pool_organizations($m)", 0, 2 ],
 	[ seats_used => "SELECT invite_sync.seats_used($m)", 0, 8 ],
+	# of invitations nobody reads the tables
+	[ seats_pending => "SELECT invite_sync.seats_pending($m)", '42501', '42501' ],
 	[ role_permissions => "SELECT invite_sync.role_permissions('$role{heavy}')", '{}', '{domains.manage}' ],
 	[ effective_permissions => "SELECT cardinality(invite_sync.effective_permissions($u{second}, $m))", 0, 15 ],
 	[ role_id_of => "SELECT invite_sync.role_id_of('heavy', $m)", '', $role{heavy} ],

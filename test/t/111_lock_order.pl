@@ -44,6 +44,7 @@ CREATE TABLE public.sign (organization_id uuid REFERENCES invite_sync.organizati
 GRANT REFERENCES, SELECT ON invite_sync.organization, invite_sync.membership TO postgres;
 ALTER TABLE public.sign OWNER TO postgres;
 SQL
+my $invitation = "'30000000-0000-4000-8000-000000000001'";
 my $request = "(SELECT j.id FROM invite_sync.join_request AS j WHERE j.user_id = $id{new})";
 {
 	my %holder = map { $_ => session($node, $db, 'supabase_admin') } @things;
@@ -78,6 +79,8 @@ my $request = "(SELECT j.id FROM invite_sync.join_request AS j WHERE j.user_id =
 		[ "decide_join_request($request, true, 'writer')", 'new above below role', undef, 1 ],
 		[ "decide_join_request($request, false)", 'new above below', undef, 1 ],
 		[ "cancel_join_request($request)", 'new', 'new', 1 ],
+		[ "accept_my_invitation($invitation)", 'new owner above below role', 'new', 1 ],
+		[ "decline_my_invitation($invitation)", 'new owner above below', 'new', 1 ],
 		[ "set_platform_role($id{new}, 'admin')", 'new' ],
 		[ "DELETE FROM auth.users WHERE id = $id{member}", 'member above below' ],
 		[ "UPDATE auth.users SET deleted_at = now() WHERE id = $id{member}", 'member above below' ],
@@ -96,6 +99,10 @@ my $request = "(SELECT j.id FROM invite_sync.join_request AS j WHERE j.user_id =
 		# a superuser is the service; a user is one by the claims
 		$worker->must('BEGIN');
 		$worker->must("INSERT INTO invite_sync.join_request (organization_id, user_id) VALUES ($id{below}, $id{new})") if $asked;
+		$worker->must(<<"SQL") if $asked;
+INSERT INTO invite_sync.invitation (id, email, inviter_id, expires_at) VALUES ($invitation, '1\@lock.example', $id{owner}, now() + '1 hour');
+INSERT INTO invite_sync.invitation_grant (invitation_id, organization_id, role_id, created_at) SELECT $invitation, $id{below}, r.id, now() FROM invite_sync.role AS r WHERE r.name = 'writer';
+SQL
 		$holder{$_}->must("BEGIN; SELECT FROM $thing{$_} FOR NO KEY UPDATE") for @things;
 		$worker->must(sprintf q(SET LOCAL request.jwt.claims = '{"sub": "%s", "role": "authenticated"}'), $id{$as} =~ s/'//gr) if $as;
 		$worker->must("SET LOCAL ROLE $role") if $role =~ /^(supabase_auth_admin|postgres)$/;
