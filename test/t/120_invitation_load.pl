@@ -20,7 +20,7 @@ INSERT INTO invite_sync.organization (id, name, slug) VALUES ('a0000000-0000-400
 UPDATE invite_sync.organization SET seat_limit = 5;
 SQL
 my $t = time;
-my $crowd = InviteSyncCrowd->new($node, $db, 'authenticator', 1000, options => '-c statement_timeout=0 -c lock_timeout=0');
+my $crowd = InviteSyncCrowd->new($node, $db, 'authenticator', 1000, options => '-c statement_timeout=0 -c lock_timeout=100s');
 diag sprintf 'connect %.1f', time - $t;
 for my $round (1 .. 4) {
 my ($r, $s) = $crowd->together(1000, sub { sprintf q{BEGIN; SET LOCAL ROLE service_role; SELECT set_config('request.jwt.claims', '{"role":"service_role"}', true); SELECT * FROM invite_sync.add_member('a0000000-0000-4000-8000-000000000000', 'b%07x-0000-4000-8000-000000000000'); COMMIT}, $_[0] });
