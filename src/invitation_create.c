@@ -530,8 +530,8 @@ static SavedPlan pending_plan = {
 	.argtypes = {TEXTOID, UUIDARRAYOID, BOOLOID}
 };
 
-static pg_uuid_t *
-pending_ids(const InvitationRequest *request, bool expired, int *n)
+pg_uuid_t *
+invitation_pending_ids(const InvitationRequest *request, bool expired, int *n)
 {
 	Datum		values[3];
 
@@ -561,7 +561,7 @@ invitation_find_pending(const Inviter *inviter, const InvitationRequest *request
 	int			n;
 
 	memset(obstacle, 0, sizeof(*obstacle));
-	ids = pending_ids(request, false, &n);
+	ids = invitation_pending_ids(request, false, &n);
 	for (int i = 0; i < n; i++)
 	{
 		Invitation	invitation;
@@ -829,13 +829,12 @@ mint(const pg_uuid_t *id, Datum *stored)
 
 static SavedPlan insert_plan = {
 	.sql = "INSERT INTO invite_sync.invitation AS i (id, kind, email, platform_role_id, data, inviter_id, secret_digest, proves_email, "
-	"max_uses, allowed_domain, alone, shadow, charged, created_at, renewed_at, expires_at) "
-	"VALUES ($1, CASE WHEN $2 IS NULL THEN 'link' ELSE 'email' END, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $13, $14) "
-	"ON CONFLICT (email, purpose) WHERE status OPERATOR(pg_catalog.=) 'pending' AND NOT shadow AND kind OPERATOR(pg_catalog.=) 'email' AND alone "
-	"DO NOTHING RETURNING i.id",
-	.nargs = 14,
+	"max_uses, allowed_domain, alone, shadow, charged, created_at, renewed_at, expires_at, legacy_digest) "
+	"VALUES ($1, CASE WHEN $2 IS NULL THEN 'link' ELSE 'email' END, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $13, $14, $15) "
+	"ON CONFLICT DO NOTHING RETURNING i.id",
+	.nargs = 15,
 	.argtypes = {UUIDOID, TEXTOID, UUIDOID, JSONBOID, UUIDOID, BYTEAOID, BOOLOID, INT4OID, TEXTOID, BOOLOID, BOOLOID, BOOLOID,
-	TIMESTAMPTZOID, TIMESTAMPTZOID}
+	TIMESTAMPTZOID, TIMESTAMPTZOID, BYTEAOID}
 };
 
 static SavedPlan insert_grants_plan = {
@@ -862,11 +861,11 @@ static SavedPlan skip_locked_plan = {
  * somebody else is closing are left to them, but for one that has the place in
  * the unique index.
  */
-static void
-close_expired(const InvitationRequest *request, const InvitationLocks *locks)
+void
+invitation_close_expired(const InvitationRequest *request, const InvitationLocks *locks)
 {
 	int			n;
-	pg_uuid_t  *ids = pending_ids(request, true, &n);
+	pg_uuid_t  *ids = invitation_pending_ids(request, true, &n);
 
 	for (int i = 0; i < n; i++)
 	{
@@ -892,8 +891,8 @@ close_expired(const InvitationRequest *request, const InvitationLocks *locks)
 	}
 }
 
-static bool
-same_offer(const InvitationRequest *request, const Invitation *invitation)
+bool
+invitation_same_offer(const InvitationRequest *request, const Invitation *invitation)
 {
 	if (invitation->ngrants != request->ngrants ||
 		invitation->has_platform_role != (request->platform_role != NULL) ||
@@ -922,8 +921,8 @@ replace_one(const Inviter *inviter, Invitation *invitation, const InvitationLock
 	invitation_log(inviter, "invitation.revoked", invitation);
 }
 
-static void
-refuse_obstacle(const InvitationObstacle *obstacle)
+void
+invitation_refuse_obstacle(const InvitationObstacle *obstacle)
 {
 	const char *hint = NULL;
 
@@ -954,12 +953,12 @@ pass_obstacles(const Inviter *inviter, InvitationRequest *request, const Invitat
 	{
 		invitation_find_member(inviter, request, &obstacle);
 		if (obstacle.reason && obstacle.listed)
-			refuse_obstacle(&obstacle);
+			invitation_refuse_obstacle(&obstacle);
 		*shadow |= obstacle.reason != NULL;
 	}
 	invitation_find_declined(inviter, request, &obstacle);
 	if (obstacle.reason && obstacle.listed && !*shadow)
-		refuse_obstacle(&obstacle);
+		invitation_refuse_obstacle(&obstacle);
 	*shadow |= obstacle.reason != NULL;
 
 	invitation_find_pending(inviter, request, &obstacle);
@@ -971,8 +970,8 @@ pass_obstacles(const Inviter *inviter, InvitationRequest *request, const Invitat
 		return false;
 	}
 	if (request->on_pending == ON_PENDING_REFUSE)
-		refuse_obstacle(&obstacle);
-	ids = pending_ids(request, false, &n);
+		invitation_refuse_obstacle(&obstacle);
+	ids = invitation_pending_ids(request, false, &n);
 	for (int i = 0; i < n; i++)
 	{
 		Invitation	invitation;
@@ -981,8 +980,8 @@ pass_obstacles(const Inviter *inviter, InvitationRequest *request, const Invitat
 			continue;
 		if (request->on_pending == ON_PENDING_RESEND)
 		{
-			if (n > 1 || !same_offer(request, &invitation))
-				refuse_obstacle(&obstacle);
+			if (n > 1 || !invitation_same_offer(request, &invitation))
+				invitation_refuse_obstacle(&obstacle);
 			if (request->key != NULL)
 				rekey(inviter, request, &invitation.id);
 			invitation_renew(inviter, &invitation, request->ttl, request->with_token, outcome);
@@ -1012,41 +1011,61 @@ charge_inviter(const Inviter *inviter, const InvitationRequest *request, const p
 		invitation_quota->count("message", "recipient", invitation_email_key(request->email));
 }
 
-/* false: somebody else has just invited this address alone. */
-static bool
-insert_rows(const Inviter *inviter, InvitationRequest *request, const pg_uuid_t *id, bool shadow,
-			InvitationOutcome *outcome)
+bool
+invitation_insert(const Inviter *inviter, InvitationRequest *request, const pg_uuid_t *id, bool shadow,
+				  InvitationOutcome *outcome)
 {
 	TimestampTz now = GetCurrentTimestamp();
-	TimestampTz expires_at = now + (request->ttl ? request->ttl : default_ttl(request));
-	Datum		values[14];
-	char		nulls[14];
+	TimestampTz expires_at = request->expires_at;
+	Datum		values[15];
+	char		nulls[15];
 	char	   *token = NULL;
+	const pg_uuid_t *sender = inviter->has_inviter ? &inviter->as.user_id : request->has_sender ? &request->sender : NULL;
 	pg_uuid_t	inserted;
 	int			guc_level;
 	bool		done;
 
+	if (expires_at == 0)
+		expires_at = now + (request->ttl ? request->ttl : default_ttl(request));
 	memset(nulls, ' ', sizeof(nulls));
+	memset(values, 0, sizeof(values));
 	values[0] = UUIDPGetDatum(id);
-	values[1] = request->email ? CStringGetTextDatum(request->email) : (nulls[1] = 'n', (Datum) 0);
-	values[2] = request->platform_role ? UUIDPGetDatum(&request->platform_role_id) : (nulls[2] = 'n', (Datum) 0);
+	if (request->email)
+		values[1] = CStringGetTextDatum(request->email);
+	else
+		nulls[1] = 'n';
+	if (request->platform_role)
+		values[2] = UUIDPGetDatum(&request->platform_role_id);
+	else
+		nulls[2] = 'n';
 	values[3] = JsonbPGetDatum(request->data);
-	values[4] = inviter->has_inviter ? UUIDPGetDatum(&inviter->as.user_id) : (nulls[4] = 'n', (Datum) 0);
+	if (sender)
+		values[4] = UUIDPGetDatum(sender);
+	else
+		nulls[4] = 'n';
 	if (request->with_token)
 		token = mint(id, &values[5]);
 	else
-	{
 		nulls[5] = 'n';
-		values[5] = (Datum) 0;
-	}
-	values[6] = BoolGetDatum(request->email != NULL && token != NULL && inviter->proves);
-	values[7] = request->max_uses ? Int32GetDatum(request->max_uses) : (nulls[7] = 'n', (Datum) 0);
-	values[8] = request->allowed_domain ? CStringGetTextDatum(request->allowed_domain) : (nulls[8] = 'n', (Datum) 0);
+	values[6] = BoolGetDatum(request->legacy_proves ||
+							 (request->email != NULL && token != NULL && inviter->proves));
+	if (request->max_uses)
+		values[7] = Int32GetDatum(request->max_uses);
+	else
+		nulls[7] = 'n';
+	if (request->allowed_domain)
+		values[8] = CStringGetTextDatum(request->allowed_domain);
+	else
+		nulls[8] = 'n';
 	values[9] = BoolGetDatum(request->ngrants == 0);
 	values[10] = BoolGetDatum(shadow);
 	values[11] = BoolGetDatum(inviter->has_inviter && invitation_quota != NULL);
 	values[12] = TimestampTzGetDatum(now);
 	values[13] = TimestampTzGetDatum(expires_at);
+	if (request->legacy_digest)
+		values[14] = PointerGetDatum(request->legacy_digest);
+	else
+		nulls[14] = 'n';
 	guc_level = membership_bound_waits();
 	done = membership_one_id(&insert_plan, values, nulls, &inserted);
 	AtEOXact_GUC(false, guc_level);
@@ -1085,19 +1104,19 @@ invitation_make(const Inviter *inviter, InvitationRequest *request, const Invita
 		return;
 	if (request->email != NULL)
 	{
-		close_expired(request, locks);
+		invitation_close_expired(request, locks);
 		if (pass_obstacles(inviter, request, locks, &shadow, outcome))
 			return;
 	}
 	/* an address that holds a seat already would take no other, and that would tell */
 	if (shadow)
 		invitation_require_seats(request->organization_ids, request->ngrants, 1);
-	if (!insert_rows(inviter, request, &id, shadow, outcome))
+	if (!invitation_insert(inviter, request, &id, shadow, outcome))
 	{
 		/* who got there first has committed by now */
 		if (pass_obstacles(inviter, request, locks, &shadow, outcome))
 			return;
-		if (!insert_rows(inviter, request, &id, shadow, outcome))
+		if (!invitation_insert(inviter, request, &id, shadow, outcome))
 			try_again();
 	}
 	memset(&made, 0, sizeof(made));
@@ -1150,7 +1169,7 @@ obstacles_to_return(const Inviter *inviter, const Invitation *invitation)
 		else
 			continue;
 		if (obstacle.reason && obstacle.listed && !shadow)
-			refuse_obstacle(&obstacle);
+			invitation_refuse_obstacle(&obstacle);
 		shadow |= obstacle.reason != NULL;
 	}
 	return shadow;
