@@ -501,4 +501,5 @@ invitation_event(const Caller *caller, const char *kind, const char *action,
 void
 invitation_init(void)
 {
+	invitation_accept_init();
 }

@@ -39,6 +39,10 @@ PG_FUNCTION_INFO_V1(membership_get);
 #define LOCK_TIMEOUT_DEFAULT	"5s"
 #define MAX_OWNERS	1000		/* of one organization, when ownership is passed on */
 
+void		(*membership_made_hook) (const pg_uuid_t *organization_id, const pg_uuid_t *user_id) = NULL;
+void		(*membership_offered_hook) (const pg_uuid_t *organization_id, const pg_uuid_t *user_id,
+										pg_uuid_t *role_id) = NULL;
+
 /* ---------------------------------------------------------------------
  * Arguments, results
  * ---------------------------------------------------------------------
@@ -399,6 +403,8 @@ membership_make(const pg_uuid_t *organization_id, const pg_uuid_t *user_id,
 	values[2] = values[3];
 	nulls[2] = nulls[3];
 	membership_run(&close_requests_plan, values, nulls);
+	if (membership_made_hook != NULL)
+		membership_made_hook(organization_id, user_id);
 	organization_touch(organization_id, 1);
 	membership_write_copies(user_id, 1);
 	return true;

@@ -83,6 +83,15 @@ extern void membership_require_above(const Caller *caller, const Authority *mine
 extern bool membership_make(const pg_uuid_t *organization_id, const pg_uuid_t *user_id,
 							const pg_uuid_t *role_id, const pg_uuid_t *added_by);
 
+/*
+ * Set by the invitation room. made: this (locked) user has become a member;
+ * called by membership_make(). offered: the role that somebody has offered them
+ * there, for who comes in by enrollment; leaves role_id alone otherwise.
+ */
+extern void (*membership_made_hook) (const pg_uuid_t *organization_id, const pg_uuid_t *user_id);
+extern void (*membership_offered_hook) (const pg_uuid_t *organization_id, const pg_uuid_t *user_id,
+										pg_uuid_t *role_id);
+
 /* The caller's id for a column that says who did it; NULL for a service. */
 extern const pg_uuid_t *membership_actor(const Caller *caller);
 

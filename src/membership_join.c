@@ -259,6 +259,8 @@ membership_request(PG_FUNCTION_ARGS)
 	{
 		/* closes the request too, decided by nobody */
 		(void) caller_parse_uuid(MEMBERSHIP_MEMBER, &role_id);
+		if (membership_offered_hook != NULL)
+			membership_offered_hook(&organization_id, &caller.user_id, &role_id);
 		(void) membership_make(&organization_id, &caller.user_id, &role_id, NULL);
 		membership_event(&caller, "activity", "membership.enrolled", &organization_id, "user", &caller.user_id, &role_id);
 	}

@@ -63,6 +63,7 @@ void		(*organization_authority_hook) (const pg_uuid_t *user_id,
 											const pg_uuid_t *organization_id,
 											bool fresh, Authority *authority) = NULL;
 void		(*organization_members_changed_hook) (const pg_uuid_t *user_ids, int nusers) = NULL;
+void		(*organization_removed_hook) (const pg_uuid_t *organization_ids, int norganizations) = NULL;
 
 /* ---------------------------------------------------------------------
  * Who may
@@ -1412,6 +1413,8 @@ organization_removed(PG_FUNCTION_ARGS)
 	TriggerData *trigdata = (TriggerData *) fcinfo->context;
 	Scope		scope;
 	Datum		ids;
+	pg_uuid_t  *organization_ids;
+	int			norganizations;
 	bool		isnull;
 
 	if (!CALLED_AS_TRIGGER(fcinfo) || !TRIGGER_FIRED_AFTER(trigdata->tg_event) ||
@@ -1428,6 +1431,9 @@ organization_removed(PG_FUNCTION_ARGS)
 		refuse("has_children", NULL, "Delete or move the organizations below it first, or let delete_organization() do it with cascade => true.");
 	ids = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull);
 	scope_leave(&scope);
+	organization_ids = uuids_of(ids, &norganizations);
+	if (norganizations > 0 && organization_removed_hook != NULL)
+		organization_removed_hook(organization_ids, norganizations);
 	for (size_t i = 0; i < lengthof(parts); i++)
 		(void) organization_delete_rows(parts[i], "organization_id", UUIDARRAYOID, ids);
 	SPI_finish();

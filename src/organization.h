@@ -124,6 +124,12 @@ extern bool organization_check_now;
  */
 extern void (*organization_members_changed_hook) (const pg_uuid_t *user_ids, int nusers);
 
+/*
+ * Set by the invitation room: these (locked) organizations are being deleted.
+ * Called before what belongs to them goes.
+ */
+extern void (*organization_removed_hook) (const pg_uuid_t *organization_ids, int norganizations);
+
 /* "admin" event about an organization; data is JSON, or NULL. */
 extern void organization_event(const Caller *caller, const char *action,
 							   const pg_uuid_t *organization_id, const char *data);
