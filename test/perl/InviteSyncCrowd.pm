@@ -176,17 +176,26 @@ sub must
 }
 
 # SQL for each of the first n, released at the same moment: all of them wait for a lock until the server has seen the
-# last one, with the next query in their sockets. Returns their answers to it, in order, and how long all took.
+# last one, with the next query in their sockets. Returns their answers to it, in order, how long all took, and how
+# often they had to try again.
+#
+# sql: a function of the number. begin: how the transaction begins; where it is given they wait in the transaction,
+# which so has a snapshot older than everything that happens. Who is then told to try again (40001) does.
 sub together
 {
-	my ($self, $n, $sql) = @_;
+	my ($self, $n, $sql, %params) = @_;
 	my $control = $self->{control};
 	my $key = ++$self->{key};
 	my $deadline = time + $patience;
+	my @call = map { $sql->($_) } 0 .. $n - 1;
+	my $retries = 0;
 
 	$control->must("SELECT pg_advisory_lock($key)");
-	# what follows an error in a transaction block is its end; where there is none it is nothing
-	$self->send($_, "SELECT pg_advisory_xact_lock_shared($key)", $sql->($_), 'ROLLBACK') for 0 .. $n - 1;
+	for my $i (0 .. $n - 1)
+	{
+		# ROLLBACK: an error leaves a transaction block open; where there is none this is nothing
+		$self->send($i, ($params{begin} ? "$params{begin}; " : '') . "SELECT pg_advisory_xact_lock_shared($key)", $call[$i], 'ROLLBACK');
+	}
 	while ($control->must("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND objid = $key AND NOT granted") != $n)
 	{
 		die "not all of $n connections came to wait within $patience s" if time > $deadline;
@@ -194,10 +203,23 @@ sub together
 	}
 	my $started = time;
 	$control->must("SELECT pg_advisory_unlock($key)");
-	$self->wait;
-	my $elapsed = time - $started;
-	my @results = map { ($self->take($_))[1] } 0 .. $n - 1;
-	return (\@results, $elapsed);
+	my @results;
+	while (grep { !$_ } @results[ 0 .. $n - 1 ])
+	{
+		die "no answer from all of $n connections within $patience s" if time > $deadline;
+		sleep 0.02 if $n > 100;
+		for my $i ($self->poll(0.5))
+		{
+			my $result = ($self->take($i))[1];
+			if ($params{begin} && $result->{state} eq '40001')
+			{
+				$retries++;
+				$self->send($i, $params{begin}, $call[$i], 'ROLLBACK');
+			}
+			else { $results[$i] = $result }
+		}
+	}
+	return (\@results, time - $started, $retries);
 }
 
 sub close
