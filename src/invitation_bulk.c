@@ -581,7 +581,7 @@ check_quota(void *arg)
 	Check	   *check = arg;
 
 	if (check->inviter.has_inviter && invitation_quota != NULL)
-		(void) invitation_quota->take(&check->inviter.as.user_id);
+		invitation_quota->ask_take(&check->inviter.as.user_id);
 }
 
 static void
@@ -590,7 +590,7 @@ check_limit(void *arg)
 	Check	   *check = arg;
 
 	if (check->inviter.has_inviter && invitation_quota != NULL)
-		invitation_quota->count("invite", "user", invitation_inviter_key(&check->inviter));
+		invitation_quota->ask_count("invite", "user", invitation_inviter_key(&check->inviter));
 }
 
 static void
@@ -599,7 +599,7 @@ check_messages(void *arg)
 	Check	   *check = arg;
 
 	if (check->inviter.has_inviter && invitation_quota != NULL)
-		invitation_quota->count("message", "recipient", invitation_email_key(check->request.email));
+		invitation_quota->ask_count("message", "recipient", invitation_email_key(check->request.email));
 }
 
 /* One row of the answer; what the check did is undone. */

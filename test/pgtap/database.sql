@@ -71,7 +71,7 @@ SELECT CASE WHEN to_regrole('authenticated') IS NULL THEN skip('there is no role
           'get_member', 'create_role', 'set_role_permissions', 'drop_role', 'list_roles', 'list_permissions', 'decide_join_request',
           'list_join_requests', 'request_to_join', 'cancel_join_request', 'suggested_organizations', 'create_organization',
           'get_organization', 'update_organization', 'move_organization', 'delete_organization', 'my_organizations', 'seat_usage',
-          'add_domain', 'set_enrollment', 'remove_domain', 'list_domains',
+          'add_domain', 'set_enrollment', 'remove_domain', 'list_domains', 'my_quota',
           'current_claims', 'current_user_id', 'has_any_permission', 'has_any_role', 'has_permission', 'has_role', 'is_member',
           'member_organizations', 'organizations_with_permission', 'platform_role', 'whoami',
           'read join_request', 'read membership', 'read organization', 'read organization_domain', 'read permission', 'read platform_role',

@@ -129,6 +129,7 @@ is_deeply(found(q{SELECT object FROM invite_sync.api_grants() WHERE audience = '
 	'FUNCTION invite_sync.log_event(text, text, text, jsonb, uuid, uuid, text)',
 	'FUNCTION invite_sync.move_organization(uuid, uuid)',
 	'FUNCTION invite_sync.my_organizations(text, integer)',
+	'FUNCTION invite_sync.my_quota()',
 	'FUNCTION invite_sync.remove_domain(uuid, text)',
 	'FUNCTION invite_sync.remove_member(uuid, uuid)',
 	'FUNCTION invite_sync.request_to_join(uuid, text)',
@@ -291,7 +292,17 @@ my %call = (
 	decide_join_request => "SELECT invite_sync.decide_join_request('$join_request', true)",
 	cancel_join_request => "SELECT invite_sync.cancel_join_request('$join_request')",
 	list_join_requests => "SELECT count(*) FROM invite_sync.list_join_requests('$organization')",
-	suggested_organizations => 'SELECT count(*) FROM invite_sync.suggested_organizations()');
+	suggested_organizations => 'SELECT count(*) FROM invite_sync.suggested_organizations()',
+	my_quota => 'SELECT invite_sync.my_quota()',
+	grant_quota => "SELECT invite_sync.grant_quota('$member', 1)",
+	set_quota => "SELECT invite_sync.set_quota('$member', 5)",
+	quota_report => 'SELECT count(*) FROM invite_sync.quota_report()',
+	backfill_quota => 'CALL invite_sync.backfill_quota(5)',
+	set_rate_limit => q{SELECT invite_sync.set_rate_limit('export', 100)},
+	drop_rate_limit => q{SELECT invite_sync.drop_rate_limit('export')},
+	consume_rate_limit => q{SELECT invite_sync.consume_rate_limit('message', 'somebody@example.com')},
+	rate_limit_report => 'SELECT count(*) FROM invite_sync.rate_limit_report()',
+	prune_rate_limits => 'CALL invite_sync.prune_rate_limits()');
 my %later = (
 	config_sql => 'SELECT invite_sync.config_sql()',
 	uninstall_plan => 'SELECT count(*) FROM invite_sync.uninstall_plan()',
@@ -472,7 +483,7 @@ SQL
 make_work();
 value($node, $db, q{SELECT invite_sync.set_alert('missing', 0); SELECT invite_sync.check_alerts()});
 # pg_cron is not there, and a superuser without claims is no user
-my %fails = (schedule_retry => '0A000', map { $_ => 'PT401' } qw(my_organizations leave_organization request_to_join cancel_join_request suggested_organizations));
+my %fails = (schedule_retry => '0A000', map { $_ => 'PT401' } qw(my_organizations leave_organization request_to_join cancel_join_request suggested_organizations my_quota));
 
 my %heard = (postgres => 0, supabase_auth_admin => 0);
 for my $path ('', 'SET search_path = evil, pg_catalog, public;')
@@ -705,7 +716,7 @@ is(value($node, $db, q{SELECT string_agg(role, ', ' ORDER BY role) FROM invite_s
 
 # What is for users is no more through a definer than without: nobody is nobody, and a user is that user whatever role asks for it.
 make_work();
-my %as_stranger = (map { $_ => '00000' } qw(create_organization my_organizations list_permissions suggested_organizations));
+my %as_stranger = (map { $_ => '00000' } qw(create_organization my_organizations list_permissions suggested_organizations my_quota));
 for my $case ([ 'anon', undef, 'PT401' ], [ 'anon', $user_claims, 'PT401' ], [ 'bystander', undef, 'PT401' ], [ 'supabase_auth_admin', undef, 'PT401' ], [ 'authenticated', undef, 'PT401' ],
 	[ 'authenticated', qq({$sub, "role": "service_role"}), 'PT401' ], (map { [ $_, $user_claims, undef ] } qw(authenticated bystander service_role postgres supabase_admin)))
 {
