@@ -15,21 +15,21 @@ use Time::HiRes qw(sleep time);
 
 my $patience = 10 * ($ENV{PG_TEST_TIMEOUT_DEFAULT} || 60);
 
-# n connections as a user who may log in. options: as in PGOPTIONS; sql: what each is sent first, or a function of its
+# n connections as a user who may log in (or a function of the number that says who). options: as in PGOPTIONS; sql: what each is sent first, or a function of its
 # number that says so.
 sub new
 {
 	my ($class, $node, $dbname, $user, $n, %params) = @_;
 	my $self = bless { member => [], poll => IO::Poll->new, control => session($node, $dbname, 'supabase_admin', name => 'crowd control') }, $class;
 	my $path = $node->host . '/.s.PGSQL.' . $node->port;
-	my $startup = join "\0", user => $user, database => $dbname, application_name => $params{name} || 'crowd',
-	  options => $params{options} || '', '', '';
+	my $startup = sub { join "\0", user => ref $user ? $user->($_[0]) : $user, database => $dbname, application_name => $params{name} || 'crowd',
+	  options => $params{options} || '', '', '' };
 
 	for my $i (0 .. $n - 1)
 	{
 		my $socket = IO::Socket::UNIX->new(Type => SOCK_STREAM, Peer => $path) or die "connection $i of $n to $path: $!";
 		$socket->blocking(0);
-		push @{ $self->{member} }, { n => $i, socket => $socket, in => '', out => pack('NNa*', 8 + length $startup, 196608, $startup),
+		push @{ $self->{member} }, { n => $i, socket => $socket, in => '', out => pack('NNa*', 8 + length $startup->($i), 196608, $startup->($i)),
 			waiting => 1, result => { rows => [] }, results => [] };
 		$self->_flush($self->{member}[$i]);
 		# the server starts one process after the other, and its queue is not endless
