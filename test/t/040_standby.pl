@@ -53,6 +53,7 @@ INSERT INTO invite_sync.organization (name, slug, parent_id) VALUES ('Below', 'b
 INSERT INTO invite_sync.membership (organization_id, user_id, role_id) VALUES ('$organization', 'a0000001-0000-4000-8000-000000000000', '00000000-0000-4000-8000-00000000000a');
 SELECT invite_sync.add_domain('$organization', 'example.com');
 INSERT INTO invite_sync.role (organization_id, name) VALUES ('$organization', 'writer');
+SELECT invite_sync.create_invitation('invited\@x.example', 'writer', '$organization', inviter_id => 'a0000001-0000-4000-8000-000000000000');
 -- somebody who asks to join, and an organization that is open to them all
 INSERT INTO invite_sync.join_request (organization_id, user_id) VALUES ('$organization', 'a0000002-0000-4000-8000-000000000000');
 INSERT INTO invite_sync.organization (id, name, slug) VALUES ('d0000000-0000-4000-8000-000000000002', 'Open', 'open');
@@ -160,7 +161,7 @@ isnt($expected->{"postgres: SELECT * FROM invite_sync.$_ t"}, '', "$_ has someth
 isnt($expected->{"postgres: SELECT * FROM invite_sync.$_() t"}, '', "$_() has something to say") for qw(sync_status verify verify_events preservation_report quota_report rate_limit_report);
 isnt($expected->{"authenticated: SELECT * FROM invite_sync.$_ t"}, '', "$_ has something to say to a user")
   for "list_members('$organization')", "list_join_requests('$organization')", "list_roles('$organization')", "list_domains('$organization')",
-  'list_permissions()', 'my_organizations()', 'suggested_organizations()', 'my_quota()';
+  'list_permissions()', 'my_organizations()', 'suggested_organizations()', 'list_invitations()', 'my_quota()';
 
 # What is for users, as one: a member, and somebody who is none.
 my @user_queries = map { "SELECT * FROM invite_sync.$_ t ORDER BY t::text" } 'my_organizations()', map { "$_($arguments{$_})" } qw(get_organization seat_usage list_domains);
@@ -239,7 +240,8 @@ for my $node ([ $standby, 'BEGIN', 'on a standby' ], [ $primary, 'BEGIN READ ONL
 
 	my $call = run_as($where, $db, 'postgres', 'SET default_transaction_read_only = on; CALL invite_sync.sync_all()');
 	is($call->{sqlstate}, '25006', "sync_all $what");
-	is(run_as($where, $db, 'postgres', q{SET default_transaction_read_only = on; CALL invite_sync.prune_events('1 day')})->{sqlstate}, '25006', "prune_events $what");
+	is(run_as($where, $db, 'postgres', qq{SET default_transaction_read_only = on; CALL invite_sync.$_})->{sqlstate}, '25006', "$_ $what")
+	  for q{prune_events('1 day')}, q{prune_invitations('1 day')}, 'settle_invitations()';
 }
 catch_up();
 {

@@ -305,13 +305,15 @@ push @matrix,
 # ---------------------------------------------------------------------------
 # Nothing is missing from the table, and the audiences are those of api_grants()
 
-# rooms that have tests of their own: caller, event, sync, quarantine
+# rooms that have tests of their own: caller, event, sync, quarantine, invitation
 my %elsewhere = map { $_ => 1 } qw(
   log_event redact_payload seal_events verify_events prune_events is_operator act_as health check_alerts set_alert acknowledge_alert
   schedule_retry unschedule_retry config_sql uninstall_plan require_direct target_name sync_users ensure_user user_exists create_profile
   sync_status deactivate_user reactivate_user preservation_report add_target set_target drop_target attach detach sync_all verify
   create_standard_tables create_auth_schema retry_quarantine close_quarantine guard_trigger unguard_trigger backfill_quota prune_rate_limits
-  sync_on_insert sync_on_update sync_on_delete sync_on_identity);
+  sync_on_insert sync_on_update sync_on_delete sync_on_identity
+  create_invitation create_invitations create_invite_link check_invitation resend_invitation revoke_invitation list_invitations
+  set_invitation_policy import_invitations invitation_import_failed settle_invitations prune_invitations);
 my %audience = map { $_->[0] => join ' ', sort @{ $_->[2] } } @matrix;
 my %granted = map { split /\|/ } split /\n/, value($node, $db, q{
 SELECT p.proname, string_agg(DISTINCT g.audience, ' ' ORDER BY g.audience) FROM invite_sync.api_grants() AS g
@@ -385,7 +387,7 @@ for my $row (
 	[ role => { %$all, outsider => 4, removed => 3, map { $_ => 6 } @members } ],
 	[ permission => { %$all, outsider => 18, removed => 18, map { $_ => 18 } @members } ],
 	[ platform_role => { %$all, (map { $_ => 0 } qw(member manager admin owner)), grand => 1 } ],
-	map { [ $_ => { map { $_ => '42501' } @callers } ] } qw(membership_removal gone_user user_invitation_quota rate_limit_rule rate_limit))
+	map { [ $_ => { map { $_ => '42501' } @callers } ] } qw(membership_removal gone_user invitation invitation_grant invitation_acceptance invitation_key invitation_policy user_invitation_quota rate_limit_rule rate_limit))
 {
 	my ($table, $expected) = @$row;
 
