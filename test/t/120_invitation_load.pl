@@ -74,7 +74,7 @@ sub request
 }
 sub accept_call { return "SELECT already FROM invite_sync.accept_invitation('$_[0]')" }
 
-my $took;
+my ($took, $ids);
 my $crowd;
 my %begin = ('repeatable read' => 'BEGIN ISOLATION LEVEL REPEATABLE READ', 'serializable' => 'BEGIN ISOLATION LEVEL SERIALIZABLE');
 
@@ -83,6 +83,7 @@ sub at_once
 {
 	my ($isolation, $n, $sql) = @_;
 	my $begin = $begin{$isolation};
+	my $before = transactions();
 	my ($results, $elapsed, $retries) = $crowd->together($n, sub { ($begin ? '' : 'BEGIN; ') . $sql->($_[0]) }, $begin ? (begin => $begin) : ());
 	my %told;
 	for my $result (@$results)
@@ -90,27 +91,29 @@ sub at_once
 		my $last = $result->{rows}[-1];
 		$told{ $result->{state} eq '00000' ? "done $last->[0]" : $result->{state} . ' ' . ($result->{detail} =~ /^(\w+)/ ? $1 : $result->{message}) }++;
 	}
-	$took = sprintf '%.1f s%s', $elapsed, $retries ? ", $retries had to try again" : '';
+	$ids = transactions() - $before;
+	$took = sprintf '%.1f s, %d transactions locked something%s', $elapsed, $ids, $retries ? ", $retries had to try again" : '';
 	return join ', ', map { "$_ x $told{$_}" } sort keys %told;
 }
 
 sub deadlocks { return value($node, $db, 'SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()') }
 
-# lock_timeout: the functions' own, which is shorter than authenticator's.
+# How many transactions have locked or written something: those that are refused before that have no id.
+sub transactions { return value($node, $db, 'SELECT pg_snapshot_xmax(pg_current_snapshot())') }
+
+# A slow machine, with a thousand processes that all want it, needs longer than our functions or authenticator would wait.
 my $started = time;
-$crowd = InviteSyncCrowd->new($node, $db, 'authenticator', $many, options => '-c statement_timeout=0 -c lock_timeout=0');
+$crowd = InviteSyncCrowd->new($node, $db, 'authenticator', $many, options => '-c statement_timeout=0 -c lock_timeout=2min');
 is(value($node, $db, q{SELECT count(*) FROM pg_stat_activity WHERE application_name = 'crowd'}), $many, "$many connections at once");
 diag(sprintf '%d connections: %.1f s', $many, time - $started);
 my $others = $many - 1;
 
 sub count_of { my ($from) = @_; return value($node, $db, "SELECT count(*) FROM $from") }
 
-# Invitations are made one after the other, as many as want the same seat or the same quota, and a slow machine needs
-# longer for them than the functions would wait.
 sub invite_call
 {
 	my ($email, $organization) = @_;
-	return "SET LOCAL lock_timeout = '2min'; SELECT status FROM invite_sync.create_invitation('$email', organization_id => '$organization')";
+	return "SELECT status FROM invite_sync.create_invitation('$email', organization_id => '$organization')";
 }
 
 # 100 inviters of ten organizations
@@ -139,6 +142,7 @@ for my $isolation ('read committed', 'repeatable read', 'serializable')
 		is(at_once($isolation, $many, sub { request(person($round), accept_call($token)) }), "done f x 1, done t x $others",
 			"$isolation: who accepts $many times at once does so once, time $round");
 		diag("$isolation, one token, $many times the same user: $took");
+		cmp_ok($ids, '<', $many / 2, 'most of them have locked nothing') unless $retried;
 		is(count_of("invite_sync.membership WHERE organization_id = '$organization' AND user_id <> '" . inviter(0) . "'"), 1, 'and is a member');
 	}
 
@@ -381,9 +385,10 @@ diag("$done times something was done");
 # What the auth server's statement could not wait for is made up for.
 value($node, $db, 'SELECT count(*) FROM invite_sync.retry_quarantine(due_only => false)') for 1 .. 2;
 sub none { my ($name, $query) = @_; return is(value($node, $db, $query), '', $name) }
+# Who became a member by something else has used what they were invited by, too.
 none('uses are what was answered', 'SELECT i.id, i.kind, i.status, i.uses, x.uses FROM invite_sync.invitation AS i FULL JOIN (VALUES '
 	  . join(', ', "('00000000-0000-4000-8000-000000000000'::uuid, 0)", map { "('$_', $uses{$_})" } sort keys %uses)
-	  . q{) AS x (id, uses) ON x.id = i.id JOIN auth.users AS keeper ON keeper.email = 'e15@storm.example' WHERE (i.email LIKE '%@storm.example' OR i.id IN (SELECT g.invitation_id FROM invite_sync.invitation_grant AS g JOIN invite_sync.organization AS o ON o.id = g.organization_id WHERE o.slug LIKE 'storm-%')) AND coalesce(i.uses, 0) <> coalesce(x.uses, 0)});
+	  . q{) AS x (id, uses) ON x.id = i.id JOIN auth.users AS keeper ON keeper.email = 'e15@storm.example' WHERE (i.email LIKE '%@storm.example' OR i.id IN (SELECT g.invitation_id FROM invite_sync.invitation_grant AS g JOIN invite_sync.organization AS o ON o.id = g.organization_id WHERE o.slug LIKE 'storm-%')) AND coalesce(i.uses, 0) <> coalesce(x.uses, 0) AND NOT (i.kind = 'email' AND i.uses = 1 AND x.uses IS NULL)});
 none('nobody has accepted more often than that', 'SELECT i.id, i.uses FROM invite_sync.invitation AS i WHERE i.uses < (SELECT count(*) FROM invite_sync.invitation_acceptance AS a WHERE a.invitation_id = i.id)');
 none('nor more often than it may be used, and what is used up is accepted', q{
 SELECT i.id, i.kind, i.status, i.uses, i.max_uses FROM invite_sync.invitation AS i
@@ -414,9 +419,10 @@ SELECT x.what, x.user_id FROM (SELECT 'acceptance' AS what, a.user_id FROM invit
 	UNION SELECT 'quota', q.user_id FROM invite_sync.user_invitation_quota AS q
 	UNION SELECT 'inviter', i.inviter_id FROM invite_sync.invitation AS i WHERE i.status = 'pending' AND i.expires_at > now() AND i.inviter_id IS NOT NULL) AS x
 LEFT JOIN auth.users AS u ON u.id = x.user_id AND u.deleted_at IS NULL WHERE u.id IS NULL});
+# the keeper's memberships are made by hand, which writes no copies
 none('every token would carry what is so', q{
 SELECT u.id, u.raw_app_meta_data->'invite_sync', invite_sync.tenant_copy(u.id) FROM auth.users AS u
-WHERE u.email LIKE '%@storm.example' AND u.deleted_at IS NULL AND coalesce(u.raw_app_meta_data->'invite_sync', '{}') IS DISTINCT FROM coalesce(invite_sync.tenant_copy(u.id), '{}') LIMIT 5});
+WHERE u.email LIKE '%@storm.example' AND u.email <> 'e15@storm.example' AND u.deleted_at IS NULL AND coalesce(u.raw_app_meta_data->'invite_sync', '{}') IS DISTINCT FROM coalesce(invite_sync.tenant_copy(u.id), '{}') LIMIT 5});
 none('verify() finds no error', q{SELECT area, object, finding FROM invite_sync.verify() WHERE severity = 'error'});
 
 $node->stop;
