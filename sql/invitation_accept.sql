@@ -36,14 +36,14 @@ $doc$Accept an invitation as the user of this session: memberships, platform rol
 Needs the invited address, verified; with invite_sync.require_verified_email off a token that proves the mailbox is enough. A link needs a verified address, of its domain if it has one. device: needed where the invitation is bound to one.
 Again by the same user it succeeds and changes nothing (already).
 Errors: not_authenticated, anonymous_user, user_banned, invitation_unknown, invitation_expired, invitation_used (also by the same user who has left or was removed since), invitation_revoked (also when the inviter is gone or may not invite so any more, and when the user was removed after it was sent), invitation_declined, device_mismatch, email_unverified, email_mismatch, domain_not_allowed, not_permitted (a link, of who was removed), seats_exhausted, migration_required (an invitation to migrate an account), data_malformed.
-Users. Locks the users (who accepts, who invited), the organizations and those above them, the invitation, and its roles.$doc$;
+Users. Locks the users (who accepts, who invited), the organizations and those above them, the invitation, and its roles. While somebody else is accepting it, first waits for the end of their transaction, and locks nothing when there is nothing left to accept then.$doc$;
 
 CREATE FUNCTION invite_sync.accept_my_invitation(invitation_id uuid) RETURNS invite_sync.invitation_accepted
     LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'invitation_accept_mine';
 COMMENT ON FUNCTION invite_sync.accept_my_invitation(uuid) IS
 $doc$Accept an invitation of my_invitations(), without its token. Always needs the invited address, verified; a device that its token is bound to is not asked for.
 Returns and does what accept_invitation() does. Errors: not_authenticated, anonymous_user, user_banned, email_unverified, invitation_unknown (also one to another address), invitation_expired, invitation_used, invitation_revoked, invitation_declined, seats_exhausted, data_malformed.
-Users. Locks the users (who accepts, who invited), the organizations and those above them, the invitation, and its roles.$doc$;
+Users. Locks the users (who accepts, who invited), the organizations and those above them, the invitation, and its roles. While somebody else is accepting it, first waits for the end of their transaction, and locks nothing when there is nothing left to accept then.$doc$;
 
 CREATE FUNCTION invite_sync.my_invitations(after text DEFAULT NULL, page_size integer DEFAULT 50)
     RETURNS TABLE (invitation_id uuid, organization_ids uuid[], organization_names text[], roles text[], platform_role text, inviter_name text,

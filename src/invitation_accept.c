@@ -13,14 +13,19 @@
  */
 #include "compat.h"
 
+#include "access/xact.h"
 #include "catalog/pg_type.h"
 #include "common/cryptohash.h"
 #include "executor/spi.h"
 #include "fmgr.h"
+#include "miscadmin.h"
+#include "storage/lmgr.h"
+#include "storage/lock.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
 #include "utils/jsonb.h"
+#include "utils/lsyscache.h"
 #include "utils/timestamp.h"
 
 #include "caller.h"
@@ -516,6 +521,46 @@ answer_accepted(FunctionCallInfo fcinfo, const Invitation *invitation, bool alre
 	return organization_answer(fcinfo, &accepted_row_plan, values, NULL, false);
 }
 
+/*
+ * One after the other, and without standing in line: who comes too late is told
+ * as soon as the first has it. In the line for a row of which a thousand wait
+ * each is woken by the one before, and after deadlock_timeout each looks through
+ * all of it for a deadlock: the last ones would wait for longer than lock_timeout
+ * to hear what is known since the beginning.
+ *
+ * So each waits for the transaction of the one whose turn it is, which wakes all
+ * of them; false: look again whether there is anything left to wait for. Under
+ * REPEATABLE READ that would show what was before, and the locks will tell.
+ *
+ * The turn comes before all other locks. Who has some already (a transaction that
+ * has locked a row or written has an id) goes past, as two of them could wait for
+ * each other.
+ */
+static bool
+take_turn(const Invitation *invitation)
+{
+	LOCKTAG		tag;
+	VirtualTransactionId *others;
+	uint32		hash;
+	uint16		more;
+	int			guc_level;
+
+	if (TransactionIdIsValid(GetTopTransactionIdIfAny()))
+		return true;
+	/* the end of an id is random; what else of it is the same only makes two wait that need not */
+	memcpy(&hash, &invitation->id.data[UUID_LEN - sizeof(hash)], sizeof(hash));
+	memcpy(&more, &invitation->id.data[UUID_LEN - sizeof(hash) - sizeof(more)], sizeof(more));
+	SET_LOCKTAG_OBJECT(tag, MyDatabaseId, get_relname_relid("invitation", caller_extension_schema()), hash, more);
+	if (LockAcquire(&tag, ExclusiveLock, false, true) != LOCKACQUIRE_NOT_AVAIL)
+		return true;
+	others = GetLockConflicts(&tag, ExclusiveLock, NULL);
+	guc_level = membership_bound_waits();
+	for (; VirtualTransactionIdIsValid(*others); others++)
+		(void) VirtualXactLock(*others, true);
+	AtEOXact_GUC(false, guc_level);
+	return IsolationUsesXactSnapshot();
+}
+
 /* accept_invitation(token, device) */
 Datum
 invitation_accept(PG_FUNCTION_ARGS)
@@ -528,10 +573,13 @@ invitation_accept(PG_FUNCTION_ARGS)
 
 	accepting_actor(&caller);
 	token = membership_text_argument(fcinfo, 0, "token");
-	invitation_of_token(token, &invitation, &proves);
-	invitation_require_no_migration(&invitation);
-	/* what is over is refused before the locks, or everybody who comes too late would stand in line */
-	(void) done_already(&invitation, &caller.user_id);
+	do
+	{
+		invitation_of_token(token, &invitation, &proves);
+		invitation_require_no_migration(&invitation);
+		if (done_already(&invitation, &caller.user_id))
+			return answer_accepted(fcinfo, &invitation, true);
+	} while (!take_turn(&invitation));
 	invitation_lock_users(&invitation, &caller.user_id, true);
 	invitation_lock_by_token(token, &invitation, &proves);
 
@@ -587,9 +635,13 @@ invitation_accept_mine(PG_FUNCTION_ARGS)
 
 	accepting_actor(&caller);
 	id = membership_uuid_argument(fcinfo, 0, "invitation_id");
-	found = invitation_read(&id, true, false, &invitation);
-	require_mine(&caller, found, &invitation);
-	(void) done_already(&invitation, &caller.user_id);
+	do
+	{
+		found = invitation_read(&id, true, false, &invitation);
+		require_mine(&caller, found, &invitation);
+		if (done_already(&invitation, &caller.user_id))
+			return answer_accepted(fcinfo, &invitation, true);
+	} while (!take_turn(&invitation));
 	lock_mine(&caller, &invitation);
 	if (done_already(&invitation, &caller.user_id))
 		return answer_accepted(fcinfo, &invitation, true);

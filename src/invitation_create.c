@@ -1281,7 +1281,8 @@ invitation_renew(const Inviter *inviter, Invitation *invitation, int64 ttl, bool
 	}
 	invitation_log(inviter, "invitation.resent", invitation);
 
-	if (expired && charged && !invitation_quota->take(&invitation->inviter_id))
+	/* a link that somebody has used was not given back when it expired, and is not taken twice */
+	if (expired && charged && !invitation->charged && !invitation_quota->take(&invitation->inviter_id))
 	{
 		values[1] = BoolGetDatum(false);
 		membership_run(&set_charged_plan, values, NULL);

@@ -375,7 +375,7 @@ static SavedPlan settle_plan = {
 	"AND (NOT i.charged OR i.inviter_id IS NULL OR i.inviter_id = ANY ($2) OR i.inviter_id = ANY ($3)) "
 	"ORDER BY i.id FOR NO KEY UPDATE SKIP LOCKED), "
 	"expired AS (UPDATE invite_sync.invitation AS i SET status = 'expired', closed_at = pg_catalog.clock_timestamp(), closed_by = NULL, "
-	"charged = false, device_digest = NULL, device_until = NULL FROM due WHERE i.id = due.id RETURNING i.id), "
+	"charged = i.charged AND NOT due.charged, device_digest = NULL, device_until = NULL FROM due WHERE i.id = due.id RETURNING i.id), "
 	"closed AS (UPDATE invite_sync.invitation_grant AS g SET open = false FROM "
 	"(SELECT x.invitation_id, x.organization_id FROM invite_sync.invitation_grant AS x WHERE x.open "
 	"AND x.invitation_id IN (SELECT due.id FROM due) FOR NO KEY UPDATE OF x SKIP LOCKED) AS y "
