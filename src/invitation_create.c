@@ -409,7 +409,7 @@ invitation_lock(const Inviter *inviter, const InvitationRequest *requests, int n
 		values[2] = BoolGetDatum(replace);
 		SPI_connect();
 		scope_enter_own(&scope);
-		plan_execute(&affected_plan, values, NULL, false, 1);
+		plan_lookup(&affected_plan, values, NULL, false, 1);
 		old = MemoryContextSwitchTo(cxt);
 		add_ids(&locks->users, &locks->nusers, SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
 		add_ids(&locks->organizations, &locks->norganizations,
@@ -463,13 +463,10 @@ read_ids(SavedPlan *plan, Datum *values, const char *nulls, bool of_auth, int *n
 
 	SPI_connect();
 	if (of_auth)
-	{
 		scope_enter_auth(&scope);
-		plan_by_index(plan_get(plan));
-	}
 	else
 		scope_enter_own(&scope);
-	plan_execute(plan, values, nulls, false, 0);
+	plan_lookup(plan, values, nulls, false, 0);
 	*n = (int) SPI_processed;
 	ids = MemoryContextAlloc(cxt, sizeof(pg_uuid_t) * (*n + 1));
 	for (int i = 0; i < *n; i++)
@@ -483,11 +480,16 @@ read_ids(SavedPlan *plan, Datum *values, const char *nulls, bool of_auth, int *n
 	return ids;
 }
 
-/* Somebody whose verified address it is, and who is a member of one of them. */
+/*
+ * Somebody whose verified address it is, and who is a member of one of them. The
+ * same is asked about nobody where nobody has the address, or the time that it
+ * takes would tell.
+ */
 void
 invitation_find_member(const Inviter *inviter, const InvitationRequest *request, InvitationObstacle *obstacle)
 {
 	Datum		values[2];
+	pg_uuid_t	nobody;
 	pg_uuid_t  *users;
 	int			nusers;
 
@@ -496,6 +498,12 @@ invitation_find_member(const Inviter *inviter, const InvitationRequest *request,
 		return;
 	values[0] = CStringGetTextDatum(request->email);
 	users = read_ids(&users_by_email_plan, values, NULL, true, &nusers);
+	if (nusers == 0)
+	{
+		memset(&nobody, 0, sizeof(nobody));
+		users = &nobody;
+		nusers = 1;
+	}
 	for (int i = 0; i < nusers; i++)
 	{
 		char	   *verified = membership_verified_email(&users[i], true);
@@ -503,13 +511,13 @@ invitation_find_member(const Inviter *inviter, const InvitationRequest *request,
 		int			norganizations;
 		bool		self = inviter->has_inviter && same_id(&users[i], &inviter->as.user_id);
 
+		values[0] = UUIDPGetDatum(&users[i]);
+		values[1] = organization_uuid_array(request->organization_ids, request->ngrants);
+		organizations = read_ids(&member_plan, values, NULL, false, &norganizations);
 		if (verified == NULL ||
 			(verified = invitation_email(verified, strlen(verified))) == NULL ||
 			strcmp(verified, request->email) != 0)
 			continue;
-		values[0] = UUIDPGetDatum(&users[i]);
-		values[1] = organization_uuid_array(request->organization_ids, request->ngrants);
-		organizations = read_ids(&member_plan, values, NULL, false, &norganizations);
 		for (int j = 0; j < norganizations; j++)
 		{
 			obstacle->reason = "already_member";
@@ -603,7 +611,7 @@ retry_at(const pg_uuid_t *id)
 
 	SPI_connect();
 	scope_enter_own(&scope);
-	plan_execute(&retry_at_plan, &value, NULL, false, 1);
+	plan_lookup(&retry_at_plan, &value, NULL, false, 1);
 	if (SPI_processed == 1)
 	{
 		result = SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1);
@@ -661,7 +669,7 @@ invitation_require_seats(const pg_uuid_t *organization_ids, int norganizations, 
 	values[1] = Int64GetDatum(n);
 	SPI_connect();
 	scope_enter_own(&scope);
-	plan_execute(&seats_plan, values, NULL, false, 1);
+	plan_lookup(&seats_plan, values, NULL, false, 1);
 	if (SPI_processed > 0)
 		refuse("seats_exhausted", psprintf("organization_id=%s seats=%s",
 										   SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1),
@@ -801,7 +809,7 @@ default_ttl(const InvitationRequest *request)
 
 	SPI_connect();
 	scope_enter_own(&scope);
-	plan_execute(&ttl_plan, &value, NULL, false, 1);
+	plan_lookup(&ttl_plan, &value, NULL, false, 1);
 	value = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull);
 	if (!isnull)
 		ttl = invitation_ttl(DatumGetIntervalP(value));
