@@ -44,7 +44,6 @@ PG_FUNCTION_INFO_V1(invitation_decline);
 PG_FUNCTION_INFO_V1(invitation_decline_mine);
 
 #define DEVICE_BYTES_MAX	200
-#define DATA_BYTES_MAX		4096
 
 /* ---------------------------------------------------------------------
  * What all ways have in common
@@ -611,7 +610,9 @@ invitation_accept_mine(PG_FUNCTION_ARGS)
  */
 
 static SavedPlan declined_row_plan = {
-	.sql = "SELECT i.id, i.status, i.closed_at FROM invite_sync.invitation AS i WHERE i.id = $1",
+	.sql = "SELECT i.id, i.kind, i.status, i.email, coalesce((SELECT pg_catalog.array_agg(g.organization_id ORDER BY g.organization_id) "
+	"FROM invite_sync.invitation_grant AS g WHERE g.invitation_id = i.id), '{}'), i.inviter_id, i.created_at, i.expires_at, i.closed_at "
+	"FROM invite_sync.invitation AS i WHERE i.id = $1",
 	.nargs = 1,
 	.argtypes = {UUIDOID}
 };
@@ -889,29 +890,4 @@ invitation_list_mine(PG_FUNCTION_ARGS)
 	plan_result_rows(fcinfo);
 	SPI_finish();
 	return (Datum) 0;
-}
-
-/* ---------------------------------------------------------------------
- * Data
- * ---------------------------------------------------------------------
- */
-
-static SavedPlan data_allowed_plan = {
-	.sql = "SELECT pg_catalog.jsonb_typeof($1) = 'object' AND pg_catalog.octet_length($1::pg_catalog.text) <= $2 AND NOT EXISTS "
-	"(SELECT FROM pg_catalog.jsonb_object_keys(CASE WHEN pg_catalog.jsonb_typeof($1) = 'object' THEN $1 ELSE '{}' END) AS k (key) "
-	"WHERE " SPOKEN_FOR("k.key") ")",
-	.nargs = 2,
-	.argtypes = {JSONBOID, INT4OID}
-};
-
-void
-invitation_require_data(Jsonb *data)
-{
-	Datum		values[2];
-
-	values[0] = JsonbPGetDatum(data);
-	values[1] = Int32GetDatum(DATA_BYTES_MAX);
-	if (!own_bool(&data_allowed_plan, values))
-		refuse("data_malformed", "argument=data",
-			   "data is an object of at most 4096 bytes, without role, provider, providers, sub, iss and keys that end in _verified.");
 }

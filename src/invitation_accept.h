@@ -49,7 +49,4 @@ extern void invitation_fulfilled(Invitation *invitation, const pg_uuid_t *user_i
 /* membership_verified_email(), as addresses of invitations are kept. */
 extern char *invitation_verified_email(const pg_uuid_t *user_id, bool fresh);
 
-/* What users may say of themselves or of whom they invite: data_malformed otherwise. */
-extern void invitation_require_data(Jsonb *data);
-
 #endif							/* INVITE_SYNC_INVITATION_ACCEPT_H */

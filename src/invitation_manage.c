@@ -365,7 +365,7 @@ static SavedPlan free_inviters_plan = {
 
 /* Grants that somebody has locked go with their organization. */
 static SavedPlan settle_plan = {
-	.sql = "WITH due AS (SELECT i.id, i.inviter_id, i.charged FROM invite_sync.invitation AS i WHERE i.id = ANY ($1) "
+	.sql = "WITH due AS (SELECT i.id, i.inviter_id, i.charged AND i.uses = 0 AS charged FROM invite_sync.invitation AS i WHERE i.id = ANY ($1) "
 	"AND i.status = 'pending' AND i.expires_at <= pg_catalog.clock_timestamp() "
 	"AND (NOT i.charged OR i.inviter_id IS NULL OR i.inviter_id = ANY ($2) OR i.inviter_id = ANY ($3)) "
 	"ORDER BY i.id FOR NO KEY UPDATE SKIP LOCKED), "

@@ -75,6 +75,9 @@ INSERT INTO invite_sync.gone_user (user_id) VALUES (gen_random_uuid());
 INSERT INTO invite_sync.known_address (user_id, digest) VALUES (gen_random_uuid(), sha256('ada@example.com')), (gen_random_uuid(), NULL);
 INSERT INTO invite_sync.join_request (organization_id, user_id, message) SELECT id, gen_random_uuid(), E'tab\t' FROM invite_sync.organization;
 INSERT INTO invite_sync.platform_role (user_id, role_id) SELECT gen_random_uuid(), id FROM invite_sync.role WHERE name = 'member';
+INSERT INTO invite_sync.user_invitation_quota (user_id, granted, used, default_given) VALUES (gen_random_uuid(), 5, 2, false), (gen_random_uuid(), 1, 3, true);
+SELECT invite_sync.set_rate_limit('export', 3, '1 month'), invite_sync.set_rate_limit('invite', NULL);
+SELECT invite_sync.consume_rate_limit('export', key) FROM unnest(ARRAY['a', 'a', gen_random_uuid()::text]) AS key;
 SQL
 	return;
 }

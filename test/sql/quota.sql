@@ -133,6 +133,10 @@ SELECT try('cara', $$create_invitation('8@guest.example')$$);
 SELECT i.kind, i.status, i.charged, i.uses, g.open FROM invite_sync.invitation AS i JOIN invite_sync.invitation_grant AS g ON g.invitation_id = i.id
  WHERE i.inviter_id = u('cara') ORDER BY 1, 4;
 SELECT * FROM stored WHERE who = 'cara';
+-- nor when it is closed for good
+CALL invite_sync.settle_invitations();
+SELECT * FROM stored WHERE who = 'cara';
+SELECT i.status, i.charged FROM invite_sync.invitation AS i WHERE i.inviter_id = u('cara') AND i.uses = 1;
 
 --
 -- Giving more
@@ -415,6 +419,11 @@ SELECT invite('ann', 'f3@guest.example');
 SELECT set_config('request.headers', '{"x-forwarded-for": "192.0.2.2"}', false) IS NOT NULL;
 SELECT invite('ann', 'f3@guest.example');
 SELECT action, scope, used FROM invite_sync.rate_limit_report() WHERE action = 'invite' ORDER BY 2, 3;
+-- all of an action's limits count it, or none
+SELECT max_actions FROM invite_sync.set_rate_limit('login', 3, '1 hour', 'address');
+SELECT max_actions FROM invite_sync.set_rate_limit('login', 2);
+SELECT key, allowed, remaining FROM unnest(ARRAY['a', 'a', 'a', 'b', 'c', 'c']) AS k (key), LATERAL (SELECT * FROM invite_sync.consume_rate_limit('login', k.key)) AS c;
+SELECT scope, used FROM invite_sync.rate_limit_report() WHERE action = 'login' ORDER BY 1, 2;
 RESET invite_sync.client_address_header;
 SELECT set_config('request.headers', '', false);
 

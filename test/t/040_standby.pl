@@ -59,6 +59,16 @@ INSERT INTO invite_sync.organization (id, name, slug) VALUES ('d0000000-0000-400
 INSERT INTO invite_sync.organization_domain (organization_id, domain, challenge, verified_at, enrollment)
 VALUES ('d0000000-0000-4000-8000-000000000002', 'example.com', 'x', now(), 'suggest');
 SQL
+# an invitation, and the token that its secret of zeros makes
+value($primary, $db, <<"SQL");
+INSERT INTO invite_sync.invitation (id, email, secret_digest, proves_email, expires_at)
+VALUES ('$organization', 'a1\@example.com', sha256(decode(repeat('00', 32), 'hex')), true, now() + '1 day');
+INSERT INTO invite_sync.invitation_grant (invitation_id, organization_id, role_id, created_at)
+VALUES ('$organization', 'd0000000-0000-4000-8000-000000000002', '00000000-0000-4000-8000-00000000000c', now());
+SQL
+my $token = value($primary, $db, "SELECT 'inv_' || translate(encode(uuid_send('$organization') || decode(repeat('00', 32), 'hex'), 'base64'), E'+/\\n', '-_')");
+# something is counted, for longer than the test lasts
+value($primary, $db, q{SELECT invite_sync.set_rate_limit('export', 1, '1 day'); SELECT invite_sync.consume_rate_limit('export', 'a'); SELECT invite_sync.grant_quota('} . user_id('a', 1) . q{', 1)});
 # none becomes due while the answers are compared
 value($primary, $db, q{UPDATE invite_sync.quarantine_entry SET next_retry_at = '2020-01-01'});
 
@@ -84,6 +94,7 @@ my %arguments = (
 	has_any_permission => q{'00000000-0000-4000-8000-000000000000', '{members.read}'},
 	organizations_with_permission => q{'members.read'},
 	(map { $_ => "'$organization'" } qw(get_organization list_domains list_join_requests list_members list_roles seat_usage)),
+	get_invitation => "'$token'",
 	get_member => "'$organization', '" . user_id('a', 1) . "'");
 # Their comments say who uses them: our own functions and views, tried by these.
 my %internal = map { $_ => 1 } split /\n/, value($primary, $db, q{SELECT proname FROM pg_proc WHERE pronamespace = 'invite_sync'::regnamespace AND obj_description(oid, 'pg_proc') ~ '(Internal|own functions)'});
@@ -110,7 +121,7 @@ ok(scalar(grep { /sync_status/ } @queries) && scalar(grep { /verify\(/ } @querie
 
 # Who asks: an operator, the superuser, service_role where it may; and a user, which some are for alone.
 my %may_user = map { $_ => 1 } split /\n/, value($primary, $db, q{SELECT p.proname FROM pg_proc p WHERE p.pronamespace = 'invite_sync'::regnamespace AND has_function_privilege('authenticated', p.oid, 'EXECUTE')});
-my %for_users = map { $_ => 1 } qw(my_organizations suggested_organizations);
+my %for_users = map { $_ => 1 } qw(my_invitations my_organizations suggested_organizations my_quota);
 my %may_service = map { $_ => 1 } split /\n/, value($primary, $db, <<'SQL');
 SELECT p.proname FROM pg_proc p WHERE p.pronamespace = 'invite_sync'::regnamespace AND has_function_privilege('service_role', p.oid, 'EXECUTE')
 UNION ALL SELECT c.relname FROM pg_class c WHERE c.relnamespace = 'invite_sync'::regnamespace AND c.relkind = 'v' AND has_table_privilege('service_role', c.oid, 'SELECT')
@@ -155,10 +166,10 @@ for my $query (sort keys %$expected)
 	is($repeatable->{$query}, $expected->{$query}, "$query: the same on a standby in REPEATABLE READ");
 }
 isnt($expected->{"postgres: SELECT * FROM invite_sync.$_ t"}, '', "$_ has something to say") for qw(quarantine target_list activity_log error_log admin_log);
-isnt($expected->{"postgres: SELECT * FROM invite_sync.$_() t"}, '', "$_() has something to say") for qw(sync_status verify verify_events preservation_report);
+isnt($expected->{"postgres: SELECT * FROM invite_sync.$_() t"}, '', "$_() has something to say") for qw(sync_status verify verify_events preservation_report quota_report rate_limit_report);
 isnt($expected->{"authenticated: SELECT * FROM invite_sync.$_ t"}, '', "$_ has something to say to a user")
   for "list_members('$organization')", "list_join_requests('$organization')", "list_roles('$organization')", "list_domains('$organization')",
-  'list_permissions()', 'my_organizations()', 'suggested_organizations()';
+  'list_permissions()', 'my_invitations()', 'my_organizations()', 'suggested_organizations()', 'my_quota()', "get_invitation('$token')";
 
 # What is for users, as one: a member, and somebody who is none.
 my @user_queries = map { "SELECT * FROM invite_sync.$_ t ORDER BY t::text" } 'my_organizations()', map { "$_($arguments{$_})" } qw(get_organization seat_usage list_domains);

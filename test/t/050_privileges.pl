@@ -108,8 +108,16 @@ is_deeply(found($granted), found($wanted), 'every role has what api_grants() say
 # what policies ask, which everybody who meets a policy must be able to
 my @asked = map { "FUNCTION invite_sync.$_" } ('current_claims()', 'current_user_id()', 'has_any_permission(uuid, text[])', 'has_any_role(uuid, text[])',
 	'has_permission(uuid, text)', 'has_role(uuid, text)', 'is_member(uuid)', 'member_organizations()', 'organizations_with_permission(text)', 'platform_role()', 'whoami()');
-is_deeply(found(q{SELECT object FROM invite_sync.api_grants() WHERE audience = 'anon' ORDER BY object COLLATE "C"}), \@asked, 'api_grants() gives anon nothing but what the rooms mark');
-is_deeply(found(q{SELECT object FROM invite_sync.api_grants() WHERE audience = 'user' ORDER BY object COLLATE "C"}), [ sort(@asked,
+# and what is for whoever has a token
+my @tokens = map { "FUNCTION invite_sync.$_" } ('bind_invitation(text, text)', 'get_invitation(text)');
+my $signup = 'FUNCTION invite_sync.signup_with_invitation(text, text, jsonb, text)';
+is_deeply(found(q{SELECT object FROM invite_sync.api_grants() WHERE audience = 'anon' ORDER BY object COLLATE "C"}), [ sort(@asked, @tokens, $signup) ], 'api_grants() gives anon nothing but what the rooms mark');
+is_deeply(found(q{SELECT object FROM invite_sync.api_grants() WHERE audience = 'user' ORDER BY object COLLATE "C"}), [ sort(@asked, @tokens,
+	'FUNCTION invite_sync.accept_invitation(text, text)',
+	'FUNCTION invite_sync.accept_my_invitation(uuid)',
+	'FUNCTION invite_sync.decline_invitation(text)',
+	'FUNCTION invite_sync.decline_my_invitation(uuid)',
+	'FUNCTION invite_sync.my_invitations(text, integer)',
 	'FUNCTION invite_sync.add_domain(uuid, text)',
 	'FUNCTION invite_sync.add_member(uuid, uuid, text)',
 	'FUNCTION invite_sync.cancel_join_request(uuid)',
@@ -129,6 +137,7 @@ is_deeply(found(q{SELECT object FROM invite_sync.api_grants() WHERE audience = '
 	'FUNCTION invite_sync.log_event(text, text, text, jsonb, uuid, uuid, text)',
 	'FUNCTION invite_sync.move_organization(uuid, uuid)',
 	'FUNCTION invite_sync.my_organizations(text, integer)',
+	'FUNCTION invite_sync.my_quota()',
 	'FUNCTION invite_sync.remove_domain(uuid, text)',
 	'FUNCTION invite_sync.remove_member(uuid, uuid)',
 	'FUNCTION invite_sync.request_to_join(uuid, text)',
@@ -205,6 +214,9 @@ my $organization = 'd0000000-0000-4000-8000-000000000001';
 my $child_organization = 'd0000000-0000-4000-8000-000000000002';
 my $join_request = 'd0000000-0000-4000-8000-000000000003';
 my ($member, $newcomer) = (user_id('a', 3), user_id('a', 4));
+# somebody without an account is invited; the secret is zeros
+my $invitation = 'd0000000-0000-4000-8000-000000000004';
+my $token = value($node, $db, "SELECT 'inv_' || translate(encode(uuid_send('$invitation') || decode(repeat('00', 32), 'hex'), 'base64'), E'+/\\n', '-_')");
 my %call = (
 	add_target => q{SELECT invite_sync.add_target('public.spare')},
 	set_target => q{SELECT invite_sync.set_target('public.profiles', on_error => 'quarantine')},
@@ -247,6 +259,14 @@ my %call = (
 	organizations_with_permission => q{SELECT invite_sync.organizations_with_permission('members.read')},
 	platform_role => 'SELECT invite_sync.platform_role()',
 	whoami => 'SELECT invite_sync.whoami()',
+	get_invitation => "SELECT invite_sync.get_invitation('$token')",
+	bind_invitation => "SELECT invite_sync.bind_invitation('$token', 'a device')",
+	accept_invitation => "SELECT invite_sync.accept_invitation('$token')",
+	accept_my_invitation => "SELECT invite_sync.accept_my_invitation('$invitation')",
+	my_invitations => 'SELECT count(*) FROM invite_sync.my_invitations()',
+	decline_invitation => "SELECT invite_sync.decline_invitation('$token')",
+	decline_my_invitation => "SELECT invite_sync.decline_my_invitation('$invitation')",
+	signup_with_invitation => "SELECT invite_sync.signup_with_invitation('$token', 'correct horse')",
 	protect_table => q{SELECT invite_sync.protect_table('public.spare', 'id')},
 	unprotect_table => q{SELECT invite_sync.unprotect_table('public.spare')},
 	seal_events => 'SELECT count(*) FROM invite_sync.seal_events()',
@@ -292,7 +312,17 @@ my %call = (
 	decide_join_request => "SELECT invite_sync.decide_join_request('$join_request', true)",
 	cancel_join_request => "SELECT invite_sync.cancel_join_request('$join_request')",
 	list_join_requests => "SELECT count(*) FROM invite_sync.list_join_requests('$organization')",
-	suggested_organizations => 'SELECT count(*) FROM invite_sync.suggested_organizations()');
+	suggested_organizations => 'SELECT count(*) FROM invite_sync.suggested_organizations()',
+	my_quota => 'SELECT invite_sync.my_quota()',
+	grant_quota => "SELECT invite_sync.grant_quota('$member', 1)",
+	set_quota => "SELECT invite_sync.set_quota('$member', 5)",
+	quota_report => 'SELECT count(*) FROM invite_sync.quota_report()',
+	backfill_quota => 'CALL invite_sync.backfill_quota(5)',
+	set_rate_limit => q{SELECT invite_sync.set_rate_limit('export', 100)},
+	drop_rate_limit => q{SELECT invite_sync.drop_rate_limit('export')},
+	consume_rate_limit => q{SELECT invite_sync.consume_rate_limit('message', 'somebody@example.com')},
+	rate_limit_report => 'SELECT count(*) FROM invite_sync.rate_limit_report()',
+	prune_rate_limits => 'CALL invite_sync.prune_rate_limits()');
 my %later = (
 	config_sql => 'SELECT invite_sync.config_sql()',
 	uninstall_plan => 'SELECT count(*) FROM invite_sync.uninstall_plan()',
@@ -459,6 +489,12 @@ UPDATE invite_sync.membership SET role_id = '00000000-0000-4000-8000-00000000000
 DELETE FROM invite_sync.join_request;
 INSERT INTO invite_sync.join_request (id, organization_id, user_id) VALUES ('$join_request', '$organization', '$newcomer');
 INSERT INTO invite_sync.organization_domain (organization_id, domain, challenge) VALUES ('$organization', 'claimed.example', 'proof') ON CONFLICT DO NOTHING;
+DELETE FROM auth.users WHERE email = 'invited\@new.example';
+DELETE FROM invite_sync.invitation WHERE id = '$invitation';
+DELETE FROM invite_sync.invitation_grant WHERE invitation_id = '$invitation';
+INSERT INTO invite_sync.invitation (id, email, secret_digest, proves_email, expires_at, data)
+VALUES ('$invitation', 'invited\@new.example', sha256(decode(repeat('00', 32), 'hex')), true, now() + '1 day', '{"full_name": "Somebody"}');
+INSERT INTO invite_sync.invitation_grant (invitation_id, organization_id, role_id, created_at) VALUES ('$invitation', '$organization', '00000000-0000-4000-8000-00000000000c', now());
 INSERT INTO public.of_organization VALUES ('$organization'), ('$child_organization');
 INSERT INTO public.of_organization (also) VALUES ('$organization');
 INSERT INTO public.of_organization (slug) VALUES ('theirs');
@@ -473,7 +509,8 @@ SQL
 make_work();
 value($node, $db, q{SELECT invite_sync.set_alert('missing', 0); SELECT invite_sync.check_alerts()});
 # pg_cron is not there, and a superuser without claims is no user
-my %fails = (schedule_retry => '0A000', map { $_ => 'PT401' } qw(my_organizations leave_organization request_to_join cancel_join_request suggested_organizations));
+my %fails = (schedule_retry => '0A000', map { $_ => 'PT401' } qw(my_organizations leave_organization request_to_join cancel_join_request suggested_organizations
+	bind_invitation accept_invitation accept_my_invitation my_invitations decline_my_invitation my_quota));
 
 my %heard = (postgres => 0, supabase_auth_admin => 0);
 for my $path ('', 'SET search_path = evil, pg_catalog, public;')
@@ -681,8 +718,8 @@ is(run_as($node, $db, 'service_role', "SET request.jwt.claims = '$user_claims'; 
 # Every function, through a definer that a superuser owns: who may not call it
 # directly gets nothing by it, unless it is for everybody who can reach it.
 
-my %harmless = map { $_ => 1 } qw(is_operator redact_payload target_name guarded_trigger_name log_event);
-my %answers_all = map { /invite_sync\.(\w+)/ => 1 } @asked;
+my %harmless = map { $_ => 1 } qw(is_operator redact_payload target_name guarded_trigger_name log_event signup_with_invitation);
+my %answers_all = map { /invite_sync\.(\w+)/ => 1 } @asked, @tokens;
 my @for_users = grep { $_ ne 'log_event' && !$answers_all{$_} }
   @{ found(q{SELECT DISTINCT substring(object FROM 'invite_sync\.([a-z_]+)') FROM invite_sync.api_grants() WHERE audience = 'user' AND object LIKE 'FUNCTION %' ORDER BY 1}) };
 $harmless{$_} = 1 for @for_users, keys %answers_all;
@@ -706,7 +743,8 @@ is(value($node, $db, q{SELECT string_agg(role, ', ' ORDER BY role) FROM invite_s
 
 # What is for users is no more through a definer than without: nobody is nobody, and a user is that user whatever role asks for it.
 make_work();
-my %as_stranger = (map { $_ => '00000' } qw(create_organization my_organizations list_permissions suggested_organizations));
+my %as_stranger = (map { $_ => '00000' } qw(create_organization my_invitations my_organizations list_permissions suggested_organizations my_quota));
+$as_stranger{$_} = 'PT403' for qw(accept_invitation decline_invitation);
 for my $case ([ 'anon', undef, 'PT401' ], [ 'anon', $user_claims, 'PT401' ], [ 'bystander', undef, 'PT401' ], [ 'supabase_auth_admin', undef, 'PT401' ], [ 'authenticated', undef, 'PT401' ],
 	[ 'authenticated', qq({$sub, "role": "service_role"}), 'PT401' ], (map { [ $_, $user_claims, undef ] } qw(authenticated bystander service_role postgres supabase_admin)))
 {
