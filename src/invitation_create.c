@@ -489,7 +489,6 @@ void
 invitation_find_member(const Inviter *inviter, const InvitationRequest *request, InvitationObstacle *obstacle)
 {
 	Datum		values[2];
-	pg_uuid_t	nobody;
 	pg_uuid_t  *users;
 	int			nusers;
 
@@ -499,11 +498,7 @@ invitation_find_member(const Inviter *inviter, const InvitationRequest *request,
 	values[0] = CStringGetTextDatum(request->email);
 	users = read_ids(&users_by_email_plan, values, NULL, true, &nusers);
 	if (nusers == 0)
-	{
-		memset(&nobody, 0, sizeof(nobody));
-		users = &nobody;
-		nusers = 1;
-	}
+		memset(&users[nusers++], 0, sizeof(pg_uuid_t));
 	for (int i = 0; i < nusers; i++)
 	{
 		char	   *verified = membership_verified_email(&users[i], true);
