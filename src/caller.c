@@ -648,7 +648,7 @@ caller_auth_user_state(const pg_uuid_t *user_id, AuthUserState *state)
 	values[0] = UUIDPGetDatum(user_id);
 	SPI_connect();
 	scope_enter_auth(&scope);
-	plan_execute(&user_state_plan, values, NULL, true, 1);
+	plan_lookup(&user_state_plan, values, NULL, true, 1);
 	if (SPI_processed == 1)
 	{
 		bool		isnull;

@@ -68,7 +68,9 @@ typedef struct Invitation
  * costs the same whatever is wrong with it. fresh: as of now, after locks; else
  * as in the caller's snapshot (STABLE functions). lock: the row FOR NO KEY
  * UPDATE, which comes after the users and the organizations.
- * proves: the token is one that proves the mailbox.
+ * proves: the token is one that proves the mailbox. A shadow is found as any
+ * other, or whoever got its token would learn what it hides; who accepts it,
+ * which only the address can, is told that there is none.
  */
 extern bool invitation_read(const pg_uuid_t *id, bool fresh, bool lock, Invitation *invitation);
 extern bool invitation_find(text *token, bool fresh, Invitation *invitation, bool *proves);

@@ -73,7 +73,7 @@ run_own_bool(SavedPlan *plan, Datum *values, bool read_only, bool *isnull)
 	*isnull = true;
 	SPI_connect();
 	scope_enter_own(&scope);
-	plan_execute(plan, values, NULL, read_only, 1);
+	plan_lookup(plan, values, NULL, read_only, 1);
 	if (SPI_processed == 1)
 		result = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, isnull);
 	scope_leave(&scope);
@@ -416,7 +416,7 @@ give_data(const Invitation *invitation, const pg_uuid_t *user_id)
 	values[1] = JsonbPGetDatum(invitation->data);
 	SPI_connect();
 	scope_enter_auth(&scope);
-	plan_execute(&data_plan, values, NULL, false, 0);
+	plan_lookup(&data_plan, values, NULL, false, 0);
 	scope_leave(&scope);
 	SPI_finish();
 }
@@ -469,6 +469,8 @@ invitation_accept_locked(Invitation *invitation, const pg_uuid_t *user_id)
 	user.kind = CALLER_USER;
 	user.has_user = true;
 	user.user_id = *user_id;
+	if (invitation->shadow)
+		refuse("invitation_unknown", NULL, NULL);
 	invitation_require_pending(invitation);
 	membership_require_user(user_id);
 	if (!invitation_still_good(invitation))
@@ -851,7 +853,7 @@ invitation_get(PG_FUNCTION_ARGS)
 	values[0] = UUIDPGetDatum(&invitation.id);
 	SPI_connect();
 	scope_enter_own(&scope);
-	plan_execute(&names_plan, values, NULL, true, 1);
+	plan_lookup(&names_plan, values, NULL, true, 1);
 	for (int i = 0; i < 2; i++)
 	{
 		bool		isnull;
@@ -921,7 +923,7 @@ invitation_list_mine(PG_FUNCTION_ARGS)
 	values[0] = CStringGetTextDatum(email ? email : "");
 	SPI_connect();
 	scope_enter_own(&scope);
-	plan_execute(&mine_plan, values, NULL, true, 1);
+	plan_lookup(&mine_plan, values, NULL, true, 1);
 	values[0] = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull);
 	inviters = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 2, &isnull);
 	scope_leave(&scope);
@@ -931,7 +933,7 @@ invitation_list_mine(PG_FUNCTION_ARGS)
 	values[1] = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull);
 	scope_leave(&scope);
 	scope_enter_own(&scope);
-	plan_execute(&mine_rows_plan, values, NULL, true, 0);
+	plan_lookup(&mine_rows_plan, values, NULL, true, 0);
 	scope_leave(&scope);
 	plan_result_rows(fcinfo);
 	SPI_finish();

@@ -21,11 +21,14 @@
 #include "fmgr.h"
 #include "funcapi.h"
 #include "lib/stringinfo.h"
+#include "mb/pg_wchar.h"
 #include "utils/builtins.h"
+#include "utils/guc.h"
 #include "utils/json.h"
 #include "utils/jsonb.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
+#include "utils/tuplestore.h"
 
 #include "caller.h"
 #include "invitation.h"
@@ -304,7 +307,20 @@ work_off(Inviter *inviter, BulkRow *rows, int n, void (*make) (void *))
  * ---------------------------------------------------------------------
  */
 
-/* A spreadsheet takes what begins like that for a formula, and runs it. */
+/* A spreadsheet takes what begins like that for a formula, and runs it; also in the full width of East Asian ones. */
+static bool
+is_formula(const char *field)
+{
+	static const char *const wide[] = {"\357\274\235", "\357\274\213", "\357\274\215", "\357\274\240"};
+
+	if (*field && strchr("=+-@\t\r\n", *field) != NULL)
+		return true;
+	for (size_t i = 0; i < lengthof(wide); i++)
+		if (GetDatabaseEncoding() == PG_UTF8 && strncmp(field, wide[i], strlen(wide[i])) == 0)
+			return true;
+	return false;
+}
+
 static void
 append_csv(StringInfo line, const char *field)
 {
@@ -313,7 +329,7 @@ append_csv(StringInfo line, const char *field)
 	if (field == NULL)
 		return;
 	appendStringInfoChar(line, '"');
-	if (*field && strchr("=+-@\t\r\n", *field) != NULL)
+	if (is_formula(field))
 		appendStringInfoChar(line, '\'');
 	for (; *field; field++)
 	{
@@ -406,6 +422,17 @@ make_one(void *arg)
 	invitation_make(row->inviter, &row->request, row->locks, &row->outcome);
 }
 
+/* Tokens do not go to a temporary file, which is what becomes of a result that work_mem has no room for. */
+static void
+keep_in_memory(ReturnSetInfo *rsinfo)
+{
+	MemoryContext old = MemoryContextSwitchTo(rsinfo->econtext->ecxt_per_query_memory);
+
+	tuplestore_end(rsinfo->setResult);
+	rsinfo->setResult = tuplestore_begin_heap((rsinfo->allowedModes & SFRM_Materialize_Random) != 0, false, MAX_KILOBYTES);
+	MemoryContextSwitchTo(old);
+}
+
 Datum
 invitation_create_many(PG_FUNCTION_ARGS)
 {
@@ -446,6 +473,7 @@ invitation_create_many(PG_FUNCTION_ARGS)
 			}
 
 	InitMaterializedSRF(fcinfo, 0);
+	keep_in_memory(rsinfo);
 	for (int i = 0; i < n; i++)
 	{
 		BulkRow    *row = &rows[i];

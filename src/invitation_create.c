@@ -412,8 +412,7 @@ invitation_lock(const Inviter *inviter, const InvitationRequest *requests, int n
 		values[2] = BoolGetDatum(replace);
 		SPI_connect();
 		scope_enter_own(&scope);
-		plan_by_index(plan_get(&affected_plan));
-		plan_execute(&affected_plan, values, NULL, false, 1);
+		plan_lookup(&affected_plan, values, NULL, false, 1);
 		old = MemoryContextSwitchTo(cxt);
 		add_ids(&locks->users, &locks->nusers, SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
 		add_ids(&locks->organizations, &locks->norganizations,
@@ -489,8 +488,7 @@ read_ids(SavedPlan *plan, Datum *values, const char *nulls, bool of_auth, int *n
 		scope_enter_auth(&scope);
 	else
 		scope_enter_own(&scope);
-	plan_by_index(plan_get(plan));
-	plan_execute(plan, values, nulls, false, 0);
+	plan_lookup(plan, values, nulls, false, 0);
 	*n = (int) SPI_processed;
 	ids = MemoryContextAlloc(cxt, sizeof(pg_uuid_t) * (*n + 1));
 	for (int i = 0; i < *n; i++)
@@ -644,7 +642,7 @@ retry_at(const pg_uuid_t *id)
 
 	SPI_connect();
 	scope_enter_own(&scope);
-	plan_execute(&retry_at_plan, &value, NULL, false, 1);
+	plan_lookup(&retry_at_plan, &value, NULL, false, 1);
 	if (SPI_processed == 1)
 	{
 		result = SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1);
@@ -702,7 +700,7 @@ invitation_require_seats(const pg_uuid_t *organization_ids, int norganizations, 
 	values[1] = Int64GetDatum(n);
 	SPI_connect();
 	scope_enter_own(&scope);
-	plan_execute(&seats_plan, values, NULL, false, 1);
+	plan_lookup(&seats_plan, values, NULL, false, 1);
 	if (SPI_processed > 0)
 	{
 		/* whose seats they are is for its members, as with membership_check_seats() */
@@ -845,7 +843,7 @@ default_ttl(const InvitationRequest *request)
 
 	SPI_connect();
 	scope_enter_own(&scope);
-	plan_execute(&ttl_plan, &value, NULL, false, 1);
+	plan_lookup(&ttl_plan, &value, NULL, false, 1);
 	value = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull);
 	if (!isnull)
 		ttl = invitation_ttl(DatumGetIntervalP(value));

@@ -283,7 +283,7 @@ invitation_list(PG_FUNCTION_ARGS)
 
 	SPI_connect();
 	scope_enter_own(&scope);
-	plan_execute(plan, values, nulls, true, 0);
+	plan_lookup(plan, values, nulls, true, 0);
 	scope_leave(&scope);
 	plan_result_rows(fcinfo);
 	SPI_finish();
@@ -436,7 +436,7 @@ settle_batch(int batch_size, Progress *progress)
 	values[3] = Int64GetDatum(batch_size);
 	SPI_connect();
 	scope_enter_own(&scope);
-	plan_execute(&due_plan, values, NULL, false, 1);
+	plan_lookup(&due_plan, values, NULL, false, 1);
 	ids = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull);
 	values[0] = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 2, &isnull);
 	deconstruct_array(DatumGetArrayTypeP(ids), UUIDOID, UUID_LEN, false, TYPALIGN_CHAR, &elems, NULL, &progress->found);
@@ -452,14 +452,14 @@ settle_batch(int batch_size, Progress *progress)
 		return;
 	}
 	scope_enter_auth(&scope);
-	plan_execute(&free_inviters_plan, values, NULL, false, 1);
+	plan_lookup(&free_inviters_plan, values, NULL, false, 1);
 	values[0] = ids;
 	values[1] = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull);
 	values[2] = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 2, &isnull);
 	scope_leave(&scope);
 
 	scope_enter_own(&scope);
-	plan_execute(&settle_plan, values, NULL, false, 0);
+	plan_lookup(&settle_plan, values, NULL, false, 0);
 	n = SPI_processed;
 	inviters = palloc(sizeof(pg_uuid_t) * (n + 1));
 	refunds = palloc0(sizeof(int) * (n + 1));
@@ -542,7 +542,7 @@ prune_batch(int batch_size, TimestampTz cutoff, Progress *progress)
 	values[1] = Int64GetDatum(batch_size);
 	SPI_connect();
 	scope_enter_own(&scope);
-	plan_execute(&old_plan, values, NULL, false, 1);
+	plan_lookup(&old_plan, values, NULL, false, 1);
 	ids = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull);
 	progress->found = ArrayGetNItems(ARR_NDIM(DatumGetArrayTypeP(ids)), ARR_DIMS(DatumGetArrayTypeP(ids)));
 	scope_leave(&scope);
@@ -564,7 +564,7 @@ prune_keys(int batch_size)
 
 	SPI_connect();
 	scope_enter_own(&scope);
-	plan_execute(&old_keys_plan, &value, NULL, false, 0);
+	plan_lookup(&old_keys_plan, &value, NULL, false, 0);
 	n = (int) SPI_processed;
 	scope_leave(&scope);
 	SPI_finish();

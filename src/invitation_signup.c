@@ -515,6 +515,8 @@ require_signup(const Invitation *invitation, bool proves, text *device)
 	invitation_require_no_migration(invitation);
 	if (!proves || invitation->link)
 		refuse("not_permitted", NULL, "This token does not prove the address: sign up with the auth server, confirm the address, and accept the invitation.");
+	if (invitation->shadow)
+		refuse("invitation_unknown", NULL, NULL);
 	invitation_require_pending(invitation);
 	invitation_require_device(invitation, device);
 }

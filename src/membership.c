@@ -77,7 +77,7 @@ membership_one_id(SavedPlan *plan, Datum *values, const char *nulls, pg_uuid_t *
 
 	SPI_connect();
 	scope_enter_own(&scope);
-	plan_execute(plan, values, nulls, false, 0);
+	plan_lookup(plan, values, nulls, false, 0);
 	if (SPI_processed == 1)
 	{
 		Datum		value = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull);
@@ -177,7 +177,7 @@ membership_authority(const pg_uuid_t *user_id, const pg_uuid_t *organization_id,
 	values[1] = UUIDPGetDatum(organization_id);
 	SPI_connect();
 	scope_enter_own(&scope);
-	plan_execute(&authority_plan, values, NULL, !fresh, 1);
+	plan_lookup(&authority_plan, values, NULL, !fresh, 1);
 	row = SPI_tuptable->vals[0];
 	desc = SPI_tuptable->tupdesc;
 	authority->exists = DatumGetBool(SPI_getbinval(row, desc, 1, &isnull));
@@ -207,7 +207,7 @@ membership_require_user(const pg_uuid_t *user_id)
 	values[0] = UUIDPGetDatum(user_id);
 	SPI_connect();
 	scope_enter_auth(&scope);
-	plan_execute(&user_plan, values, NULL, false, 1);
+	plan_lookup(&user_plan, values, NULL, false, 1);
 	if (SPI_processed == 1)
 	{
 		bool		is[3];
@@ -271,7 +271,7 @@ membership_role_to_give(const Caller *caller, const Authority *mine, const pg_uu
 
 	SPI_connect();
 	scope_enter_own(&scope);
-	plan_execute(&permissions_plan, values, NULL, false, 1);
+	plan_lookup(&permissions_plan, values, NULL, false, 1);
 	old = MemoryContextSwitchTo(cxt);
 	permissions = DatumGetArrayTypePCopy(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
 	MemoryContextSwitchTo(old);
@@ -363,7 +363,7 @@ membership_run(SavedPlan *plan, Datum *values, const char *nulls)
 
 	SPI_connect();
 	scope_enter_own(&scope);
-	plan_execute(plan, values, nulls, false, 0);
+	plan_lookup(plan, values, nulls, false, 0);
 	scope_leave(&scope);
 	SPI_finish();
 }
@@ -589,7 +589,7 @@ old_owner(const Caller *caller, const pg_uuid_t *organization_id, pg_uuid_t *use
 	values[0] = UUIDPGetDatum(organization_id);
 	SPI_connect();
 	scope_enter_own(&scope);
-	plan_execute(&owners_plan, values, NULL, false, MAX_OWNERS);
+	plan_lookup(&owners_plan, values, NULL, false, MAX_OWNERS);
 	n = SPI_processed;
 	for (uint64 i = 0; i < n && !own; i++)
 	{

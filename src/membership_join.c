@@ -85,7 +85,7 @@ membership_verified_email(const pg_uuid_t *user_id, bool fresh)
 	values[0] = UUIDPGetDatum(user_id);
 	SPI_connect();
 	scope_enter_auth(&scope);
-	plan_execute(&email_plan, values, NULL, !fresh, 1);
+	plan_lookup(&email_plan, values, NULL, !fresh, 1);
 	if (SPI_processed == 1)
 	{
 		bool		isnull;
@@ -104,7 +104,7 @@ membership_verified_email(const pg_uuid_t *user_id, bool fresh)
 				email = NULL;
 			else
 			{
-				plan_execute(&sso_plan, values, NULL, !fresh, 1);
+				plan_lookup(&sso_plan, values, NULL, !fresh, 1);
 				if (SPI_processed == 0)
 					email = NULL;
 			}

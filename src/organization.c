@@ -179,7 +179,7 @@ read_paths(Datum ids)
 	bool		isnull;
 	Datum		result;
 
-	plan_execute(&paths_plan, &ids, NULL, false, 1);
+	plan_lookup(&paths_plan, &ids, NULL, false, 1);
 	result = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull);
 	return result;
 }
@@ -196,7 +196,7 @@ try_lock_paths(void *arg)
 	SPI_connect();
 	scope_enter_own(&scope);
 	before = read_paths(ids);
-	plan_execute(&lock_plan, &before, NULL, false, 0);
+	plan_lookup(&lock_plan, &before, NULL, false, 0);
 	same = DatumGetBool(OidFunctionCall2(F_ARRAY_EQ, before, read_paths(ids)));
 	scope_leave(&scope);
 	SPI_finish();
@@ -236,7 +236,7 @@ organization_lock(const pg_uuid_t *user_ids, int nusers,
 
 		SPI_connect();
 		scope_enter_auth(&scope);
-		plan_execute(&lock_users_plan, &ids, NULL, false, 0);
+		plan_lookup(&lock_users_plan, &ids, NULL, false, 0);
 		scope_leave(&scope);
 		SPI_finish();
 	}
@@ -253,7 +253,7 @@ organization_touch(const pg_uuid_t *organization_ids, int norganizations)
 
 	SPI_connect();
 	scope_enter_own(&scope);
-	plan_execute(&touch_plan, &ids, NULL, false, 0);
+	plan_lookup(&touch_plan, &ids, NULL, false, 0);
 	scope_leave(&scope);
 	SPI_finish();
 }
@@ -374,7 +374,7 @@ organization_user_state(const pg_uuid_t *user_id, AuthUserState *state)
 		return;
 	SPI_connect();
 	scope_enter_auth(&scope);
-	plan_execute(&user_state_plan, &value, NULL, false, 1);
+	plan_lookup(&user_state_plan, &value, NULL, false, 1);
 	if (SPI_processed == 1)
 	{
 		state->exists = true;
@@ -437,6 +437,7 @@ run_unique(void *arg)
 
 	SPI_connect();
 	scope_enter_own(&scope);
+	plan_by_lookup(plan_get(t->plan));
 	if (OidIsValid(t->fire_as))
 	{
 		SPIPlanPtr	saved = plan_get(t->plan);
@@ -515,7 +516,7 @@ run(SavedPlan *plan, Datum *values, const char *nulls)
 
 	SPI_connect();
 	scope_enter_own(&scope);
-	plan_execute(plan, values, nulls, false, 0);
+	plan_lookup(plan, values, nulls, false, 0);
 	rows = SPI_processed;
 	scope_leave(&scope);
 	SPI_finish();
@@ -530,7 +531,7 @@ organization_answer(FunctionCallInfo fcinfo, SavedPlan *plan, Datum *values, con
 
 	SPI_connect();
 	scope_enter_own(&scope);
-	plan_execute(plan, values, nulls, read_only, 0);
+	plan_lookup(plan, values, nulls, read_only, 0);
 	result = plan_result_row(fcinfo);
 	scope_leave(&scope);
 	SPI_finish();

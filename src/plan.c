@@ -240,6 +240,13 @@ plan_execute(SavedPlan *plan, Datum *values, const char *nulls, bool read_only, 
 	return plan_execute_snapshot(plan, values, nulls, InvalidSnapshot, read_only, limit);
 }
 
+int
+plan_lookup(SavedPlan *plan, Datum *values, const char *nulls, bool read_only, long limit)
+{
+	plan_by_lookup(plan_get(plan));
+	return plan_execute(plan, values, nulls, read_only, limit);
+}
+
 /* A plan made before ALTER TYPE or an update would give columns that are not the declared ones. */
 static void
 check_result_columns(TupleDesc desc)

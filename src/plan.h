@@ -91,6 +91,10 @@ extern void plan_by_index(SPIPlanPtr plan);
  */
 extern void plan_by_lookup(SPIPlanPtr plan);
 
+/* plan_by_lookup() and plan_execute(), for where every statement is such a one. */
+extern int	plan_lookup(SavedPlan *plan, Datum *values, const char *nulls,
+						bool read_only, long limit);
+
 /*
  * Retired plans and memory contexts are freed only when no plan of ours is
  * running: bracket everything that holds on to them.
