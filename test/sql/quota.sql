@@ -70,7 +70,7 @@ SELECT platform_role FROM invite_sync.set_platform_role(u('admin'), 'quota_staff
 --
 SELECT * FROM invite_sync.rate_limits;
 SELECT who, try(who, 'my_quota()') FROM unnest(ARRAY['ann', 'late', 'admin', 'anonymous', 'banned', 'deleted', 'nobody', 'anon', NULL]) AS x (who);
-SELECT u.raw_user_meta_data->>'nick' AS who, r.granted, r.used, r.remaining, r.unlimited FROM invite_sync.quota_report() AS r JOIN auth.users AS u ON u.id = r.user_id;
+SELECT u.raw_user_meta_data->>'nick' AS who, r.granted, r.used, r.remaining, r.unlimited FROM invite_sync.quota_report() AS r JOIN auth.users AS u ON u.id = r.user_id ORDER BY u.id;
 -- page by page
 SELECT u.raw_user_meta_data->>'nick' AS who FROM invite_sync.quota_report(page_size => 2) AS r JOIN auth.users AS u ON u.id = r.user_id;
 SELECT u.raw_user_meta_data->>'nick' AS who FROM invite_sync.quota_report(u('ben')::text, 2) AS r JOIN auth.users AS u ON u.id = r.user_id;
