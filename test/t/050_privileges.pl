@@ -774,7 +774,7 @@ is(value($node, $db, q{SELECT string_agg(role, ', ' ORDER BY role) FROM invite_s
 
 # What is for users is no more through a definer than without: nobody is nobody, and a user is that user whatever role asks for it.
 make_work();
-my %as_stranger = (map { $_ => '00000' } qw(create_organization my_invitations my_organizations list_permissions suggested_organizations my_quota));
+my %as_stranger = (map { $_ => '00000' } qw(create_organization check_invitation create_invitations my_invitations my_organizations list_permissions suggested_organizations my_quota));
 $as_stranger{$_} = 'PT403' for qw(accept_invitation decline_invitation);
 for my $case ([ 'anon', undef, 'PT401' ], [ 'anon', $user_claims, 'PT401' ], [ 'bystander', undef, 'PT401' ], [ 'supabase_auth_admin', undef, 'PT401' ], [ 'authenticated', undef, 'PT401' ],
 	[ 'authenticated', qq({$sub, "role": "service_role"}), 'PT401' ], (map { [ $_, $user_claims, undef ] } qw(authenticated bystander service_role postgres supabase_admin)))
