@@ -195,6 +195,19 @@ for my $isolation ('read committed', 'repeatable read', 'serializable')
 is(deadlocks(), 0, 'nobody waited in a circle');
 $crowd->close;
 
+# What counts in a quota has the mark, whoever notices first that it has expired: a link that somebody used is not given back.
+{
+	my $organization = new_organization(inviter(2), 2);
+	my $link = new_link($organization, inviter(2), 2);
+	my $in = "FROM invite_sync.invitation AS i JOIN invite_sync.user_invitation_quota AS q ON q.user_id = i.inviter_id WHERE i.inviter_id = '" . inviter(2) . "'";
+	value($node, $db, 'BEGIN; ' . request(person(0), accept_call($link)));
+	value($node, $db, "UPDATE invite_sync.invitation SET expires_at = now() WHERE inviter_id = '" . inviter(2) . "'");
+	value($node, $db, 'CALL invite_sync.settle_invitations()');
+	is(value($node, $db, "SELECT i.status, i.charged, q.used $in"), 'expired|t|1', 'a link that was used and has expired is not given back');
+	value($node, $db, "SELECT invite_sync.resend_invitation(i.id, i.inviter_id) $in");
+	is(value($node, $db, "SELECT i.status, i.charged, q.used $in"), 'pending|t|1', 'and sending it again does not take it once more');
+}
+
 # ---------------------------------------------------------------------------
 # Everything at once: a few people and organizations, all that can be done to them, in any order.
 
