@@ -47,6 +47,7 @@ PG_FUNCTION_INFO_V1(invitation_create_link);
 #define KEY_BYTES_MAX	200
 #define MAX_USES_MAX	1000000
 #define COOL_DOWN		"30 days"
+#define LOCK_ATTEMPTS	10
 
 /* ---------------------------------------------------------------------
  * Who invites
@@ -354,18 +355,6 @@ static SavedPlan affected_plan = {
 	.argtypes = {TEXTARRAYOID, UUIDARRAYOID, BOOLOID}
 };
 
-static void
-add_ids(pg_uuid_t **ids, int *n, Datum array)
-{
-	Datum	   *elems;
-	int			nelems;
-
-	deconstruct_array(DatumGetArrayTypeP(array), UUIDOID, UUID_LEN, false, TYPALIGN_CHAR, &elems, NULL, &nelems);
-	*ids = repalloc(*ids, sizeof(pg_uuid_t) * (*n + nelems + 1));
-	for (int i = 0; i < nelems; i++)
-		(*ids)[(*n)++] = *DatumGetUUIDP(elems[i]);
-}
-
 static bool
 has_id(const pg_uuid_t *ids, int n, const pg_uuid_t *id)
 {
@@ -375,10 +364,69 @@ has_id(const pg_uuid_t *ids, int n, const pg_uuid_t *id)
 	return false;
 }
 
+static void
+add_ids(pg_uuid_t **ids, int *n, Datum array)
+{
+	Datum	   *elems;
+	int			nelems;
+
+	deconstruct_array(DatumGetArrayTypeP(array), UUIDOID, UUID_LEN, false, TYPALIGN_CHAR, &elems, NULL, &nelems);
+	*ids = repalloc(*ids, sizeof(pg_uuid_t) * (*n + nelems + 1));
+	for (int i = 0; i < nelems; i++)
+		if (!has_id(*ids, *n, DatumGetUUIDP(elems[i])))
+			(*ids)[(*n)++] = *DatumGetUUIDP(elems[i]);
+}
+
+typedef struct LockAttempt
+{
+	Datum		values[3];		/* of affected_plan */
+	InvitationLocks *locks;
+} LockAttempt;
+
+/* Add what making them affects, as it is now, to what is to be locked; was it all there? */
+static bool
+add_affected(LockAttempt *attempt)
+{
+	InvitationLocks *locks = attempt->locks;
+	MemoryContext cxt = CurrentMemoryContext;
+	MemoryContext old;
+	int			nusers = locks->nusers;
+	int			norganizations = locks->norganizations;
+	bool		isnull;
+	Scope		scope;
+
+	SPI_connect();
+	scope_enter_own(&scope);
+	plan_lookup(&affected_plan, attempt->values, NULL, false, 1);
+	old = MemoryContextSwitchTo(cxt);
+	add_ids(&locks->users, &locks->nusers, SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
+	add_ids(&locks->organizations, &locks->norganizations,
+			SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 2, &isnull));
+	MemoryContextSwitchTo(old);
+	scope_leave(&scope);
+	SPI_finish();
+	return locks->nusers == nusers && locks->norganizations == norganizations;
+}
+
+static bool
+lock_affected(void *arg)
+{
+	LockAttempt *attempt = (LockAttempt *) arg;
+
+	organization_lock(attempt->locks->users, attempt->locks->nusers,
+					  attempt->locks->organizations, attempt->locks->norganizations);
+	return add_affected(attempt);
+}
+
+/*
+ * Where one is to be replaced that somebody made between the look and the locks,
+ * and that gives other organizations too, the locks are given back and taken again
+ * in order, with those. Nothing else makes it necessary: what has expired can wait.
+ */
 void
 invitation_lock(const Inviter *inviter, const InvitationRequest *requests, int nrequests, InvitationLocks *locks)
 {
-	MemoryContext cxt = CurrentMemoryContext;
+	LockAttempt attempt;
 	Datum	   *emails = palloc(sizeof(Datum) * (nrequests + 1));
 	int			nemails = 0;
 	int			ngrants = 0;
@@ -402,24 +450,14 @@ invitation_lock(const Inviter *inviter, const InvitationRequest *requests, int n
 	}
 	if (nemails > 0)
 	{
-		Datum		values[3];
-		bool		isnull;
-		Scope		scope;
-		MemoryContext old;
-
-		values[0] = plan_array(emails, NULL, nemails, TEXTOID);
-		values[1] = organization_uuid_array(locks->organizations, locks->norganizations);
-		values[2] = BoolGetDatum(replace);
-		SPI_connect();
-		scope_enter_own(&scope);
-		plan_lookup(&affected_plan, values, NULL, false, 1);
-		old = MemoryContextSwitchTo(cxt);
-		add_ids(&locks->users, &locks->nusers, SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
-		add_ids(&locks->organizations, &locks->norganizations,
-				SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 2, &isnull));
-		MemoryContextSwitchTo(old);
-		scope_leave(&scope);
-		SPI_finish();
+		attempt.locks = locks;
+		attempt.values[0] = plan_array(emails, NULL, nemails, TEXTOID);
+		attempt.values[1] = organization_uuid_array(locks->organizations, locks->norganizations);
+		attempt.values[2] = BoolGetDatum(replace);
+		(void) add_affected(&attempt);
+		for (int i = 0; replace && i < LOCK_ATTEMPTS; i++)
+			if (plan_attempted(lock_affected, &attempt))
+				return;
 	}
 	organization_lock(locks->users, locks->nusers, locks->organizations, locks->norganizations);
 }
