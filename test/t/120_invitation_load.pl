@@ -218,14 +218,14 @@ my @inviters = map { sprintf 'e%07x-0000-4000-8000-000000000000', $_ } 0 .. $n_i
 my @people = map { sprintf 'f%07x-0000-4000-8000-000000000000', $_ } 0 .. $n_people - 1;
 sub one_of { return $_[ rand @_ ] }
 sub inviting { return one_of($keeper, one_of(@inviters)) }
-# Ids are not used again: who comes back after a deletion is another user with the same address.
+# Ids are not used again: who comes back after a deletion, which takes the address away, is another user with the same address.
 my (%gone, $born);
 sub gone { my ($row) = @_; $gone{ $row->[0] } = 1; return }
 sub somebody_new
 {
 	my @slots = (map({ [ 'f', $_, \$people[$_] ] } 0 .. $#people), map({ [ 'e', $_, \$inviters[$_] ] } 0 .. $#inviters));
 	my ($letter, $n, $slot) = @{ one_of(grep({ $gone{ ${ $_->[2] } } } @slots), one_of(@slots)) };
-	return by('auth', undef, "UPDATE auth.users SET deleted_at = NULL WHERE id = '$$slot' AND deleted_at IS NOT NULL") unless $gone{$$slot};
+	return by('auth', undef, "UPDATE auth.users SET updated_at = now() WHERE id = '$$slot'") unless $gone{$$slot};
 	return by('auth', undef, sprintf(q{INSERT INTO auth.users (id, email, email_confirmed_at) VALUES ('%s%07x-0000-4000-8000-%012x', '%s%d@storm.example', now()) ON CONFLICT DO NOTHING RETURNING id}, $letter, $n, ++$born, $letter, $n),
 		sub { $$slot = $_[0][0] });
 }
@@ -298,12 +298,12 @@ my %storm = (
 	set_seats => [ 1, sub { by('service', undef, sprintf q{SELECT * FROM invite_sync.set_seats('%s', %d)}, $places[ one_of(0, 4) ], 6 + rand 8) } ],
 	quota => [ 3, sub { by('service', undef, "SELECT * FROM invite_sync.grant_quota('" . inviting() . "', 20)") } ]);
 my %storm_of_auth = (
-	change_address => [ 5, sub { my $n = int rand $n_people; by('auth', undef, "UPDATE auth.users SET email = CASE WHEN email LIKE 'f%' THEN 'g' ELSE 'f' END || '$n\@storm.example' WHERE id = '$people[$n]'") } ],
+	change_address => [ 5, sub { my $n = int rand $n_people; by('auth', undef, "UPDATE auth.users SET email = CASE WHEN email LIKE 'f%' THEN 'g' ELSE 'f' END || '$n\@storm.example' WHERE id = '$people[$n]' AND deleted_at IS NULL") } ],
 	ban => [ 3, sub { by('auth', undef, "UPDATE auth.users SET banned_until = CASE WHEN random() < 0.1 THEN now() + '1 hour' END WHERE id = '" . one_of(@inviters, @people) . "'") } ],
 	sign_in => [ 6, sub { by('auth', undef, "UPDATE auth.users SET last_sign_in_at = now(), raw_app_meta_data = '{\"provider\": \"email\"}' WHERE id = '" . one_of($keeper, @inviters, @people) . "'") } ],
 	delete => [ 1, sub { by('auth', undef, "DELETE FROM auth.users WHERE id = '" . one_of(@inviters, @people) . "' RETURNING id", \&gone) } ],
 	delete_two => [ 1, sub { by('auth', undef, "DELETE FROM auth.users WHERE id IN ('" . one_of(@inviters) . "', '" . one_of(@people) . "') RETURNING id", \&gone) } ],
-	delete_softly => [ 1, sub { by('auth', undef, "UPDATE auth.users SET deleted_at = now() WHERE id = '" . one_of(@inviters, @people) . "'") } ],
+	delete_softly => [ 1, sub { by('auth', undef, "UPDATE auth.users SET deleted_at = now(), email = 'gone-' || id || '\@storm.example' WHERE id = '" . one_of(@inviters, @people) . "' RETURNING id", \&gone) } ],
 	sign_up => [ 8, \&somebody_new ],
 	# strangers are whoever comes first: the auth server or signup_with_invitation()
 	sign_up_stranger => [ 2, sub { by('auth', undef, sprintf q{INSERT INTO auth.users (id, email, email_confirmed_at) VALUES ('%s', '%s', now()) ON CONFLICT DO NOTHING}, sprintf('f%07x-0000-4000-9000-%012x', 0, ++$born), one_of(map({ $_->[2] =~ /^s/ ? $_->[2] : () } @known), 's100@storm.example')) } ]);
