@@ -156,5 +156,5 @@ Errors: invitation_unknown (whatever is wrong with the token, and tokens of othe
 CREATE FUNCTION invite_sync.link_external_user(provider text, external_id text, user_id uuid) RETURNS invite_sync.migration_completed
     LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'account_link';
 COMMENT ON FUNCTION invite_sync.link_external_user(text, text, uuid) IS
-$doc$Say that a user of another provider is this auth user, who can sign in here already: import_users() refused the row as user_exists. The service vouches that both sessions are the same person's: that the addresses are alike is not enough. Again with the same arguments it changes nothing. Writes the event account.linked.
+$doc$Say that a user of another provider is this auth user, who can sign in here already, and so has migrated: import_users() refused the row as user_exists, or they have set a password by the auth server's recovery. The service vouches that both sessions are the same person's: that the addresses are alike is not enough. Again with the same arguments it changes nothing. Writes the event account.linked.
 Errors: not_permitted, user_unknown, user_banned, anonymous_user, user_exists (that external user is another auth user), data_malformed. service_role, operators. Locks the user and the row of external_user.$doc$;

@@ -636,7 +636,7 @@ account_complete_by_token(PG_FUNCTION_ARGS)
  */
 
 static SavedPlan link_plan = {
-	.sql = "UPDATE invite_sync.external_user AS e SET user_id = $2, migrated_at = pg_catalog.clock_timestamp() WHERE e.id = $1 AND e.user_id IS NULL",
+	.sql = "UPDATE invite_sync.external_user AS e SET user_id = $2, migrated_at = pg_catalog.clock_timestamp() WHERE e.id = $1 AND e.migrated_at IS NULL",
 	.nargs = 2,
 	.argtypes = {UUIDOID, UUIDOID}
 };
@@ -667,7 +667,7 @@ account_link(PG_FUNCTION_ARGS)
 					 errhint("Try the transaction again.")));
 		if (external.has_user && memcmp(&external.user_id, &user_id, UUID_LEN) != 0)
 			refuse("user_exists", NULL, "That user of the provider is another user here.");
-		changed = !external.has_user;
+		changed = !external.migrated;
 		values[0] = UUIDPGetDatum(&external.id);
 		values[1] = UUIDPGetDatum(&user_id);
 		membership_run(&link_plan, values, NULL);
