@@ -192,7 +192,6 @@ auth_account_find(const char *email, bool fresh, pg_uuid_t *id)
 	 * all of them by the index on instance_id, which they share.
 	 */
 	plan = plan_try(find_sql, 1, argtypes);
-	plan_by_index(plan);
 	rc = SPI_execute_plan(plan, values, NULL, !fresh, 0);
 	if (rc < 0)
 		elog(ERROR, "SPI_execute_plan failed: %s", SPI_result_code_string(rc));
