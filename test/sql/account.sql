@@ -160,6 +160,32 @@ SELECT replace(replace(d, :'key', 'KEY'), :'fb', 'FB') AS digest, digest(d) FROM
 SELECT * FROM events(:first) ORDER BY 3, 1;
 SELECT coalesce(max(id), 0) AS first FROM invite_sync.event \gset
 
+-- through a function of a superuser's the caller is who they were
+CREATE FUNCTION account_test.wrapped(call text) RETURNS text LANGUAGE plpgsql SECURITY DEFINER AS $$
+DECLARE
+	detail text;
+BEGIN
+	EXECUTE 'SELECT FROM invite_sync.' || call;
+	RETURN 'done';
+EXCEPTION WHEN OTHERS THEN
+	GET STACKED DIAGNOSTICS detail = PG_EXCEPTION_DETAIL;
+	RETURN SQLSTATE || ' ' || detail;
+END
+$$;
+CREATE FUNCTION account_test.wrapped_as(who text, call text) RETURNS text LANGUAGE plpgsql AS $$
+DECLARE
+	answer text;
+BEGIN
+	PERFORM set_config('request.jwt.claims', jsonb_build_object('role', who, 'sub', account_test.u('ann'))::text, true), set_config('role', who, true);
+	answer := account_test.wrapped(call);
+	PERFORM set_config('role', 'none', true), set_config('request.jwt.claims', '', true);
+	RETURN answer;
+END
+$$;
+SELECT who, wrapped_as(who, call) FROM unnest(ARRAY['anon', 'authenticated']) AS w (who), unnest(ARRAY['create_user(''eve@account.example'')', 'import_users(''[]'')', 'migration_status()', 'unmigrated_users()',
+	'set_migration_policy(''off'')', 'complete_migration(''clerk'', ''user_ida'', ''correct horse'')', 'create_migration_invitation(''clerk'', ''user_ida'')',
+	format('link_external_user(''clerk'', ''user_x'', %L)', u('ann'))]) AS x (call);
+
 --
 -- A session of the other provider is that of the user here
 --
