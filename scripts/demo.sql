@@ -288,8 +288,61 @@ SELECT slug, role, permissions FROM invite_sync.my_organizations();
 SELECT count(*) AS after FROM public.documents \gset
 COMMIT;
 
+\echo '== 12. Invitations: the application''s server invites for Eve, who has three. The token goes to the mailbox, so who'
+\echo '    has it has the mailbox. Stored is a digest.'
+\echo
+BEGIN;
+SELECT invite_sync.act_as(NULL, 'service_role') AS ignored \gset
+\set ECHO queries
+SELECT token, email, status, reused
+  FROM invite_sync.create_invitation('gil@example.com', 'member', (SELECT id FROM invite_sync.list_organizations()),
+           data => '{"full_name": "Gil Reed", "first_name": "Gil"}', inviter_id => :'eve') \gset invited_
+\set ECHO none
+COMMIT;
+\echo
+\echo 'Gil, who has no account, opens the link, looks, and signs up. Account, membership and profile come in one transaction:'
+\echo
+BEGIN;
+SELECT invite_sync.act_as(NULL, 'anon') AS ignored \gset
+\set ECHO queries
+SELECT organization_name, role, inviter_name, email_hint, needs_signup FROM invite_sync.get_invitation(:'invited_token');
+SELECT email, cardinality(organization_ids) AS organizations
+  FROM invite_sync.signup_with_invitation(:'invited_token', 'a passphrase of some length');
+\set ECHO none
+COMMIT;
+\set ECHO queries
+SELECT email, full_name FROM public.profiles WHERE email = 'gil@example.com';
+\set ECHO none
+SELECT id AS gil FROM auth.users WHERE email = 'gil@example.com' \gset
+BEGIN;
+SELECT invite_sync.act_as(:'gil') AS ignored \gset
+\set ECHO queries
+SELECT slug, role FROM invite_sync.my_organizations();
+\set ECHO none
+SELECT count(*) AS gil_in FROM invite_sync.my_organizations() \gset
+COMMIT;
+\echo 'The token is good for one; and Eve has two invitations left:'
+\echo
+BEGIN;
+SELECT invite_sync.act_as(:'fay') AS ignored \gset
+\set ECHO queries
+\set ON_ERROR_STOP off
+SELECT * FROM invite_sync.accept_invitation(:'invited_token');
+\set second_refused :ERROR
+\set ON_ERROR_STOP on
+\set ECHO none
+ROLLBACK;
+BEGIN;
+SELECT invite_sync.act_as(:'eve') AS ignored \gset
+\set ECHO queries
+SELECT granted, used, remaining FROM invite_sync.my_quota();
+\set ECHO none
+SELECT remaining AS eve_left FROM invite_sync.my_quota() \gset
+COMMIT;
+
 -- does the story hold?
 SELECT set_config('demo.refusals', :'unguarded_failed' || ' ' || :'stranger_refused', false) AS ignored \gset
+SELECT set_config('demo.invited', :'gil_in' || ' ' || :'second_refused' || ' ' || :'eve_left', false) AS ignored \gset
 SELECT set_config('demo.documents', :'before' || ' ' || :'after', false) AS ignored \gset
 DO $$
 DECLARE
@@ -302,10 +355,14 @@ BEGIN
 	IF current_setting('demo.documents') <> '0 1' THEN
 		RAISE EXCEPTION 'the demo''s story does not hold: documents Fay sees before and after: %', current_setting('demo.documents');
 	END IF;
+	IF current_setting('demo.invited') <> '1 true 2' THEN
+		RAISE EXCEPTION 'the demo''s story does not hold: organizations of Gil, the second acceptance refused, invitations left: %',
+			current_setting('demo.invited');
+	END IF;
 	SELECT string_agg(u.email || ' ' || w.credits, ', ' ORDER BY u.email) INTO wallets
 	  FROM public.wallets AS w JOIN auth.users AS u ON u.id = w.user_id;
-	IF wallets IS DISTINCT FROM 'eve@example.com 100, fay@example.com 100'
-	   OR (SELECT count(*) FROM auth.users) <> 6 OR EXISTS (SELECT FROM auth.users WHERE email LIKE 'mallory@%') THEN
+	IF wallets IS DISTINCT FROM 'eve@example.com 100, fay@example.com 100, gil@example.com 100'
+	   OR (SELECT count(*) FROM auth.users) <> 7 OR EXISTS (SELECT FROM auth.users WHERE email LIKE 'mallory@%') THEN
 		RAISE EXCEPTION 'the demo''s story does not hold: wallets of %, and % users', wallets,
 			(SELECT count(*) FROM auth.users);
 	END IF;
@@ -322,4 +379,5 @@ $$;
 \echo 'To attach a table of your own:                     docs/sync.md'
 \echo 'To put triggers of yours under guard:              docs/quarantine.md'
 \echo 'Organizations, roles and policies:                 docs/organization.md, docs/membership.md'
+\echo 'Invitations, quotas, rate limits:                  docs/invitation.md, docs/quota.md'
 \echo

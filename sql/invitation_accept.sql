@@ -11,9 +11,6 @@ CREATE TYPE invite_sync.invitation_accepted AS (invitation_id uuid, organization
 COMMENT ON TYPE invite_sync.invitation_accepted IS
     'An invitation that was accepted. organization_ids: those it gives; already: it was before, and nothing has changed.';
 
-CREATE TYPE invite_sync.invitation_declined AS (invitation_id uuid, status text, closed_at timestamptz);
-COMMENT ON TYPE invite_sync.invitation_declined IS 'An invitation that was declined.';
-
 CREATE TYPE invite_sync.invitation_signup AS (user_id uuid, email text, organization_ids uuid[]);
 COMMENT ON TYPE invite_sync.invitation_signup IS 'An account that was made by accepting an invitation.';
 
@@ -57,7 +54,7 @@ $doc$What is pending for the caller's verified address, the latest first; nothin
 Errors: not_authenticated, anonymous_user, user_banned, data_malformed.
 Users. Locks nothing.$doc$;
 
-CREATE FUNCTION invite_sync.decline_invitation(token text) RETURNS invite_sync.invitation_declined
+CREATE FUNCTION invite_sync.decline_invitation(token text) RETURNS invite_sync.invitation_result
     LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'invitation_decline';
 COMMENT ON FUNCTION invite_sync.decline_invitation(text) IS
 $doc$Decline an invitation. Its organizations do not invite the address again for 30 days, unless a service does. The inviter gets back what it took from their quota.
@@ -65,7 +62,7 @@ Needs the invited address, as accept_invitation() does; of a service the token a
 Errors: not_authenticated, anonymous_user, user_banned, invitation_unknown, invitation_expired, invitation_used, invitation_revoked, invitation_declined, not_permitted (a link), email_unverified, email_mismatch, data_malformed.
 Users, service_role, operators. Locks the users (who declines, who invited), the organizations and those above them, the invitation, and the inviter's quota.$doc$;
 
-CREATE FUNCTION invite_sync.decline_my_invitation(invitation_id uuid) RETURNS invite_sync.invitation_declined
+CREATE FUNCTION invite_sync.decline_my_invitation(invitation_id uuid) RETURNS invite_sync.invitation_result
     LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'invitation_decline_mine';
 COMMENT ON FUNCTION invite_sync.decline_my_invitation(uuid) IS
 $doc$Decline an invitation of my_invitations(), without its token; otherwise as decline_invitation().

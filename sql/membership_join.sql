@@ -8,7 +8,7 @@ COMMENT ON TYPE invite_sync.join_request_state IS 'A request to join, as the fun
 CREATE FUNCTION invite_sync.request_to_join(organization_id uuid, message text DEFAULT NULL) RETURNS invite_sync.join_request_state
     LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'membership_request';
 COMMENT ON FUNCTION invite_sync.request_to_join(uuid, text) IS
-$doc$Ask to join an organization that is open to users of the domain of the caller's verified email address. Where its enrollment is auto the caller becomes a member at once (status granted), never more; where it is suggest, or they were removed from it before, the request waits (pending) for decide_join_request(). While one is pending, asking again returns it.
+$doc$Ask to join an organization that is open to users of the domain of the caller's verified email address. Where its enrollment is auto the caller becomes a member at once (status granted), never more unless somebody has invited them as more; where it is suggest, or they were removed from it before, the request waits (pending) for decide_join_request(). While one is pending, asking again returns it.
 message: for those who decide, at most 1000 characters. Returns the request. Errors: not_authenticated, anonymous_user, user_banned, email_unverified, organization_unknown (also of one that is there, but not open to this domain), already_member, seats_exhausted (auto), data_malformed.
 Users. Locks the user, and the organization and those above it.$doc$;
 

@@ -12,6 +12,15 @@
 
 #include "invitation.h"
 
+/*
+ * SQL for an invitation's data as it may go into a user's metadata. What the
+ * auth server or we decide by is nothing that an inviter may say, whoever wrote
+ * it into our table.
+ */
+#define INVITATION_DATA(data) \
+	"(SELECT coalesce(pg_catalog.jsonb_object_agg(e.key, e.value), '{}') FROM pg_catalog.jsonb_each(" data ") AS e " \
+	"WHERE e.key NOT IN ('role', 'provider', 'providers', 'sub', 'iss') AND pg_catalog.right(e.key, 9) <> '_verified')"
+
 /* The invitation of a token, or invitation_unknown. As of now, nothing locked. */
 extern void invitation_of_token(text *token, Invitation *invitation, bool *proves);
 
@@ -48,8 +57,5 @@ extern void invitation_fulfilled(Invitation *invitation, const pg_uuid_t *user_i
 
 /* membership_verified_email(), as addresses of invitations are kept. */
 extern char *invitation_verified_email(const pg_uuid_t *user_id, bool fresh);
-
-/* What users may say of themselves or of whom they invite: data_malformed otherwise. */
-extern void invitation_require_data(Jsonb *data);
 
 #endif							/* INVITE_SYNC_INVITATION_ACCEPT_H */

@@ -196,24 +196,24 @@ read_offer(BulkRow *row, text *default_role, const pg_uuid_t *default_organizati
 	role = string_of(row, "role");
 	row->role = role ? cstring_to_text(role) : default_role;
 	row->organization = string_of(row, "organization_id");
-	request->email = row->email ? invitation_email(row->email, strlen(row->email)) : NULL;
-	if (request->email == NULL)
-		refuse("email_malformed", NULL, NULL);
+	grants = json_of(row, "grants");
+	if (grants != NULL && (role != NULL || row->organization != NULL))
+		refuse("data_malformed", "argument=grants", NULL);
 	if (has_organization)
 		organization_id = *default_organization;
-	if (row->organization != NULL)
+	if (has_organization && row->organization == NULL && grants == NULL)
+		row->organization = DatumGetCString(DirectFunctionCall1(uuid_out, UUIDPGetDatum(default_organization)));
+	else if (row->organization != NULL)
 	{
 		if (!caller_parse_uuid(row->organization, &organization_id))
 			refuse("data_malformed", "argument=organization_id", NULL);
 		has_organization = true;
 	}
-	grants = json_of(row, "grants");
+	request->email = row->email ? invitation_email(row->email, strlen(row->email)) : NULL;
+	if (request->email == NULL)
+		refuse("email_malformed", NULL, NULL);
 	if (grants != NULL)
-	{
-		if (role != NULL || row->organization != NULL)
-			refuse("data_malformed", "argument=grants", NULL);
 		invitation_grants(request, grants);
-	}
 	else if (has_organization)
 		invitation_one_grant(request, &organization_id, row->role);
 	else if (row->role != NULL)
@@ -576,7 +576,7 @@ check_quota(void *arg)
 	Check	   *check = arg;
 
 	if (check->inviter.has_inviter && invitation_quota != NULL)
-		(void) invitation_quota->take(&check->inviter.as.user_id);
+		invitation_quota->ask_take(&check->inviter.as.user_id);
 }
 
 static void
@@ -585,7 +585,7 @@ check_limit(void *arg)
 	Check	   *check = arg;
 
 	if (check->inviter.has_inviter && invitation_quota != NULL)
-		invitation_quota->count("invite", "user", invitation_inviter_key(&check->inviter));
+		invitation_quota->ask_count("invite", "user", invitation_inviter_key(&check->inviter));
 }
 
 static void
@@ -594,7 +594,7 @@ check_messages(void *arg)
 	Check	   *check = arg;
 
 	if (check->inviter.has_inviter && invitation_quota != NULL)
-		invitation_quota->count("message", "recipient", invitation_email_key(check->request.email));
+		invitation_quota->ask_count("message", "recipient", invitation_email_key(check->request.email));
 }
 
 /* One row of the answer; what the check did is undone. */
@@ -696,10 +696,9 @@ static int	imported_count = 0;
 static void
 require_service(Inviter *inviter)
 {
+	caller_require_service();
 	memset(inviter, 0, sizeof(*inviter));
-	organization_actor(&inviter->caller);
-	if (inviter->caller.kind != CALLER_SERVICE)
-		refuse("not_permitted", NULL, "Only service_role and operators may do this.");
+	caller_get(&inviter->caller);
 	inviter->as = inviter->caller;
 	inviter->proves = true;
 }
@@ -1003,7 +1002,7 @@ imported_before(BulkRow *row)
 			return true;
 		}
 	}
-	ids = invitation_pending_ids(request, false, &n);
+	ids = invitation_pending_ids(row->inviter, request, false, &n);
 	if (n != 1 || !invitation_read(&ids[0], true, false, &invitation) ||
 		!invitation_same_offer(request, &invitation))
 		return false;
@@ -1022,7 +1021,7 @@ import_older_one(void *arg)
 
 	invitation_require_rights(row->inviter, request);
 	invitation_roles(row->inviter, request);
-	invitation_close_expired(request, row->locks);
+	invitation_close_expired(row->inviter, request, row->locks);
 	if (imported_before(row))
 		return;
 	if (request->ngrants > 0)

@@ -342,7 +342,7 @@ invitation_roles(const Inviter *inviter, InvitationRequest *request)
  */
 static SavedPlan affected_plan = {
 	.sql = "WITH pending AS (SELECT i.id, i.inviter_id, i.charged, i.expires_at <= pg_catalog.clock_timestamp() AS expired "
-	"FROM invite_sync.invitation AS i WHERE i.email = ANY ($1) AND i.status = 'pending' AND i.kind = 'email' AND NOT i.shadow "
+	"FROM invite_sync.invitation AS i WHERE i.email = ANY ($1) AND i.status = 'pending' AND i.kind = 'email' "
 	"AND (i.alone OR EXISTS (SELECT FROM invite_sync.invitation_grant AS g WHERE g.invitation_id = i.id AND g.organization_id = ANY ($2)))) "
 	"SELECT ARRAY (SELECT DISTINCT p.inviter_id FROM pending AS p WHERE p.expired AND p.charged AND p.inviter_id IS NOT NULL), "
 	"ARRAY (SELECT DISTINCT g.organization_id FROM pending AS p JOIN invite_sync.invitation_grant AS g ON g.invitation_id = p.id "
@@ -483,7 +483,11 @@ read_ids(SavedPlan *plan, Datum *values, const char *nulls, bool of_auth, int *n
 	return ids;
 }
 
-/* Somebody whose verified address it is, and who is a member of one of them. */
+/*
+ * Somebody whose verified address it is, and who is a member of one of them. What
+ * is asked of an account is asked of nobody's where there is none, so that the time
+ * it takes tells nothing.
+ */
 void
 invitation_find_member(const Inviter *inviter, const InvitationRequest *request, InvitationObstacle *obstacle)
 {
@@ -496,6 +500,8 @@ invitation_find_member(const Inviter *inviter, const InvitationRequest *request,
 		return;
 	values[0] = CStringGetTextDatum(request->email);
 	users = read_ids(&users_by_email_plan, values, NULL, true, &nusers);
+	if (nusers == 0)
+		memset(&users[nusers++], 0, sizeof(pg_uuid_t));
 	for (int i = 0; i < nusers; i++)
 	{
 		char	   *verified = membership_verified_email(&users[i], true);
@@ -503,13 +509,13 @@ invitation_find_member(const Inviter *inviter, const InvitationRequest *request,
 		int			norganizations;
 		bool		self = inviter->has_inviter && same_id(&users[i], &inviter->as.user_id);
 
-		if (verified == NULL ||
-			(verified = invitation_email(verified, strlen(verified))) == NULL ||
-			strcmp(verified, request->email) != 0)
-			continue;
+		if (verified != NULL)
+			verified = invitation_email(verified, strlen(verified));
 		values[0] = UUIDPGetDatum(&users[i]);
 		values[1] = organization_uuid_array(request->organization_ids, request->ngrants);
 		organizations = read_ids(&member_plan, values, NULL, false, &norganizations);
+		if (verified == NULL || strcmp(verified, request->email) != 0)
+			continue;
 		for (int j = 0; j < norganizations; j++)
 		{
 			obstacle->reason = "already_member";
@@ -523,22 +529,25 @@ invitation_find_member(const Inviter *inviter, const InvitationRequest *request,
 
 static SavedPlan pending_plan = {
 	.sql = "SELECT i.id FROM invite_sync.invitation AS i WHERE i.email = $1 AND i.status = 'pending' AND i.kind = 'email' "
-	"AND i.purpose = 'invitation' AND NOT i.shadow AND CASE WHEN pg_catalog.cardinality($2) = 0 THEN i.alone "
+	"AND i.purpose = 'invitation' AND (NOT i.shadow OR i.inviter_id = $4) AND CASE WHEN pg_catalog.cardinality($2) = 0 THEN i.alone "
 	"ELSE EXISTS (SELECT FROM invite_sync.invitation_grant AS g WHERE g.invitation_id = i.id AND g.organization_id = ANY ($2)) END "
 	"AND (i.expires_at <= pg_catalog.clock_timestamp()) = $3 ORDER BY i.id",
-	.nargs = 3,
-	.argtypes = {TEXTOID, UUIDARRAYOID, BOOLOID}
+	.nargs = 4,
+	.argtypes = {TEXTOID, UUIDARRAYOID, BOOLOID, UUIDOID}
 };
 
+/* Somebody's own shadows are to them what any other invitation is. */
 pg_uuid_t *
-invitation_pending_ids(const InvitationRequest *request, bool expired, int *n)
+invitation_pending_ids(const Inviter *inviter, const InvitationRequest *request, bool expired, int *n)
 {
-	Datum		values[3];
+	Datum		values[4];
+	char		nulls[4] = {' ', ' ', ' ', inviter->has_inviter ? ' ' : 'n'};
 
 	values[0] = CStringGetTextDatum(request->email);
 	values[1] = organization_uuid_array(request->organization_ids, request->ngrants);
 	values[2] = BoolGetDatum(expired);
-	return read_ids(&pending_plan, values, NULL, false, n);
+	values[3] = UUIDPGetDatum(&inviter->as.user_id);
+	return read_ids(&pending_plan, values, nulls, false, n);
 }
 
 /* May they know that it is there: it is theirs, or they may list it where they invite to. */
@@ -554,6 +563,7 @@ may_list(const Inviter *inviter, const InvitationRequest *request, const Invitat
 	return false;
 }
 
+/* One that they may know of, where there is one: it is what on_pending is about. */
 void
 invitation_find_pending(const Inviter *inviter, const InvitationRequest *request, InvitationObstacle *obstacle)
 {
@@ -561,8 +571,8 @@ invitation_find_pending(const Inviter *inviter, const InvitationRequest *request
 	int			n;
 
 	memset(obstacle, 0, sizeof(*obstacle));
-	ids = invitation_pending_ids(request, false, &n);
-	for (int i = 0; i < n; i++)
+	ids = invitation_pending_ids(inviter, request, false, &n);
+	for (int i = 0; i < n && !obstacle->listed; i++)
 	{
 		Invitation	invitation;
 
@@ -571,8 +581,6 @@ invitation_find_pending(const Inviter *inviter, const InvitationRequest *request
 		obstacle->reason = "already_invited";
 		obstacle->detail = psprintf("invitation_id=%s", uuid_text(&ids[i]));
 		obstacle->listed = may_list(inviter, request, &invitation);
-		if (!obstacle->listed)
-			return;
 	}
 }
 
@@ -862,10 +870,10 @@ static SavedPlan skip_locked_plan = {
  * the unique index.
  */
 void
-invitation_close_expired(const InvitationRequest *request, const InvitationLocks *locks)
+invitation_close_expired(const Inviter *inviter, const InvitationRequest *request, const InvitationLocks *locks)
 {
 	int			n;
-	pg_uuid_t  *ids = invitation_pending_ids(request, true, &n);
+	pg_uuid_t  *ids = invitation_pending_ids(inviter, request, true, &n);
 
 	for (int i = 0; i < n; i++)
 	{
@@ -938,7 +946,8 @@ invitation_refuse_obstacle(const InvitationObstacle *obstacle)
 /*
  * Members and pending invitations of this address. true: a pending one was
  * renewed, which is the outcome. shadow: something is in the way that the inviter
- * may not know.
+ * may not know. What they have sent themselves before, a shadow or not, is treated
+ * alike: or the second answer would tell what the first did not.
  */
 static bool
 pass_obstacles(const Inviter *inviter, InvitationRequest *request, const InvitationLocks *locks,
@@ -947,6 +956,7 @@ pass_obstacles(const Inviter *inviter, InvitationRequest *request, const Invitat
 	InvitationObstacle obstacle;
 	pg_uuid_t  *ids;
 	int			n;
+	int			known = 0;
 
 	*shadow = false;
 	if (request->ngrants > 0)
@@ -957,37 +967,45 @@ pass_obstacles(const Inviter *inviter, InvitationRequest *request, const Invitat
 		*shadow |= obstacle.reason != NULL;
 	}
 	invitation_find_declined(inviter, request, &obstacle);
-	if (obstacle.reason && obstacle.listed && !*shadow)
+	if (obstacle.reason && obstacle.listed)
 		invitation_refuse_obstacle(&obstacle);
 	*shadow |= obstacle.reason != NULL;
 
 	invitation_find_pending(inviter, request, &obstacle);
-	if (obstacle.reason == NULL || *shadow)
-		return false;
-	if (!obstacle.listed)
-	{
-		*shadow = true;
-		return false;
-	}
-	if (request->on_pending == ON_PENDING_REFUSE)
+	if (obstacle.reason && obstacle.listed && request->on_pending == ON_PENDING_REFUSE)
 		invitation_refuse_obstacle(&obstacle);
-	ids = invitation_pending_ids(request, false, &n);
+	ids = invitation_pending_ids(inviter, request, false, &n);
 	for (int i = 0; i < n; i++)
 	{
 		Invitation	invitation;
 
 		if (!invitation_read(&ids[i], true, true, &invitation) || invitation.status != INVITATION_PENDING)
 			continue;
-		if (request->on_pending == ON_PENDING_RESEND)
+		if (!may_list(inviter, request, &invitation))
 		{
-			if (n > 1 || !invitation_same_offer(request, &invitation))
-				invitation_refuse_obstacle(&obstacle);
-			if (request->key != NULL)
-				rekey(inviter, request, &invitation.id);
-			invitation_renew(inviter, &invitation, request->ttl, request->with_token, outcome);
-			return true;
+			*shadow = true;
+			continue;
 		}
-		replace_one(inviter, &invitation, locks);
+		known++;
+		if (request->on_pending == ON_PENDING_REPLACE)
+		{
+			replace_one(inviter, &invitation, locks);
+			continue;
+		}
+		if (known > 1 || !invitation_same_offer(request, &invitation))
+			invitation_refuse_obstacle(&obstacle);
+		ids[0] = invitation.id;
+	}
+	if (known == 1 && request->on_pending == ON_PENDING_RESEND)
+	{
+		Invitation	invitation;
+
+		if (!invitation_read(&ids[0], true, true, &invitation))
+			try_again();
+		if (request->key != NULL)
+			rekey(inviter, request, &invitation.id);
+		invitation_renew(inviter, &invitation, request->ttl, request->with_token, outcome);
+		return true;
 	}
 	return false;
 }
@@ -1104,7 +1122,7 @@ invitation_make(const Inviter *inviter, InvitationRequest *request, const Invita
 		return;
 	if (request->email != NULL)
 	{
-		invitation_close_expired(request, locks);
+		invitation_close_expired(inviter, request, locks);
 		if (pass_obstacles(inviter, request, locks, &shadow, outcome))
 			return;
 	}

@@ -101,8 +101,9 @@ extern void invitation_roles(const Inviter *inviter, InvitationRequest *request)
 extern bool invitation_insert(const Inviter *inviter, InvitationRequest *request, const pg_uuid_t *id, bool shadow,
 							  InvitationOutcome *outcome);
 /* What is pending for the address where it is invited to, in order of id; or what has expired and says pending still. */
-extern pg_uuid_t *invitation_pending_ids(const InvitationRequest *request, bool expired, int *n);
-extern void invitation_close_expired(const InvitationRequest *request, const InvitationLocks *locks);
+extern pg_uuid_t *invitation_pending_ids(const Inviter *inviter, const InvitationRequest *request, bool expired, int *n);
+extern void invitation_close_expired(const Inviter *inviter, const InvitationRequest *request,
+										 const InvitationLocks *locks);
 extern bool invitation_same_offer(const InvitationRequest *request, const Invitation *invitation);
 
 /* What stands in the way of another invitation. */

@@ -66,7 +66,7 @@ unknown(void)
 
 /* Found, known and locked, with its users and organizations; as of now. */
 static void
-lock_one(const Inviter *inviter, const pg_uuid_t *id, void (*require) (const Inviter *, const Invitation *),
+lock_one(const Inviter *inviter, const pg_uuid_t *id, void (*require) (const Inviter *, const Invitation *, bool),
 		 Invitation *invitation)
 {
 	pg_uuid_t	users[2];
@@ -74,7 +74,7 @@ lock_one(const Inviter *inviter, const pg_uuid_t *id, void (*require) (const Inv
 
 	if (!invitation_read(id, true, false, invitation) || !knows(inviter, invitation))
 		unknown();
-	require(inviter, invitation);
+	require(inviter, invitation, false);
 	if (inviter->has_inviter)
 		users[nusers++] = inviter->as.user_id;
 	if (invitation->has_inviter)
@@ -83,28 +83,33 @@ lock_one(const Inviter *inviter, const pg_uuid_t *id, void (*require) (const Inv
 	invitation_inviter_again(inviter);
 	if (!invitation_read(id, true, true, invitation) || !knows(inviter, invitation))
 		unknown();
-	require(inviter, invitation);
+	require(inviter, invitation, true);
 }
 
-/* Sending again is giving again: it takes what creating it would take. */
+/*
+ * Sending again is giving again: it takes what creating it would take. The roles
+ * are locked to see what they allow, so they are looked at only after all that is
+ * locked before them.
+ */
 static void
-require_resend(const Inviter *inviter, const Invitation *invitation)
+require_resend(const Inviter *inviter, const Invitation *invitation, bool locked)
 {
+	static const char hint[] = "It takes invitations.create, and all that the role allows, in each of its organizations.";
 	Invitation	theirs = *invitation;
 
-	if (inviter->has_inviter)
-	{
-		if (!invitation_own(inviter, invitation) && invitation->ngrants == 0)
-			refuse("not_permitted", NULL, NULL);
-		theirs.has_inviter = true;
-		theirs.inviter_id = inviter->as.user_id;
-		if (!invitation_still_allowed(&theirs))
-			refuse("not_permitted", NULL, "It takes invitations.create, and all that the role allows, in each of its organizations.");
-	}
+	if (!inviter->has_inviter)
+		return;
+	for (int i = 0; i < invitation->ngrants; i++)
+		if (!invitation_may(inviter, &invitation->organization_ids[i], "invitations.create"))
+			refuse("not_permitted", NULL, hint);
+	theirs.has_inviter = true;
+	theirs.inviter_id = inviter->as.user_id;
+	if (locked && !invitation_still_allowed(&theirs))
+		refuse("not_permitted", NULL, hint);
 }
 
 static void
-require_revoke(const Inviter *inviter, const Invitation *invitation)
+require_revoke(const Inviter *inviter, const Invitation *invitation, bool locked)
 {
 	if (!inviter->has_inviter || invitation_own(inviter, invitation))
 		return;
@@ -365,7 +370,7 @@ static SavedPlan free_inviters_plan = {
 
 /* Grants that somebody has locked go with their organization. */
 static SavedPlan settle_plan = {
-	.sql = "WITH due AS (SELECT i.id, i.inviter_id, i.charged FROM invite_sync.invitation AS i WHERE i.id = ANY ($1) "
+	.sql = "WITH due AS (SELECT i.id, i.inviter_id, i.charged AND i.uses = 0 AS charged FROM invite_sync.invitation AS i WHERE i.id = ANY ($1) "
 	"AND i.status = 'pending' AND i.expires_at <= pg_catalog.clock_timestamp() "
 	"AND (NOT i.charged OR i.inviter_id IS NULL OR i.inviter_id = ANY ($2) OR i.inviter_id = ANY ($3)) "
 	"ORDER BY i.id FOR NO KEY UPDATE SKIP LOCKED), "

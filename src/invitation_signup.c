@@ -16,6 +16,7 @@
 #include "access/table.h"
 #include "catalog/dependency.h"
 #include "catalog/namespace.h"
+#include "catalog/pg_class.h"
 #include "catalog/pg_depend.h"
 #include "catalog/pg_extension.h"
 #include "catalog/pg_language.h"
@@ -38,6 +39,7 @@
 #include "invitation.h"
 #include "invitation_accept.h"
 #include "invitation_account.h"
+#include "invitation_create.h"
 #include "membership.h"
 #include "module.h"
 #include "organization.h"
@@ -479,7 +481,7 @@ auth_account_replace(const AuthAccount *account, const pg_uuid_t *id)
  */
 
 static SavedPlan both_data_plan = {
-	.sql = "SELECT $1 OPERATOR(pg_catalog.||) $2",
+	.sql = "SELECT " INVITATION_DATA("$1") " OPERATOR(pg_catalog.||) $2",
 	.nargs = 2,
 	.argtypes = {JSONBOID, JSONBOID}
 };
@@ -526,9 +528,15 @@ require_signup(const Invitation *invitation, bool proves, text *device)
 	invitation_require_device(invitation, device);
 }
 
+/* By somebody else, or by this very invitation. */
 static void
-refuse_taken(void)
+refuse_taken(text *token)
 {
+	Invitation	invitation;
+	bool		proves;
+
+	invitation_of_token(token, &invitation, &proves);
+	invitation_require_pending(&invitation);
 	refuse("user_exists", NULL, "Sign in and accept the invitation.");
 }
 
@@ -564,10 +572,10 @@ invitation_signup(PG_FUNCTION_ARGS)
 	require_signup(&invitation, proves, device);
 	auth_account_require_password(password);
 	if (data != NULL)
-		invitation_require_data(data);
+		invitation_check_data(data);
 	state = auth_account_find(invitation.email, true, &id);
 	if (state == AUTH_ACCOUNT_TAKEN)
-		refuse_taken();
+		refuse_taken(token);
 	memset(&account, 0, sizeof(account));
 	account.email = invitation.email;
 	account.confirmed = true;
@@ -575,33 +583,21 @@ invitation_signup(PG_FUNCTION_ARGS)
 	account.encrypted_password = auth_account_hash(password);
 
 	invitation_lock_users(&invitation, state == AUTH_ACCOUNT_UNCONFIRMED ? &id : NULL, false);
-	if (state == AUTH_ACCOUNT_NONE)
+	if (state == AUTH_ACCOUNT_UNCONFIRMED)
 	{
-		if (!auth_account_create(&account, &id))
-		{
-			/* by this very invitation, or by the auth server */
-			invitation_of_token(token, &invitation, &proves);
-			invitation_require_pending(&invitation);
-			refuse_taken();
-		}
-	}
-	else
-	{
-		AuthAccountState now = auth_account_find(account.email, true, &now_id);
-
-		if (now == AUTH_ACCOUNT_TAKEN)
-		{
-			invitation_of_token(token, &invitation, &proves);
-			invitation_require_pending(&invitation);
-			refuse_taken();
-		}
-		if (now != state || memcmp(&id, &now_id, UUID_LEN) != 0)
+		state = auth_account_find(account.email, true, &now_id);
+		if (state == AUTH_ACCOUNT_TAKEN)
+			refuse_taken(token);
+		if (state == AUTH_ACCOUNT_UNCONFIRMED && memcmp(&id, &now_id, UUID_LEN) != 0)
 			ereport(ERROR,
 					(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
 					 errmsg("the account with this address has just been replaced by another"),
 					 errhint("Try the transaction again.")));
-		auth_account_replace(&account, &id);
 	}
+	if (state == AUTH_ACCOUNT_UNCONFIRMED)
+		auth_account_replace(&account, &id);
+	else if (!auth_account_create(&account, &id))
+		refuse_taken(token);
 	invitation_lock_organizations(&invitation);
 	invitation_lock_by_token(token, &invitation, &proves);
 	require_signup(&invitation, proves, device);

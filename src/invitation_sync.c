@@ -234,7 +234,7 @@ end_of_inviters(Datum gone)
 static void
 users_gone(const pg_uuid_t *user_ids, int64 nids)
 {
-	bool		check_now = organization_check_now;
+	volatile bool check_now = organization_check_now;
 
 	organization_check_now = true;
 	PG_TRY();

@@ -112,7 +112,7 @@ SELECT role FROM invite_sync.create_role('editor', ARRAY['organization.read', 'm
 --
 -- Looking
 --
-SELECT invite('one', 'cid@team.example', 'acme:editor', '{"inviter": "ann", "data": {"full_name": "Cid Gamma", "job_title": "smith", "nick": "other"}}');
+SELECT invite('one', 'cid@team.example', 'acme:editor', '{"inviter": "ann", "data": {"full_name": "Cid Gamma", "job_title": "smith", "nick": "other", "role": "service_role", "email_verified": true}}');
 SELECT look('anon', 'one');
 SELECT look('dan', 'one');
 SELECT look(NULL, 'one');
@@ -368,9 +368,13 @@ SELECT try('eve', format('decline_my_invitation(%L)', i('l3'))), state('l3'), tr
 --
 -- Signing up
 --
-SELECT invite('s1', 's1@team.example', 'acme:editor', '{"inviter": "ann", "data": {"full_name": "Said by Ann", "job_title": "smith"}}');
+SELECT invite('s1', 's1@team.example', 'acme:editor', '{"inviter": "ann", "data": {"full_name": "Said by Ann", "job_title": "smith", "sub": "other", "iss": "other"}}');
 SELECT signup('dan', 's1'), signup('anon', 'nothing'), signup('anon', 'one'), try('anon', format('signup_with_invitation(NULL, %L)', 'correct horse')),
        try('anon', format('signup_with_invitation(%L, NULL)', token('s1')));
+BEGIN;
+SET LOCAL request.jwt.claims = '{"sub": "b1000000-0000-4000-8000-000000000004", "role": "authenticated"}';
+SELECT signup(NULL, 's1');
+ROLLBACK;
 SELECT signup('anon', 's1', 'short'), signup('anon', 's1', repeat(U&'\00e9', 7)), signup('anon', 's1', repeat('x', 73)), signup('anon', 's1', repeat(U&'\00e9', 37));
 SELECT signup('anon', 's1', data => '[]'), signup('anon', 's1', data => '{"role": "service_role"}'), signup('anon', 's1', data => '{"email_verified": true}'),
        signup('anon', 's1', data => '{"sub": "x"}'), signup('anon', 's1', data => '{"iss": "x"}'), signup('anon', 's1', data => '{"provider": "x"}'),
@@ -539,7 +543,21 @@ SELECT count(*) FROM invite_sync.invitation_acceptance WHERE user_id = :'dan';
 -- no address, token, password in the log of events
 SELECT count(*) FROM invite_sync.event AS e WHERE e::text ~ '@|inv_|horse';
 
-\set VERBOSITY default
-\pset tuples_only off
-SELECT invite_sync.detach() IS NOT NULL AS detached;
+-- leave nothing behind
+SET client_min_messages = error;
+SELECT count(*) FROM invite_sync.drop_target('accept_test.profile');
+SELECT invite_sync.detach();
+DELETE FROM invite_sync.organization;
+DELETE FROM invite_sync.invitation;
+DELETE FROM invite_sync.invitation_acceptance;
+DELETE FROM invite_sync.platform_role;
+DELETE FROM invite_sync.role WHERE NOT built_in;
+DELETE FROM invite_sync.permission WHERE NOT built_in;
+DELETE FROM invite_sync.attachment;
+DELETE FROM auth.sso_providers;
+DELETE FROM auth.oauth_clients;
+DELETE FROM auth.refresh_tokens;
+DELETE FROM auth.users;
+SELECT count(*) FROM invite_sync.quarantine;
 DROP SCHEMA accept_test CASCADE;
+SELECT * FROM invite_sync.verify();

@@ -133,6 +133,10 @@ SELECT try('cara', $$create_invitation('8@guest.example')$$);
 SELECT i.kind, i.status, i.charged, i.uses, g.open FROM invite_sync.invitation AS i JOIN invite_sync.invitation_grant AS g ON g.invitation_id = i.id
  WHERE i.inviter_id = u('cara') ORDER BY 1, 4;
 SELECT * FROM stored WHERE who = 'cara';
+-- nor when it is closed for good
+CALL invite_sync.settle_invitations();
+SELECT * FROM stored WHERE who = 'cara';
+SELECT i.status, i.charged FROM invite_sync.invitation AS i WHERE i.inviter_id = u('cara') AND i.uses = 1;
 
 --
 -- Giving more
@@ -395,7 +399,7 @@ SELECT from_header(NULL) AS none, from_header('') AS empty, from_header('{}') AS
 -- one key for each address, the last entry counting
 SELECT min(x.n) OVER (PARTITION BY x.key) AS same_as, x.key IS NOT NULL AS counted, x.header FROM (
 	SELECT n, h.header, from_header(h.header) AS key FROM unnest(ARRAY[
-		'{"x-forwarded-for": "192.0.2.1"}', '{"a": "b", "x-forwarded-for": "203.0.113.9, 192.0.2.1"}', '{"x-forwarded-for":"198.51.100.7,192.0.2.1 ","z":"1"}',
+		'{"x-forwarded-for": "192.0.2.1"}', '{"a": "b", "x-forwarded-for": "203.0.113.9, 192.0.2.1"}', '{"x-forwarded-for": "198.51.100.1, 203.0.113.9, 192.0.2.1"}', '{"x-forwarded-for":"198.51.100.7,192.0.2.1 ","z":"1"}',
 		'{"x-forwarded-for": "192.0.2.1:4711"}', '{"x-forwarded-for": "::ffff:192.0.2.1"}', '{"x-quoted": "\"x-forwarded-for\": \"198.51.100.1\"", "x-forwarded-for": "192.0.2.1"}',
 		'{"x-forwarded-for": "192.0.2.2"}',
 		'{"x-forwarded-for": "2001:db8:0:1::1"}', '{"x-forwarded-for": "2001:DB8::1:ffff:2:3:4"}', '{"x-forwarded-for": "[2001:db8:0:1::2]"}', '{"x-forwarded-for": "[2001:db8:0:1::2]:443"}',
@@ -415,6 +419,11 @@ SELECT invite('ann', 'f3@guest.example');
 SELECT set_config('request.headers', '{"x-forwarded-for": "192.0.2.2"}', false) IS NOT NULL;
 SELECT invite('ann', 'f3@guest.example');
 SELECT action, scope, used FROM invite_sync.rate_limit_report() WHERE action = 'invite' ORDER BY 2, 3;
+-- all of an action's limits count it, or none
+SELECT max_actions FROM invite_sync.set_rate_limit('login', 3, '1 hour', 'address');
+SELECT max_actions FROM invite_sync.set_rate_limit('login', 2);
+SELECT key, allowed, remaining FROM unnest(ARRAY['a', 'a', 'a', 'b', 'c', 'c']) AS k (key), LATERAL (SELECT * FROM invite_sync.consume_rate_limit('login', k.key)) AS c;
+SELECT scope, used FROM invite_sync.rate_limit_report() WHERE action = 'login' ORDER BY 1, 2;
 RESET invite_sync.client_address_header;
 SELECT set_config('request.headers', '', false);
 
