@@ -345,5 +345,13 @@ SELECT count(*) FROM invite_sync.external_user WHERE external_id = 'user_wim';
 SELECT * FROM events(:first) WHERE action <> 'account.imported';
 
 SELECT count(*) >= 0 AS done FROM (SELECT invite_sync.delete_organization(id) FROM invite_sync.organization WHERE slug LIKE 'account-%') AS d;
+SELECT invite_sync.attach() IS NOT NULL AS attached;
 DELETE FROM auth.users WHERE email LIKE '%@account.example';
+SELECT invite_sync.detach() IS NOT NULL AS detached;
+DELETE FROM invite_sync.attachment;
+DELETE FROM invite_sync.external_user;
+DELETE FROM invite_sync.migration_policy;
+DELETE FROM invite_sync.invitation WHERE email LIKE '%@account.example';
+SELECT role FROM invite_sync.drop_role('account_staff');
+SELECT count(*) FROM invite_sync.verify() WHERE area IN ('account', 'invitation', 'quota');
 DROP SCHEMA account_test CASCADE;
