@@ -91,7 +91,7 @@ CREATE FUNCTION account_test.import(VARIADIC users jsonb[]) RETURNS TABLE (n int
 	SELECT i.n, i.email || CASE WHEN i.user_id IS NOT NULL AND i.user_id <> u(split_part(lower(i.email), '@', 1)) THEN ' (another user)' ELSE '' END,
 	       i.status, i.migrated, i.reason, i.message FROM invite_sync.import_users(to_jsonb(users)) AS i ORDER BY i.n $$;
 SELECT * FROM import(
-	'{"email": "Ida@account.example", "provider": "clerk", "external_id": "user_ida", "full_name": "Ida I", "job_title": "CTO", "data": {"locale": "fr"}, "user_since": "2020-02-03T04:05:06Z", "platform_role": "account_staff", "quota_granted": 12}',
+	'{"email": "Ida@account.example", "provider": "clerk", "external_id": "user_ida", "full_name": "Ida I", "job_title": "CTO", "data": {"locale": "fr"}, "user_since": "2020-02-03T04:05:06Z", "platform_role": "account_staff"}',
 	'{"email": "jan@account.example", "password_digest": "$2b$10$N9qo8uLOickgx2ZMRZoMyeIjZAgcfl7p92ldGxad68LJZdL17lhWy", "provider": "clerk", "external_id": "user_jan"}',
 	'{"email": "kim@account.example", "password_digest": "$argon2id$v=19$m=32,t=3,p=2$SFVpOWJ0eXhjRzVkdGN1RQ$RXnb8rh7LaDcn07xsssqqulZYXOM/EUCEFMVcAcyYVk"}',
 	'{"email": "ann@account.example", "password_digest": "$2b$10$N9qo8uLOickgx2ZMRZoMyeIjZAgcfl7p92ldGxad68LJZdL17lhWy", "platform_role": "member", "provider": "clerk", "external_id": "user_ann"}',
@@ -99,7 +99,11 @@ SELECT * FROM import(
 	'{"email": "leo@account.example", "email_confirmed": false, "password_digest": null, "grants": null}');
 SELECT * FROM accounts WHERE who IN ('ann', 'ida', 'jan', 'kim', 'leo', 'placeholder') ORDER BY who;
 SELECT r.name FROM invite_sync.platform_role AS p JOIN invite_sync.role AS r ON r.id = p.role_id WHERE p.user_id IN (u('ann'), u('ida'));
-SELECT granted, used FROM invite_sync.user_invitation_quota WHERE user_id = u('ida');
+-- undone: the log of quotas is another test's
+BEGIN;
+SELECT * FROM import('{"email": "quota@account.example", "quota_granted": 12}');
+SELECT granted, used FROM invite_sync.user_invitation_quota WHERE user_id = u('quota');
+ROLLBACK;
 SELECT provider, external_id, email, user_id IS NOT NULL AS linked, user_since AT TIME ZONE 'UTC' AS user_since, migrated_at IS NOT NULL AS migrated
   FROM invite_sync.external_user ORDER BY external_id;
 -- the same again
@@ -109,7 +113,7 @@ SELECT * FROM import(
 	'{"email": "other@account.example", "provider": "clerk", "external_id": "user_jan"}',
 	'{"email": "kim@account.example"}', '{"email": "placeholder@account.example", "provider": "clerk", "external_id": "invited_1"}',
 	'{"email": "mia@account.example", "provider": "clerk", "external_id": "user_mia"}', '{"email": "mia@account.example", "provider": "clerk", "external_id": "user_mia"}');
-SELECT raw_user_meta_data->>'full_name' AS name, q.granted FROM auth.users AS u JOIN invite_sync.user_invitation_quota AS q ON q.user_id = u.id WHERE u.id = u('ida');
+SELECT raw_user_meta_data->>'full_name' AS name, (SELECT count(*) FROM invite_sync.user_invitation_quota AS q WHERE q.user_id = u.id) AS quota FROM auth.users AS u WHERE u.id = u('ida');
 -- memberships take seats: there are two, and three want one
 SELECT * FROM import(
 	jsonb_build_object('email', 'nia@account.example', 'grants', jsonb_build_array(jsonb_build_object('organization_id', o('account-one'), 'role', 'admin'), jsonb_build_object('organization_id', o('account-two')))),
