@@ -114,6 +114,10 @@ SELECT * FROM import(
 	'{"email": "kim@account.example"}', '{"email": "placeholder@account.example", "provider": "clerk", "external_id": "invited_1"}',
 	'{"email": "mia@account.example", "provider": "clerk", "external_id": "user_mia"}', '{"email": "mia@account.example", "provider": "clerk", "external_id": "user_mia"}');
 SELECT raw_user_meta_data->>'full_name' AS name, (SELECT count(*) FROM invite_sync.user_invitation_quota AS q WHERE q.user_id = u.id) AS quota FROM auth.users AS u WHERE u.id = u('ida');
+-- an address that somebody has written in other letters
+INSERT INTO auth.users (id, instance_id, email) VALUES (gen_random_uuid(), '00000000-0000-0000-0000-000000000000', 'BIG@account.example');
+SELECT status, reason FROM import('{"email": "big@account.example"}');
+DELETE FROM auth.users WHERE email = 'BIG@account.example';
 -- memberships take seats: there are two, and three want one
 SELECT * FROM import(
 	jsonb_build_object('email', 'nia@account.example', 'grants', jsonb_build_array(jsonb_build_object('organization_id', o('account-one'), 'role', 'admin'), jsonb_build_object('organization_id', o('account-two')))),
@@ -224,10 +228,10 @@ SELECT count(set_config('request.jwt.claims', '{"role": "service_role", "sub": "
 SET LOCAL ROLE authenticated;
 SELECT invite_sync.current_user_id();
 ROLLBACK;
+-- the longest id there is, and a longer one that begins with it
 BEGIN;
-SELECT count(set_config('request.jwt.claims', jsonb_build_object('role', 'authenticated', 'sub', repeat('x', 256))::text, true));
-SET LOCAL ROLE authenticated;
-SELECT invite_sync.current_user_id();
+INSERT INTO invite_sync.external_user (id, provider, external_id, user_id) VALUES (gen_random_uuid(), 'clerk', repeat('x', 255), u('leo'));
+SELECT try('sub:' || repeat('x', n), 'check_migration()') FROM unnest(ARRAY[255, 256, 254]) AS n;
 ROLLBACK;
 
 --
@@ -252,6 +256,8 @@ SET client_min_messages = warning;
 SELECT c.line FROM (SELECT unnest(string_to_array(invite_sync.config_sql(), E'\n'))) AS c (line) WHERE line ~ 'migration';
 SELECT try(NULL, call) FROM unnest(ARRAY['set_migration_policy(NULL)', 'set_migration_policy(''on'')']) AS x (call);
 SELECT try(who, 'require_migrated()') FROM unnest(ARRAY['sub:user_ida', 'sub:user_jan', 'user:ann']) AS x (who);
+SELECT mode FROM invite_sync.set_migration_policy('remind');
+SELECT try('sub:user_ida', 'require_migrated()');
 SELECT mode FROM invite_sync.set_migration_policy('enforce', '2031-02-03 04:05:06+00');
 SELECT try(who, 'require_migrated()') FROM unnest(ARRAY['sub:user_ida', 'sub:user_jan', 'user:ann']) AS x (who);
 SELECT mode FROM invite_sync.set_migration_policy('enforce');
