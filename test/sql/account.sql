@@ -228,6 +228,19 @@ SELECT count(set_config('request.jwt.claims', '{"role": "service_role", "sub": "
 SET LOCAL ROLE authenticated;
 SELECT invite_sync.current_user_id();
 ROLLBACK;
+-- in parallel workers, which look it up for themselves
+CREATE TABLE account_test.many AS SELECT u('ida') AS id FROM generate_series(1, 20000);
+GRANT SELECT ON account_test.many TO authenticated;
+BEGIN;
+SET LOCAL parallel_setup_cost = 0;
+SET LOCAL parallel_tuple_cost = 0;
+SET LOCAL min_parallel_table_scan_size = 0;
+SET LOCAL max_parallel_workers_per_gather = 2;
+SELECT count(set_config('request.jwt.claims', '{"role": "authenticated", "sub": "user_ida"}', true));
+SET LOCAL ROLE authenticated;
+EXPLAIN (COSTS OFF) SELECT count(*) FROM account_test.many WHERE id = invite_sync.current_user_id();
+SELECT count(*) FROM account_test.many WHERE id = invite_sync.current_user_id();
+ROLLBACK;
 -- the longest id there is, and a longer one that begins with it
 BEGIN;
 INSERT INTO invite_sync.external_user (id, provider, external_id, user_id) VALUES (gen_random_uuid(), 'clerk', repeat('x', 255), u('leo'));

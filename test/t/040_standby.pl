@@ -174,6 +174,13 @@ isnt($expected->{"authenticated: SELECT * FROM invite_sync.$_ t"}, '', "$_ has s
   for "list_members('$organization')", "list_join_requests('$organization')", "list_roles('$organization')", "list_domains('$organization')",
   'list_permissions()', 'my_invitations()', 'my_organizations()', 'suggested_organizations()', 'my_quota()', 'list_invitations()', "get_invitation('$token')";
 
+# A token of another provider's is the same user's there.
+for my $where ($primary, $standby)
+{
+	my $answer = run_as($where, $db, 'authenticated', q{SET request.jwt.claims = '{"sub": "user_a1", "role": "authenticated"}'; SELECT invite_sync.current_user_id(), (invite_sync.check_migration()).migrated});
+	is($answer->{out}, user_id('a', 1) . '|f', 'who comes with a token of another provider, on ' . $where->name) or diag($answer->{stderr});
+}
+
 # What is for users, as one: a member, and somebody who is none.
 my @user_queries = map { "SELECT * FROM invite_sync.$_ t ORDER BY t::text" } 'my_organizations()', map { "$_($arguments{$_})" } qw(get_organization seat_usage list_domains);
 for my $user ('a0000001-0000-4000-8000-000000000000', 'a0000002-0000-4000-8000-000000000000')
