@@ -60,8 +60,12 @@ typedef struct Claims
 	bool		no_jsonb;		/* jsonb could not hold them: a number, or a character */
 	bool		has_sub;		/* "sub" is a uuid */
 	pg_uuid_t	sub;
+	char		external[CALLER_EXTERNAL_ID_MAX + 1];	/* "sub" where it is no
+														 * uuid; else "" */
 	char		role[NAMEDATALEN];	/* "" when absent */
 } Claims;
+
+bool		(*caller_external_user_hook) (const char *external_id, pg_uuid_t *user_id) = NULL;
 
 /*
  * The settings are ours only where nobody else had defined them; then the
@@ -153,6 +157,16 @@ caller_parse_uuid(const char *s, pg_uuid_t *uuid)
 	return true;
 }
 
+/* A uuid is nobody but the auth user of that id; what is too long is nobody's id. */
+static void
+claims_set_sub(Claims *claims, const char *sub)
+{
+	claims->has_sub = caller_parse_uuid(sub, &claims->sub);
+	claims->external[0] = '\0';
+	if (!claims->has_sub && strlen(sub) <= CALLER_EXTERNAL_ID_MAX)
+		strlcpy(claims->external, sub, sizeof(claims->external));
+}
+
 typedef enum ClaimField
 {
 	CLAIM_NONE,
@@ -211,6 +225,7 @@ claims_field_start(void *state, char *fname, bool isnull)
 		{
 			p->field = CLAIM_SUB;
 			p->claims->has_sub = false;
+			p->claims->external[0] = '\0';
 		}
 		else if (strcmp(fname, "role") == 0)
 		{
@@ -241,7 +256,7 @@ claims_scalar(void *state, char *token, JsonTokenType tokentype)
 	if (p->depth == 1 && tokentype == JSON_TOKEN_STRING && token != NULL)
 	{
 		if (p->field == CLAIM_SUB)
-			p->claims->has_sub = caller_parse_uuid(token, &p->claims->sub);
+			claims_set_sub(p->claims, token);
 		else if (p->field == CLAIM_ROLE)
 			strlcpy(p->claims->role, token, NAMEDATALEN);
 	}
@@ -367,8 +382,12 @@ claims_parse(const char *json, Claims *claims)
 	{
 		claims->malformed = true;
 		claims->has_sub = false;
+		claims->external[0] = '\0';
 		claims->role[0] = '\0';
 	}
+	/* with another character in it, it is another's id */
+	if (claims->no_jsonb && GetDatabaseEncoding() != PG_UTF8)
+		claims->external[0] = '\0';
 
 	MemoryContextSwitchTo(old);
 	MemoryContextDelete(scratch);
@@ -397,8 +416,8 @@ claims_get(void)
 	else if (legacy != NULL && legacy[0] != '\0')
 	{
 		claims_cache.present = true;
-		claims_cache.has_sub = caller_parse_uuid(legacy, &claims_cache.sub);
-		claims_cache.malformed = !claims_cache.has_sub;
+		claims_set_sub(&claims_cache, legacy);
+		claims_cache.malformed = !claims_cache.has_sub && claims_cache.external[0] == '\0';
 	}
 	claims_cache_version = claims_version;
 	return &claims_cache;
@@ -503,6 +522,24 @@ caller_role(void)
 	return current;
 }
 
+/*
+ * Who the claims say it is. An id of another provider's is looked up anew each
+ * time: it is the same person only as long as our table says so.
+ */
+static bool
+claims_user(const Claims *claims, pg_uuid_t *user_id)
+{
+	if (claims->malformed)
+		return false;
+	if (claims->has_sub)
+	{
+		*user_id = claims->sub;
+		return true;
+	}
+	return claims->external[0] != '\0' && caller_external_user_hook != NULL &&
+		caller_external_user_hook(claims->external, user_id);
+}
+
 static bool
 role_is_service(Oid role)
 {
@@ -547,12 +584,10 @@ caller_get(Caller *caller)
 	else if ((OidIsValid(anon_role) && role == anon_role) ||
 			 strcmp(claims->role, "anon") == 0)
 		caller->kind = CALLER_ANON;
-	else if (claims->has_sub && !claims->malformed &&
-			 strcmp(claims->role, "service_role") != 0)
+	else if (strcmp(claims->role, "service_role") != 0 && claims_user(claims, &caller->user_id))
 	{
 		caller->kind = CALLER_USER;
 		caller->has_user = true;
-		caller->user_id = claims->sub;
 	}
 	else
 		caller->kind = CALLER_NOBODY;

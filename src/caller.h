@@ -27,13 +27,24 @@ typedef struct Caller
 	CallerKind	kind;
 	bool		is_operator;	/* may configure and operate the extension */
 	bool		has_user;		/* user_id is set (kind is CALLER_USER) */
-	pg_uuid_t	user_id;		/* the "sub" claim, not looked up */
+	pg_uuid_t	user_id;		/* the "sub" claim, not looked up; or whose
+								 * that id of another provider's is */
 	Oid			role;			/* caller_role() */
 	Oid			outer_role;		/* what login or SET ROLE made it */
 } Caller;
 
 /* The strict form of 36 characters; false, and no error, for anything else. */
 extern bool caller_parse_uuid(const char *s, pg_uuid_t *uuid);
+
+#define CALLER_EXTERNAL_ID_MAX	255 /* bytes */
+
+/*
+ * Set at load by the account room, which comes after this one: the auth user who
+ * has this id (a "sub" that is no uuid) with another provider, as the active
+ * snapshot has it; false: there is nobody in particular. Reads only, also in
+ * parallel workers and on a standby, and does not raise.
+ */
+extern bool (*caller_external_user_hook) (const char *external_id, pg_uuid_t *user_id);
 
 /* Never raises, whatever the claims contain. */
 extern void caller_get(Caller *caller);

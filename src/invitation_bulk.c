@@ -75,12 +75,8 @@ typedef struct BulkRow
  * ---------------------------------------------------------------------
  */
 
-/*
- * What a refusal says; anything else that went wrong gives its SQLSTATE and
- * not its message, which may show what was passed.
- */
-static void
-take_refusal(ErrorData *edata, const char **reason, const char **message)
+void
+invitation_take_refusal(ErrorData *edata, const char **reason, const char **message)
 {
 	if (caller_must_rethrow(edata->sqlerrcode))
 		ReThrowError(edata);
@@ -157,9 +153,8 @@ known_keys(const BulkRow *row, const char *const *known, int nknown)
 	}
 }
 
-/* The profile's columns are data as well; what data says itself counts. */
-static Jsonb *
-data_with_names(Jsonb *data, const char *full_name, const char *job_title)
+Jsonb *
+invitation_data_with_names(Jsonb *data, const char *full_name, const char *job_title)
 {
 	StringInfoData names;
 	Datum		result;
@@ -228,7 +223,7 @@ read_offer(BulkRow *row, text *default_role, const pg_uuid_t *default_organizati
 		refuse("data_malformed", "argument=organization_id", NULL);
 	platform_role = string_of(row, "platform_role");
 	request->platform_role = platform_role ? cstring_to_text(platform_role) : NULL;
-	request->data = data_with_names(json_of(row, "data"), string_of(row, "full_name"), string_of(row, "job_title"));
+	request->data = invitation_data_with_names(json_of(row, "data"), string_of(row, "full_name"), string_of(row, "job_title"));
 	invitation_check_data(request->data);
 }
 
@@ -296,7 +291,7 @@ work_off(Inviter *inviter, BulkRow *rows, int n, void (*make) (void *))
 		order[i]->locks = &locks;
 		edata = plan_contained(make, order[i], true);
 		if (edata != NULL)
-			take_refusal(edata, &order[i]->reason, &order[i]->message);
+			invitation_take_refusal(edata, &order[i]->reason, &order[i]->message);
 		else
 			order[i]->done = order[i]->reason == NULL;
 	}
@@ -410,7 +405,7 @@ parse_rows(const Inviter *inviter, BulkCall *call, BulkRow *rows, int n, void (*
 			FreeErrorData(edata);
 		}
 		else
-			take_refusal(edata, &rows[i].reason, &rows[i].message);
+			invitation_take_refusal(edata, &rows[i].reason, &rows[i].message);
 	}
 }
 
@@ -645,7 +640,7 @@ put_check(Check *check, const char *name, void (*fn) (void *))
 	bool		nulls[4] = {false, false, true, true};
 
 	if (edata != NULL)
-		take_refusal(edata, &reason, &message);
+		invitation_take_refusal(edata, &reason, &message);
 	memset(values, 0, sizeof(values));
 	values[0] = CStringGetTextDatum(name);
 	values[1] = BoolGetDatum(reason == NULL);
@@ -850,7 +845,7 @@ import_one(void *arg)
 	}
 	else if (role != NULL && *role)
 		request.platform_role = cstring_to_text(role);
-	request.data = data_with_names(NULL, call->column[2], call->column[3]);
+	request.data = invitation_data_with_names(NULL, call->column[2], call->column[3]);
 	invitation_check_data(request.data);
 	invitation_require_rights(&call->inviter, &request);
 	invitation_lock(&call->inviter, &request, 1, &locks);
@@ -887,7 +882,7 @@ invitation_import_row(PG_FUNCTION_ARGS)
 		const char *reason;
 		const char *message;
 
-		take_refusal(edata, &reason, &message);
+		invitation_take_refusal(edata, &reason, &message);
 		if (failed_context != NULL)
 			keep_failed(call.column, reason, message);
 	}

@@ -132,6 +132,16 @@ extern void invitation_renew(const Inviter *inviter, Invitation *invitation, int
 /* Columns of invitation_created, from the first on. */
 extern void invitation_outcome_values(InvitationOutcome *outcome, Datum *values, bool *nulls);
 
+/*
+ * What a contained refusal says (the error is freed); anything else that went
+ * wrong gives its SQLSTATE and not its message, which may show what was passed.
+ * Rethrows what goes no further.
+ */
+extern void invitation_take_refusal(ErrorData *edata, const char **reason, const char **message);
+
+/* The profile's columns are data as well; what data (may be NULL) says itself counts. */
+extern Jsonb *invitation_data_with_names(Jsonb *data, const char *full_name, const char *job_title);
+
 /* An event about it, by the inviter. */
 extern void invitation_log(const Inviter *inviter, const char *action, const Invitation *invitation);
 

@@ -163,31 +163,41 @@ auth_account_hash(text *password)
  * letters than ASCII's: what is the same address to it and not to us is
  * somebody's, and to make another one would hide it.
  */
-static SavedPlan find_plan = {
-	.sql = "SELECT x.* FROM " CALLER_ABSENT_COLUMNS " CROSS JOIN LATERAL (SELECT u.id, "
-	"u.email_confirmed_at IS NULL AND u.phone_confirmed_at IS NULL AND deleted_at IS NULL "
-	"AND (banned_until IS NULL OR banned_until <= pg_catalog.clock_timestamp()) "
-	"AND pg_catalog.translate(u.email::pg_catalog.text, 'ABCDEFGHIJKLMNOPQRSTUVWXYZ', 'abcdefghijklmnopqrstuvwxyz') = $1 "
-	"FROM auth.users AS u WHERE NOT is_sso_user AND (u.email::pg_catalog.text = $1 "
-	"OR (u.instance_id = " NO_INSTANCE " AND pg_catalog.lower(u.email::pg_catalog.text) = pg_catalog.lower($1)))) AS x",
-	.nargs = 1,
-	.argtypes = {TEXTOID}
-};
+#define FOUND \
+	"SELECT x.* FROM " CALLER_ABSENT_COLUMNS " CROSS JOIN LATERAL (SELECT u.id, " \
+	"u.email_confirmed_at IS NULL AND u.phone_confirmed_at IS NULL AND deleted_at IS NULL " \
+	"AND (banned_until IS NULL OR banned_until <= pg_catalog.clock_timestamp()) " \
+	"AND pg_catalog.translate(u.email::pg_catalog.text, 'ABCDEFGHIJKLMNOPQRSTUVWXYZ', 'abcdefghijklmnopqrstuvwxyz') = $1 " \
+	"FROM auth.users AS u WHERE NOT is_sso_user AND "
+
+/* Two lookups, each by an index of its own. */
+static const char find_sql[] = FOUND "u.email::pg_catalog.text = $1) AS x UNION "
+	FOUND "u.instance_id = " NO_INSTANCE " AND pg_catalog.lower(u.email::pg_catalog.text) = pg_catalog.lower($1)) AS x";
 
 AuthAccountState
 auth_account_find(const char *email, bool fresh, pg_uuid_t *id)
 {
 	AuthAccountState result = AUTH_ACCOUNT_NONE;
+	static const Oid argtypes[] = {TEXTOID};
 	Scope		scope;
 	Datum		values[1];
+	SPIPlanPtr	plan;
+	int			rc;
 
 	if (!OidIsValid(caller_auth_users_relid(true)))
 		return result;
 	values[0] = CStringGetTextDatum(email);
 	SPI_connect();
 	scope_enter_auth(&scope);
-	plan_by_index(plan_get(&find_plan));
-	plan_execute(&find_plan, values, NULL, !fresh, 0);
+
+	/*
+	 * Planned anew each time: a plan of when there were few users goes through
+	 * all of them by the index on instance_id, which they share.
+	 */
+	plan = plan_try(find_sql, 1, argtypes);
+	rc = SPI_execute_plan(plan, values, NULL, !fresh, 0);
+	if (rc < 0)
+		elog(ERROR, "SPI_execute_plan failed: %s", SPI_result_code_string(rc));
 	for (uint64 i = 0; i < SPI_processed && result != AUTH_ACCOUNT_TAKEN; i++)
 	{
 		bool		isnull;

@@ -12,6 +12,7 @@
 #include "fmgr.h"
 #include "utils/guc.h"
 
+#include "account.h"
 #include "caller.h"
 #include "invitation.h"
 #include "membership.h"
@@ -143,6 +144,7 @@ _PG_init(void)
 	membership_init();
 	invitation_init();
 	quota_init();
+	account_init();
 
 	/* last: from here on unknown settings under our name are errors */
 	MarkGUCPrefixReserved("invite_sync");

@@ -615,6 +615,18 @@ quota_grant(PG_FUNCTION_ARGS)
 	return figures_row(fcinfo, &user_figures_plan, &user_id, true);
 }
 
+void
+quota_set_granted(const Caller *caller, const pg_uuid_t *user_id, int granted)
+{
+	Quota		quota;
+
+	lock_to_change(user_id, &quota);
+	quota.granted = granted;
+	quota.default_given = true;
+	store_quota(user_id, &quota);
+	log_change(caller, "quota.set", "user", uuid_text(user_id), psprintf("{\"granted\": %d}", granted));
+}
+
 /* set_quota(user_id, granted) */
 Datum
 quota_set(PG_FUNCTION_ARGS)
@@ -622,17 +634,12 @@ quota_set(PG_FUNCTION_ARGS)
 	Caller		caller;
 	pg_uuid_t	user_id;
 	int			granted;
-	Quota		quota;
 
 	caller_require_service();
 	caller_get(&caller);
 	user_id = membership_uuid_argument(fcinfo, 0, "user_id");
 	granted = amount_argument(fcinfo, "granted", 0, PG_INT32_MAX);
-	lock_to_change(&user_id, &quota);
-	quota.granted = granted;
-	quota.default_given = true;
-	store_quota(&user_id, &quota);
-	log_change(&caller, "quota.set", "user", uuid_text(&user_id), psprintf("{\"granted\": %d}", granted));
+	quota_set_granted(&caller, &user_id, granted);
 	return figures_row(fcinfo, &user_figures_plan, &user_id, true);
 }
 

@@ -83,6 +83,9 @@ FROM invite_sync.invitation i, invite_sync.organization o, invite_sync.role r WH
 INSERT INTO invite_sync.invitation_acceptance (invitation_id, user_id) SELECT id, gen_random_uuid() FROM invite_sync.invitation WHERE status = 'accepted';
 INSERT INTO invite_sync.user_invitation_quota (user_id, granted, used, default_given) VALUES (gen_random_uuid(), 5, 2, false), (gen_random_uuid(), 1, 3, true);
 SELECT invite_sync.set_rate_limit('export', 3, '1 month'), invite_sync.set_rate_limit('invite', NULL);
+INSERT INTO invite_sync.external_user (id, provider, external_id, email, user_id, user_since, migrated_at)
+VALUES (gen_random_uuid(), 'clerk', E'user_\\tab\t', 'ada@x.example', gen_random_uuid(), '2020-02-03 04:05:06.789+00', '2026-01-01'), (gen_random_uuid(), 'auth0', 'invited_1', NULL, NULL, NULL, NULL);
+SELECT invite_sync.set_migration_policy('enforce', '2031-02-03 04:05:06.789+00');
 SELECT invite_sync.consume_rate_limit('export', key) FROM unnest(ARRAY['a', 'a', gen_random_uuid()::text]) AS key;
 SQL
 	return;

@@ -62,7 +62,7 @@ SELECT CASE WHEN to_regrole('anon') IS NULL THEN skip('there is no role anon')
     SELECT oid::regclass::text FROM pg_class WHERE relnamespace = 'invite_sync'::regnamespace AND relkind IN ('r', 'v') AND has_table_privilege('anon', oid, 'SELECT, INSERT, UPDATE, DELETE')$$,
     ARRAY['current_claims', 'current_user_id', 'has_any_permission', 'has_any_role', 'has_permission', 'has_role', 'is_member',
           'member_organizations', 'organizations_with_permission', 'platform_role', 'whoami',
-          'get_invitation', 'bind_invitation', 'signup_with_invitation'],
+          'get_invitation', 'bind_invitation', 'signup_with_invitation', 'complete_migration_by_token'],
     'anon may call what policies ask and what a token is for, and read nothing') END;
 SELECT CASE WHEN to_regrole('authenticated') IS NULL THEN skip('there is no role authenticated')
             ELSE set_eq($$SELECT proname::text FROM pg_proc WHERE pronamespace = 'invite_sync'::regnamespace AND has_function_privilege('authenticated', oid, 'EXECUTE')
@@ -76,6 +76,7 @@ SELECT CASE WHEN to_regrole('authenticated') IS NULL THEN skip('there is no role
           'create_invitation', 'create_invitations', 'create_invite_link',
           'check_invitation', 'resend_invitation', 'revoke_invitation', 'list_invitations', 'set_invitation_policy',
           'get_invitation', 'bind_invitation', 'accept_invitation', 'accept_my_invitation', 'my_invitations', 'decline_invitation', 'decline_my_invitation', 'my_quota',
+          'check_migration', 'require_migrated', 'complete_migration_by_token',
           'current_claims', 'current_user_id', 'has_any_permission', 'has_any_role', 'has_permission', 'has_role', 'is_member',
           'member_organizations', 'organizations_with_permission', 'platform_role', 'whoami',
           'read join_request', 'read membership', 'read organization', 'read organization_domain', 'read permission', 'read platform_role',

@@ -68,6 +68,8 @@ INSERT INTO invite_sync.invitation_grant (invitation_id, organization_id, role_i
 VALUES ('$organization', 'd0000000-0000-4000-8000-000000000002', '00000000-0000-4000-8000-00000000000c', now());
 SQL
 my $token = value($primary, $db, "SELECT 'inv_' || translate(encode(uuid_send('$organization') || decode(repeat('00', 32), 'hex'), 'base64'), E'+/\\n', '-_')");
+# somebody who comes from another provider
+value($primary, $db, sprintf q{INSERT INTO invite_sync.external_user (id, provider, external_id, user_id) VALUES (gen_random_uuid(), 'clerk', 'user_a1', '%s')}, user_id('a', 1));
 # something is counted, for longer than the test lasts
 value($primary, $db, q{SELECT invite_sync.set_rate_limit('export', 1, '1 day'); SELECT invite_sync.consume_rate_limit('export', 'a'); SELECT invite_sync.grant_quota('} . user_id('a', 1) . q{', 1)});
 # none becomes due while the answers are compared
@@ -122,7 +124,7 @@ ok(scalar(grep { /sync_status/ } @queries) && scalar(grep { /verify\(/ } @querie
 
 # Who asks: an operator, the superuser, service_role where it may; and a user, which some are for alone.
 my %may_user = map { $_ => 1 } split /\n/, value($primary, $db, q{SELECT p.proname FROM pg_proc p WHERE p.pronamespace = 'invite_sync'::regnamespace AND has_function_privilege('authenticated', p.oid, 'EXECUTE')});
-my %for_users = map { $_ => 1 } qw(my_invitations my_organizations suggested_organizations my_quota);
+my %for_users = map { $_ => 1 } qw(my_invitations my_organizations suggested_organizations my_quota check_migration);
 my %may_service = map { $_ => 1 } split /\n/, value($primary, $db, <<'SQL');
 SELECT p.proname FROM pg_proc p WHERE p.pronamespace = 'invite_sync'::regnamespace AND has_function_privilege('service_role', p.oid, 'EXECUTE')
 UNION ALL SELECT c.relname FROM pg_class c WHERE c.relnamespace = 'invite_sync'::regnamespace AND c.relkind = 'v' AND has_table_privilege('service_role', c.oid, 'SELECT')
@@ -167,10 +169,17 @@ for my $query (sort keys %$expected)
 	is($repeatable->{$query}, $expected->{$query}, "$query: the same on a standby in REPEATABLE READ");
 }
 isnt($expected->{"postgres: SELECT * FROM invite_sync.$_ t"}, '', "$_ has something to say") for qw(quarantine target_list activity_log error_log admin_log);
-isnt($expected->{"postgres: SELECT * FROM invite_sync.$_() t"}, '', "$_() has something to say") for qw(sync_status verify verify_events preservation_report quota_report rate_limit_report);
+isnt($expected->{"postgres: SELECT * FROM invite_sync.$_() t"}, '', "$_() has something to say") for qw(sync_status verify verify_events preservation_report unmigrated_users quota_report rate_limit_report);
 isnt($expected->{"authenticated: SELECT * FROM invite_sync.$_ t"}, '', "$_ has something to say to a user")
   for "list_members('$organization')", "list_join_requests('$organization')", "list_roles('$organization')", "list_domains('$organization')",
   'list_permissions()', 'my_invitations()', 'my_organizations()', 'suggested_organizations()', 'my_quota()', 'list_invitations()', "get_invitation('$token')";
+
+# A token of another provider's is the same user's there.
+for my $where ($primary, $standby)
+{
+	my $answer = run_as($where, $db, 'authenticated', q{SET request.jwt.claims = '{"sub": "user_a1", "role": "authenticated"}'; SELECT invite_sync.current_user_id(), (invite_sync.check_migration()).migrated});
+	is($answer->{out}, user_id('a', 1) . '|f', 'who comes with a token of another provider, on ' . $where->name) or diag($answer->{stderr});
+}
 
 # What is for users, as one: a member, and somebody who is none.
 my @user_queries = map { "SELECT * FROM invite_sync.$_ t ORDER BY t::text" } 'my_organizations()', map { "$_($arguments{$_})" } qw(get_organization seat_usage list_domains);

@@ -111,7 +111,7 @@ is_deeply(found($granted), found($wanted), 'every role has what api_grants() say
 my @asked = map { "FUNCTION invite_sync.$_" } ('current_claims()', 'current_user_id()', 'has_any_permission(uuid, text[])', 'has_any_role(uuid, text[])',
 	'has_permission(uuid, text)', 'has_role(uuid, text)', 'is_member(uuid)', 'member_organizations()', 'organizations_with_permission(text)', 'platform_role()', 'whoami()');
 # and what is for whoever has a token
-my @tokens = map { "FUNCTION invite_sync.$_" } ('bind_invitation(text, text)', 'get_invitation(text)');
+my @tokens = map { "FUNCTION invite_sync.$_" } ('bind_invitation(text, text)', 'complete_migration_by_token(text, text)', 'get_invitation(text)');
 my $signup = 'FUNCTION invite_sync.signup_with_invitation(text, text, jsonb, text)';
 is_deeply(found(q{SELECT object FROM invite_sync.api_grants() WHERE audience = 'anon' ORDER BY object COLLATE "C"}), [ sort(@asked, @tokens, $signup) ], 'api_grants() gives anon nothing but what the rooms mark');
 is_deeply(found(q{SELECT object FROM invite_sync.api_grants() WHERE audience = 'user' ORDER BY object COLLATE "C"}), [ sort(@asked, @tokens,
@@ -124,6 +124,7 @@ is_deeply(found(q{SELECT object FROM invite_sync.api_grants() WHERE audience = '
 	'FUNCTION invite_sync.add_member(uuid, uuid, text)',
 	'FUNCTION invite_sync.cancel_join_request(uuid)',
 	'FUNCTION invite_sync.check_invitation(text, text, uuid, uuid)',
+	'FUNCTION invite_sync.check_migration()',
 	'FUNCTION invite_sync.create_invitation(text, text, uuid, jsonb, text, jsonb, interval, text, text, text, uuid)',
 	'FUNCTION invite_sync.create_invitations(jsonb, text, uuid, interval, text, text, uuid)',
 	'FUNCTION invite_sync.create_invite_link(uuid, text, integer, interval, text, uuid)',
@@ -148,6 +149,7 @@ is_deeply(found(q{SELECT object FROM invite_sync.api_grants() WHERE audience = '
 	'FUNCTION invite_sync.remove_domain(uuid, text)',
 	'FUNCTION invite_sync.remove_member(uuid, uuid)',
 	'FUNCTION invite_sync.request_to_join(uuid, text)',
+	'FUNCTION invite_sync.require_migrated()',
 	'FUNCTION invite_sync.resend_invitation(uuid, uuid)',
 	'FUNCTION invite_sync.revoke_invitation(uuid, uuid)',
 	'FUNCTION invite_sync.seat_usage(uuid)',
@@ -228,7 +230,22 @@ my ($member, $newcomer) = (user_id('a', 3), user_id('a', 4));
 # somebody without an account is invited; the secret is zeros
 my $offer = 'd0000000-0000-4000-8000-000000000005';
 my $token = value($node, $db, "SELECT 'inv_' || translate(encode(uuid_send('$offer') || decode(repeat('00', 32), 'hex'), 'base64'), E'+/\\n', '-_')");
+# somebody comes from another provider, and has a token to migrate
+my $migration = 'd0000000-0000-4000-8000-000000000006';
+my $migration_token = value($node, $db, "SELECT 'inv_' || translate(encode(uuid_send('$migration') || decode(repeat('00', 32), 'hex'), 'base64'), E'+/\\n', '-_')");
+my $unmigrated = user_id('a', 6);
 my %call = (
+	create_user => q{SELECT invite_sync.create_user('made@new.example', 'correct horse')},
+	import_users => "SELECT count(*) FROM invite_sync.import_users('[{\"email\": \"imported\@new.example\", \"platform_role\": \"member\", \"quota_granted\": 1, \"grants\": [{\"organization_id\": \"$organization\"}]}]')",
+	migration_status => 'SELECT invite_sync.migration_status()',
+	unmigrated_users => 'SELECT count(*) FROM invite_sync.unmigrated_users()',
+	set_migration_policy => q{SELECT invite_sync.set_migration_policy('remind')},
+	check_migration => 'SELECT invite_sync.check_migration()',
+	require_migrated => 'SELECT invite_sync.require_migrated()',
+	complete_migration => q{SELECT invite_sync.complete_migration('clerk', 'user_a6', 'correct horse')},
+	create_migration_invitation => q{SELECT invite_sync.create_migration_invitation('clerk', 'user_a6')},
+	complete_migration_by_token => "SELECT invite_sync.complete_migration_by_token('$migration_token', 'correct horse')",
+	link_external_user => "SELECT invite_sync.link_external_user('clerk', 'user_a4', '$newcomer')",
 	add_target => q{SELECT invite_sync.add_target('public.spare')},
 	set_target => q{SELECT invite_sync.set_target('public.profiles', on_error => 'quarantine')},
 	drop_target => q{SELECT invite_sync.drop_target('public.spare')},
@@ -518,7 +535,11 @@ INSERT INTO invite_sync.invitation (id, kind, status, email, expires_at, closed_
 DELETE FROM invite_sync.join_request;
 INSERT INTO invite_sync.join_request (id, organization_id, user_id) VALUES ('$join_request', '$organization', '$newcomer');
 INSERT INTO invite_sync.organization_domain (organization_id, domain, challenge) VALUES ('$organization', 'claimed.example', 'proof') ON CONFLICT DO NOTHING;
-DELETE FROM auth.users WHERE email = 'invited\@new.example';
+DELETE FROM auth.users WHERE email IN ('invited\@new.example', 'made\@new.example', 'imported\@new.example');
+DELETE FROM invite_sync.external_user;
+INSERT INTO invite_sync.external_user (id, provider, external_id, user_id, invitation_id) VALUES ('$migration', 'clerk', 'user_a6', '$unmigrated', '$migration');
+INSERT INTO invite_sync.invitation (id, purpose, email, secret_digest, proves_email, alone, expires_at)
+SELECT '$migration', 'migration', u.email, sha256(decode(repeat('00', 32), 'hex')), true, true, now() + '1 day' FROM auth.users u WHERE u.id = '$unmigrated';
 DELETE FROM invite_sync.invitation WHERE id = '$offer';
 DELETE FROM invite_sync.invitation_grant WHERE invitation_id = '$offer';
 INSERT INTO invite_sync.invitation (id, email, secret_digest, proves_email, expires_at, data)
@@ -539,7 +560,7 @@ make_work();
 value($node, $db, q{SELECT invite_sync.set_alert('missing', 0); SELECT invite_sync.check_alerts()});
 # pg_cron is not there, and a superuser without claims is no user
 my %fails = (schedule_retry => '0A000', map { $_ => 'PT401' } qw(my_organizations leave_organization request_to_join cancel_join_request suggested_organizations
-	bind_invitation accept_invitation accept_my_invitation my_invitations decline_my_invitation my_quota));
+	bind_invitation accept_invitation accept_my_invitation my_invitations decline_my_invitation my_quota check_migration));
 
 my %heard = (postgres => 0, supabase_auth_admin => 0);
 for my $path ('', 'SET search_path = evil, pg_catalog, public;')
@@ -774,7 +795,7 @@ is(value($node, $db, q{SELECT string_agg(role, ', ' ORDER BY role) FROM invite_s
 
 # What is for users is no more through a definer than without: nobody is nobody, and a user is that user whatever role asks for it.
 make_work();
-my %as_stranger = (map { $_ => '00000' } qw(create_organization check_invitation create_invitations my_invitations my_organizations list_permissions suggested_organizations my_quota));
+my %as_stranger = (map { $_ => '00000' } qw(create_organization check_invitation create_invitations my_invitations my_organizations list_permissions suggested_organizations my_quota check_migration require_migrated));
 $as_stranger{$_} = 'PT403' for qw(accept_invitation decline_invitation);
 for my $case ([ 'anon', undef, 'PT401' ], [ 'anon', $user_claims, 'PT401' ], [ 'bystander', undef, 'PT401' ], [ 'supabase_auth_admin', undef, 'PT401' ], [ 'authenticated', undef, 'PT401' ],
 	[ 'authenticated', qq({$sub, "role": "service_role"}), 'PT401' ], (map { [ $_, $user_claims, undef ] } qw(authenticated bystander service_role postgres supabase_admin)))
