@@ -1,7 +1,8 @@
 # invite_sync: auth.users synced to application tables
 #
 # A developer's commands:   make, make install, make installcheck (PGXS, PG_CONFIG as usual)
-# A fresh machine's ones:   make demo, make check, make bench, make mutate, make soak (they install what is missing)
+# A fresh machine's ones:   make demo, make check, make bench, make mutate, make soak (they install what is missing);
+#                           make check-gotrue, with an auth server that you have
 
 EXTENSION = invite_sync
 EXTVERSION := $(shell sed -n "s/^default_version *= *'\(.*\)'.*/\1/p" invite_sync.control)
@@ -35,7 +36,7 @@ EXTRA_CLEAN = build src/*.bc src/errcodes_known.h results output_iso tmp_check r
 
 # These targets build in a place of their own and must work before there is any PostgreSQL; besides, PGXS has a
 # "check" of its own, one that only refuses. So it is either they or PGXS.
-THROWAWAY = check mutate soak demo demo-server demo-stop bench
+THROWAWAY = check check-gotrue mutate soak demo demo-server demo-stop bench
 
 ifeq (,$(filter $(THROWAWAY),$(MAKECMDGOALS)))
 
@@ -77,6 +78,11 @@ else
 check:
 	scripts/setup.sh check
 	scripts/with-cluster.sh scripts/check.sh
+
+# The tests against a real auth server, which GOTRUE_SERVER names. See test/gotrue/README.md.
+check-gotrue:
+	scripts/setup.sh gotrue
+	scripts/with-cluster.sh scripts/check.sh gotrue
 
 # Do the tests notice when the code is broken? See test/mutations/README.md.
 mutate:

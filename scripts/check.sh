@@ -4,8 +4,10 @@
 #   scripts/with-cluster.sh scripts/check.sh [SUITE]...
 #   scripts/with-cluster.sh scripts/check.sh SUITE NAME...
 #
-# SUITE is regress, isolation, tap, pgtap or plpgsql; without one they all run. NAME is a test's file name
-# without folder and ending; for regress the test "setup" is put before the named ones.
+# SUITE is regress, isolation, tap, pgtap, plpgsql or gotrue; without one they all run, gotrue where there is an auth
+# server to try. NAME is a test's file name without folder and ending; for regress the test "setup" is put before the
+# named ones.
+# GOTRUE_SERVER: the auth server's program (test/gotrue/README.md).
 # REQUIRE_ALL=1: a skipped test is a failure.
 
 # shellcheck source-path=SCRIPTDIR source=common.sh
@@ -141,22 +143,31 @@ tap_file() {
 	done
 }
 
-tap() {
-	local name dir failed_before file
+# The TAP files of the folder $2, as the suite $1.
+tap_files() {
+	local suite=$1 folder=$2 name dir failed_before file
+	shift 2
 	while IFS= read -r name; do
-		dir=$RUN_DIR/tap/$name failed_before=$failed
+		dir=$RUN_DIR/$suite/$name failed_before=$failed
 		mkdir -p "$dir"
 		# 15 reads TESTDIR, later majors the other two.
-		tap_file "tap: $name" "$dir/output" env TESTDIR="$dir" TESTLOGDIR="$dir/log" TESTDATADIR="$dir/data" \
-			PG_TEST_PORT_DIR="$RUN_DIR/tap" PG_REGRESS="$PGXS_DIR/src/test/regress/pg_regress" \
-			PERL5LIB="$PGXS_DIR/src/test/perl:$ROOT/test/perl" prove --verbose "test/t/$name.pl"
+		tap_file "$suite: $name" "$dir/output" env TESTDIR="$dir" TESTLOGDIR="$dir/log" TESTDATADIR="$dir/data" \
+			PG_TEST_PORT_DIR="$RUN_DIR/$suite" PG_REGRESS="$PGXS_DIR/src/test/regress/pg_regress" \
+			PERL5LIB="$PGXS_DIR/src/test/perl:$ROOT/test/perl" prove --verbose "$folder/$name.pl"
 		stop_servers_below "$dir"
 		[ "$failed" -gt "$failed_before" ] || continue
 		while IFS= read -r file; do
 			echo "--- ${file#"$RUN_DIR"/}"
 			tail -n 30 "$file"
 		done < <(find "$dir" -path '*/log/*' -type f | sort)
-	done < <(names 'test/t/*.pl' "$@")
+	done < <(names "$folder/*.pl" "$@")
+}
+
+tap() { tap_files tap test/t "$@"; }
+
+gotrue() {
+	[ -x "${GOTRUE_SERVER:-}" ] || die "GOTRUE_SERVER must name the auth server's program: see test/gotrue/README.md"
+	tap_files gotrue test/gotrue "$@"
 }
 
 pgtap() {
@@ -183,7 +194,7 @@ plpgsql() {
 	tap_file plpgsql "$RUN_DIR/plpgsql" psql -X -q -A -t -v ON_ERROR_STOP=1 -d plpgsql -f scripts/plpgsql_check.sql
 }
 
-all=" regress isolation tap pgtap plpgsql "
+all=" regress isolation tap pgtap plpgsql gotrue "
 suites=() tests=()
 for word in "$@"; do
 	if [ ${#tests[@]} -eq 0 ] && [[ $all == *" $word "* ]]; then
@@ -195,7 +206,14 @@ done
 if [ ${#tests[@]} -gt 0 ] && [ ${#suites[@]} -ne 1 ]; then
 	die "usage: check.sh [SUITE]... or check.sh SUITE NAME..., a suite being one of$all"
 fi
-[ ${#suites[@]} -gt 0 ] || read -ra suites <<<"$all"
+without=
+if [ ${#suites[@]} -eq 0 ]; then
+	if [ -z "${GOTRUE_SERVER:-}" ]; then
+		without="gotrue did not run: GOTRUE_SERVER names no auth server (test/gotrue/README.md)"
+		all=${all/ gotrue / }
+	fi
+	read -ra suites <<<"$all"
+fi
 start=$SECONDS
 for suite in "${suites[@]}"; do
 	"$suite" "${tests[@]}"
@@ -210,6 +228,7 @@ if [ "${REQUIRE_ALL:-0}" = 1 ] && [ "$skipped" -gt 0 ]; then
 	echo "$skipped skipped although everything is required"
 	failed=$((failed + skipped)) skipped=0
 fi
+[ -z "$without" ] || echo "$without"
 echo "PostgreSQL $PG_MAJOR, $((SECONDS - start)) s"
 line="$passed passed, $failed failed"
 [ "$skipped" -eq 0 ] || line+=", $skipped skipped"

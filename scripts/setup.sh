@@ -3,14 +3,15 @@
 # no PostgreSQL cluster is created or started.
 #
 #   scripts/setup.sh demo     to build the extension and run a server
-#   scripts/setup.sh check    also for every test suite
+#   scripts/setup.sh check    also for every test suite but the next
+#   scripts/setup.sh gotrue   also for the tests against a real auth server, but not that server
 #   scripts/setup.sh ci       also for the further checks of .ci/run on each major
 #   scripts/setup.sh ci-host  also to make the systems of the other majors
 
 # shellcheck source-path=SCRIPTDIR source=common.sh
 . "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
-level=${1:?usage: setup.sh demo|check|ci|ci-host}
+level=${1:?usage: setup.sh demo|check|gotrue|ci|ci-host}
 
 installed() { [ "$(dpkg-query -W -f='${db:Status-Status}' "$1" 2>/dev/null)" = installed ]; }
 available() { [ -n "$(apt-cache madison "$1" 2>/dev/null)" ]; }
@@ -29,6 +30,8 @@ packages() {
 	printf '%s\n' make gcc libc6-dev
 	[ -n "$own_postgres" ] || printf '%s\n' "postgresql-$major" "postgresql-server-dev-$major"
 	[ "$level" != demo ] || return 0
+	[ "$level" != gotrue ] || { printf '%s\n' perl libipc-run-perl python3-aiosmtpd; return 0; }
+	[ -z "${GOTRUE_SERVER:-}" ] || printf '%s\n' python3-aiosmtpd
 	printf '%s\n' perl libipc-run-perl libtap-parser-sourcehandler-pgtap-perl
 	[ -n "$own_postgres" ] || printf '%s\n' "postgresql-$major-pgtap"
 	# what is skipped without them, except in CI
