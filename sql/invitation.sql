@@ -45,6 +45,7 @@ CREATE TABLE invite_sync.invitation (
     CONSTRAINT invitation_data CHECK (pg_catalog.jsonb_typeof(data) OPERATOR(pg_catalog.=) 'object')
 );
 CREATE INDEX invitation_email_pending ON invite_sync.invitation (email) WHERE status OPERATOR(pg_catalog.=) 'pending';
+CREATE INDEX invitation_email_declined ON invite_sync.invitation (email, closed_at) WHERE status OPERATOR(pg_catalog.=) 'declined';
 CREATE INDEX invitation_inviter ON invite_sync.invitation (inviter_id, created_at, id);
 CREATE INDEX invitation_inviter_due ON invite_sync.invitation (inviter_id, expires_at) WHERE status OPERATOR(pg_catalog.=) 'pending' AND charged;
 CREATE INDEX invitation_due ON invite_sync.invitation (expires_at) WHERE status OPERATOR(pg_catalog.=) 'pending';
@@ -121,6 +122,7 @@ COMMENT ON COLUMN invite_sync.invitation.closed_at IS 'when it stopped being pen
 COMMENT ON COLUMN invite_sync.invitation.closed_by IS 'the user who accepted, declined or revoked it; NULL: a service, or nobody';
 COMMENT ON CONSTRAINT invitation_pkey ON invite_sync.invitation IS 'one row an invitation; tokens are found by it';
 COMMENT ON INDEX invite_sync.invitation_email_pending IS 'what is pending for an address';
+COMMENT ON INDEX invite_sync.invitation_email_declined IS 'who has declined lately';
 COMMENT ON INDEX invite_sync.invitation_inviter IS 'invitations of an inviter, in the order of lists';
 COMMENT ON INDEX invite_sync.invitation_inviter_due IS 'what goes back into an inviter''s quota when it expires';
 COMMENT ON INDEX invite_sync.invitation_due IS 'what has expired and does not say so yet';
@@ -174,17 +176,86 @@ CREATE UNIQUE INDEX invitation_alone ON invite_sync.invitation (email, purpose)
     WHERE status OPERATOR(pg_catalog.=) 'pending' AND NOT shadow AND kind OPERATOR(pg_catalog.=) 'email' AND alone;
 COMMENT ON INDEX invite_sync.invitation_alone IS 'one pending invitation without an organization an address; the functions say already_invited';
 
--- Seats that are kept for who is invited: an address counts once, and no more once its invitation has expired.
+-- Seats that are kept for who is invited: an address counts once, and no more once its invitation has expired. Shadows
+-- count as well, or the seats would tell what they hide.
 CREATE OR REPLACE FUNCTION invite_sync.seats_pending(pool_id uuid) RETURNS bigint
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
     AS $$
     SELECT count(DISTINCT i.email) FROM invite_sync.seat_pool_organizations($1) AS s (id)
       JOIN invite_sync.invitation_grant AS g ON g.organization_id = s.id AND g.open
       JOIN invite_sync.invitation AS i ON i.id = g.invitation_id
-     WHERE i.kind = 'email' AND i.status = 'pending' AND NOT i.shadow AND i.expires_at > clock_timestamp()
+     WHERE i.kind = 'email' AND i.status = 'pending' AND i.expires_at > clock_timestamp()
     $$;
 COMMENT ON FUNCTION invite_sync.seats_pending(uuid) IS
     'The seats of this organization that pending email invitations hold, each address once. Internal.';
 CREATE TRIGGER invitation_grant_check_seats AFTER INSERT ON invite_sync.invitation_grant
     REFERENCING NEW TABLE AS added FOR EACH STATEMENT EXECUTE FUNCTION invite_sync.membership_check_seats();
 COMMENT ON TRIGGER invitation_grant_check_seats ON invite_sync.invitation_grant IS 'members and invitations fit into the seats';
+
+-- ---- inviting ----
+
+CREATE TYPE invite_sync.invitation_created AS (
+    invitation_id uuid, token text, url text, email text, status text, expires_at timestamptz, reused boolean, skipped boolean);
+COMMENT ON TYPE invite_sync.invitation_created IS
+    'An invitation that was made or sent again. token and url are shown this once: nothing that is stored gives them back.';
+
+CREATE TYPE invite_sync.invitation_result AS (
+    invitation_id uuid, kind text, status text, email text, organization_ids uuid[], inviter_id uuid,
+    created_at timestamptz, expires_at timestamptz, closed_at timestamptz);
+COMMENT ON TYPE invite_sync.invitation_result IS 'An invitation, as the functions that end one answer.';
+
+CREATE TYPE invite_sync.invitation_policy_result AS (organization_id uuid, ttl interval, updated_at timestamptz);
+COMMENT ON TYPE invite_sync.invitation_policy_result IS
+    'How long invitations to an organization last; ttl is null where invite_sync.invitation_ttl says it.';
+
+CREATE FUNCTION invite_sync.create_invitation(email text, role text DEFAULT NULL, organization_id uuid DEFAULT NULL, grants jsonb DEFAULT NULL,
+        platform_role text DEFAULT NULL, data jsonb DEFAULT '{}', expires_in interval DEFAULT NULL, delivery text DEFAULT 'return',
+        on_pending text DEFAULT 'refuse', idempotency_key text DEFAULT NULL, inviter_id uuid DEFAULT NULL)
+    RETURNS invite_sync.invitation_created
+    LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'invitation_create';
+COMMENT ON FUNCTION invite_sync.create_invitation(text, text, uuid, jsonb, text, jsonb, interval, text, text, text, uuid) IS
+$doc$Invite an address. role (member when left out) is one in organization_id; grants, instead of both, is [{"organization_id": …, "role": …}, …], at most 100; with neither it invites to the application alone. platform_role: a global role, given by services only. data: an object of at most 4 kB that acceptance writes into the user's metadata where it is absent there. expires_in: 15 minutes to 30 days, else as set_invitation_policy() or invite_sync.invitation_ttl says. delivery: return (the token, once) or none. on_pending: what becomes of an invitation of this address to one of these organizations that is pending: refuse, resend (a new token for the same offer), replace. idempotency_key: the call with the same key, address and grants is answered with the same invitation for 24 hours, without a token (reused). inviter_id: services invite on a user's behalf, with that user's rights, quota and limits; without it they have no limits.
+The token proves the address only where a service got it; one that a user got is good for whoever signed in with that address. already_member, already_invited and invitation_declined are told only to those who may list them; to others the answer is the same as for any address.
+Errors: email_malformed, data_malformed, window_malformed, role_unknown, organization_unknown, not_permitted (needs invitations.create; a platform role; another's inviter_id; to replace somebody else's needs invitations.revoke), escalation (the role allows more than the inviter has), already_member, already_invited, invitation_declined (of the last 30 days, retry_at=…), idempotency_conflict, seats_exhausted, quota_exhausted, rate_limited, user_unknown and user_banned and anonymous_user (inviter_id), not_authenticated; 40001 when the address is invited by somebody else in the same moment.
+Users, service_role, operators. Locks the inviter (and inviters whose expired invitation of this address is settled), the organizations and those above them, the roles, the invitations of this address, the inviter's quota and limits.$doc$;
+
+CREATE FUNCTION invite_sync.create_invite_link(organization_id uuid, role text DEFAULT 'member', max_uses integer DEFAULT NULL,
+        expires_in interval DEFAULT NULL, allowed_domain text DEFAULT NULL, inviter_id uuid DEFAULT NULL)
+    RETURNS invite_sync.invitation_created
+    LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'invitation_create_link';
+COMMENT ON FUNCTION invite_sync.create_invite_link(uuid, text, integer, interval, text, uuid) IS
+$doc$Make a link by which whoever has it joins an organization. role: as in create_invitation(). max_uses: how many people, 1 to 1000000; NULL: as many as come. expires_in: 15 minutes to 30 days. allowed_domain: only people with a verified address of this domain. A link proves nobody's address, takes a seat only when it is accepted, and counts as one invitation in the inviter's quota. inviter_id: as in create_invitation().
+Errors: organization_unknown, not_permitted (needs invitations.create), escalation, role_unknown, window_malformed, quota_exhausted, rate_limited, data_malformed, user_unknown, user_banned, anonymous_user, not_authenticated.
+Members with invitations.create, service_role, operators. Locks the inviter, the organization and those above it, the role, the inviter's quota and limits.$doc$;
+
+CREATE FUNCTION invite_sync.resend_invitation(invitation_id uuid, inviter_id uuid DEFAULT NULL) RETURNS invite_sync.invitation_created
+    LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'invitation_resend';
+COMMENT ON FUNCTION invite_sync.resend_invitation(uuid, uuid) IS
+$doc$Give a pending or expired invitation a new token and the time that it had at first. The old token is void, and so is a device's binding; the new one proves the address only where a service got it. One that has expired takes quota and seats as a new one does. At most once in 60 seconds, and 5 messages a day to an address from all inviters. Links too. inviter_id: services act for a user.
+Errors: invitation_unknown (also of one that the caller may not list), not_permitted (it takes invitations.create and all that the role allows in each of its organizations), invitation_used, invitation_declined, invitation_revoked (also when who sent it may not give any more what it gives), already_member, already_invited, seats_exhausted, quota_exhausted, rate_limited, data_malformed, user_unknown, user_banned, anonymous_user, not_authenticated.
+The inviter, members with invitations.read and invitations.create, service_role, operators. Locks the caller and the inviter, the organizations and those above them, the invitation, quota and limits.$doc$;
+
+CREATE FUNCTION invite_sync.revoke_invitation(invitation_id uuid, inviter_id uuid DEFAULT NULL) RETURNS invite_sync.invitation_result
+    LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'invitation_revoke';
+COMMENT ON FUNCTION invite_sync.revoke_invitation(uuid, uuid) IS
+$doc$Take a pending invitation or link back: its token is void, its seats are free, its quota is not given back. inviter_id: services act for a user.
+Returns the invitation. Errors: invitation_unknown (also of one that the caller may not list), not_permitted (it takes invitations.revoke in each of its organizations), invitation_used, invitation_declined, invitation_revoked, invitation_expired, data_malformed, user_unknown, user_banned, anonymous_user, not_authenticated.
+The inviter, members with invitations.read and invitations.revoke, service_role, operators. Locks the caller and the inviter, the organizations and those above them, and the invitation.$doc$;
+
+CREATE FUNCTION invite_sync.list_invitations(organization_id uuid DEFAULT NULL, after text DEFAULT NULL, page_size integer DEFAULT 50,
+        status text DEFAULT NULL, inviter_id uuid DEFAULT NULL)
+    RETURNS TABLE (invitation_id uuid, kind text, email text, invitation_status text, platform_role text, invited_by uuid, max_uses integer, uses integer,
+                   allowed_domain text, created_at timestamptz, renewed_at timestamptz, expires_at timestamptz, closed_at timestamptz, closed_by uuid,
+                   organization_ids uuid[], roles text[], cursor text)
+    LANGUAGE C STABLE ROWS 50 AS 'MODULE_PATHNAME', 'invitation_list';
+COMMENT ON FUNCTION invite_sync.list_invitations(uuid, text, integer, text, uuid) IS
+$doc$The invitations to an organization, or (organization_id left out) those that the caller has sent, to a service all; the latest first. after: the cursor of the last row of the page before. page_size: 1 to 500. status: pending, accepted, declined, revoked or expired; NULL: all. One whose time is over is expired from that moment on. roles go with organization_ids; in the list of an organization only that one is shown. inviter_id: services list for a user. No token can be read from it.
+Errors: organization_unknown, not_permitted (needs invitations.read), data_malformed, user_unknown, user_banned, anonymous_user, not_authenticated.
+Members with invitations.read, and every user for what they sent; service_role, operators. Locks nothing.$doc$;
+
+CREATE FUNCTION invite_sync.set_invitation_policy(organization_id uuid, ttl interval) RETURNS invite_sync.invitation_policy_result
+    LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'invitation_set_policy';
+COMMENT ON FUNCTION invite_sync.set_invitation_policy(uuid, interval) IS
+$doc$How long invitations to an organization last where their call does not say. ttl: 15 minutes to 30 days; NULL: as invite_sync.invitation_ttl says. Those that were sent already keep their time. The same again changes nothing and says so.
+Returns the policy. Errors: organization_unknown, not_permitted (needs organization.update), window_malformed, data_malformed, not_authenticated, anonymous_user, user_banned.
+Members with organization.update, service_role, operators. Locks the user, and the organization and those above it.$doc$;

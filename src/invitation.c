@@ -244,7 +244,7 @@ take_row(Invitation *result, MemoryContext cxt)
 		return false;
 	row = SPI_tuptable->vals[0];
 	desc = SPI_tuptable->tupdesc;
-	for (int i = 0; i < lengthof(value); i++)
+	for (size_t i = 0; i < lengthof(value); i++)
 		value[i] = SPI_getbinval(row, desc, i + 1, &isnull[i]);
 
 	old = MemoryContextSwitchTo(cxt);
@@ -415,7 +415,9 @@ void
 invitation_close(Invitation *invitation, InvitationStatus status, const pg_uuid_t *closed_by)
 {
 	static const char *const words[] = {"pending", "accepted", "declined", "revoked", "expired"};
-	bool		refund = invitation->charged && (status == INVITATION_EXPIRED || status == INVITATION_DECLINED);
+	/* a link that somebody has used was not for nothing */
+	bool		refund = invitation->charged && invitation->uses == 0 &&
+		(status == INVITATION_EXPIRED || status == INVITATION_DECLINED);
 	Datum		values[4];
 	char		nulls[4] = {' ', ' ', closed_by ? ' ' : 'n', ' '};
 

@@ -106,7 +106,12 @@ extern bool invitation_still_allowed(const Invitation *invitation);
 
 /*
  * What the quota room, which comes later, does for this one. Called with the
- * inviter's row of auth.users locked and the organizations and invitation too.
+ * inviter's row of auth.users locked, and the organizations and the invitation
+ * too; give_back() with the invitation.
+ *
+ * What is locked here comes last, and among itself in one order: the quota,
+ * then the rows of the rate limits, "message" after all other actions. Whoever
+ * counts for several recipients in one transaction calls prepare() first.
  */
 typedef struct InvitationQuota
 {
@@ -114,10 +119,22 @@ typedef struct InvitationQuota
 	bool		(*take) (const pg_uuid_t *inviter_id);
 	/* give n back */
 	void		(*give_back) (const pg_uuid_t *inviter_id, int n);
-	/* count one action; rate_limited. user_id NULL: a service (no limit per user). */
+
+	/*
+	 * Count one action; rate_limited. No rule: no limit. key: an id's text, or
+	 * invitation_email_key() for a recipient. The rule of the action for the
+	 * client's address counts along; scope "address" (key NULL) is for actions
+	 * that have no other.
+	 */
 	void		(*count) (const char *action, const char *scope, const char *key);
 	/* the same as a value: false, and when it may be tried again */
 	bool		(*try_count) (const char *action, const char *scope, const char *key, TimestampTz *retry_at);
+
+	/*
+	 * Lock all that inviting these recipients (keys as above, in any order, also
+	 * repeated) will lock, in the order that cannot deadlock with others.
+	 */
+	void		(*prepare) (const pg_uuid_t *inviter_id, char **recipients, int nrecipients);
 } InvitationQuota;
 
 extern const InvitationQuota *invitation_quota; /* NULL: nothing is limited */

@@ -357,8 +357,13 @@ static SavedPlan set_role_plan = {
 	.argtypes = {UUIDOID, UUIDOID, UUIDOID}
 };
 
+/*
+ * The clock, not the transaction's beginning: what was invited before the
+ * removal, also by a transaction that began later, does not bring back.
+ */
 static SavedPlan mark_plan = {
-	.sql = "INSERT INTO invite_sync.membership_removal AS x (organization_id, user_id, removed_by) VALUES ($1, $2, $3) "
+	.sql = "INSERT INTO invite_sync.membership_removal AS x (organization_id, user_id, removed_by, removed_at) "
+	"VALUES ($1, $2, $3, pg_catalog.clock_timestamp()) "
 	"ON CONFLICT (organization_id, user_id) DO UPDATE SET removed_by = excluded.removed_by, removed_at = excluded.removed_at",
 	.nargs = 3,
 	.argtypes = {UUIDOID, UUIDOID, UUIDOID}

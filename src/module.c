@@ -18,6 +18,7 @@
 #include "module.h"
 #include "plan.h"
 #include "quarantine.h"
+#include "quota.h"
 #include "sync.h"
 
 #define MINUTE	60
@@ -141,6 +142,7 @@ _PG_init(void)
 	quarantine_init();
 	membership_init();
 	invitation_init();
+	quota_init();
 
 	/* last: from here on unknown settings under our name are errors */
 	MarkGUCPrefixReserved("invite_sync");

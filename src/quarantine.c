@@ -516,6 +516,18 @@ record_again(Due *dues, int ndues, int first)
 
 static void retry_triggers(int max_rows, bool due_only, int *retried, int *resolved, int *failed);
 
+/* All of them: a note that a user is gone does not say which room could not clean up. */
+static bool
+tell_all_gone(const pg_uuid_t *user_ids, int64 nids)
+{
+	const SyncListener *listener;
+	bool		ok = true;
+
+	for (int i = 0; (listener = sync_listener(i)) != NULL; i++)
+		ok = sync_tell_gone(listener, user_ids, nids) && ok;
+	return ok;
+}
+
 /* What deleted users have left with the rooms that listen. */
 static void
 retry_gone(int max_rows, bool due_only, int *retried, int *resolved, int *failed)
@@ -531,14 +543,14 @@ retry_gone(int max_rows, bool due_only, int *retried, int *resolved, int *failed
 
 		listener->find_gone(!due_only, max_rows, &ids, &n);
 		*retried += n;
-		if (sync_tell_gone(listener, ids, n))
+		if (tell_all_gone(ids, n))
 			*resolved += n;
 		else if (n == 1)
 			(*failed)++;
 		else
 			/* one who cannot be helped does not keep the others */
 			for (int64 k = 0; k < n; k++)
-				(*(sync_tell_gone(listener, &ids[k], 1) ? resolved : failed))++;
+				(*(tell_all_gone(&ids[k], 1) ? resolved : failed))++;
 	}
 }
 
