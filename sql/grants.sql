@@ -175,6 +175,15 @@ CREATE FUNCTION invite_sync.api_grants()
         ('service', 'FUNCTION invite_sync.list_invitations(uuid, text, integer, text, uuid)'),
         ('user', 'FUNCTION invite_sync.set_invitation_policy(uuid, interval)'),
         ('service', 'FUNCTION invite_sync.set_invitation_policy(uuid, interval)'),
+        ('user', 'FUNCTION invite_sync.create_invitations(jsonb, text, uuid, interval, text, text, uuid)'),
+        ('service', 'FUNCTION invite_sync.create_invitations(jsonb, text, uuid, interval, text, text, uuid)'),
+        ('user', 'FUNCTION invite_sync.check_invitation(text, text, uuid, uuid)'),
+        ('service', 'FUNCTION invite_sync.check_invitation(text, text, uuid, uuid)'),
+        ('service', 'FUNCTION invite_sync.import_invitations(jsonb)'),
+        ('service', 'FUNCTION invite_sync.invitation_import_failed()'),
+        ('service', 'TABLE invite_sync.invitation_import'),
+        ('operator', 'PROCEDURE invite_sync.settle_invitations(integer)'),
+        ('operator', 'PROCEDURE invite_sync.prune_invitations(interval, integer)'),
         -- room quota
         ('user', 'FUNCTION invite_sync.my_quota()'),
         ('service', 'FUNCTION invite_sync.grant_quota(uuid, integer)'),
@@ -205,7 +214,8 @@ DECLARE
 BEGIN
     EXECUTE format('GRANT USAGE ON SCHEMA invite_sync TO %I', role);
     FOR object IN SELECT DISTINCT g.object FROM invite_sync.api_grants() AS g WHERE g.audience = ANY (audiences) ORDER BY 1 LOOP
-        EXECUTE format('GRANT %s ON %s TO %I', CASE WHEN object LIKE 'TABLE %' THEN 'SELECT' ELSE 'EXECUTE' END, object, role);
+        EXECUTE format('GRANT %s ON %s TO %I', CASE WHEN object = 'TABLE invite_sync.invitation_import' THEN 'SELECT, INSERT'
+                                                    WHEN object LIKE 'TABLE %' THEN 'SELECT' ELSE 'EXECUTE' END, object, role);
         granted := granted + 1;
     END LOOP;
     RETURN granted;

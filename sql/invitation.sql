@@ -259,3 +259,74 @@ COMMENT ON FUNCTION invite_sync.set_invitation_policy(uuid, interval) IS
 $doc$How long invitations to an organization last where their call does not say. ttl: 15 minutes to 30 days; NULL: as invite_sync.invitation_ttl says. Those that were sent already keep their time. The same again changes nothing and says so.
 Returns the policy. Errors: organization_unknown, not_permitted (needs organization.update), window_malformed, data_malformed, not_authenticated, anonymous_user, user_banned.
 Members with organization.update, service_role, operators. Locks the user, and the organization and those above it.$doc$;
+
+CREATE PROCEDURE invite_sync.settle_invitations(batch_size integer DEFAULT 1000)
+    LANGUAGE C AS 'MODULE_PATHNAME', 'invitation_settle';
+COMMENT ON PROCEDURE invite_sync.settle_invitations(integer) IS
+$doc$Write down which invitations have expired, and give their quota back. They count as expired without it too: it keeps the indexes of pending ones small. Commits after each batch_size (1 to 100000) rows; never waits: what somebody has locked is left for the next time. To be run by pg_cron or the like.
+Errors: not_permitted, 22023, 2D000 (in a transaction block). Operators. Locks the inviters of a batch, and its invitations and quotas.$doc$;
+
+CREATE PROCEDURE invite_sync.prune_invitations(older_than interval, batch_size integer DEFAULT 1000)
+    LANGUAGE C AS 'MODULE_PATHNAME', 'invitation_prune';
+COMMENT ON PROCEDURE invite_sync.prune_invitations(interval, integer) IS
+$doc$Retention: delete the invitations that ended longer ago than older_than, with what they gave and who accepted them, and idempotency keys of more than 24 hours. One that was declined stays for 30 days at least, as long as it keeps its organization from inviting again. Commits after each batch_size (1 to 100000) rows. Expired ones have ended once settle_invitations() has written it down.
+Errors: not_permitted, 22023, 2D000 (in a transaction block). Operators. Locks the invitations of a batch; those that somebody else has locked are left for the next time.$doc$;
+
+-- ---- many at once ----
+
+CREATE FUNCTION invite_sync.create_invitations(invitations jsonb, role text DEFAULT NULL, organization_id uuid DEFAULT NULL,
+        expires_in interval DEFAULT NULL, delivery text DEFAULT 'return', on_pending text DEFAULT 'refuse', inviter_id uuid DEFAULT NULL)
+    RETURNS TABLE (n integer, email text, invitation_id uuid, token text, url text, status text, expires_at timestamptz, reused boolean, skipped boolean,
+                   reason text, message text, csv text)
+    LANGUAGE C VOLATILE ROWS 100 AS 'MODULE_PATHNAME', 'invitation_create_many';
+COMMENT ON FUNCTION invite_sync.create_invitations(jsonb, text, uuid, interval, text, text, uuid) IS
+$doc$Invite up to 500 addresses; one that is refused keeps none of the others back. invitations: an array of objects with email and, each if wanted, role, organization_id, grants, platform_role, data, expires_in, full_name, job_title (the last two go into data); any other key is refused. role, organization_id, expires_in: for the rows that say nothing. The rest as in create_invitation(), which each row is like, but for idempotency keys.
+A row for each object, in order: what create_invitation() returns, or reason and message of the refusal and csv, the line email, role, organization_id, reason (a field that a spreadsheet would take for a formula has ' before it). skipped: nothing was made, because the address is a member or invited already and on_pending is refuse. A call with failed rows counts as one of check_invitation(); beyond that limit failed rows say rate_limited only. A reason of five characters is an SQLSTATE: the row may be tried again.
+Errors: data_malformed, window_malformed, not_permitted (another's inviter_id), user_unknown and user_banned and anonymous_user (inviter_id), not_authenticated; 40001 as in create_invitation().
+Users, service_role, operators. Locks what create_invitation() locks for all rows, users and organizations before the first.$doc$;
+
+CREATE FUNCTION invite_sync.check_invitation(email text, role text DEFAULT NULL, organization_id uuid DEFAULT NULL, inviter_id uuid DEFAULT NULL)
+    RETURNS TABLE (check_name text, ok boolean, reason text, message text)
+    LANGUAGE C VOLATILE ROWS 10 AS 'MODULE_PATHNAME', 'invitation_check';
+COMMENT ON FUNCTION invite_sync.check_invitation(text, text, uuid, uuid) IS
+$doc$Could this be invited? Nothing is sent, and nothing written but the limit of such questions (60 an hour and user), which questions stands for where it is used up: then it is the only row. Else: email, organization, role, member, invited, declined, seats, quota, rate_limit, messages, as far as they apply; reason and message are those of the refusal. member, invited and declined are ok for those who may not list them, so the answer is the same for every address.
+Errors: data_malformed (a role without an organization), not_permitted (another's inviter_id), user_unknown and user_banned and anonymous_user (inviter_id), not_authenticated, anonymous_user, user_banned.
+Users, service_role, operators. Locks the role, the quota and limits, and gives them back at once but for that of the questions.$doc$;
+
+CREATE VIEW invite_sync.invitation_import WITH (security_barrier = true) AS
+    SELECT NULL::pg_catalog.text AS email, NULL::pg_catalog.text AS role, NULL::pg_catalog.text AS full_name,
+           NULL::pg_catalog.text AS job_title, NULL::pg_catalog.text AS organization_id
+     WHERE false;
+COMMENT ON VIEW invite_sync.invitation_import IS
+$doc$Invites what is copied into it: \copy invite_sync.invitation_import(email, role, full_name, job_title) from 'x.csv' csv header. role: with organization_id the role there (member when left out), without one the platform role (none when left out). No tokens come of it: who has verified the address accepts without one, resend_invitation() makes one. A row that is refused keeps none of the others back: see invitation_import_failed(). Empty to read. service_role and operators.$doc$;
+
+CREATE FUNCTION invite_sync.invitation_import_row() RETURNS trigger
+    LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'invitation_import_row';
+COMMENT ON FUNCTION invite_sync.invitation_import_row() IS 'Trigger: invites, or keeps the row as a failed one.';
+CREATE FUNCTION invite_sync.invitation_import_statement() RETURNS trigger
+    LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'invitation_import_statement';
+COMMENT ON FUNCTION invite_sync.invitation_import_statement() IS 'Trigger: forgets what failed before; says how many failed now.';
+CREATE TRIGGER invitation_import_row INSTEAD OF INSERT ON invite_sync.invitation_import
+    FOR EACH ROW EXECUTE FUNCTION invite_sync.invitation_import_row();
+COMMENT ON TRIGGER invitation_import_row ON invite_sync.invitation_import IS 'invites';
+CREATE TRIGGER invitation_import_before BEFORE INSERT ON invite_sync.invitation_import
+    FOR EACH STATEMENT EXECUTE FUNCTION invite_sync.invitation_import_statement();
+COMMENT ON TRIGGER invitation_import_before ON invite_sync.invitation_import IS 'forgets what failed before';
+CREATE TRIGGER invitation_import_after AFTER INSERT ON invite_sync.invitation_import
+    FOR EACH STATEMENT EXECUTE FUNCTION invite_sync.invitation_import_statement();
+COMMENT ON TRIGGER invitation_import_after ON invite_sync.invitation_import IS 'says how many failed';
+
+CREATE FUNCTION invite_sync.invitation_import_failed()
+    RETURNS TABLE (email text, role text, full_name text, job_title text, organization_id text, reason text, message text)
+    LANGUAGE C STABLE ROWS 10 AS 'MODULE_PATHNAME', 'invitation_import_failed';
+COMMENT ON FUNCTION invite_sync.invitation_import_failed() IS
+$doc$The rows of the last statement that imported into invitation_import in this session and were refused, as they came, with the reason: \copy (SELECT * FROM invite_sync.invitation_import_failed()) to 'failed.csv' csv header. The first 100000 are kept, in the session's memory and nowhere else, until the next import or the end of the session. A reason of five characters is an SQLSTATE.
+Errors: not_permitted. service_role, operators. Locks nothing.$doc$;
+
+CREATE FUNCTION invite_sync.import_invitations(invitations jsonb)
+    RETURNS TABLE (n integer, email text, invitation_id uuid, status text, expires_at timestamptz, reused boolean, reason text, message text)
+    LANGUAGE C VOLATILE ROWS 100 AS 'MODULE_PATHNAME', 'invitation_import_older';
+COMMENT ON FUNCTION invite_sync.import_invitations(jsonb) IS
+$doc$Take over the pending invitations of an older system, up to 10000 a call. invitations: an array of objects with email and, each if there is one, role, organization_id, platform_role, expires_at (at most 30 days from now count), inviter_id, token or token_sha256 (hexadecimal), proves_email, data, full_name, job_title. Tokens that went out already go on working: the older one's SHA-256 is what is kept. It is good for whoever has verified the address, unless proves_email says that nobody but the mailbox ever got it; a token of less than 16 characters is refused. Nobody's quota is charged; at acceptance the inviter is asked for as with any other.
+A row for each object, in order. reused: it had been imported already, or the same is pending, so a second run changes nothing. Else reason and message: email_malformed, data_malformed, window_malformed, role_unknown, organization_unknown, user_unknown (inviter_id), invitation_expired, already_member, already_invited (something else is pending), seats_exhausted, idempotency_conflict (the token was imported for another address), or an SQLSTATE.
+Errors: data_malformed, not_permitted, 40001. service_role, operators. Locks as create_invitations().$doc$;

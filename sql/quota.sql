@@ -135,7 +135,7 @@ CREATE FUNCTION invite_sync.set_rate_limit(action text, max_actions integer, per
     LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'quota_set_rate_limit';
 COMMENT ON FUNCTION invite_sync.set_rate_limit(text, integer, interval, text) IS
 $doc$Say how often something may be done: at most max_actions times in any window of per. Again with the same arguments it changes nothing. action: invite, message, resend, check_invitation, or one of the application's, for consume_rate_limit(): a-z, 0-9, _, . and -, beginning with a letter, at most 63. max_actions: 1 to 10000; NULL: no limit. per: 1 second to 366 days, a day being 24 hours and a month 30 days. scope: whose actions are counted together. By default invite and check_invitation are counted per user, message per recipient over all inviters, resend per invitation, and the application's per key. Every action can have a limit per address beside it: of the client, as the last entry of the request's header that invite_sync.client_address_header names, an IPv6 address counting with its /64; where there is no such header nothing is counted.
-What has been counted stays: a smaller max_actions holds at once. Writes the event quota.rate_limit_set.
+What has been counted stays: a smaller max_actions holds at once, and a longer per begins with what the shorter one still counted. Writes the event quota.rate_limit_set.
 Operators. Errors: not_permitted; 22004, 22023. Locks the rule's row.$doc$;
 
 CREATE FUNCTION invite_sync.drop_rate_limit(action text, scope text DEFAULT NULL) RETURNS boolean

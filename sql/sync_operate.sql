@@ -121,7 +121,7 @@ $doc$Take back schedule_retry(). true when there were such jobs. pg_cron shows a
 CREATE FUNCTION invite_sync.config_sql() RETURNS text
     LANGUAGE C STABLE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'sync_config_sql';
 COMMENT ON FUNCTION invite_sync.config_sql() IS
-$doc$The script of calls that makes this configuration in another database: operators, targets, guarded triggers, alerts, permissions, global roles, the schedule of retries, and whether the triggers are on. In stable order, without users' data, and idempotent: keep it in git and run it as often as you like, with psql or a migration tool. The tables, triggers and roles that it names must be there. Targets and triggers configured by a role other than the caller are configured as that role (SET ROLE). The schedule is in it where the caller may see the jobs.
+$doc$The script of calls that makes this configuration in another database: operators, targets, guarded triggers, alerts, permissions, global roles, rate limits, the schedule of retries, and whether the triggers are on. In stable order, without users' data, and idempotent: keep it in git and run it as often as you like, with psql or a migration tool. The tables, triggers and roles that it names must be there. Targets and triggers configured by a role other than the caller are configured as that role (SET ROLE). The schedule is in it where the caller may see the jobs.
 Operators. Writes and locks nothing; works in READ ONLY transactions and on a standby.$doc$;
 
 CREATE FUNCTION invite_sync.uninstall_plan()

@@ -14,7 +14,9 @@
 
 PG_FUNCTION_INFO_V1(caller_grant_settings);
 
-#define SETTINGS	"invite_sync.enabled, invite_sync.lock_timeout, invite_sync.log_refusals, invite_sync.tenant_copy"
+#define SETTINGS	"invite_sync.enabled, invite_sync.lock_timeout, invite_sync.log_refusals, invite_sync.tenant_copy, " \
+	"invite_sync.require_verified_email, invite_sync.invitation_ttl, invite_sync.default_quota, invite_sync.signup, " \
+	"invite_sync.password_min_length, invite_sync.accept_url, invite_sync.client_address_header"
 
 /*
  * grant_settings(role, give): GRANT or REVOKE SET on every setting of ours, as

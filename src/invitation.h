@@ -111,7 +111,7 @@ extern bool invitation_still_allowed(const Invitation *invitation);
  *
  * What is locked here comes last, and among itself in one order: the quota,
  * then the rows of the rate limits, "message" after all other actions. Whoever
- * counts for several recipients in one transaction calls prepare() first.
+ * counts for several recipients in one transaction goes by their addresses.
  */
 typedef struct InvitationQuota
 {
@@ -131,10 +131,12 @@ typedef struct InvitationQuota
 	bool		(*try_count) (const char *action, const char *scope, const char *key, TimestampTz *retry_at);
 
 	/*
-	 * Lock all that inviting these recipients (keys as above, in any order, also
-	 * repeated) will lock, in the order that cannot deadlock with others.
+	 * What take() and count() would refuse now: the same refusals, and nothing
+	 * written or locked. Whoever asks and then counts what was asked would lock
+	 * out of turn otherwise.
 	 */
-	void		(*prepare) (const pg_uuid_t *inviter_id, char **recipients, int nrecipients);
+	void		(*ask_take) (const pg_uuid_t *inviter_id);
+	void		(*ask_count) (const char *action, const char *scope, const char *key);
 } InvitationQuota;
 
 extern const InvitationQuota *invitation_quota; /* NULL: nothing is limited */

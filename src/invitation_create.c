@@ -342,7 +342,7 @@ invitation_roles(const Inviter *inviter, InvitationRequest *request)
  */
 static SavedPlan affected_plan = {
 	.sql = "WITH pending AS (SELECT i.id, i.inviter_id, i.charged, i.expires_at <= pg_catalog.clock_timestamp() AS expired "
-	"FROM invite_sync.invitation AS i WHERE i.email = ANY ($1) AND i.status = 'pending' AND i.kind = 'email' AND NOT i.shadow "
+	"FROM invite_sync.invitation AS i WHERE i.email = ANY ($1) AND i.status = 'pending' AND i.kind = 'email' "
 	"AND (i.alone OR EXISTS (SELECT FROM invite_sync.invitation_grant AS g WHERE g.invitation_id = i.id AND g.organization_id = ANY ($2)))) "
 	"SELECT ARRAY (SELECT DISTINCT p.inviter_id FROM pending AS p WHERE p.expired AND p.charged AND p.inviter_id IS NOT NULL), "
 	"ARRAY (SELECT DISTINCT g.organization_id FROM pending AS p JOIN invite_sync.invitation_grant AS g ON g.invitation_id = p.id "
@@ -483,7 +483,11 @@ read_ids(SavedPlan *plan, Datum *values, const char *nulls, bool of_auth, int *n
 	return ids;
 }
 
-/* Somebody whose verified address it is, and who is a member of one of them. */
+/*
+ * Somebody whose verified address it is, and who is a member of one of them. What
+ * is asked of an account is asked of nobody's where there is none, so that the time
+ * it takes tells nothing.
+ */
 void
 invitation_find_member(const Inviter *inviter, const InvitationRequest *request, InvitationObstacle *obstacle)
 {
@@ -496,6 +500,8 @@ invitation_find_member(const Inviter *inviter, const InvitationRequest *request,
 		return;
 	values[0] = CStringGetTextDatum(request->email);
 	users = read_ids(&users_by_email_plan, values, NULL, true, &nusers);
+	if (nusers == 0)
+		memset(&users[nusers++], 0, sizeof(pg_uuid_t));
 	for (int i = 0; i < nusers; i++)
 	{
 		char	   *verified = membership_verified_email(&users[i], true);
@@ -503,13 +509,13 @@ invitation_find_member(const Inviter *inviter, const InvitationRequest *request,
 		int			norganizations;
 		bool		self = inviter->has_inviter && same_id(&users[i], &inviter->as.user_id);
 
-		if (verified == NULL ||
-			(verified = invitation_email(verified, strlen(verified))) == NULL ||
-			strcmp(verified, request->email) != 0)
-			continue;
+		if (verified != NULL)
+			verified = invitation_email(verified, strlen(verified));
 		values[0] = UUIDPGetDatum(&users[i]);
 		values[1] = organization_uuid_array(request->organization_ids, request->ngrants);
 		organizations = read_ids(&member_plan, values, NULL, false, &norganizations);
+		if (verified == NULL || strcmp(verified, request->email) != 0)
+			continue;
 		for (int j = 0; j < norganizations; j++)
 		{
 			obstacle->reason = "already_member";
@@ -523,22 +529,25 @@ invitation_find_member(const Inviter *inviter, const InvitationRequest *request,
 
 static SavedPlan pending_plan = {
 	.sql = "SELECT i.id FROM invite_sync.invitation AS i WHERE i.email = $1 AND i.status = 'pending' AND i.kind = 'email' "
-	"AND i.purpose = 'invitation' AND NOT i.shadow AND CASE WHEN pg_catalog.cardinality($2) = 0 THEN i.alone "
+	"AND i.purpose = 'invitation' AND (NOT i.shadow OR i.inviter_id = $4) AND CASE WHEN pg_catalog.cardinality($2) = 0 THEN i.alone "
 	"ELSE EXISTS (SELECT FROM invite_sync.invitation_grant AS g WHERE g.invitation_id = i.id AND g.organization_id = ANY ($2)) END "
 	"AND (i.expires_at <= pg_catalog.clock_timestamp()) = $3 ORDER BY i.id",
-	.nargs = 3,
-	.argtypes = {TEXTOID, UUIDARRAYOID, BOOLOID}
+	.nargs = 4,
+	.argtypes = {TEXTOID, UUIDARRAYOID, BOOLOID, UUIDOID}
 };
 
-static pg_uuid_t *
-pending_ids(const InvitationRequest *request, bool expired, int *n)
+/* Somebody's own shadows are to them what any other invitation is. */
+pg_uuid_t *
+invitation_pending_ids(const Inviter *inviter, const InvitationRequest *request, bool expired, int *n)
 {
-	Datum		values[3];
+	Datum		values[4];
+	char		nulls[4] = {' ', ' ', ' ', inviter->has_inviter ? ' ' : 'n'};
 
 	values[0] = CStringGetTextDatum(request->email);
 	values[1] = organization_uuid_array(request->organization_ids, request->ngrants);
 	values[2] = BoolGetDatum(expired);
-	return read_ids(&pending_plan, values, NULL, false, n);
+	values[3] = UUIDPGetDatum(&inviter->as.user_id);
+	return read_ids(&pending_plan, values, nulls, false, n);
 }
 
 /* May they know that it is there: it is theirs, or they may list it where they invite to. */
@@ -554,6 +563,7 @@ may_list(const Inviter *inviter, const InvitationRequest *request, const Invitat
 	return false;
 }
 
+/* One that they may know of, where there is one: it is what on_pending is about. */
 void
 invitation_find_pending(const Inviter *inviter, const InvitationRequest *request, InvitationObstacle *obstacle)
 {
@@ -561,8 +571,8 @@ invitation_find_pending(const Inviter *inviter, const InvitationRequest *request
 	int			n;
 
 	memset(obstacle, 0, sizeof(*obstacle));
-	ids = pending_ids(request, false, &n);
-	for (int i = 0; i < n; i++)
+	ids = invitation_pending_ids(inviter, request, false, &n);
+	for (int i = 0; i < n && !obstacle->listed; i++)
 	{
 		Invitation	invitation;
 
@@ -571,8 +581,6 @@ invitation_find_pending(const Inviter *inviter, const InvitationRequest *request
 		obstacle->reason = "already_invited";
 		obstacle->detail = psprintf("invitation_id=%s", uuid_text(&ids[i]));
 		obstacle->listed = may_list(inviter, request, &invitation);
-		if (!obstacle->listed)
-			return;
 	}
 }
 
@@ -829,13 +837,12 @@ mint(const pg_uuid_t *id, Datum *stored)
 
 static SavedPlan insert_plan = {
 	.sql = "INSERT INTO invite_sync.invitation AS i (id, kind, email, platform_role_id, data, inviter_id, secret_digest, proves_email, "
-	"max_uses, allowed_domain, alone, shadow, charged, created_at, renewed_at, expires_at) "
-	"VALUES ($1, CASE WHEN $2 IS NULL THEN 'link' ELSE 'email' END, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $13, $14) "
-	"ON CONFLICT (email, purpose) WHERE status OPERATOR(pg_catalog.=) 'pending' AND NOT shadow AND kind OPERATOR(pg_catalog.=) 'email' AND alone "
-	"DO NOTHING RETURNING i.id",
-	.nargs = 14,
+	"max_uses, allowed_domain, alone, shadow, charged, created_at, renewed_at, expires_at, legacy_digest) "
+	"VALUES ($1, CASE WHEN $2 IS NULL THEN 'link' ELSE 'email' END, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $13, $14, $15) "
+	"ON CONFLICT DO NOTHING RETURNING i.id",
+	.nargs = 15,
 	.argtypes = {UUIDOID, TEXTOID, UUIDOID, JSONBOID, UUIDOID, BYTEAOID, BOOLOID, INT4OID, TEXTOID, BOOLOID, BOOLOID, BOOLOID,
-	TIMESTAMPTZOID, TIMESTAMPTZOID}
+	TIMESTAMPTZOID, TIMESTAMPTZOID, BYTEAOID}
 };
 
 static SavedPlan insert_grants_plan = {
@@ -862,11 +869,11 @@ static SavedPlan skip_locked_plan = {
  * somebody else is closing are left to them, but for one that has the place in
  * the unique index.
  */
-static void
-close_expired(const InvitationRequest *request, const InvitationLocks *locks)
+void
+invitation_close_expired(const Inviter *inviter, const InvitationRequest *request, const InvitationLocks *locks)
 {
 	int			n;
-	pg_uuid_t  *ids = pending_ids(request, true, &n);
+	pg_uuid_t  *ids = invitation_pending_ids(inviter, request, true, &n);
 
 	for (int i = 0; i < n; i++)
 	{
@@ -892,8 +899,8 @@ close_expired(const InvitationRequest *request, const InvitationLocks *locks)
 	}
 }
 
-static bool
-same_offer(const InvitationRequest *request, const Invitation *invitation)
+bool
+invitation_same_offer(const InvitationRequest *request, const Invitation *invitation)
 {
 	if (invitation->ngrants != request->ngrants ||
 		invitation->has_platform_role != (request->platform_role != NULL) ||
@@ -922,8 +929,8 @@ replace_one(const Inviter *inviter, Invitation *invitation, const InvitationLock
 	invitation_log(inviter, "invitation.revoked", invitation);
 }
 
-static void
-refuse_obstacle(const InvitationObstacle *obstacle)
+void
+invitation_refuse_obstacle(const InvitationObstacle *obstacle)
 {
 	const char *hint = NULL;
 
@@ -939,7 +946,8 @@ refuse_obstacle(const InvitationObstacle *obstacle)
 /*
  * Members and pending invitations of this address. true: a pending one was
  * renewed, which is the outcome. shadow: something is in the way that the inviter
- * may not know.
+ * may not know. What they have sent themselves before, a shadow or not, is treated
+ * alike: or the second answer would tell what the first did not.
  */
 static bool
 pass_obstacles(const Inviter *inviter, InvitationRequest *request, const InvitationLocks *locks,
@@ -948,47 +956,56 @@ pass_obstacles(const Inviter *inviter, InvitationRequest *request, const Invitat
 	InvitationObstacle obstacle;
 	pg_uuid_t  *ids;
 	int			n;
+	int			known = 0;
 
 	*shadow = false;
 	if (request->ngrants > 0)
 	{
 		invitation_find_member(inviter, request, &obstacle);
 		if (obstacle.reason && obstacle.listed)
-			refuse_obstacle(&obstacle);
+			invitation_refuse_obstacle(&obstacle);
 		*shadow |= obstacle.reason != NULL;
 	}
 	invitation_find_declined(inviter, request, &obstacle);
-	if (obstacle.reason && obstacle.listed && !*shadow)
-		refuse_obstacle(&obstacle);
+	if (obstacle.reason && obstacle.listed)
+		invitation_refuse_obstacle(&obstacle);
 	*shadow |= obstacle.reason != NULL;
 
 	invitation_find_pending(inviter, request, &obstacle);
-	if (obstacle.reason == NULL || *shadow)
-		return false;
-	if (!obstacle.listed)
-	{
-		*shadow = true;
-		return false;
-	}
-	if (request->on_pending == ON_PENDING_REFUSE)
-		refuse_obstacle(&obstacle);
-	ids = pending_ids(request, false, &n);
+	if (obstacle.reason && obstacle.listed && request->on_pending == ON_PENDING_REFUSE)
+		invitation_refuse_obstacle(&obstacle);
+	ids = invitation_pending_ids(inviter, request, false, &n);
 	for (int i = 0; i < n; i++)
 	{
 		Invitation	invitation;
 
 		if (!invitation_read(&ids[i], true, true, &invitation) || invitation.status != INVITATION_PENDING)
 			continue;
-		if (request->on_pending == ON_PENDING_RESEND)
+		if (!may_list(inviter, request, &invitation))
 		{
-			if (n > 1 || !same_offer(request, &invitation))
-				refuse_obstacle(&obstacle);
-			if (request->key != NULL)
-				rekey(inviter, request, &invitation.id);
-			invitation_renew(inviter, &invitation, request->ttl, request->with_token, outcome);
-			return true;
+			*shadow = true;
+			continue;
 		}
-		replace_one(inviter, &invitation, locks);
+		known++;
+		if (request->on_pending == ON_PENDING_REPLACE)
+		{
+			replace_one(inviter, &invitation, locks);
+			continue;
+		}
+		if (known > 1 || !invitation_same_offer(request, &invitation))
+			invitation_refuse_obstacle(&obstacle);
+		ids[0] = invitation.id;
+	}
+	if (known == 1 && request->on_pending == ON_PENDING_RESEND)
+	{
+		Invitation	invitation;
+
+		if (!invitation_read(&ids[0], true, true, &invitation))
+			try_again();
+		if (request->key != NULL)
+			rekey(inviter, request, &invitation.id);
+		invitation_renew(inviter, &invitation, request->ttl, request->with_token, outcome);
+		return true;
 	}
 	return false;
 }
@@ -1012,41 +1029,61 @@ charge_inviter(const Inviter *inviter, const InvitationRequest *request, const p
 		invitation_quota->count("message", "recipient", invitation_email_key(request->email));
 }
 
-/* false: somebody else has just invited this address alone. */
-static bool
-insert_rows(const Inviter *inviter, InvitationRequest *request, const pg_uuid_t *id, bool shadow,
-			InvitationOutcome *outcome)
+bool
+invitation_insert(const Inviter *inviter, InvitationRequest *request, const pg_uuid_t *id, bool shadow,
+				  InvitationOutcome *outcome)
 {
 	TimestampTz now = GetCurrentTimestamp();
-	TimestampTz expires_at = now + (request->ttl ? request->ttl : default_ttl(request));
-	Datum		values[14];
-	char		nulls[14];
+	TimestampTz expires_at = request->expires_at;
+	Datum		values[15];
+	char		nulls[15];
 	char	   *token = NULL;
+	const pg_uuid_t *sender = inviter->has_inviter ? &inviter->as.user_id : request->has_sender ? &request->sender : NULL;
 	pg_uuid_t	inserted;
 	int			guc_level;
 	bool		done;
 
+	if (expires_at == 0)
+		expires_at = now + (request->ttl ? request->ttl : default_ttl(request));
 	memset(nulls, ' ', sizeof(nulls));
+	memset(values, 0, sizeof(values));
 	values[0] = UUIDPGetDatum(id);
-	values[1] = request->email ? CStringGetTextDatum(request->email) : (nulls[1] = 'n', (Datum) 0);
-	values[2] = request->platform_role ? UUIDPGetDatum(&request->platform_role_id) : (nulls[2] = 'n', (Datum) 0);
+	if (request->email)
+		values[1] = CStringGetTextDatum(request->email);
+	else
+		nulls[1] = 'n';
+	if (request->platform_role)
+		values[2] = UUIDPGetDatum(&request->platform_role_id);
+	else
+		nulls[2] = 'n';
 	values[3] = JsonbPGetDatum(request->data);
-	values[4] = inviter->has_inviter ? UUIDPGetDatum(&inviter->as.user_id) : (nulls[4] = 'n', (Datum) 0);
+	if (sender)
+		values[4] = UUIDPGetDatum(sender);
+	else
+		nulls[4] = 'n';
 	if (request->with_token)
 		token = mint(id, &values[5]);
 	else
-	{
 		nulls[5] = 'n';
-		values[5] = (Datum) 0;
-	}
-	values[6] = BoolGetDatum(request->email != NULL && token != NULL && inviter->proves);
-	values[7] = request->max_uses ? Int32GetDatum(request->max_uses) : (nulls[7] = 'n', (Datum) 0);
-	values[8] = request->allowed_domain ? CStringGetTextDatum(request->allowed_domain) : (nulls[8] = 'n', (Datum) 0);
+	values[6] = BoolGetDatum(request->legacy_proves ||
+							 (request->email != NULL && token != NULL && inviter->proves));
+	if (request->max_uses)
+		values[7] = Int32GetDatum(request->max_uses);
+	else
+		nulls[7] = 'n';
+	if (request->allowed_domain)
+		values[8] = CStringGetTextDatum(request->allowed_domain);
+	else
+		nulls[8] = 'n';
 	values[9] = BoolGetDatum(request->ngrants == 0);
 	values[10] = BoolGetDatum(shadow);
 	values[11] = BoolGetDatum(inviter->has_inviter && invitation_quota != NULL);
 	values[12] = TimestampTzGetDatum(now);
 	values[13] = TimestampTzGetDatum(expires_at);
+	if (request->legacy_digest)
+		values[14] = PointerGetDatum(request->legacy_digest);
+	else
+		nulls[14] = 'n';
 	guc_level = membership_bound_waits();
 	done = membership_one_id(&insert_plan, values, nulls, &inserted);
 	AtEOXact_GUC(false, guc_level);
@@ -1085,19 +1122,19 @@ invitation_make(const Inviter *inviter, InvitationRequest *request, const Invita
 		return;
 	if (request->email != NULL)
 	{
-		close_expired(request, locks);
+		invitation_close_expired(inviter, request, locks);
 		if (pass_obstacles(inviter, request, locks, &shadow, outcome))
 			return;
 	}
 	/* an address that holds a seat already would take no other, and that would tell */
 	if (shadow)
 		invitation_require_seats(request->organization_ids, request->ngrants, 1);
-	if (!insert_rows(inviter, request, &id, shadow, outcome))
+	if (!invitation_insert(inviter, request, &id, shadow, outcome))
 	{
 		/* who got there first has committed by now */
 		if (pass_obstacles(inviter, request, locks, &shadow, outcome))
 			return;
-		if (!insert_rows(inviter, request, &id, shadow, outcome))
+		if (!invitation_insert(inviter, request, &id, shadow, outcome))
 			try_again();
 	}
 	memset(&made, 0, sizeof(made));
@@ -1150,7 +1187,7 @@ obstacles_to_return(const Inviter *inviter, const Invitation *invitation)
 		else
 			continue;
 		if (obstacle.reason && obstacle.listed && !shadow)
-			refuse_obstacle(&obstacle);
+			invitation_refuse_obstacle(&obstacle);
 		shadow |= obstacle.reason != NULL;
 	}
 	return shadow;

@@ -45,6 +45,12 @@ typedef struct InvitationRequest
 	text	   *key;			/* NULL: not repeatable */
 	int			max_uses;		/* of a link; 0: no limit */
 	char	   *allowed_domain; /* of a link */
+	/* of an older system's: */
+	TimestampTz expires_at;		/* 0: by ttl */
+	bool		has_sender;		/* who invited there, where "as" is the service that imports it */
+	pg_uuid_t	sender;
+	bytea	   *legacy_digest;	/* of its token; NULL: none */
+	bool		legacy_proves;
 } InvitationRequest;
 
 /* What came of it. */
@@ -91,6 +97,14 @@ extern void invitation_make(const Inviter *inviter, InvitationRequest *request,
 							const InvitationLocks *locks, InvitationOutcome *outcome);
 /* The roles asked for, locked, and refused where they are more than the inviter has. */
 extern void invitation_roles(const Inviter *inviter, InvitationRequest *request);
+/* The rows alone. False: the address, alone, or the older token has got one in this moment. */
+extern bool invitation_insert(const Inviter *inviter, InvitationRequest *request, const pg_uuid_t *id, bool shadow,
+							  InvitationOutcome *outcome);
+/* What is pending for the address where it is invited to, in order of id; or what has expired and says pending still. */
+extern pg_uuid_t *invitation_pending_ids(const Inviter *inviter, const InvitationRequest *request, bool expired, int *n);
+extern void invitation_close_expired(const Inviter *inviter, const InvitationRequest *request,
+										 const InvitationLocks *locks);
+extern bool invitation_same_offer(const InvitationRequest *request, const Invitation *invitation);
 
 /* What stands in the way of another invitation. */
 typedef struct InvitationObstacle
@@ -105,7 +119,8 @@ extern void invitation_find_pending(const Inviter *inviter, const InvitationRequ
 extern void invitation_find_declined(const Inviter *inviter, const InvitationRequest *request, InvitationObstacle *obstacle);
 /* Refuse (seats_exhausted) when fewer than n seats are free in one of these organizations. */
 extern void invitation_require_seats(const pg_uuid_t *organization_ids, int norganizations, int n);
-/* The obstacle word of an error, or NULL; and whether it may be told. */
+extern void invitation_refuse_obstacle(const InvitationObstacle *obstacle);
+/* Holds the inviter this permission there? A service does. */
 extern bool invitation_may(const Inviter *inviter, const pg_uuid_t *organization_id, const char *permission);
 extern bool invitation_own(const Inviter *inviter, const Invitation *invitation);
 
@@ -116,7 +131,7 @@ extern void invitation_renew(const Inviter *inviter, Invitation *invitation, int
 /* Columns of invitation_created, from the first on. */
 extern void invitation_outcome_values(InvitationOutcome *outcome, Datum *values, bool *nulls);
 
-/* The invitation.expired, invitation.revoked, … of the log, for every organization that it gives. */
+/* An event about it, by the inviter. */
 extern void invitation_log(const Inviter *inviter, const char *action, const Invitation *invitation);
 
 #endif							/* INVITE_SYNC_INVITATION_CREATE_H */

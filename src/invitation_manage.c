@@ -33,6 +33,10 @@ PG_FUNCTION_INFO_V1(invitation_resend);
 PG_FUNCTION_INFO_V1(invitation_revoke);
 PG_FUNCTION_INFO_V1(invitation_list);
 PG_FUNCTION_INFO_V1(invitation_set_policy);
+PG_FUNCTION_INFO_V1(invitation_settle);
+PG_FUNCTION_INFO_V1(invitation_prune);
+
+#define BATCH_MAX	100000
 
 /* ---------------------------------------------------------------------
  * One invitation, by its id
@@ -62,7 +66,7 @@ unknown(void)
 
 /* Found, known and locked, with its users and organizations; as of now. */
 static void
-lock_one(const Inviter *inviter, const pg_uuid_t *id, void (*require) (const Inviter *, const Invitation *),
+lock_one(const Inviter *inviter, const pg_uuid_t *id, void (*require) (const Inviter *, const Invitation *, bool),
 		 Invitation *invitation)
 {
 	pg_uuid_t	users[2];
@@ -70,7 +74,7 @@ lock_one(const Inviter *inviter, const pg_uuid_t *id, void (*require) (const Inv
 
 	if (!invitation_read(id, true, false, invitation) || !knows(inviter, invitation))
 		unknown();
-	require(inviter, invitation);
+	require(inviter, invitation, false);
 	if (inviter->has_inviter)
 		users[nusers++] = inviter->as.user_id;
 	if (invitation->has_inviter)
@@ -79,28 +83,33 @@ lock_one(const Inviter *inviter, const pg_uuid_t *id, void (*require) (const Inv
 	invitation_inviter_again(inviter);
 	if (!invitation_read(id, true, true, invitation) || !knows(inviter, invitation))
 		unknown();
-	require(inviter, invitation);
+	require(inviter, invitation, true);
 }
 
-/* Sending again is giving again: it takes what creating it would take. */
+/*
+ * Sending again is giving again: it takes what creating it would take. The roles
+ * are locked to see what they allow, so they are looked at only after all that is
+ * locked before them.
+ */
 static void
-require_resend(const Inviter *inviter, const Invitation *invitation)
+require_resend(const Inviter *inviter, const Invitation *invitation, bool locked)
 {
+	static const char hint[] = "It takes invitations.create, and all that the role allows, in each of its organizations.";
 	Invitation	theirs = *invitation;
 
-	if (inviter->has_inviter)
-	{
-		if (!invitation_own(inviter, invitation) && invitation->ngrants == 0)
-			refuse("not_permitted", NULL, NULL);
-		theirs.has_inviter = true;
-		theirs.inviter_id = inviter->as.user_id;
-		if (!invitation_still_allowed(&theirs))
-			refuse("not_permitted", NULL, "It takes invitations.create, and all that the role allows, in each of its organizations.");
-	}
+	if (!inviter->has_inviter)
+		return;
+	for (int i = 0; i < invitation->ngrants; i++)
+		if (!invitation_may(inviter, &invitation->organization_ids[i], "invitations.create"))
+			refuse("not_permitted", NULL, hint);
+	theirs.has_inviter = true;
+	theirs.inviter_id = inviter->as.user_id;
+	if (locked && !invitation_still_allowed(&theirs))
+		refuse("not_permitted", NULL, hint);
 }
 
 static void
-require_revoke(const Inviter *inviter, const Invitation *invitation)
+require_revoke(const Inviter *inviter, const Invitation *invitation, bool locked)
 {
 	if (!inviter->has_inviter || invitation_own(inviter, invitation))
 		return;
@@ -334,4 +343,273 @@ invitation_set_policy(PG_FUNCTION_ARGS)
 		ereport(NOTICE,
 				(errmsg("the policy was as asked for already")));
 	return membership_row(fcinfo, &policy_row_plan, values, NULL, &found);
+}
+
+/* ---------------------------------------------------------------------
+ * Settling and forgetting
+ * ---------------------------------------------------------------------
+ */
+
+/* The next ones that have expired and do not say so yet, in order, and their inviters. */
+static SavedPlan due_plan = {
+	.sql = "SELECT coalesce(pg_catalog.array_agg(d.id ORDER BY d.expires_at, d.id), '{}'), "
+	"coalesce(pg_catalog.array_agg(DISTINCT d.inviter_id) FILTER (WHERE d.charged AND d.inviter_id IS NOT NULL), '{}'), "
+	"pg_catalog.max(d.expires_at) "
+	"FROM (SELECT i.id, i.inviter_id, i.charged, i.expires_at FROM invite_sync.invitation AS i "
+	"WHERE i.status = 'pending' AND i.expires_at <= $1 AND (i.expires_at, i.id) > ($2, $3) ORDER BY i.expires_at, i.id LIMIT $4) AS d",
+	.nargs = 4,
+	.argtypes = {TIMESTAMPTZOID, TIMESTAMPTZOID, UUIDOID, INT8OID}
+};
+
+/* Whose quota can be given back now, and who has none any more. */
+static SavedPlan free_inviters_plan = {
+	.sql = "SELECT ARRAY (SELECT u.id FROM auth.users AS u WHERE u.id = ANY ($1) ORDER BY u.id FOR NO KEY UPDATE SKIP LOCKED), "
+	"ARRAY (SELECT x.id FROM pg_catalog.unnest($1) AS x (id) WHERE NOT EXISTS (SELECT FROM auth.users AS u WHERE u.id = x.id))",
+	.nargs = 1,
+	.argtypes = {UUIDARRAYOID}
+};
+
+/* Grants that somebody has locked go with their organization. */
+static SavedPlan settle_plan = {
+	.sql = "WITH due AS (SELECT i.id, i.inviter_id, i.charged AND i.uses = 0 AS charged FROM invite_sync.invitation AS i WHERE i.id = ANY ($1) "
+	"AND i.status = 'pending' AND i.expires_at <= pg_catalog.clock_timestamp() "
+	"AND (NOT i.charged OR i.inviter_id IS NULL OR i.inviter_id = ANY ($2) OR i.inviter_id = ANY ($3)) "
+	"ORDER BY i.id FOR NO KEY UPDATE SKIP LOCKED), "
+	"expired AS (UPDATE invite_sync.invitation AS i SET status = 'expired', closed_at = pg_catalog.clock_timestamp(), closed_by = NULL, "
+	"charged = false, device_digest = NULL, device_until = NULL FROM due WHERE i.id = due.id RETURNING i.id), "
+	"closed AS (UPDATE invite_sync.invitation_grant AS g SET open = false FROM "
+	"(SELECT x.invitation_id, x.organization_id FROM invite_sync.invitation_grant AS x WHERE x.open "
+	"AND x.invitation_id IN (SELECT due.id FROM due) FOR NO KEY UPDATE OF x SKIP LOCKED) AS y "
+	"WHERE g.invitation_id = y.invitation_id AND g.organization_id = y.organization_id) "
+	"SELECT due.inviter_id, pg_catalog.count(*) FILTER (WHERE due.charged AND due.inviter_id = ANY ($2)), pg_catalog.count(*) "
+	"FROM due GROUP BY due.inviter_id ORDER BY due.inviter_id",
+	.nargs = 3,
+	.argtypes = {UUIDARRAYOID, UUIDARRAYOID, UUIDARRAYOID}
+};
+
+static int
+batch_size_argument(FunctionCallInfo fcinfo, int arg)
+{
+	int			size = PG_ARGISNULL(arg) ? 0 : PG_GETARG_INT32(arg);
+
+	if (size < 1 || size > BATCH_MAX)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("batch_size must be between 1 and %d", BATCH_MAX)));
+	return size;
+}
+
+static void
+require_own_transactions(FunctionCallInfo fcinfo, const char *what)
+{
+	if (castNode(CallContext, fcinfo->context)->atomic)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_TRANSACTION_TERMINATION),
+				 errmsg("%s works in transactions of its own", what),
+				 errhint("Call it outside a transaction block and outside functions.")));
+}
+
+/* Where the next batch begins, and what came of it. */
+typedef struct Progress
+{
+	TimestampTz bound;			/* nothing that is due later: there must be an end */
+	TimestampTz after;
+	pg_uuid_t	after_id;
+	int			found;			/* rows looked at in this batch */
+	int64		done;
+} Progress;
+
+static void
+settle_batch(int batch_size, Progress *progress)
+{
+	Datum		values[4];
+	Datum		ids;
+	Datum	   *elems;
+	Scope		scope;
+	bool		isnull;
+	uint64		n;
+	pg_uuid_t  *inviters;
+	int		   *refunds;
+
+	values[0] = TimestampTzGetDatum(progress->bound);
+	values[1] = TimestampTzGetDatum(progress->after);
+	values[2] = UUIDPGetDatum(&progress->after_id);
+	values[3] = Int64GetDatum(batch_size);
+	SPI_connect();
+	scope_enter_own(&scope);
+	plan_execute(&due_plan, values, NULL, false, 1);
+	ids = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull);
+	values[0] = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 2, &isnull);
+	deconstruct_array(DatumGetArrayTypeP(ids), UUIDOID, UUID_LEN, false, TYPALIGN_CHAR, &elems, NULL, &progress->found);
+	if (progress->found > 0)
+	{
+		progress->after_id = *DatumGetUUIDP(elems[progress->found - 1]);
+		progress->after = DatumGetTimestampTz(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 3, &isnull));
+	}
+	scope_leave(&scope);
+	if (progress->found == 0)
+	{
+		SPI_finish();
+		return;
+	}
+	scope_enter_auth(&scope);
+	plan_execute(&free_inviters_plan, values, NULL, false, 1);
+	values[0] = ids;
+	values[1] = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull);
+	values[2] = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 2, &isnull);
+	scope_leave(&scope);
+
+	scope_enter_own(&scope);
+	plan_execute(&settle_plan, values, NULL, false, 0);
+	n = SPI_processed;
+	inviters = palloc(sizeof(pg_uuid_t) * (n + 1));
+	refunds = palloc0(sizeof(int) * (n + 1));
+	for (uint64 i = 0; i < n; i++)
+	{
+		Datum		inviter = SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1, &isnull);
+
+		if (!isnull)
+		{
+			inviters[i] = *DatumGetUUIDP(inviter);
+			refunds[i] = (int) DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 2, &isnull));
+		}
+		progress->done += DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 3, &isnull));
+	}
+	scope_leave(&scope);
+	for (uint64 i = 0; i < n; i++)
+		if (refunds[i] > 0 && invitation_quota != NULL)
+			invitation_quota->give_back(&inviters[i], refunds[i]);
+	SPI_finish();
+}
+
+/* settle_invitations(batch_size) */
+Datum
+invitation_settle(PG_FUNCTION_ARGS)
+{
+	Progress	progress;
+	int			batch_size;
+
+	caller_require_operator();
+	PreventCommandIfReadOnly("settle_invitations()");
+	batch_size = batch_size_argument(fcinfo, 0);
+	require_own_transactions(fcinfo, "settle_invitations()");
+	memset(&progress, 0, sizeof(progress));
+	progress.bound = GetCurrentTimestamp();
+	progress.after = DT_NOBEGIN;
+	SPI_connect_ext(SPI_OPT_NONATOMIC);
+	do
+	{
+		settle_batch(batch_size, &progress);
+		SPI_commit();
+	} while (progress.found == batch_size);
+	SPI_finish();
+	ereport(NOTICE,
+			(errmsg_plural("%lld invitation has expired", "%lld invitations have expired",
+						   (unsigned long) progress.done, (long long) progress.done)));
+	PG_RETURN_VOID();
+}
+
+/*
+ * Ended long enough ago. One that was declined is remembered for as long as it
+ * keeps others from being sent.
+ */
+static SavedPlan old_plan = {
+	.sql = "SELECT coalesce(pg_catalog.array_agg(o.id), '{}') FROM (SELECT i.id FROM invite_sync.invitation AS i "
+	"WHERE i.closed_at IS NOT NULL AND i.closed_at <= $1 "
+	"AND (i.status <> 'declined' OR i.closed_at <= pg_catalog.clock_timestamp() - '30 days'::pg_catalog.interval) "
+	"ORDER BY i.closed_at LIMIT $2 FOR UPDATE SKIP LOCKED) AS o",
+	.nargs = 2,
+	.argtypes = {TIMESTAMPTZOID, INT8OID}
+};
+
+static SavedPlan old_keys_plan = {
+	.sql = "DELETE FROM invite_sync.invitation_key AS k USING (SELECT x.actor_id, x.key FROM invite_sync.invitation_key AS x "
+	"WHERE x.created_at <= pg_catalog.clock_timestamp() - '24 hours'::pg_catalog.interval LIMIT $1 FOR UPDATE SKIP LOCKED) AS o "
+	"WHERE k.actor_id = o.actor_id AND k.key = o.key RETURNING 1",
+	.nargs = 1,
+	.argtypes = {INT8OID}
+};
+
+static void
+prune_batch(int batch_size, TimestampTz cutoff, Progress *progress)
+{
+	static const char *const parts[] = {"invitation_key", "invitation_acceptance", "invitation_grant"};
+	Datum		values[2];
+	Datum		ids;
+	Scope		scope;
+	bool		isnull;
+
+	values[0] = TimestampTzGetDatum(cutoff);
+	values[1] = Int64GetDatum(batch_size);
+	SPI_connect();
+	scope_enter_own(&scope);
+	plan_execute(&old_plan, values, NULL, false, 1);
+	ids = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull);
+	progress->found = ArrayGetNItems(ARR_NDIM(DatumGetArrayTypeP(ids)), ARR_DIMS(DatumGetArrayTypeP(ids)));
+	scope_leave(&scope);
+	if (progress->found > 0)
+	{
+		for (size_t i = 0; i < lengthof(parts); i++)
+			(void) organization_delete_rows(parts[i], "invitation_id", UUIDARRAYOID, ids);
+		progress->done += (int64) organization_delete_rows("invitation", "id", UUIDARRAYOID, ids);
+	}
+	SPI_finish();
+}
+
+static int
+prune_keys(int batch_size)
+{
+	Datum		value = Int64GetDatum(batch_size);
+	Scope		scope;
+	int			n;
+
+	SPI_connect();
+	scope_enter_own(&scope);
+	plan_execute(&old_keys_plan, &value, NULL, false, 0);
+	n = (int) SPI_processed;
+	scope_leave(&scope);
+	SPI_finish();
+	return n;
+}
+
+/* prune_invitations(older_than, batch_size) */
+Datum
+invitation_prune(PG_FUNCTION_ARGS)
+{
+	Progress	progress;
+	TimestampTz cutoff;
+	int			batch_size;
+	int			keys;
+
+	caller_require_operator();
+	PreventCommandIfReadOnly("prune_invitations()");
+	if (PG_ARGISNULL(0))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("older_than must not be null")));
+	cutoff = DatumGetTimestampTz(DirectFunctionCall2(timestamptz_mi_interval,
+													 TimestampTzGetDatum(GetCurrentTimestamp()), PG_GETARG_DATUM(0)));
+	if (cutoff > GetCurrentTimestamp())
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("older_than must not be negative")));
+	batch_size = batch_size_argument(fcinfo, 1);
+	require_own_transactions(fcinfo, "prune_invitations()");
+	memset(&progress, 0, sizeof(progress));
+	SPI_connect_ext(SPI_OPT_NONATOMIC);
+	do
+	{
+		prune_batch(batch_size, cutoff, &progress);
+		SPI_commit();
+	} while (progress.found == batch_size);
+	do
+	{
+		keys = prune_keys(batch_size);
+		SPI_commit();
+	} while (keys == batch_size);
+	SPI_finish();
+	ereport(NOTICE,
+			(errmsg_plural("%lld invitation forgotten", "%lld invitations forgotten",
+						   (unsigned long) progress.done, (long long) progress.done)));
+	PG_RETURN_VOID();
 }

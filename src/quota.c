@@ -276,6 +276,9 @@ fetch_quota(SavedPlan *plan, const pg_uuid_t *user_id, Quota *quota)
 	return true;
 }
 
+/* The transaction that has locked something here: a quota, or a row of a rate limit. */
+static LocalTransactionId locked_in = InvalidLocalTransactionId;
+
 /* The row, made if need be, locked; to be stored again by who asks. */
 static void
 lock_quota(const pg_uuid_t *user_id, bool verified, Quota *quota)
@@ -290,6 +293,7 @@ lock_quota(const pg_uuid_t *user_id, bool verified, Quota *quota)
 			keeps_changing();
 		(void) own_change(&make_quota_plan, values, NULL);
 	}
+	locked_in = compat_my_lxid();
 	give_default(quota, verified);
 }
 
@@ -319,29 +323,21 @@ settle(const pg_uuid_t *user_id, Quota *quota)
 }
 
 /*
- * The quota that this transaction has locked last, unless a subtransaction that
- * was rolled back had: then it is only believed to be.
- */
-static LocalTransactionId held_in = InvalidLocalTransactionId;
-static pg_uuid_t held_of;
-
-/*
  * Lock the inviter's quota, settled, for taking from it.
  *
  * An expired invitation that somebody has locked is one that they are about to
  * close, which gives it back, or to accept, which does not. When it matters
- * which, they are waited for, and that before the quota is locked, which they
- * may want to lock in their turn. Who has it locked already does not wait: what
- * is undecided is not given out.
+ * which, they are waited for, and that before anything is locked here, which
+ * they may want to lock in their turn. Who has locked something already does
+ * not wait: what is undecided is not given out.
  */
 static void
 lock_settled(const pg_uuid_t *inviter_id, Quota *quota)
 {
 	bool		verified = membership_verified_email(inviter_id, true) != NULL;
-	bool		held = held_in == compat_my_lxid() && memcmp(&held_of, inviter_id, UUID_LEN) == 0;
 	Datum		values[2];
 
-	if (!held)
+	if (locked_in != compat_my_lxid())
 	{
 		(void) fetch_quota(&read_quota_plan, inviter_id, quota);
 		give_default(quota, verified);
@@ -353,8 +349,6 @@ lock_settled(const pg_uuid_t *inviter_id, Quota *quota)
 		}
 	}
 	lock_quota(inviter_id, verified, quota);
-	held_in = compat_my_lxid();
-	held_of = *inviter_id;
 	settle(inviter_id, quota);
 }
 
@@ -388,6 +382,31 @@ quota_take(const pg_uuid_t *inviter_id)
 	return true;
 }
 
+static SavedPlan count_due_plan = {
+	.sql = "SELECT pg_catalog.count(*)::pg_catalog.int4 FROM invite_sync.invitation AS i WHERE " DUE,
+	.nargs = 2,
+	.argtypes = {UUIDOID, TIMESTAMPTZOID}
+};
+
+/* Would take() find anything, by what is to be read without a lock? */
+static void
+quota_ask_take(const pg_uuid_t *inviter_id)
+{
+	Quota		quota;
+	Datum		values[2];
+	Datum		answer[1];
+
+	values[0] = UUIDPGetDatum(inviter_id);
+	values[1] = TimestampTzGetDatum(GetCurrentTimestamp());
+	if (own_row(&administrator_plan, values, NULL, answer, 1) && DatumGetBool(answer[0]))
+		return;
+	(void) fetch_quota(&read_quota_plan, inviter_id, &quota);
+	give_default(&quota, membership_verified_email(inviter_id, true) != NULL);
+	(void) own_row(&count_due_plan, values, NULL, answer, 1);
+	if (quota.granted <= quota.used - DatumGetInt32(answer[0]))
+		quota_exhausted(inviter_id, &quota);
+}
+
 static void
 quota_give_back(const pg_uuid_t *inviter_id, int n)
 {
@@ -396,6 +415,7 @@ quota_give_back(const pg_uuid_t *inviter_id, int n)
 
 	values[0] = UUIDPGetDatum(inviter_id);
 	values[1] = Int32GetDatum(n);
+	locked_in = compat_my_lxid();
 	(void) own_change(&give_back_plan, values, NULL);
 	AtEOXact_GUC(false, guc_level);
 }
@@ -912,6 +932,12 @@ static SavedPlan rules_of_scope_plan = {
 	.argtypes = {TEXTOID, TEXTOID}
 };
 
+static SavedPlan read_window_plan = {
+	.sql = "SELECT l.stamps FROM invite_sync.rate_limit AS l WHERE l.action = $1 AND l.scope = $2 AND l.key = $3",
+	.nargs = 3,
+	.argtypes = {TEXTOID, TEXTOID, TEXTOID}
+};
+
 static SavedPlan lock_window_plan = {
 	.sql = "SELECT l.stamps FROM invite_sync.rate_limit AS l WHERE l.action = $1 AND l.scope = $2 AND l.key = $3 FOR NO KEY UPDATE",
 	.nargs = 3,
@@ -995,9 +1021,9 @@ window_values(const char *action, const Window *window, Datum *values)
 	values[2] = CStringGetTextDatum(window->key);
 }
 
-/* Lock the row; false: there is none. Drops what has left the window, by the clock once it is locked. */
+/* The row; false: there is none. Drops what has left the window, by the clock once the row is locked. */
 static bool
-fetch_window(Datum *values, Window *window)
+fetch_window(SavedPlan *plan, Datum *values, Window *window)
 {
 	MemoryContext cxt = CurrentMemoryContext;
 	MemoryContext old;
@@ -1007,8 +1033,8 @@ fetch_window(Datum *values, Window *window)
 
 	SPI_connect();
 	scope_enter_own(&scope);
-	plan_by_lookup(plan_get(&lock_window_plan));
-	plan_execute(&lock_window_plan, values, NULL, false, 0);
+	plan_by_lookup(plan_get(plan));
+	plan_execute(plan, values, NULL, false, 0);
 	found = SPI_processed > 0;
 	if (found)
 	{
@@ -1039,7 +1065,8 @@ lock_window(const char *action, Window *window)
 	int			attempt = 0;
 
 	window_values(action, window, values);
-	while (!fetch_window(values, window))
+	locked_in = compat_my_lxid();
+	while (!fetch_window(&lock_window_plan, values, window))
 	{
 		if (++attempt > LOCK_ATTEMPTS)
 			keeps_changing();
@@ -1121,61 +1148,41 @@ quota_try_count(const char *action, const char *scope, const char *key, Timestam
 }
 
 static void
+rate_limited(TimestampTz retry_at)
+{
+	refuse("rate_limited", psprintf("retry_at=%s", time_text(retry_at)), "Try again then.");
+}
+
+static void
 quota_count(const char *action, const char *scope, const char *key)
 {
 	TimestampTz retry_at;
 
 	if (!quota_try_count(action, scope, key, &retry_at))
-		refuse("rate_limited", psprintf("retry_at=%s", time_text(retry_at)), "Try again then.");
+		rate_limited(retry_at);
 }
 
+/* The same without a lock, and without counting: for who asks what would be. */
 static void
-lock_windows(const char *action, const char *scope, char **keys, int nkeys)
+quota_ask_count(const char *action, const char *scope, const char *key)
 {
 	Window		windows[RULES_MAX];
-	int			n = read_rules(action, scope, NULL, windows);
+	int			n = read_rules(action, scope, key, windows);
+	TimestampTz retry_at = DT_NOBEGIN;
 
 	for (int i = 0; i < n; i++)
 	{
-		if (windows[i].max == 0)
+		Window	   *w = &windows[i];
+		Datum		values[3];
+
+		if (w->max == 0 || w->key == NULL)
 			continue;
-		if (windows[i].key != NULL)
-			lock_window(action, &windows[i]);
-		else if (strcmp(windows[i].scope, scope) == 0)
-			for (int k = 0; k < nkeys; k++)
-			{
-				windows[i].key = keys[k];
-				lock_window(action, &windows[i]);
-				pfree(windows[i].stamps);
-				windows[i].key = NULL;
-			}
+		window_values(action, w, values);
+		if (fetch_window(&read_window_plan, values, w) && w->nstamps >= w->max)
+			retry_at = Max(retry_at, w->stamps[w->nstamps - w->max] + w->per);
 	}
-}
-
-static int
-compare_keys(const void *a, const void *b)
-{
-	return strcmp(*(char *const *) a, *(char *const *) b);
-}
-
-static void
-quota_prepare(const pg_uuid_t *inviter_id, char **recipients, int nrecipients)
-{
-	char	   *inviter = uuid_text(inviter_id);
-	char	  **keys = palloc(sizeof(char *) * Max(nrecipients, 1));
-	int			guc_level = membership_bound_waits();
-	Quota		quota;
-
-	if (!is_administrator(inviter_id))
-	{
-		lock_settled(inviter_id, &quota);
-		store_quota(inviter_id, &quota);
-	}
-	lock_windows("invite", "user", &inviter, 1);
-	memcpy(keys, recipients, sizeof(char *) * nrecipients);
-	qsort(keys, nrecipients, sizeof(char *), compare_keys);
-	lock_windows("message", "recipient", keys, nrecipients);
-	AtEOXact_GUC(false, guc_level);
+	if (retry_at != DT_NOBEGIN)
+		rate_limited(retry_at);
 }
 
 /* ---- configuring ---- */
@@ -1404,7 +1411,7 @@ quota_consume(PG_FUNCTION_ARGS)
  * days: what is added must not depend on the session's time zone.
  */
 static SavedPlan rate_limit_report_plan = {
-	.sql = "SELECT l.action, l.scope, l.key, c.used, r.max_actions, r.per, GREATEST(r.max_actions - c.used, 0), "
+	.sql = "SELECT l.action, l.scope, l.key, c.used, r.max_actions, r.per, CASE WHEN r.max_actions IS NOT NULL THEN GREATEST(r.max_actions - c.used, 0) END, "
 	"CASE WHEN c.used >= r.max_actions THEN l.stamps[pg_catalog.cardinality(l.stamps) - r.max_actions + 1] + w.length END, "
 	"l.action || '/' || l.scope || '/' || l.key "
 	"FROM invite_sync.rate_limit AS l JOIN invite_sync.rate_limits AS r ON r.action = l.action AND r.scope = l.scope "
@@ -1605,7 +1612,8 @@ static const InvitationQuota functions = {
 	.give_back = quota_give_back,
 	.count = quota_count,
 	.try_count = quota_try_count,
-	.prepare = quota_prepare
+	.ask_take = quota_ask_take,
+	.ask_count = quota_ask_count
 };
 
 void

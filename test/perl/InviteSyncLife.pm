@@ -74,6 +74,15 @@ INSERT INTO invite_sync.membership_removal (organization_id, user_id) SELECT id,
 INSERT INTO invite_sync.gone_user (user_id) VALUES (gen_random_uuid());
 INSERT INTO invite_sync.join_request (organization_id, user_id, message) SELECT id, gen_random_uuid(), E'tab\t' FROM invite_sync.organization;
 INSERT INTO invite_sync.platform_role (user_id, role_id) SELECT gen_random_uuid(), id FROM invite_sync.role WHERE name = 'member';
+SELECT invite_sync.create_invite_link(id, max_uses => 3, allowed_domain => 'example.com'), invite_sync.set_invitation_policy(id, '1 day 02:00') FROM invite_sync.organization WHERE slug = 'top';
+SELECT invite_sync.create_invitation('o''brien+tag@x.example', platform_role => 'admin', data => '{"full_name": "back\\slash, tab\t, and \"quotes\""}', idempotency_key => E'key\t\\');
+INSERT INTO invite_sync.invitation (id, kind, status, email, expires_at, closed_at, legacy_digest) VALUES (gen_random_uuid(), 'email', 'accepted', 'ada@x.example', now(), now(), sha256('old'));
+INSERT INTO invite_sync.invitation_grant (invitation_id, organization_id, role_id, open, created_at) SELECT i.id, o.id, r.id, false, i.created_at
+FROM invite_sync.invitation i, invite_sync.organization o, invite_sync.role r WHERE i.status = 'accepted' AND r.name = 'writer' AND o.slug = 'top';
+INSERT INTO invite_sync.invitation_acceptance (invitation_id, user_id) SELECT id, gen_random_uuid() FROM invite_sync.invitation WHERE status = 'accepted';
+INSERT INTO invite_sync.user_invitation_quota (user_id, granted, used, default_given) VALUES (gen_random_uuid(), 5, 2, false), (gen_random_uuid(), 1, 3, true);
+SELECT invite_sync.set_rate_limit('export', 3, '1 month'), invite_sync.set_rate_limit('invite', NULL);
+SELECT invite_sync.consume_rate_limit('export', key) FROM unnest(ARRAY['a', 'a', gen_random_uuid()::text]) AS key;
 SQL
 	return;
 }

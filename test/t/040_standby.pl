@@ -53,12 +53,15 @@ INSERT INTO invite_sync.organization (name, slug, parent_id) VALUES ('Below', 'b
 INSERT INTO invite_sync.membership (organization_id, user_id, role_id) VALUES ('$organization', 'a0000001-0000-4000-8000-000000000000', '00000000-0000-4000-8000-00000000000a');
 SELECT invite_sync.add_domain('$organization', 'example.com');
 INSERT INTO invite_sync.role (organization_id, name) VALUES ('$organization', 'writer');
+SELECT invite_sync.create_invitation('invited\@x.example', 'writer', '$organization', inviter_id => 'a0000001-0000-4000-8000-000000000000');
 -- somebody who asks to join, and an organization that is open to them all
 INSERT INTO invite_sync.join_request (organization_id, user_id) VALUES ('$organization', 'a0000002-0000-4000-8000-000000000000');
 INSERT INTO invite_sync.organization (id, name, slug) VALUES ('d0000000-0000-4000-8000-000000000002', 'Open', 'open');
 INSERT INTO invite_sync.organization_domain (organization_id, domain, challenge, verified_at, enrollment)
 VALUES ('d0000000-0000-4000-8000-000000000002', 'example.com', 'x', now(), 'suggest');
 SQL
+# something is counted, for longer than the test lasts
+value($primary, $db, q{SELECT invite_sync.set_rate_limit('export', 1, '1 day'); SELECT invite_sync.consume_rate_limit('export', 'a'); SELECT invite_sync.grant_quota('} . user_id('a', 1) . q{', 1)});
 # none becomes due while the answers are compared
 value($primary, $db, q{UPDATE invite_sync.quarantine_entry SET next_retry_at = '2020-01-01'});
 
@@ -110,7 +113,7 @@ ok(scalar(grep { /sync_status/ } @queries) && scalar(grep { /verify\(/ } @querie
 
 # Who asks: an operator, the superuser, service_role where it may; and a user, which some are for alone.
 my %may_user = map { $_ => 1 } split /\n/, value($primary, $db, q{SELECT p.proname FROM pg_proc p WHERE p.pronamespace = 'invite_sync'::regnamespace AND has_function_privilege('authenticated', p.oid, 'EXECUTE')});
-my %for_users = map { $_ => 1 } qw(my_organizations suggested_organizations);
+my %for_users = map { $_ => 1 } qw(my_organizations suggested_organizations my_quota);
 my %may_service = map { $_ => 1 } split /\n/, value($primary, $db, <<'SQL');
 SELECT p.proname FROM pg_proc p WHERE p.pronamespace = 'invite_sync'::regnamespace AND has_function_privilege('service_role', p.oid, 'EXECUTE')
 UNION ALL SELECT c.relname FROM pg_class c WHERE c.relnamespace = 'invite_sync'::regnamespace AND c.relkind = 'v' AND has_table_privilege('service_role', c.oid, 'SELECT')
@@ -155,10 +158,10 @@ for my $query (sort keys %$expected)
 	is($repeatable->{$query}, $expected->{$query}, "$query: the same on a standby in REPEATABLE READ");
 }
 isnt($expected->{"postgres: SELECT * FROM invite_sync.$_ t"}, '', "$_ has something to say") for qw(quarantine target_list activity_log error_log admin_log);
-isnt($expected->{"postgres: SELECT * FROM invite_sync.$_() t"}, '', "$_() has something to say") for qw(sync_status verify verify_events preservation_report);
+isnt($expected->{"postgres: SELECT * FROM invite_sync.$_() t"}, '', "$_() has something to say") for qw(sync_status verify verify_events preservation_report quota_report rate_limit_report);
 isnt($expected->{"authenticated: SELECT * FROM invite_sync.$_ t"}, '', "$_ has something to say to a user")
   for "list_members('$organization')", "list_join_requests('$organization')", "list_roles('$organization')", "list_domains('$organization')",
-  'list_permissions()', 'my_organizations()', 'suggested_organizations()';
+  'list_permissions()', 'my_organizations()', 'suggested_organizations()', 'list_invitations()', 'my_quota()';
 
 # What is for users, as one: a member, and somebody who is none.
 my @user_queries = map { "SELECT * FROM invite_sync.$_ t ORDER BY t::text" } 'my_organizations()', map { "$_($arguments{$_})" } qw(get_organization seat_usage list_domains);
@@ -237,7 +240,8 @@ for my $node ([ $standby, 'BEGIN', 'on a standby' ], [ $primary, 'BEGIN READ ONL
 
 	my $call = run_as($where, $db, 'postgres', 'SET default_transaction_read_only = on; CALL invite_sync.sync_all()');
 	is($call->{sqlstate}, '25006', "sync_all $what");
-	is(run_as($where, $db, 'postgres', q{SET default_transaction_read_only = on; CALL invite_sync.prune_events('1 day')})->{sqlstate}, '25006', "prune_events $what");
+	is(run_as($where, $db, 'postgres', qq{SET default_transaction_read_only = on; CALL invite_sync.$_})->{sqlstate}, '25006', "$_ $what")
+	  for q{prune_events('1 day')}, q{prune_invitations('1 day')}, 'settle_invitations()';
 }
 catch_up();
 {

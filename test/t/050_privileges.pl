@@ -100,6 +100,8 @@ SELECT r.role || ' ' || CASE WHEN g.object LIKE 'TABLE %' THEN 'TABLE ' || subst
 FROM (VALUES ('anon', ARRAY['anon']), ('authenticated', ARRAY['user']), ('service_role', ARRAY['service']), ('supabase_auth_admin', ARRAY['auth']),
 	('postgres', ARRAY['service', 'operator'])) AS r (role, audiences)
 JOIN invite_sync.api_grants() g ON g.audience = ANY (r.audiences)
+-- the one view that is copied into
+UNION SELECT r || ' TABLE invite_sync.invitation_import INSERT' FROM unnest(ARRAY['service_role', 'postgres']) r
 UNION SELECT r || ' SCHEMA USAGE' FROM unnest(ARRAY['anon', 'authenticated', 'service_role', 'supabase_auth_admin', 'postgres']) r
 -- so that its pg_dump succeeds
 UNION SELECT 'postgres TABLE ' || c.oid::regclass || ' SELECT' FROM pg_class c WHERE c.relnamespace = 'invite_sync'::regnamespace AND c.relkind IN ('r', 'p', 'v', 'S')
@@ -113,6 +115,10 @@ is_deeply(found(q{SELECT object FROM invite_sync.api_grants() WHERE audience = '
 	'FUNCTION invite_sync.add_domain(uuid, text)',
 	'FUNCTION invite_sync.add_member(uuid, uuid, text)',
 	'FUNCTION invite_sync.cancel_join_request(uuid)',
+	'FUNCTION invite_sync.check_invitation(text, text, uuid, uuid)',
+	'FUNCTION invite_sync.create_invitation(text, text, uuid, jsonb, text, jsonb, interval, text, text, text, uuid)',
+	'FUNCTION invite_sync.create_invitations(jsonb, text, uuid, interval, text, text, uuid)',
+	'FUNCTION invite_sync.create_invite_link(uuid, text, integer, interval, text, uuid)',
 	'FUNCTION invite_sync.create_organization(text, text, uuid, jsonb, uuid)',
 	'FUNCTION invite_sync.create_role(text, text[], uuid)',
 	'FUNCTION invite_sync.decide_join_request(uuid, boolean, text)',
@@ -122,6 +128,7 @@ is_deeply(found(q{SELECT object FROM invite_sync.api_grants() WHERE audience = '
 	'FUNCTION invite_sync.get_organization(uuid)',
 	'FUNCTION invite_sync.leave_organization(uuid)',
 	'FUNCTION invite_sync.list_domains(uuid, text, integer)',
+	'FUNCTION invite_sync.list_invitations(uuid, text, integer, text, uuid)',
 	'FUNCTION invite_sync.list_join_requests(uuid, text, integer, text)',
 	'FUNCTION invite_sync.list_members(uuid, text, integer)',
 	'FUNCTION invite_sync.list_permissions(text, integer)',
@@ -129,11 +136,15 @@ is_deeply(found(q{SELECT object FROM invite_sync.api_grants() WHERE audience = '
 	'FUNCTION invite_sync.log_event(text, text, text, jsonb, uuid, uuid, text)',
 	'FUNCTION invite_sync.move_organization(uuid, uuid)',
 	'FUNCTION invite_sync.my_organizations(text, integer)',
+	'FUNCTION invite_sync.my_quota()',
 	'FUNCTION invite_sync.remove_domain(uuid, text)',
 	'FUNCTION invite_sync.remove_member(uuid, uuid)',
 	'FUNCTION invite_sync.request_to_join(uuid, text)',
+	'FUNCTION invite_sync.resend_invitation(uuid, uuid)',
+	'FUNCTION invite_sync.revoke_invitation(uuid, uuid)',
 	'FUNCTION invite_sync.seat_usage(uuid)',
 	'FUNCTION invite_sync.set_enrollment(uuid, text, text)',
+	'FUNCTION invite_sync.set_invitation_policy(uuid, interval)',
 	'FUNCTION invite_sync.set_member_role(uuid, uuid, text)',
 	'FUNCTION invite_sync.set_role_permissions(text, text[], uuid)',
 	'FUNCTION invite_sync.suggested_organizations()',
@@ -204,6 +215,7 @@ my $someone = user_id('a', 1);
 my $organization = 'd0000000-0000-4000-8000-000000000001';
 my $child_organization = 'd0000000-0000-4000-8000-000000000002';
 my $join_request = 'd0000000-0000-4000-8000-000000000003';
+my $invitation = 'd0000000-0000-4000-8000-000000000004';
 my ($member, $newcomer) = (user_id('a', 3), user_id('a', 4));
 my %call = (
 	add_target => q{SELECT invite_sync.add_target('public.spare')},
@@ -291,7 +303,29 @@ my %call = (
 	decide_join_request => "SELECT invite_sync.decide_join_request('$join_request', true)",
 	cancel_join_request => "SELECT invite_sync.cancel_join_request('$join_request')",
 	list_join_requests => "SELECT count(*) FROM invite_sync.list_join_requests('$organization')",
-	suggested_organizations => 'SELECT count(*) FROM invite_sync.suggested_organizations()');
+	suggested_organizations => 'SELECT count(*) FROM invite_sync.suggested_organizations()',
+	create_invitation => "SELECT invite_sync.create_invitation('new\@invited.example', 'writer', '$organization', on_pending => 'replace')",
+	create_invitations => "SELECT count(*) FROM invite_sync.create_invitations('[{\"email\": \"many\@invited.example\"}]', 'writer', '$organization')",
+	create_invite_link => "SELECT invite_sync.create_invite_link('$organization')",
+	check_invitation => "SELECT count(*) FROM invite_sync.check_invitation('new\@invited.example', 'writer', '$organization')",
+	resend_invitation => "SELECT invite_sync.resend_invitation('$invitation')",
+	revoke_invitation => "SELECT invite_sync.revoke_invitation('$invitation')",
+	list_invitations => "SELECT count(*) FROM invite_sync.list_invitations('$organization')",
+	set_invitation_policy => "SELECT invite_sync.set_invitation_policy('$organization', '1 day')",
+	import_invitations => "SELECT count(*) FROM invite_sync.import_invitations('[{\"email\": \"older\@invited.example\"}]')",
+	invitation_import_failed => "INSERT INTO invite_sync.invitation_import (email) VALUES ('x'), ('copied\@invited.example'); SELECT count(*) FROM invite_sync.invitation_import_failed()",
+	settle_invitations => 'CALL invite_sync.settle_invitations()',
+	prune_invitations => q{CALL invite_sync.prune_invitations('0')},
+	my_quota => 'SELECT invite_sync.my_quota()',
+	grant_quota => "SELECT invite_sync.grant_quota('$member', 1)",
+	set_quota => "SELECT invite_sync.set_quota('$member', 5)",
+	quota_report => 'SELECT count(*) FROM invite_sync.quota_report()',
+	backfill_quota => 'CALL invite_sync.backfill_quota(5)',
+	set_rate_limit => q{SELECT invite_sync.set_rate_limit('export', 100)},
+	drop_rate_limit => q{SELECT invite_sync.drop_rate_limit('export')},
+	consume_rate_limit => q{SELECT invite_sync.consume_rate_limit('message', 'somebody@example.com')},
+	rate_limit_report => 'SELECT count(*) FROM invite_sync.rate_limit_report()',
+	prune_rate_limits => 'CALL invite_sync.prune_rate_limits()');
 my %later = (
 	config_sql => 'SELECT invite_sync.config_sql()',
 	uninstall_plan => 'SELECT count(*) FROM invite_sync.uninstall_plan()',
@@ -455,6 +489,12 @@ INSERT INTO invite_sync.membership (organization_id, user_id, role_id) VALUES ('
 ON CONFLICT (user_id, organization_id) DO NOTHING;
 UPDATE invite_sync.membership SET role_id = '00000000-0000-4000-8000-00000000000a' WHERE organization_id = '$organization' AND user_id = '@{[ user_id('a', 2) ]}';
 UPDATE invite_sync.membership SET role_id = '00000000-0000-4000-8000-00000000000c' WHERE organization_id = '$organization' AND user_id = '$member';
+DELETE FROM invite_sync.invitation_grant;
+DELETE FROM invite_sync.invitation;
+INSERT INTO invite_sync.invitation (id, kind, email, expires_at) VALUES ('$invitation', 'email', 'pending\@invited.example', now() + interval '1 day');
+INSERT INTO invite_sync.invitation_grant (invitation_id, organization_id, role_id, created_at)
+SELECT i.id, '$organization', r.id, i.created_at FROM invite_sync.invitation i, invite_sync.role r WHERE i.id = '$invitation' AND r.name = 'writer';
+INSERT INTO invite_sync.invitation (id, kind, status, email, expires_at, closed_at) VALUES (gen_random_uuid(), 'email', 'revoked', 'gone\@invited.example', now(), now() - interval '1 day');
 DELETE FROM invite_sync.join_request;
 INSERT INTO invite_sync.join_request (id, organization_id, user_id) VALUES ('$join_request', '$organization', '$newcomer');
 INSERT INTO invite_sync.organization_domain (organization_id, domain, challenge) VALUES ('$organization', 'claimed.example', 'proof') ON CONFLICT DO NOTHING;
@@ -472,7 +512,7 @@ SQL
 make_work();
 value($node, $db, q{SELECT invite_sync.set_alert('missing', 0); SELECT invite_sync.check_alerts()});
 # pg_cron is not there, and a superuser without claims is no user
-my %fails = (schedule_retry => '0A000', map { $_ => 'PT401' } qw(my_organizations leave_organization request_to_join cancel_join_request suggested_organizations));
+my %fails = (schedule_retry => '0A000', map { $_ => 'PT401' } qw(my_organizations leave_organization request_to_join cancel_join_request suggested_organizations my_quota));
 
 my %heard = (postgres => 0, supabase_auth_admin => 0);
 for my $path ('', 'SET search_path = evil, pg_catalog, public;')
@@ -562,12 +602,14 @@ for my $role (qw(supabase_auth_admin bystander))
 	is(run_as($node, $db, $role, "ALTER ROLE $role SET invite_sync.enabled = off")->{sqlstate}, '42501', "$role cannot set it for its own connections");
 	is(run_as($node, $db, $role, "SET invite_sync.enabled = off; ALTER ROLE $role SET invite_sync.enabled FROM CURRENT")->{sqlstate}, '42501', 'nor from a placeholder');
 }
-my @settings = @{ found(q{SELECT unnest(ARRAY['invite_sync.enabled', 'invite_sync.lock_timeout', 'invite_sync.log_refusals', 'invite_sync.tenant_copy'])}) };
+my @settings = @{ found(q{SELECT name FROM invite_sync.is_operator(), pg_settings WHERE name LIKE 'invite\_sync.%' ORDER BY 1}) };
+is(scalar @settings, 11, 'there are settings');
 my $loaded = "SELECT invite_sync.is_operator();";
 for my $setting (@settings)
 {
 	is(value($node, $db, "$loaded SELECT context FROM pg_settings WHERE name = '$setting'"), "t\nsuperuser", "$setting is for superusers");
-	my $value = $setting =~ /timeout/ ? "'5s'" : 'on';
+	# what it is already
+	my $value = "'" . value($node, $db, "SET client_min_messages = error; $loaded SHOW $setting") =~ s/^t\n//r . "'";
 	is(run_as($node, $db, 'postgres', "$loaded SET $setting = $value")->{sqlstate}, '00000', "and operators: $setting");
 	is(run_as($node, $db, 'service_role', "$loaded SET $setting = $value")->{sqlstate}, '42501', "but not service_role: $setting");
 }
@@ -705,7 +747,7 @@ is(value($node, $db, q{SELECT string_agg(role, ', ' ORDER BY role) FROM invite_s
 
 # What is for users is no more through a definer than without: nobody is nobody, and a user is that user whatever role asks for it.
 make_work();
-my %as_stranger = (map { $_ => '00000' } qw(create_organization my_organizations list_permissions suggested_organizations));
+my %as_stranger = (map { $_ => '00000' } qw(create_organization my_organizations list_permissions suggested_organizations my_quota));
 for my $case ([ 'anon', undef, 'PT401' ], [ 'anon', $user_claims, 'PT401' ], [ 'bystander', undef, 'PT401' ], [ 'supabase_auth_admin', undef, 'PT401' ], [ 'authenticated', undef, 'PT401' ],
 	[ 'authenticated', qq({$sub, "role": "service_role"}), 'PT401' ], (map { [ $_, $user_claims, undef ] } qw(authenticated bystander service_role postgres supabase_admin)))
 {

@@ -163,6 +163,17 @@ my @matrix = (
 			grand => 'child owner inherited, main owner inherited, parent owner' } ],
 	[ my_organizations => 'permissions', ['user'], q{SELECT array_length(permissions, 1) FROM invite_sync.my_organizations() WHERE slug = 'main'},
 		{ %users_alone, outsider => '', removed => '', member => 2, manager => 8, admin => 15, owner => 17, grand => 17 } ],
+	[ my_quota => '', ['user'], q{SELECT concat_ws(' ', granted, used, remaining, unlimited) FROM invite_sync.my_quota()},
+		{ %users_alone, (map { $_ => '3 0 3 f' } qw(outsider removed member manager admin owner)), grand => '3 0 t' } ],
+	[ grant_quota => 'member', ['service'], "SELECT concat_ws(' ', granted, used, remaining) FROM invite_sync.grant_quota($u{member}, 2)", { %services, service => '5 0 5', operator => '5 0 5' } ],
+	[ grant_quota => 'one who is gone', ['service'], "SELECT invite_sync.grant_quota($u{gone}, 2)", { %services, service => 'user_unknown', operator => 'user_unknown' } ],
+	[ set_quota => 'member', ['service'], "SELECT concat_ws(' ', granted, used, remaining) FROM invite_sync.set_quota($u{member}, 0)", { %services, service => '0 0 0', operator => '0 0 0' } ],
+	[ quota_report => '', ['service'], 'SELECT count(*) FROM invite_sync.quota_report()', { %services, service => 11, operator => 11 } ],
+	[ consume_rate_limit => '', ['service'], q{SELECT concat_ws(' ', allowed, remaining) FROM invite_sync.consume_rate_limit('message', 'x')}, { %services, service => 't 4', operator => 't 4' } ],
+	[ consume_rate_limit => 'unknown', ['service'], q{SELECT invite_sync.consume_rate_limit('nothing', 'x')}, { %services, service => '42704', operator => '42704' } ],
+	[ rate_limit_report => '', ['service'], 'SELECT count(*) FROM invite_sync.rate_limit_report()', { %services, service => 0, operator => 0 } ],
+	[ set_rate_limit => '', ['operator'], q{SELECT max_actions FROM invite_sync.set_rate_limit('invite', 20)}, { %operators, operator => 20 } ],
+	[ drop_rate_limit => '', ['operator'], q{SELECT invite_sync.drop_rate_limit('invite')}, { %operators, operator => 'f' } ],
 	[ list_organizations => 'all', ['service'], q{SELECT string_agg(slug, ' ' ORDER BY slug) FROM invite_sync.list_organizations()}, { %services, service => 'child main other parent', operator => 'child main other parent' } ],
 	[ list_organizations => 'below', ['service'], "SELECT string_agg(slug, ' ') FROM invite_sync.list_organizations($m)", { %services, service => 'child', operator => 'child' } ],
 	[ seat_usage => 'main', \@in, "SELECT seat_limit || ' ' || used FROM invite_sync.seat_usage($m)", { %inside, all('20 8') } ],
@@ -294,13 +305,15 @@ push @matrix,
 # ---------------------------------------------------------------------------
 # Nothing is missing from the table, and the audiences are those of api_grants()
 
-# rooms that have tests of their own: caller, event, sync, quarantine
+# rooms that have tests of their own: caller, event, sync, quarantine, invitation
 my %elsewhere = map { $_ => 1 } qw(
   log_event redact_payload seal_events verify_events prune_events is_operator act_as health check_alerts set_alert acknowledge_alert
   schedule_retry unschedule_retry config_sql uninstall_plan require_direct target_name sync_users ensure_user user_exists create_profile
   sync_status deactivate_user reactivate_user preservation_report add_target set_target drop_target attach detach sync_all verify
-  create_standard_tables create_auth_schema retry_quarantine close_quarantine guard_trigger unguard_trigger
-  sync_on_insert sync_on_update sync_on_delete sync_on_identity);
+  create_standard_tables create_auth_schema retry_quarantine close_quarantine guard_trigger unguard_trigger backfill_quota prune_rate_limits
+  sync_on_insert sync_on_update sync_on_delete sync_on_identity
+  create_invitation create_invitations create_invite_link check_invitation resend_invitation revoke_invitation list_invitations
+  set_invitation_policy import_invitations invitation_import_failed settle_invitations prune_invitations);
 my %audience = map { $_->[0] => join ' ', sort @{ $_->[2] } } @matrix;
 my %granted = map { split /\|/ } split /\n/, value($node, $db, q{
 SELECT p.proname, string_agg(DISTINCT g.audience, ' ' ORDER BY g.audience) FROM invite_sync.api_grants() AS g
@@ -374,7 +387,7 @@ for my $row (
 	[ role => { %$all, outsider => 4, removed => 3, map { $_ => 6 } @members } ],
 	[ permission => { %$all, outsider => 18, removed => 18, map { $_ => 18 } @members } ],
 	[ platform_role => { %$all, (map { $_ => 0 } qw(member manager admin owner)), grand => 1 } ],
-	map { [ $_ => { map { $_ => '42501' } @callers } ] } qw(membership_removal gone_user))
+	map { [ $_ => { map { $_ => '42501' } @callers } ] } qw(membership_removal gone_user invitation invitation_grant invitation_acceptance invitation_key invitation_policy user_invitation_quota rate_limit_rule rate_limit))
 {
 	my ($table, $expected) = @$row;
 
