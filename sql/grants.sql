@@ -196,6 +196,12 @@ CREATE FUNCTION invite_sync.api_grants()
         ('operator', 'FUNCTION invite_sync.drop_rate_limit(text, text)'),
         ('operator', 'PROCEDURE invite_sync.backfill_quota(integer)'),
         ('operator', 'PROCEDURE invite_sync.prune_rate_limits(integer)'),
+        -- room hook: the auth server alone
+        ('auth', 'FUNCTION invite_sync.before_user_created_hook(jsonb)'),
+        ('auth', 'FUNCTION invite_sync.after_user_created_hook(jsonb)'),
+        ('auth', 'FUNCTION invite_sync.custom_access_token_hook(jsonb)'),
+        ('auth', 'FUNCTION invite_sync.password_verification_attempt_hook(jsonb)'),
+        ('auth', 'FUNCTION invite_sync.mfa_verification_attempt_hook(jsonb)'),
         -- triggers are created by the owner of auth.users
         ('auth', 'FUNCTION invite_sync.sync_on_insert()'),
         ('auth', 'FUNCTION invite_sync.sync_on_update()'),
