@@ -2,7 +2,7 @@
 #
 # A developer's commands:   make, make install, make installcheck (PGXS, PG_CONFIG as usual)
 # A fresh machine's ones:   make demo, make check, make fuzz, make bench, make mutate, make soak (they install what is missing);
-#                           make check-gotrue, with an auth server that you have
+#                           make check-gotrue (builds an auth server, which needs Go)
 
 EXTENSION = invite_sync
 EXTVERSION := $(shell sed -n "s/^default_version *= *'\(.*\)'.*/\1/p" invite_sync.control)
@@ -77,12 +77,12 @@ else
 
 check:
 	scripts/setup.sh check
-	scripts/with-cluster.sh scripts/check.sh
+	scripts/gotrue.sh --optional scripts/with-cluster.sh scripts/check.sh
 
-# The tests against a real auth server, which GOTRUE_SERVER names. See test/gotrue/README.md.
+# The tests against a real auth server: the one that GOTRUE_SERVER names, or one built from its Go module.
 check-gotrue:
 	scripts/setup.sh gotrue
-	scripts/with-cluster.sh scripts/check.sh gotrue
+	scripts/gotrue.sh scripts/with-cluster.sh scripts/check.sh gotrue
 
 # What reads a stranger's bytes, as a program of its own: FUZZ_SECONDS (20) of libFuzzer for each such room.
 fuzz:

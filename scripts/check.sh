@@ -7,7 +7,7 @@
 # SUITE is regress, isolation, tap, pgtap, plpgsql or gotrue; without one they all run, gotrue where there is an auth
 # server to try. NAME is a test's file name without folder and ending; for regress the test "setup" is put before the
 # named ones.
-# GOTRUE_SERVER: the auth server's program (test/gotrue/README.md).
+# GOTRUE_SERVER: the auth server's program; GOTRUE_MISSING: why there is none. scripts/gotrue.sh sets them.
 # REQUIRE_ALL=1: a skipped test is a failure.
 
 # shellcheck source-path=SCRIPTDIR source=common.sh
@@ -209,7 +209,7 @@ fi
 without=
 if [ ${#suites[@]} -eq 0 ]; then
 	if [ -z "${GOTRUE_SERVER:-}" ]; then
-		without="gotrue did not run: GOTRUE_SERVER names no auth server (test/gotrue/README.md)"
+		without="gotrue did not run: ${GOTRUE_MISSING:-GOTRUE_SERVER names no auth server (test/gotrue/README.md)}"
 		all=${all/ gotrue / }
 	fi
 	read -ra suites <<<"$all"

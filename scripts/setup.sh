@@ -38,8 +38,10 @@ packages() {
 	[ -n "$own_postgres" ] || printf '%s\n' "postgresql-$major" "postgresql-server-dev-$major"
 	[ "$level" != demo ] || return 0
 	[ "$level" != gotrue ] || { printf '%s\n' perl libipc-run-perl python3-aiosmtpd; return 0; }
-	[ -z "${GOTRUE_SERVER:-}" ] || printf '%s\n' python3-aiosmtpd
 	[ "$level" != fuzz ] || { echo clang; fuzz_packages; return 0; }
+	if [ -n "${GOTRUE_SERVER:-}" ] || command -v go >/dev/null; then
+		printf '%s\n' python3-aiosmtpd
+	fi
 	printf '%s\n' perl libipc-run-perl libtap-parser-sourcehandler-pgtap-perl
 	[ -n "$own_postgres" ] || printf '%s\n' "postgresql-$major-pgtap"
 	# what is skipped without them, except in CI

@@ -226,6 +226,12 @@ CREATE FUNCTION invite_sync.api_grants()
         ('user', 'FUNCTION invite_sync.complete_migration_by_token(text, text)'),
         ('service', 'FUNCTION invite_sync.complete_migration_by_token(text, text)'),
         ('operator', 'FUNCTION invite_sync.set_migration_policy(text, timestamptz)'),
+        -- room hook: the auth server alone
+        ('auth', 'FUNCTION invite_sync.before_user_created_hook(jsonb)'),
+        ('auth', 'FUNCTION invite_sync.after_user_created_hook(jsonb)'),
+        ('auth', 'FUNCTION invite_sync.custom_access_token_hook(jsonb)'),
+        ('auth', 'FUNCTION invite_sync.password_verification_attempt_hook(jsonb)'),
+        ('auth', 'FUNCTION invite_sync.mfa_verification_attempt_hook(jsonb)'),
         -- triggers are created by the owner of auth.users
         ('auth', 'FUNCTION invite_sync.sync_on_insert()'),
         ('auth', 'FUNCTION invite_sync.sync_on_update()'),

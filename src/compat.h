@@ -54,9 +54,13 @@ compat_json_lex(char *json, int len, int encoding)
 #if PG_VERSION_NUM >= 160000
 #define compat_namespace_aclcheck(nsp, role, mode) \
 	object_aclcheck(NamespaceRelationId, (nsp), (role), (mode))
+#define compat_proc_aclcheck(proc, role, mode) \
+	object_aclcheck(ProcedureRelationId, (proc), (role), (mode))
 #else
 #define compat_namespace_aclcheck(nsp, role, mode) \
 	pg_namespace_aclcheck((nsp), (role), (mode))
+#define compat_proc_aclcheck(proc, role, mode) \
+	pg_proc_aclcheck((proc), (role), (mode))
 #endif
 
 /* 17 put the parts of a virtual transaction id together. */

@@ -14,6 +14,7 @@
 
 #include "account.h"
 #include "caller.h"
+#include "hook.h"
 #include "invitation.h"
 #include "membership.h"
 #include "module.h"
@@ -63,6 +64,26 @@ char	   *invite_sync_accept_url = NULL;
 
 /* Request header with the client's address, for limits by address. */
 char	   *invite_sync_client_address_header = NULL;
+
+static const struct config_enum_entry signup_policy_options[] = {
+	{"open", SIGNUP_OPEN, false},
+	{"invite_only", SIGNUP_INVITE_ONLY, false},
+	{"domain_only", SIGNUP_DOMAIN_ONLY, false},
+	{NULL, 0, false}
+};
+
+/* What before_user_created_hook() lets pass. */
+int			invite_sync_signup_policy = SIGNUP_OPEN;
+char	   *invite_sync_signup_domains = NULL;
+char	   *invite_sync_signup_without_email = NULL;
+
+/* How large custom_access_token_hook() may make a token. */
+int			invite_sync_token_claims_bytes = 4096;
+
+/* Failed attempts at passwords and second factors; 0: nobody is locked out. */
+int			invite_sync_lockout_attempts = 0;
+int			invite_sync_lockout_user_attempts = 0;
+int			invite_sync_lockout_duration = 15 * MINUTE;
 
 PGDLLEXPORT void _PG_init(void);
 
@@ -136,6 +157,49 @@ _PG_init(void)
 							   &invite_sync_client_address_header,
 							   "",
 							   PGC_SUSET, 0, NULL, NULL, NULL);
+	DefineCustomEnumVariable("invite_sync.signup_policy",
+							 "Who may sign up at the auth server, which asks before_user_created_hook().",
+							 "invite_only: who has a pending invitation to their address; domain_only: addresses of signup_domains and of verified domains.",
+							 &invite_sync_signup_policy,
+							 SIGNUP_OPEN,
+							 signup_policy_options,
+							 PGC_SUSET, 0, NULL, NULL, NULL);
+	DefineCustomStringVariable("invite_sync.signup_domains",
+							   "Email domains that may sign up under domain_only, beside the verified domains of organizations.",
+							   "Whole domains, separated by commas.",
+							   &invite_sync_signup_domains,
+							   "",
+							   PGC_SUSET, GUC_LIST_INPUT, hook_check_domains, NULL, NULL);
+	DefineCustomStringVariable("invite_sync.signup_without_email",
+							   "Ways of signing up without an email address that a limiting policy lets pass.",
+							   "anonymous, phone, or the name of a provider, separated by commas.",
+							   &invite_sync_signup_without_email,
+							   "",
+							   PGC_SUSET, GUC_LIST_INPUT, hook_check_names, NULL, NULL);
+	DefineCustomIntVariable("invite_sync.token_claims_bytes",
+							"How large what custom_access_token_hook() puts into a token may be.",
+							"Organizations beyond it are left out, the largest first.",
+							&invite_sync_token_claims_bytes,
+							4096, 256, 65536,
+							PGC_SUSET, GUC_UNIT_BYTE, NULL, NULL, NULL);
+	DefineCustomIntVariable("invite_sync.lockout_attempts",
+							"Failed attempts of a user from one client's address after which that address is locked out.",
+							"0: never.",
+							&invite_sync_lockout_attempts,
+							0, 0, 1000,
+							PGC_SUSET, 0, NULL, NULL, NULL);
+	DefineCustomIntVariable("invite_sync.lockout_user_attempts",
+							"Failed attempts of a user from anywhere after which the user is locked out.",
+							"0: never. Whoever knows an address can lock its user out with it.",
+							&invite_sync_lockout_user_attempts,
+							0, 0, 1000,
+							PGC_SUSET, 0, NULL, NULL, NULL);
+	DefineCustomIntVariable("invite_sync.lockout_duration",
+							"How long a failed attempt counts, and so how long a lock-out lasts at most.",
+							NULL,
+							&invite_sync_lockout_duration,
+							15 * MINUTE, 1, 15 * MINUTE,
+							PGC_SUSET, GUC_UNIT_S, NULL, NULL, NULL);
 
 	caller_init();
 	plan_init();

@@ -28,5 +28,12 @@ extern bool invite_sync_signup;
 extern int	invite_sync_password_min_length;
 extern char *invite_sync_accept_url;
 extern char *invite_sync_client_address_header;
+extern int	invite_sync_signup_policy;	/* a SignupPolicy */
+extern char *invite_sync_signup_domains;
+extern char *invite_sync_signup_without_email;
+extern int	invite_sync_token_claims_bytes;
+extern int	invite_sync_lockout_attempts;
+extern int	invite_sync_lockout_user_attempts;
+extern int	invite_sync_lockout_duration;	/* seconds */
 
 #endif							/* INVITE_SYNC_MODULE_H */

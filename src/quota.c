@@ -863,21 +863,40 @@ parse_address(char *s, int *family, unsigned char *address)
 }
 
 /*
- * The key of the client's address: its digest, as addresses are personal too.
- * An IPv6 address counts with its /64, all of which one client has; what is an
- * IPv4 address in the guise of IPv6 is one. NULL: nobody says what it is.
+ * The key of an address: its digest, as addresses are personal too. An IPv6
+ * address counts with its /64, all of which one client has; what is an IPv4
+ * address in the guise of IPv6 is one. NULL: this is no address.
  */
-static char *
-client_address_key(void)
+char *
+quota_address_key(const char *text_of_address)
 {
 	static const unsigned char mapped[12] = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff};
 	unsigned char address[16];
 	StringInfoData text;
 	int			family;
 	int			nbytes;
+	const unsigned char *bytes = address;
+
+	if (!parse_address(pstrdup(text_of_address), &family, address))
+		return NULL;
+	nbytes = family == PGSQL_AF_INET ? 4 : 8;
+	if (family == PGSQL_AF_INET6 && memcmp(address, mapped, sizeof(mapped)) == 0)
+	{
+		bytes = address + sizeof(mapped);
+		nbytes = 4;
+	}
+	initStringInfo(&text);
+	for (int i = 0; i < nbytes; i++)
+		appendStringInfo(&text, "%02x", bytes[i]);
+	return invitation_email_key(text.data);
+}
+
+/* That of the request's client. NULL: nobody says what it is. */
+static char *
+client_address_key(void)
+{
 	char	   *value;
 	char	   *hop;
-	const unsigned char *bytes = address;
 
 	if (invite_sync_client_address_header == NULL || invite_sync_client_address_header[0] == '\0')
 		return NULL;
@@ -891,18 +910,7 @@ client_address_key(void)
 		hop++;
 	for (size_t len = strlen(hop); len > 0 && (hop[len - 1] == ' ' || hop[len - 1] == '\t'); len--)
 		hop[len - 1] = '\0';
-	if (!parse_address(hop, &family, address))
-		return NULL;
-	nbytes = family == PGSQL_AF_INET ? 4 : 8;
-	if (family == PGSQL_AF_INET6 && memcmp(address, mapped, sizeof(mapped)) == 0)
-	{
-		bytes = address + sizeof(mapped);
-		nbytes = 4;
-	}
-	initStringInfo(&text);
-	for (int i = 0; i < nbytes; i++)
-		appendStringInfo(&text, "%02x", bytes[i]);
-	return invitation_email_key(text.data);
+	return quota_address_key(hop);
 }
 
 /* ---------------------------------------------------------------------
@@ -1158,6 +1166,85 @@ static void
 rate_limited(TimestampTz retry_at)
 {
 	refuse("rate_limited", psprintf("retry_at=%s", time_text(retry_at)), "Try again then.");
+}
+
+/*
+ * The same where the client's address is not the request's, as when the auth
+ * server says it. A key that is NULL counts nothing.
+ */
+bool
+quota_try_count_of(const char *action, const char *scope, const char *key, const char *address_key,
+				   TimestampTz *retry_at)
+{
+	Window		windows[RULES_MAX];
+	int			n = read_rules(action, scope, key, windows);
+
+	for (int i = 0; i < n; i++)
+		if (strcmp(windows[i].scope, "address") == 0)
+			windows[i].key = address_key;
+	return count_in(action, windows, n, retry_at, NULL);
+}
+
+static void
+fill_windows(const QuotaWindow *given, int n, Window *windows)
+{
+	Assert(n <= RULES_MAX);
+	memset(windows, 0, sizeof(Window) * RULES_MAX);
+	for (int i = 0; i < n; i++)
+	{
+		windows[i].scope = unconstify(char *, given[i].scope);
+		windows[i].max = given[i].max;
+		windows[i].per = given[i].per;
+		windows[i].key = given[i].key;
+	}
+}
+
+bool
+quota_count_windows(const char *action, const QuotaWindow *given, int n, int *remaining)
+{
+	Window		windows[RULES_MAX];
+	TimestampTz retry_at;
+
+	fill_windows(given, n, windows);
+	return count_in(action, windows, n, &retry_at, remaining);
+}
+
+/* Rows that are not there count nothing, and are not made for the question. */
+bool
+quota_windows_open(const char *action, const QuotaWindow *given, int n)
+{
+	Window		windows[RULES_MAX];
+	Datum		values[3];
+
+	fill_windows(given, n, windows);
+	for (int i = 0; i < n; i++)
+	{
+		if (windows[i].max == 0 || windows[i].key == NULL)
+			continue;
+		window_values(action, &windows[i], values);
+		if (fetch_window(&lock_window_plan, values, &windows[i]) && windows[i].nstamps >= windows[i].max)
+			return false;
+	}
+	return true;
+}
+
+static SavedPlan forget_window_plan = {
+	.sql = "DELETE FROM invite_sync.rate_limit AS l WHERE l.action = $1 AND l.scope = $2 AND l.key = $3",
+	.nargs = 3,
+	.argtypes = {TEXTOID, TEXTOID, TEXTOID}
+};
+
+void
+quota_forget_window(const char *action, const QuotaWindow *given)
+{
+	Window		windows[RULES_MAX];
+	Datum		values[3];
+
+	if (given->key == NULL)
+		return;
+	fill_windows(given, 1, windows);
+	window_values(action, &windows[0], values);
+	(void) own_change(&forget_window_plan, values, NULL);
 }
 
 static void

@@ -203,7 +203,7 @@ SELECT action, target_type, target_id FROM invite_sync.event WHERE action LIKE '
 
 -- kept in git, and the way back
 SELECT line FROM pg_catalog.regexp_split_to_table(invite_sync.config_sql(), E'\n') AS line WHERE line LIKE '%protect_table%';
-SELECT statement FROM invite_sync.uninstall_plan() WHERE statement LIKE '%protect_table%' OR statement LIKE '%policy%';
+SELECT statement FROM invite_sync.uninstall_plan() WHERE statement LIKE '%protect_table%' OR (statement LIKE '%policy%' AND statement NOT LIKE 'REVOKE ALL ON PARAMETER %');
 
 -- DROP EXTENSION is refused while a table is protected
 \set VERBOSITY sqlstate

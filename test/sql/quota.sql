@@ -70,10 +70,10 @@ SELECT platform_role FROM invite_sync.set_platform_role(u('admin'), 'quota_staff
 --
 SELECT * FROM invite_sync.rate_limits;
 SELECT who, try(who, 'my_quota()') FROM unnest(ARRAY['ann', 'late', 'admin', 'anonymous', 'banned', 'deleted', 'nobody', 'anon', NULL]) AS x (who);
-SELECT u.raw_user_meta_data->>'nick' AS who, r.granted, r.used, r.remaining, r.unlimited FROM invite_sync.quota_report() AS r JOIN auth.users AS u ON u.id = r.user_id ORDER BY u.id;
+SELECT u.raw_user_meta_data->>'nick' AS who, r.granted, r.used, r.remaining, r.unlimited FROM invite_sync.quota_report() WITH ORDINALITY AS r JOIN auth.users AS u ON u.id = r.user_id ORDER BY r.ordinality;
 -- page by page
-SELECT u.raw_user_meta_data->>'nick' AS who FROM invite_sync.quota_report(page_size => 2) AS r JOIN auth.users AS u ON u.id = r.user_id;
-SELECT u.raw_user_meta_data->>'nick' AS who FROM invite_sync.quota_report(u('ben')::text, 2) AS r JOIN auth.users AS u ON u.id = r.user_id;
+SELECT u.raw_user_meta_data->>'nick' AS who FROM invite_sync.quota_report(page_size => 2) WITH ORDINALITY AS r JOIN auth.users AS u ON u.id = r.user_id ORDER BY r.ordinality;
+SELECT u.raw_user_meta_data->>'nick' AS who FROM invite_sync.quota_report(u('ben')::text, 2) WITH ORDINALITY AS r JOIN auth.users AS u ON u.id = r.user_id ORDER BY r.ordinality;
 SELECT try(NULL, call) FROM unnest(ARRAY['quota_report(''x'')', 'quota_report(page_size => 0)', 'quota_report(page_size => 501)']) AS x (call);
 SELECT * FROM stored;
 

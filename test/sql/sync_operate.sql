@@ -300,5 +300,5 @@ SELECT setconfig FROM pg_db_role_setting AS s JOIN pg_database AS d ON d.oid = s
 DROP DATABASE regress_operate_a WITH (FORCE);
 DROP DATABASE regress_operate_b WITH (FORCE);
 SET client_min_messages = error;
-REVOKE ALL ON PARAMETER invite_sync.enabled, invite_sync.lock_timeout, invite_sync.log_refusals, invite_sync.tenant_copy, invite_sync.require_verified_email, invite_sync.invitation_ttl, invite_sync.default_quota, invite_sync.signup, invite_sync.password_min_length, invite_sync.accept_url, invite_sync.client_address_header FROM regress_definer;
+REVOKE ALL ON PARAMETER invite_sync.enabled, invite_sync.lock_timeout, invite_sync.log_refusals, invite_sync.tenant_copy, invite_sync.require_verified_email, invite_sync.invitation_ttl, invite_sync.default_quota, invite_sync.signup, invite_sync.password_min_length, invite_sync.accept_url, invite_sync.client_address_header, invite_sync.signup_policy, invite_sync.signup_domains, invite_sync.signup_without_email, invite_sync.token_claims_bytes, invite_sync.lockout_attempts, invite_sync.lockout_user_attempts, invite_sync.lockout_duration FROM regress_definer;
 DROP ROLE regress_definer;

@@ -90,6 +90,7 @@ catch_up();
 my %arguments = (
 	user_exists => q{'a0000001-0000-4000-8000-000000000000'},
 	redact_payload => q{'{"a": 1, "b": null}'},
+	custom_access_token_hook => q('{"user_id": "a0000001-0000-4000-8000-000000000000", "claims": {}}'),
 	is_member => q{'00000000-0000-4000-8000-000000000000'},
 	has_role => q{'00000000-0000-4000-8000-000000000000', 'owner'},
 	has_any_role => q{'00000000-0000-4000-8000-000000000000', '{owner}'},
@@ -135,12 +136,13 @@ sub answers
 {
 	my ($node, $begin, %params) = @_;
 	my %answer;
-	for my $role (qw(postgres supabase_admin service_role authenticated))
+	for my $role (qw(postgres supabase_admin service_role authenticated supabase_auth_admin))
 	{
 		my $session;
 		for my $query (@queries)
 		{
 			my ($name) = $query =~ /invite_sync\.(\w+)/;
+			next if $name =~ /_hook$/ ? $role !~ /^supabase_/ : $role eq 'supabase_auth_admin';
 			next if $role eq 'service_role' && !$may_service{$name};
 			next if $role eq 'authenticated' ? !$may_user{$name} : $for_users{$name};
 			if (!$session || $params{fresh})
@@ -170,6 +172,7 @@ for my $query (sort keys %$expected)
 }
 isnt($expected->{"postgres: SELECT * FROM invite_sync.$_ t"}, '', "$_ has something to say") for qw(quarantine target_list activity_log error_log admin_log);
 isnt($expected->{"postgres: SELECT * FROM invite_sync.$_() t"}, '', "$_() has something to say") for qw(sync_status verify verify_events preservation_report unmigrated_users quota_report rate_limit_report);
+like((grep { /^supabase_auth_admin: / } map { "$_: $expected->{$_}" } keys %$expected)[0], qr/\Q$organization\E/, 'the hook has something to say to the auth server');
 isnt($expected->{"authenticated: SELECT * FROM invite_sync.$_ t"}, '', "$_ has something to say to a user")
   for "list_members('$organization')", "list_join_requests('$organization')", "list_roles('$organization')", "list_domains('$organization')",
   'list_permissions()', 'my_invitations()', 'my_organizations()', 'suggested_organizations()', 'my_quota()', 'list_invitations()', "get_invitation('$token')";

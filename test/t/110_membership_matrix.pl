@@ -327,13 +327,14 @@ push @matrix,
 # ---------------------------------------------------------------------------
 # Nothing is missing from the table, and the audiences are those of api_grants()
 
-# rooms that have tests of their own: caller, event, sync, quarantine, invitation, account
+# rooms that have tests of their own: caller, event, sync, quarantine, invitation, account, hook
 my %elsewhere = map { $_ => 1 } qw(
   log_event redact_payload seal_events verify_events prune_events is_operator act_as health check_alerts set_alert acknowledge_alert
   schedule_retry unschedule_retry config_sql uninstall_plan require_direct target_name guarded_trigger_name sync_users ensure_user user_exists create_profile
   sync_status deactivate_user reactivate_user preservation_report add_target set_target drop_target attach detach sync_all verify
   create_standard_tables create_auth_schema retry_quarantine close_quarantine guard_trigger unguard_trigger backfill_quota prune_rate_limits
   sync_on_insert sync_on_update sync_on_delete sync_on_identity
+  before_user_created_hook after_user_created_hook custom_access_token_hook password_verification_attempt_hook mfa_verification_attempt_hook
   create_invitation create_invitations create_invite_link check_invitation resend_invitation revoke_invitation list_invitations
   set_invitation_policy import_invitations invitation_import_failed settle_invitations prune_invitations
   create_user import_users migration_status unmigrated_users set_migration_policy check_migration require_migrated complete_migration
