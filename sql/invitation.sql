@@ -94,7 +94,7 @@ CREATE TABLE invite_sync.invitation_policy (
 );
 
 COMMENT ON TABLE invite_sync.invitation IS
-    'Invitations, by email or by link. Personal columns: email, the only place of an address in this schema; data (names); inviter_id and closed_by, users'' ids. No secret can be read from it: the token is kept as a SHA-256 digest.';
+    'Invitations, by email or by link. Personal columns: email, an address, which stands nowhere else in this schema but in external_user; data (names); inviter_id and closed_by, users'' ids. No secret can be read from it: the token is kept as a SHA-256 digest.';
 COMMENT ON COLUMN invite_sync.invitation.id IS 'a UUIDv7; the first half of the token, not a secret';
 COMMENT ON COLUMN invite_sync.invitation.kind IS 'email: to one address; link: to whoever has it';
 COMMENT ON COLUMN invite_sync.invitation.purpose IS 'invitation, or migration of an account from another provider';

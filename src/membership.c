@@ -190,9 +190,15 @@ membership_authority(const pg_uuid_t *user_id, const pg_uuid_t *organization_id,
 	SPI_finish();
 }
 
+/*
+ * Whoever was there when the users were locked is locked already. Somebody who was
+ * not, and came while the organizations were waited for, is locked here if that
+ * takes no waiting, which would be out of turn; else they are as unknown as then.
+ */
 static SavedPlan user_plan = {
-	.sql = "SELECT u.deleted_at IS NOT NULL, coalesce(u.banned_until > pg_catalog.now(), false), "
-	"u.is_anonymous FROM " CALLER_AUTH_USERS " AS u WHERE u.id = $1",
+	.sql = "SELECT x.* FROM " CALLER_ABSENT_COLUMNS " CROSS JOIN LATERAL (SELECT deleted_at IS NOT NULL, "
+	"coalesce(banned_until > pg_catalog.now(), false), coalesce(is_anonymous, false) "
+	"FROM auth.users AS u WHERE u.id = $1 FOR NO KEY UPDATE OF u SKIP LOCKED) AS x",
 	.nargs = 1,
 	.argtypes = {UUIDOID}
 };
