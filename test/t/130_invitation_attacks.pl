@@ -686,7 +686,8 @@ my $call = sub {
 };
 my %first = map { $_->[1] => $call->(@$_) } $all_calls->(1);
 # without triggers, and without a word to the session that has its plans
-value($node, 'scale', <<"SQL");
+my $loader = session($node, 'scale', 'supabase_admin');
+my $loaded = $loader->query(<<"SQL", 600);
 SET session_replication_role = replica;
 INSERT INTO invite_sync.invitation (id, email, inviter_id, secret_digest, proves_email, status, uses, created_at, renewed_at, expires_at, closed_at)
 SELECT public.i(n), 'p' || n || '\@scale.example', ('a' || lpad(to_hex(n / 20 % 100 + 200), 7, '0') || '-0000-4000-8000-000000000000')::uuid, sha256(sha256(int4send(n))), true,
@@ -699,6 +700,8 @@ INSERT INTO invite_sync.invitation_acceptance (invitation_id, user_id) SELECT id
 INSERT INTO invite_sync.invitation_key (actor_id, key, invitation_id, request_digest, created_at) SELECT gen_random_uuid(), 'k', id, '', now() FROM invite_sync.invitation;
 INSERT INTO invite_sync.rate_limit (action, scope, key, until) SELECT 'invite', 'user', id::text, now() + '1 hour' FROM invite_sync.invitation;
 SQL
+die $loaded->{stderr} unless $loaded->{ok};
+$loader->close;
 my $scans = sub {
 	$scale->must('SELECT pg_stat_force_next_flush()');
 	$scale->must('SELECT 1');
