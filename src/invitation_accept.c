@@ -765,7 +765,7 @@ static SavedPlan names_plan = {
 };
 
 static SavedPlan preview_plan = {
-	.sql = "SELECT $2, $3, (SELECT " MEMBERSHIP_DISPLAY_NAME("u") " FROM auth.users AS u WHERE u.id = $1 AND u.deleted_at IS NULL), $4, $5, $6",
+	.sql = "SELECT $2, $3, (SELECT " MEMBERSHIP_DISPLAY_NAME("u") " FROM " CALLER_AUTH_USERS " AS u WHERE u.id = $1 AND u.deleted_at IS NULL), $4, $5, $6",
 	.nargs = 6,
 	.argtypes = {UUIDOID, TEXTOID, TEXTOID, TEXTOID, TIMESTAMPTZOID, BOOLOID}
 };
@@ -841,7 +841,7 @@ static SavedPlan mine_plan = {
 
 static SavedPlan inviters_plan = {
 	.sql = "SELECT coalesce(pg_catalog.array_agg(" MEMBERSHIP_DISPLAY_NAME("u") " ORDER BY x.n), '{}') "
-	"FROM pg_catalog.unnest($1) WITH ORDINALITY AS x (id, n) LEFT JOIN auth.users AS u ON u.id = x.id AND u.deleted_at IS NULL",
+	"FROM pg_catalog.unnest($1) WITH ORDINALITY AS x (id, n) LEFT JOIN " CALLER_AUTH_USERS " AS u ON u.id = x.id AND u.deleted_at IS NULL",
 	.nargs = 1,
 	.argtypes = {UUIDARRAYOID}
 };

@@ -267,7 +267,7 @@ static SavedPlan inviters_plan = {
 
 static SavedPlan missing_users_plan = {
 	.sql = "SELECT coalesce(pg_catalog.array_agg(x.id ORDER BY x.id), '{}') FROM pg_catalog.unnest($1) AS x (id) "
-	"LEFT JOIN auth.users AS u ON u.id = x.id AND u.deleted_at IS NULL WHERE u.id IS NULL",
+	"LEFT JOIN " CALLER_AUTH_USERS " AS u ON u.id = x.id AND u.deleted_at IS NULL WHERE u.id IS NULL",
 	.nargs = 1,
 	.argtypes = {UUIDARRAYOID}
 };

@@ -498,7 +498,7 @@ quota_mine(PG_FUNCTION_ARGS)
 }
 
 static SavedPlan page_plan = {
-	.sql = "SELECT u.id FROM auth.users AS u WHERE u.id > $1 AND u.deleted_at IS NULL AND NOT coalesce(u.is_anonymous, false) "
+	.sql = "SELECT u.id FROM " CALLER_AUTH_USERS " AS u WHERE u.id > $1 AND u.deleted_at IS NULL AND NOT coalesce(u.is_anonymous, false) "
 	"ORDER BY u.id LIMIT $2",
 	.nargs = 2,
 	.argtypes = {UUIDOID, INT8OID}
@@ -560,7 +560,7 @@ quota_report(PG_FUNCTION_ARGS)
 /* ---- giving ---- */
 
 static SavedPlan user_there_plan = {
-	.sql = "SELECT u.id FROM auth.users AS u WHERE u.id = $1 AND u.deleted_at IS NULL",
+	.sql = "SELECT u.id FROM " CALLER_AUTH_USERS " AS u WHERE u.id = $1 AND u.deleted_at IS NULL",
 	.nargs = 1,
 	.argtypes = {UUIDOID}
 };
@@ -1526,7 +1526,7 @@ static SavedPlan everybody_plan = {
 
 static SavedPlan missing_users_plan = {
 	.sql = "SELECT x.id FROM pg_catalog.unnest($1) AS x (id) "
-	"LEFT JOIN auth.users AS u ON u.id = x.id AND u.deleted_at IS NULL WHERE u.id IS NULL ORDER BY x.id",
+	"LEFT JOIN " CALLER_AUTH_USERS " AS u ON u.id = x.id AND u.deleted_at IS NULL WHERE u.id IS NULL ORDER BY x.id",
 	.nargs = 1,
 	.argtypes = {UUIDARRAYOID}
 };
