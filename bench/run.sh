@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # The numbers of the sync, as ratios within one run: see README.md. "make bench" runs it on a throwaway cluster.
 #
-#   scripts/with-cluster.sh bench/run.sh [PART]...     parts: instructions signup login bulk backfill rls; without one, all
+#   scripts/with-cluster.sh bench/run.sh [PART]...     parts: instructions signup login bulk backfill rls invitation; without one, all
 #
 # BENCH_QUICK=1 does less of everything, to see that it works: its numbers are no results.
 
@@ -20,12 +20,14 @@ mkdir -p "$results"
 if [ -n "${BENCH_QUICK:-}" ]; then
 	users=20000 bulk=20000 million=50000
 	signups=500 signup_rounds=3 logins=1000 login_rounds=3 socket_rounds=3 bulk_rounds=1 backfill_rounds=1 in_step_rounds=1 rls_rounds=3
+	few_invitations=5000 many_invitations=100000 invitation_calls=20
 else
 	users=100000 bulk=100000 million=1000000
 	signups=2500 signup_rounds=15 logins=5000 login_rounds=11 socket_rounds=25 bulk_rounds=4 backfill_rounds=3 in_step_rounds=5 rls_rounds=15
+	few_invitations=10000 many_invitations=10000000 invitation_calls=100
 fi
 parts=("$@")
-[ $# -gt 0 ] || parts=(instructions signup login bulk backfill rls)
+[ $# -gt 0 ] || parts=(instructions signup login bulk backfill rls invitation)
 wanted() { [[ " ${parts[*]} " == *" $1 "* ]]; }
 
 # A database each, the same but for what happens at a signup.
@@ -78,7 +80,7 @@ if wanted instructions && command -v valgrind >/dev/null; then
 	. "$ROOT/bench/instructions.sh"
 	server start -l "$SERVER_LOG"
 fi
-for part in signup login bulk backfill rls; do
+for part in signup login bulk backfill rls invitation; do
 	if wanted $part; then
 		progress "$part"
 		# shellcheck source=/dev/null

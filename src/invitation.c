@@ -332,9 +332,37 @@ invitation_read(const pg_uuid_t *id, bool fresh, bool lock, Invitation *invitati
 	return found;
 }
 
+/* One row whether or not there is one. */
+static SavedPlan digest_plan = {
+	.sql = "SELECT (SELECT i.secret_digest FROM invite_sync.invitation AS i WHERE i.id = $1)",
+	.nargs = 1,
+	.argtypes = {UUIDOID}
+};
+
+static bool
+secret_matches(const Token *token, bool fresh)
+{
+	Datum		id = UUIDPGetDatum(&token->id);
+	Datum		value;
+	uint8		digest[PG_SHA256_DIGEST_LENGTH];
+	bool		isnull;
+	Scope		scope;
+
+	SPI_connect();
+	scope_enter_own(&scope);
+	plan_lookup(&digest_plan, &id, NULL, !fresh, 1);
+	value = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull);
+	if (!isnull)
+		memcpy(digest, VARDATA_ANY(DatumGetByteaPP(value)), PG_SHA256_DIGEST_LENGTH);
+	scope_leave(&scope);
+	SPI_finish();
+	return token_matches(token, isnull ? NULL : digest);
+}
+
 /*
- * Both ways of looking are gone whatever is wrong, so that time does not tell a
- * malformed token from one that is unknown.
+ * Both ways of looking are gone whatever is wrong, and nothing more is read
+ * before the secret is right, so that time does not tell a malformed token from
+ * one of an invitation that there is.
  */
 bool
 invitation_find(text *token, bool fresh, Invitation *invitation, bool *proves)
@@ -343,12 +371,12 @@ invitation_find(text *token, bool fresh, Invitation *invitation, bool *proves)
 	Invitation	legacy;
 	pg_cryptohash_ctx *ctx;
 	bytea	   *digest = palloc(VARHDRSZ + PG_SHA256_DIGEST_LENGTH);
-	bool		found;
 	bool		matches;
 
 	(void) token_parse(VARDATA_ANY(token), VARSIZE_ANY_EXHDR(token), &parsed);
-	found = invitation_read(&parsed.id, fresh, false, invitation);
-	matches = token_matches(&parsed, found && invitation->has_secret ? invitation->secret_digest : NULL);
+	matches = secret_matches(&parsed, fresh) &&
+		invitation_read(&parsed.id, fresh, false, invitation) && invitation->has_secret &&
+		token_matches(&parsed, invitation->secret_digest);
 	*proves = matches && invitation->proves_email;
 	token_wipe(&parsed, sizeof(parsed));
 	if (matches)

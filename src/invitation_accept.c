@@ -868,7 +868,7 @@ invitation_get(PG_FUNCTION_ARGS)
 	nulls[3] = invitation.link ? 'n' : ' ';
 	values[4] = TimestampTzGetDatum(invitation.expires_at);
 	scope_enter_auth(&scope);
-	plan_by_index(plan_get(&preview_plan));
+	plan_by_lookup(plan_get(&preview_plan));
 	plan_execute(&preview_plan, values, nulls, true, 1);
 	scope_leave(&scope);
 	result = plan_result_row(fcinfo);
@@ -928,7 +928,7 @@ invitation_list_mine(PG_FUNCTION_ARGS)
 	inviters = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 2, &isnull);
 	scope_leave(&scope);
 	scope_enter_auth(&scope);
-	plan_by_index(plan_get(&inviters_plan));
+	plan_by_lookup(plan_get(&inviters_plan));
 	plan_execute(&inviters_plan, &inviters, NULL, true, 1);
 	values[1] = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull);
 	scope_leave(&scope);

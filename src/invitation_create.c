@@ -122,17 +122,24 @@ invitation_inviter_key(const Inviter *inviter)
 	return uuid_text(&inviter->as.user_id);
 }
 
-bool
-invitation_may(const Inviter *inviter, const pg_uuid_t *organization_id, const char *permission)
+static bool
+holds(const Inviter *inviter, const Authority *mine, const char *permission)
 {
 	Datum		word = CStringGetTextDatum(permission);
 	ArrayType  *one = construct_array(&word, 1, TEXTOID, -1, false, TYPALIGN_INT);
+
+	return !inviter->has_inviter || (mine->exists && mine->member && organization_covers(&inviter->as, mine, one));
+}
+
+bool
+invitation_may(const Inviter *inviter, const pg_uuid_t *organization_id, const char *permission)
+{
 	Authority	mine;
 
 	if (!inviter->has_inviter)
 		return true;
 	organization_authority_hook(&inviter->as.user_id, organization_id, true, &mine);
-	return mine.exists && mine.member && organization_covers(&inviter->as, &mine, one);
+	return holds(inviter, &mine, permission);
 }
 
 bool
@@ -211,6 +218,8 @@ invitation_one_grant(InvitationRequest *request, const pg_uuid_t *organization_i
 	request->roles = palloc(sizeof(text *));
 	request->roles[0] = role ? role : cstring_to_text("member");
 	request->role_ids = palloc0(sizeof(pg_uuid_t));
+	request->lists_members = palloc0(sizeof(bool));
+	request->lists_invitations = palloc0(sizeof(bool));
 }
 
 static void
@@ -233,6 +242,8 @@ invitation_grants(InvitationRequest *request, Jsonb *grants)
 	request->organization_ids = palloc(sizeof(pg_uuid_t) * n);
 	request->roles = palloc(sizeof(text *) * n);
 	request->role_ids = palloc0(sizeof(pg_uuid_t) * n);
+	request->lists_members = palloc0(sizeof(bool) * n);
+	request->lists_invitations = palloc0(sizeof(bool) * n);
 	for (int i = 0; i < n; i++)
 	{
 		JsonbValue *grant = getIthJsonbValueFromContainer(&grants->root, i);
@@ -320,6 +331,9 @@ invitation_roles(const Inviter *inviter, InvitationRequest *request)
 		Authority	mine;
 
 		organization_require(&inviter->as, &request->organization_ids[i], "invitations.create", &mine);
+		/* whether something is in the way or not: to ask only then takes a time that tells */
+		request->lists_members[i] = holds(inviter, &mine, "members.read");
+		request->lists_invitations[i] = holds(inviter, &mine, "invitations.read");
 		membership_role_to_give(&inviter->as, &mine, &request->organization_ids[i], request->roles[i],
 								&request->role_ids[i]);
 	}
@@ -540,6 +554,16 @@ read_ids(SavedPlan *plan, Datum *values, const char *nulls, bool of_auth, int *n
 	return ids;
 }
 
+/* Is it one of those that are invited to, where the inviter may list? */
+static bool
+has_listed(const InvitationRequest *request, const pg_uuid_t *organization_id, const bool *lists)
+{
+	for (int i = 0; i < request->ngrants; i++)
+		if (same_id(&request->organization_ids[i], organization_id))
+			return lists[i];
+	return false;
+}
+
 /*
  * Somebody whose verified address it is, and who is a member of one of them. What
  * is asked of an account is asked of nobody's where there is none, so that the time
@@ -589,7 +613,8 @@ invitation_find_member(const Inviter *inviter, const InvitationRequest *request,
 		{
 			obstacle->reason = "already_member";
 			obstacle->detail = psprintf("organization_id=%s", uuid_text(&organizations[j]));
-			obstacle->listed = self || invitation_may(inviter, &organizations[j], "members.read");
+			obstacle->listed = self || !inviter->has_inviter ||
+				has_listed(request, &organizations[j], request->lists_members);
 			if (!obstacle->listed)
 				return;
 		}
@@ -626,8 +651,7 @@ may_list(const Inviter *inviter, const InvitationRequest *request, const Invitat
 	if (!inviter->has_inviter || invitation_own(inviter, invitation))
 		return true;
 	for (int i = 0; i < invitation->ngrants; i++)
-		if (has_id(request->organization_ids, request->ngrants, &invitation->organization_ids[i]) &&
-			invitation_may(inviter, &invitation->organization_ids[i], "invitations.read"))
+		if (has_listed(request, &invitation->organization_ids[i], request->lists_invitations))
 			return true;
 	return false;
 }
@@ -1176,6 +1200,17 @@ invitation_insert(const Inviter *inviter, InvitationRequest *request, const pg_u
 	return true;
 }
 
+/* Is there anywhere where they must not hear what is in the way? */
+static bool
+hidden_from(const Inviter *inviter, const InvitationRequest *request)
+{
+	if (inviter->has_inviter && request->email != NULL)
+		for (int i = 0; i < request->ngrants; i++)
+			if (!request->lists_members[i] || !request->lists_invitations[i])
+				return true;
+	return false;
+}
+
 void
 invitation_make(const Inviter *inviter, InvitationRequest *request, const InvitationLocks *locks,
 				InvitationOutcome *outcome)
@@ -1196,9 +1231,9 @@ invitation_make(const Inviter *inviter, InvitationRequest *request, const Invita
 		if (pass_obstacles(inviter, request, locks, &shadow, outcome))
 			return;
 	}
-	/* an address that holds a seat already would take no other, and that would tell */
-	if (shadow)
-		invitation_require_seats(request->organization_ids, request->ngrants, 1);
+	/* an address that holds a seat already would take no other, and that would tell; and so would asking for shadows alone */
+	if (shadow || hidden_from(inviter, request))
+		invitation_require_seats(request->organization_ids, request->ngrants, shadow ? 1 : 0);
 	if (!invitation_insert(inviter, request, &id, shadow, outcome))
 	{
 		/* who got there first has committed by now */
@@ -1246,6 +1281,13 @@ obstacles_to_return(const Inviter *inviter, const Invitation *invitation)
 	request.email = invitation->email;
 	request.ngrants = invitation->ngrants;
 	request.organization_ids = invitation->organization_ids;
+	request.lists_members = palloc(sizeof(bool) * (request.ngrants + 1));
+	request.lists_invitations = palloc(sizeof(bool) * (request.ngrants + 1));
+	for (int i = 0; i < request.ngrants; i++)
+	{
+		request.lists_members[i] = invitation_may(inviter, &request.organization_ids[i], "members.read");
+		request.lists_invitations[i] = invitation_may(inviter, &request.organization_ids[i], "invitations.read");
+	}
 	for (int i = 0; i < 3; i++)
 	{
 		if (i == 0 && request.ngrants > 0)

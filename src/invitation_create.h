@@ -37,6 +37,8 @@ typedef struct InvitationRequest
 	pg_uuid_t  *organization_ids;	/* in order of id */
 	text	  **roles;			/* their names */
 	pg_uuid_t  *role_ids;		/* filled in once they are locked */
+	bool	   *lists_members;	/* what the inviter may see there; filled in with the roles */
+	bool	   *lists_invitations;
 	text	   *platform_role;	/* NULL: none */
 	pg_uuid_t	platform_role_id;
 	Jsonb	   *data;

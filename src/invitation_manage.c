@@ -523,10 +523,10 @@ static SavedPlan old_plan = {
 
 static SavedPlan old_keys_plan = {
 	.sql = "DELETE FROM invite_sync.invitation_key AS k USING (SELECT x.actor_id, x.key FROM invite_sync.invitation_key AS x "
-	"WHERE x.created_at <= pg_catalog.clock_timestamp() - '24 hours'::pg_catalog.interval LIMIT $1 FOR UPDATE SKIP LOCKED) AS o "
+	"WHERE x.created_at <= $2 LIMIT $1 FOR UPDATE SKIP LOCKED) AS o "
 	"WHERE k.actor_id = o.actor_id AND k.key = o.key RETURNING 1",
-	.nargs = 1,
-	.argtypes = {INT8OID}
+	.nargs = 2,
+	.argtypes = {INT8OID, TIMESTAMPTZOID}
 };
 
 static void
@@ -558,13 +558,16 @@ prune_batch(int batch_size, TimestampTz cutoff, Progress *progress)
 static int
 prune_keys(int batch_size)
 {
-	Datum		value = Int64GetDatum(batch_size);
+	Datum		values[2];
 	Scope		scope;
 	int			n;
 
+	values[0] = Int64GetDatum(batch_size);
+	/* as a value: what a volatile function returns is looked for in no index */
+	values[1] = TimestampTzGetDatum(GetCurrentTimestamp() - USECS_PER_DAY);
 	SPI_connect();
 	scope_enter_own(&scope);
-	plan_lookup(&old_keys_plan, &value, NULL, false, 0);
+	plan_lookup(&old_keys_plan, values, NULL, false, 0);
 	n = (int) SPI_processed;
 	scope_leave(&scope);
 	SPI_finish();

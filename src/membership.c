@@ -746,7 +746,7 @@ membership_list(PG_FUNCTION_ARGS)
 		values[i] = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, i + 1, &isnull);
 	scope_leave(&scope);
 	scope_enter_auth(&scope);
-	plan_by_index(plan_get(&page_users_plan));
+	plan_by_lookup(plan_get(&page_users_plan));
 	plan_execute(&page_users_plan, values, NULL, true, 0);
 	scope_leave(&scope);
 	plan_result_rows(fcinfo);
@@ -789,7 +789,7 @@ membership_get(PG_FUNCTION_ARGS)
 	}
 	scope_leave(&scope);
 	scope_enter_auth(&scope);
-	plan_by_index(plan_get(&one_user_plan));
+	plan_by_lookup(plan_get(&one_user_plan));
 	plan_execute(&one_user_plan, values, nulls, true, 1);
 	scope_leave(&scope);
 	result = plan_result_row(fcinfo);

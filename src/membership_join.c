@@ -444,7 +444,7 @@ membership_list_requests(PG_FUNCTION_ARGS)
 	/* addresses are for those who may see the members' */
 	values[8] = BoolGetDatum(organization_covers(&caller, &mine, construct_array(&word, 1, TEXTOID, -1, false, TYPALIGN_INT)));
 	scope_enter_auth(&scope);
-	plan_by_index(plan_get(&requests_users_plan));
+	plan_by_lookup(plan_get(&requests_users_plan));
 	plan_execute(&requests_users_plan, values, NULL, true, 0);
 	scope_leave(&scope);
 	plan_result_rows(fcinfo);

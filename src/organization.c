@@ -1169,14 +1169,19 @@ static SavedPlan references_plan = {
 
 /* A statement made at run time, in SPI and in the scope that it is for. */
 static void
-run_text(const char *sql, int nargs, const Oid *argtypes, Datum *values, const char *nulls)
+run_plan(SPIPlanPtr plan, Datum *values, const char *nulls)
 {
-	SPIPlanPtr	plan = plan_try(sql, nargs, argtypes);
 	int			rc = SPI_execute_plan(plan, values, nulls, false, 0);
 
 	if (rc < 0)
 		elog(ERROR, "SPI_execute_plan failed: %s", SPI_result_code_string(rc));
 	SPI_freeplan(plan);
+}
+
+static void
+run_text(const char *sql, int nargs, const Oid *argtypes, Datum *values, const char *nulls)
+{
+	run_plan(plan_try(sql, nargs, argtypes), values, nulls);
 }
 
 bool		organization_check_now = false;
@@ -1266,9 +1271,9 @@ release_rows(const char *table, const char *column, Oid idtype, Datum ids)
 	fire_as = owner_of_references(references, nreferences, 3);
 	if (nreferences > 0)
 		/* FOR UPDATE: a row that refers to one of these now waits, and finds it gone */
-		run_text(psprintf("SELECT FROM invite_sync.%s AS o WHERE o.%s ORDER BY o.%s FOR UPDATE",
-						  quote_identifier(table), where, quote_identifier(column)),
-				 1, &idtype, &ids, NULL);
+		run_plan(plan_try_lookup(psprintf("SELECT FROM invite_sync.%s AS o WHERE o.%s ORDER BY o.%s FOR UPDATE",
+										  quote_identifier(table), where, quote_identifier(column)),
+								 1, &idtype), &ids, NULL);
 	scope_leave(&scope);
 
 	for (uint64 i = 0; i < nreferences; i++)
@@ -1328,13 +1333,13 @@ organization_delete_rows(const char *table, const char *column, Oid idtype, Datu
 	scope_enter_own(&scope);
 	if (OidIsValid(fire_as))
 	{
-		plan = plan_try(sql, 1, &idtype);
+		plan = plan_try_lookup(sql, 1, &idtype);
 		scope_leave(&scope);
 		rows = execute_firing_as(plan, &ids, NULL, fire_as);
 	}
 	else
 	{
-		run_text(sql, 1, &idtype, &ids, NULL);
+		run_plan(plan_try_lookup(sql, 1, &idtype), &ids, NULL);
 		rows = SPI_processed;
 		scope_leave(&scope);
 	}

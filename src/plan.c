@@ -116,6 +116,7 @@ planned_once(SPIPlanPtr plan)
 static void
 plan_without(SPIPlanPtr plan, const char *const *settings, int n)
 {
+	CachedPlanSource *source = (CachedPlanSource *) linitial(SPI_plan_get_plan_sources(plan));
 	int			guc_level;
 	CachedPlan *cplan;
 
@@ -127,7 +128,7 @@ plan_without(SPIPlanPtr plan, const char *const *settings, int n)
 								 GUC_ACTION_SAVE, true, 0, false);
 	cplan = SPI_plan_get_cached_plan(plan);
 	if (cplan != NULL)
-		ReleaseCachedPlan(cplan, CurrentResourceOwner);
+		ReleaseCachedPlan(cplan, source->is_saved ? CurrentResourceOwner : NULL);
 	AtEOXact_GUC(false, guc_level);
 }
 
@@ -184,6 +185,17 @@ plan_try(const char *sql, int nargs, const Oid *argtypes)
 
 	if (plan == NULL)
 		elog(ERROR, "SPI_prepare failed: %s", SPI_result_code_string(SPI_result));
+	return plan;
+}
+
+SPIPlanPtr
+plan_try_lookup(const char *sql, int nargs, const Oid *argtypes)
+{
+	SPIPlanPtr	plan = SPI_prepare_cursor(sql, nargs, unconstify(Oid *, argtypes), CURSOR_OPT_GENERIC_PLAN);
+
+	if (plan == NULL)
+		elog(ERROR, "SPI_prepare failed: %s", SPI_result_code_string(SPI_result));
+	plan_by_lookup(plan);
 	return plan;
 }
 

@@ -91,6 +91,9 @@ extern void plan_by_index(SPIPlanPtr plan);
  */
 extern void plan_by_lookup(SPIPlanPtr plan);
 
+/* Such a statement that is not kept, planned as that. */
+extern SPIPlanPtr plan_try_lookup(const char *sql, int nargs, const Oid *argtypes);
+
 /* plan_by_lookup() and plan_execute(), for where every statement is such a one. */
 extern int	plan_lookup(SavedPlan *plan, Datum *values, const char *nulls,
 						bool read_only, long limit);

@@ -405,5 +405,330 @@ for my $way ('set_config', 'options', 'session_preload')
 	value($node, 'postgres', 'ALTER ROLE authenticator RESET session_preload_libraries') if $way eq 'session_preload';
 }
 
+# ---------------------------------------------------------------------------
+# Secrets in what the server writes. Everybody passes them as parameters here; what a caller writes into the text of a
+# statement stands where statements stand.
+
+sub configure
+{
+	my (%settings) = @_;
+	value($node, 'postgres', join ';', map { defined $settings{$_} ? "ALTER SYSTEM SET $_ = $settings{$_}" : "ALTER SYSTEM RESET $_" } sort keys %settings);
+	value($node, 'postgres', 'SELECT pg_reload_conf()');
+	# until the postmaster has heard of it: what it starts then is new
+	my ($name) = sort keys %settings;
+	my $wanted = defined $settings{$name} ? $settings{$name} =~ s/'//gr : undef;
+	for (1 .. 100)
+	{
+		last if !defined $wanted || value($node, 'postgres', "SHOW $name") eq $wanted;
+		select undef, undef, undef, 0.05;
+	}
+	return;
+}
+my %tell_all = (log_min_messages => 'debug5', log_error_verbosity => 'verbose', work_mem => "'64kB'", 'auto_explain.log_min_duration' => 0, 'auto_explain.log_nested_statements' => 'on',
+	'auto_explain.log_analyze' => 'on', 'auto_explain.log_verbose' => 'on');
+# since 16 it logs parameters, as log_statement does
+$tell_all{'auto_explain.log_parameter_max_length'} = 0 if $node->pg_version >= 16;
+# and VERBOSE shows in the plan of the caller's statement the values that it was planned for
+$tell_all{plan_cache_mode} = 'force_generic_plan';
+configure(%tell_all);
+
+# A statement of a driver, with bound parameters: what it says, or an error's message.
+my $script = 0;
+sub bound_command
+{
+	my ($role, $claims, $sql, %parameters) = @_;
+	my $file = PostgreSQL::Test::Utils::tempdir . '/script' . ++$script;
+	open my $fh, '>', $file or die;
+	print $fh "BEGIN;\nSET LOCAL ROLE $role;\nSELECT set_config('request.jwt.claims', :claims, true);\n$sql;\nCOMMIT;\n";
+	close $fh;
+	return ('pgbench', '-n', '-c', '1', '-t', '1', '-M', 'extended', '-f', $file, '-D', "claims=$claims", (map { ('-D', "$_=$parameters{$_}") } sort keys %parameters),
+		'-h', $node->host, '-p', $node->port, '-U', 'authenticator', $db);
+}
+sub bound
+{
+	my @command = bound_command(@_);
+	my ($out, $err) = ('', '');
+	IPC::Run::run(\@command, '<', \'', '>', \$out, '2>', \$err);
+	return $1 if $err =~ /ERROR:  (.*)/;
+	return $out =~ m{processed: 1/1} ? 'ok' : "$out$err";
+}
+sub claim { my ($name) = @_; return qq({"sub": "$id{$name}", "role": "authenticated"}) }
+my $anonymous = '{"role": "anon"}';
+my $servant = '{"role": "service_role"}';
+
+my (%needle, %control);
+sub forms { my ($what, $bytes) = @_; my $hex = unpack 'H*', $bytes; my $base64 = encode_base64($bytes, '') =~ s/=+$//r;
+	return ("$what" => $bytes, "$what in hex" => $hex, "$what in upper hex" => uc $hex, "$what in base64" => $base64, "$what in base64url" => $base64 =~ tr{+/}{-_}r) }
+sub secret_of { my ($t) = @_; return substr decode_base64(substr($t, 4) =~ tr{-_}{+/}r), 16 }
+# a token: its secret half, in all forms, and the characters of its text that are made of nothing else
+sub watch_token { my ($what, $t) = @_; my $secret = secret_of($t); %needle = (%needle, forms("$what: the secret half", $secret), "$what: the text of the secret half" => substr($t, 26)); $control{"$what: its digest"} = sha256($secret); return $t }
+sub watch { my ($what, $text) = @_; %needle = (%needle, forms($what, $text)); return $text }
+
+# Where in what the server has written, and in memory that it maps to files, these bytes are.
+sub written
+{
+	my ($strings, @paths) = @_;
+	my %name = reverse %$strings;
+	my $any = join '|', map { quotemeta } keys %name;
+	my $pattern = qr/($any)/;
+	my %found;
+	find({ no_chdir => 1, wanted => sub {
+		my $path = $File::Find::name;
+		return unless -f $path;
+		open my $fh, '<:raw', $path or return;
+		my ($rest, $buffer) = ('', '');
+		while (read $fh, $buffer, 8 * 1024 * 1024)
+		{
+			$buffer = $rest . $buffer;
+			while ($buffer =~ /$pattern/g) { $found{ $name{$1} }{ $path =~ s{.*/(?=[^/]+/[^/]+$)}{}r } = 1 }
+			$rest = substr $buffer, -min(200, length $buffer);
+		}
+		close $fh;
+	} }, @paths);
+	return \%found;
+}
+sub told { my ($found) = @_; return join "\n", map { my $what = $_; map { "$what in $_" } sort keys %{ $found->{$what} } } sort keys %$found }
+
+$service = session($node, $db, 'service_role');
+$service->must(q(SET request.jwt.claims = '{"role": "service_role"}'));
+my %secret = map { $_ => watch_token("token of $_", invite($service, "create_invitation('$_\@secret.example', 'guest', '$acme')")) } qw(accepted waiting failed weak wrong declined bound);
+$secret{link} = watch_token('token of a link', invite($service, "create_invite_link('$acme', 'guest')"));
+$secret{resent} = watch_token('token sent again', $service->must("SELECT (invite_sync.resend_invitation(i.invitation_id)).token FROM invite_sync.create_invitation('resent\@secret.example') AS i"));
+$secret{dave} = watch_token('token of a user', invite($service, "create_invitation('dave\@team.example', 'guest', '$acme')"));
+my $password = watch('password', 'Rm9-' . unpack 'H*', sha256(rand))  =~ s/^(.{50}).*/$1/r;
+$needle{'most of the password'} = substr $password, 0, 40;
+my $device = watch('device', 'device-' . unpack('H*', sha256(rand)));
+my $weak = watch('weak password', 'q7Z!x');
+my $older = watch('token of an older system', 'old-' . unpack('H*', sha256(rand)));
+# the other half is not secret, and the last character is changed
+my $wrong = watch_token('wrong token', substr($secret{wrong}, 0, 40) . join('', map { ('A' .. 'Z')[rand 26] } 1 .. 28));
+delete $control{'wrong token: its digest'};
+
+is(bound('anon', $anonymous, 'SELECT * FROM invite_sync.get_invitation(:t)', t => $secret{accepted}), 'ok', 'parameters: looked at');
+is(bound('anon', $anonymous, 'SELECT * FROM invite_sync.get_invitation(:t)', t => $wrong), 'invitation is unknown', 'parameters: a wrong token');
+is(bound('anon', $anonymous, 'SELECT * FROM invite_sync.bind_invitation(:t, :d)', t => $secret{bound}, d => $device), 'ok', 'parameters: bound to a device');
+is(bound('anon', $anonymous, 'SELECT * FROM invite_sync.signup_with_invitation(:t, :p)', t => $secret{weak}, p => $weak), 'password is too weak', 'parameters: a weak password');
+is(bound('anon', $anonymous, 'SELECT * FROM invite_sync.signup_with_invitation(:t, :p)', t => $wrong, p => $password), 'invitation is unknown', 'parameters: signing up with a wrong token');
+is(bound('anon', $anonymous, 'SELECT 1 / length(s.email) - 1 / (s.email IS NULL)::int FROM invite_sync.signup_with_invitation(:t, :p) AS s', t => $secret{failed}, p => $password), 'division by zero', 'parameters: what fails after the call');
+is(bound('anon', $anonymous, 'SELECT * FROM invite_sync.signup_with_invitation(:t, :p, :data)', t => $secret{accepted}, p => $password, data => '{"full_name": "Somebody"}'), 'ok', 'parameters: signed up');
+is(bound('anon', $anonymous, 'SELECT * FROM invite_sync.signup_with_invitation(:t, :p, device => :d)', t => $secret{bound}, p => $password, d => $device), 'ok', 'parameters: signed up from a device');
+is(bound('authenticated', claim('mallory'), 'SELECT * FROM invite_sync.accept_invitation(:t)', t => $secret{resent}), 'invitation is for another email address', 'parameters: another\'s token');
+is(bound('authenticated', claim('dave'), 'SELECT * FROM invite_sync.accept_invitation(:t, :d)', t => $secret{dave}, d => $device), 'ok', 'parameters: accepted');
+is(bound('authenticated', claim('eve'), 'SELECT * FROM invite_sync.accept_invitation(:t)', t => $secret{link}), 'ok', 'parameters: accepted a link');
+is(bound('service_role', $servant, 'SELECT * FROM invite_sync.decline_invitation(:t)', t => $secret{declined}), 'ok', 'parameters: declined');
+is(bound('service_role', $servant, 'SELECT * FROM invite_sync.import_invitations(:j)', j => qq([{"email": "eve\@team.example", "token": "$older"}])), 'ok', 'parameters: imported');
+is(bound('authenticated', claim('eve'), 'SELECT * FROM invite_sync.accept_invitation(:t)', t => $older), 'ok', 'parameters: accepted by the token of an older system');
+my $holder = session($node, $db, 'supabase_admin');
+$holder->must("BEGIN; SELECT FROM invite_sync.organization WHERE id = '$acme' FOR UPDATE");
+is(bound('anon', $anonymous, "SET LOCAL lock_timeout = '100ms';\nSELECT * FROM invite_sync.signup_with_invitation(:t, :p)", t => $secret{waiting}, p => $password), 'canceling statement due to lock timeout', 'parameters: given up waiting');
+$holder->must('ROLLBACK');
+
+# five hundred at once, with as little memory as there can be, and an address for each
+value($node, $db, "ALTER DATABASE $db SET invite_sync.accept_url = 'https://app.example/accept?token={token}'");
+my $bulk = session($node, $db, 'service_role');
+$bulk->must(q(SET request.jwt.claims = '{"role": "service_role"}'));
+is($bulk->must('SHOW work_mem'), '64kB', 'there is little memory for results');
+my @bulk = split /\n/, $bulk->must(<<'SQL');
+BEGIN;
+DECLARE tokens CURSOR FOR SELECT i.token FROM invite_sync.create_invitations((SELECT jsonb_agg(jsonb_build_object('email', 'bulk' || n || '@secret.example')) FROM generate_series(1, 500) AS n)) AS i;
+FETCH 500 FROM tokens;
+SQL
+is(scalar @bulk, 500, 'five hundred tokens, of a result that is still there');
+watch_token("token $_ of many", $bulk[$_]) for map { $_ * 25 } 0 .. 19;
+delete @control{ grep { / of many/ } keys %control };
+is(told(written({ map { $_ => $needle{$_} } grep { / of many/ } keys %needle }, $node->data_dir)), '', 'no temporary file has them');
+is(value($node, $db, 'SELECT count(*) FROM pg_ls_tmpdir()'), '0', 'nor is there one');
+$bulk->must('COMMIT');
+$bulk->close;
+
+# what callers write into statements, and values where they are logged on purpose, show that we look where they would be
+$control{'a token in the text of a statement'} = 'inv_' . 'Z' x 64;
+outcome($anon = session($node, $db, 'anon'), "get_invitation('inv_" . 'Z' x 64 . "')");
+configure(log_statement => "'all'", log_parameter_max_length => -1, log_min_duration_statement => -1);
+$control{'a parameter that is logged'} = 'inv_' . 'Y' x 64;
+bound('anon', $anonymous, 'SELECT * FROM invite_sync.get_invitation(:t)', t => 'inv_' . 'Y' x 64);
+configure(log_statement => "'all'", log_parameter_max_length => 0, log_parameter_max_length_on_error => 0, log_min_duration_statement => 0);
+is(bound('anon', $anonymous, 'SELECT * FROM invite_sync.signup_with_invitation(:t, :p)', t => $secret{failed}, p => $password), 'ok', 'parameters: with all statements logged, and no parameters');
+is(bound('anon', $anonymous, 'SELECT * FROM invite_sync.signup_with_invitation(:t, :p)', t => $secret{failed}, p => $password), 'invitation was used already', 'parameters: a refusal, with all statements logged');
+
+value($node, $db, 'CHECKPOINT');
+sub look
+{
+	my ($when) = @_;
+	my $found = written({ %needle, %control }, $node->data_dir, $node->logfile);
+	my %expected = map { $_ => delete $found->{$_} } grep { exists $found->{$_} } keys %control;
+	is(told($found), '', "$when: no secret in tables, WAL, temporary files, statistics or the log");
+	is(join(', ', grep { !$expected{$_} } sort keys %control), '', "$when: while digests, and what callers write down, are found");
+}
+look('after a checkpoint');
+configure(log_statement => undef, log_parameter_max_length => undef, log_parameter_max_length_on_error => undef, log_min_duration_statement => undef, log_min_messages => 'warning', 'auto_explain.log_min_duration' => undef);
+is(value($node, $db, q(SELECT count(*) > 100 FROM extensions.pg_stat_statements)), 't', 'pg_stat_statements has seen statements');
+is(value($node, $db, 'SELECT count(*) FROM extensions.pg_stat_statements AS s WHERE ' . join ' OR ', map { "position('$_' IN s.query) > 0" } $password, $weak, $older, $device, map { substr $_, 26 } values %secret), '0', 'and shows none of the secrets');
+
+# a server that ends in the middle of it
+configure(%tell_all);
+$holder->must("BEGIN; SELECT FROM invite_sync.organization WHERE id = '$acme' FOR UPDATE");
+my @waiting = bound_command('anon', $anonymous, 'SELECT * FROM invite_sync.signup_with_invitation(:t, :p)', t => $secret{waiting}, p => $password);
+my $waiter = IPC::Run::start(\@waiting, '<', \'', '>', \my $waiter_out, '2>', \my $waiter_err);
+$node->poll_query_until($db, q(SELECT count(*) = 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query ~ 'signup_with_invitation')) or die 'nobody waits';
+value($node, $db, 'CHECKPOINT');
+$node->stop('immediate');
+$waiter->finish;
+$_->close for $holder, $service, $anon, values %user;
+look('after a crash');
+$node->start;
+value($node, $db, 'CHECKPOINT');
+look('after the recovery');
+is(value($node, $db, q(SELECT count(*) FROM auth.users WHERE email = 'waiting@secret.example')), '0', 'what was under way has left no account');
+configure(map { $_ => undef } keys %tell_all);
+$node->restart;
+
+# ---------------------------------------------------------------------------
+# With a stopwatch. One call of each kind after the other, many times, each undone. The lower quartile counts: other work on
+# the machine makes calls longer and never shorter. Two of the kinds do not differ at all: what they differ by is noise. So
+# what is asserted is generous, and what was measured is said.
+
+value($node, $db, <<'SQL');
+CREATE PROCEDURE public.stopwatch(calls text[], rounds int, INOUT quartiles float8[]) LANGUAGE plpgsql AS $$
+DECLARE
+	n int := cardinality(calls);
+	which int;
+	started timestamptz;
+	took float8[];
+	kind int[];
+BEGIN
+	FOR i IN 1 .. rounds * n LOOP
+		which := 1 + (i + i / n) % n;
+		started := clock_timestamp();
+		BEGIN
+			EXECUTE 'SELECT FROM invite_sync.' || calls[which];
+		EXCEPTION WHEN OTHERS THEN NULL;
+		END;
+		took := took || extract(epoch FROM clock_timestamp() - started)::float8 * 1000;
+		kind := kind || which;
+		ROLLBACK;
+	END LOOP;
+	SELECT array_agg(q.quartile ORDER BY q.kind) INTO quartiles
+	FROM (SELECT l.kind, percentile_cont(0.25) WITHIN GROUP (ORDER BY l.took) AS quartile FROM unnest(kind, took) AS l (kind, took) GROUP BY l.kind) AS q;
+END
+$$;
+SQL
+sub stopwatch
+{
+	my ($what, $claims, $rounds, @kinds) = @_;
+	my $session = session($node, $db, 'supabase_admin');
+	$session->must("SET request.jwt.claims = '$claims'");
+	my $calls = 'ARRAY[' . join(', ', map { my $c = $_->[1] =~ s/'/''/gr; "'$c'" } @kinds) . ']';
+	$session->must("CALL public.stopwatch($calls, 20, NULL)");
+	my @time = split /,/, $session->must("CALL public.stopwatch($calls, $rounds, NULL)") =~ tr/{}//dr;
+	$session->close;
+	my $noise = abs($time[0] - $time[1]);
+	for my $i (2 .. $#kinds)
+	{
+		my $difference = min(abs($time[$i] - $time[0]), abs($time[$i] - $time[1]));
+		diag(sprintf '%s: %s %.3f ms, %s %.3f ms, ratio %.3f (of two alike: %.3f)', $what, $kinds[$i][0], $time[$i], $kinds[0][0], $time[0], $time[$i] / $time[0], $time[1] / $time[0]);
+		ok($difference <= max($noise, 0.25 * $time[0]), "$what: the time does not tell $kinds[$i][0] from $kinds[0][0]");
+	}
+	return;
+}
+# the inviter's own of before would be in the way of some
+value($node, $db, "DELETE FROM invite_sync.invitation_grant WHERE invitation_id IN (SELECT id FROM invite_sync.invitation WHERE inviter_id = '$id{rick}'); DELETE FROM invite_sync.invitation WHERE inviter_id = '$id{rick}'");
+value($node, $db, 'VACUUM');
+my @kinds = ([ 'an unknown address' => 'unknown1' ], [ 'another' => 'unknown2' ], [ 'one with an account' => 'account' ], [ 'a member' => 'member' ], [ 'one that is invited' => 'invited' ]);
+stopwatch('inviting', claim('rick'), 100, map { [ $_->[0], "create_invitation('$_->[1]\@list.example', 'guest', '$acme')" ] } @kinds);
+stopwatch('inviting to the application', claim('mallory'), 100, map { [ $_->[0], "create_invitation('$_->[1]\@list.example')" ] } @kinds[ 0 .. 2 ]);
+stopwatch('asking', claim('rick'), 60, map { [ $_->[0], "check_invitation('$_->[1]\@list.example', 'guest', '$acme')" ] } @kinds);
+stopwatch('looking', $anonymous, 1000, [ 'a wrong secret', "get_invitation('" . substr($proving_new, 0, 26) . 'A' x 42 . "')" ], [ 'another', "get_invitation('" . substr($proving_new, 0, 26) . 'B' x 42 . "')" ],
+	[ 'an unknown id', "get_invitation('inv_" . 'AZ' x 32 . "')" ], [ 'what is malformed', "get_invitation('inv_" . '*' x 64 . "')" ], [ 'what is too short', "get_invitation('inv_AAAA')" ]);
+
+# ---------------------------------------------------------------------------
+# Plans outlive the tables that they were made for: a session that called everything while there was nothing still finds
+# its way by the indexes when there are a hundred thousand.
+
+prepare_database($node, 'scale');
+value($node, 'scale', <<"SQL");
+SELECT invite_sync.attach();
+SELECT invite_sync.set_rate_limit('invite', 10000, '1 hour', 'user'), invite_sync.set_rate_limit('resend', 10000, '1 minute', 'invitation'), invite_sync.set_rate_limit('check_invitation', 10000, '1 hour', 'user');
+CREATE FUNCTION public.i(n int) RETURNS uuid LANGUAGE sql IMMUTABLE AS \$\$ SELECT ('00000000' || '-0000-7000-8000-' || lpad(to_hex(n), 12, '0'))::uuid \$\$;
+CREATE FUNCTION public.token(n int) RETURNS text LANGUAGE sql IMMUTABLE AS \$\$ SELECT 'inv_' || translate(encode(uuid_send(i(n)) || sha256(int4send(n)), 'base64'), E'+/\\n', '-_') \$\$;
+INSERT INTO auth.users (instance_id, id, aud, role, email, email_confirmed_at)
+SELECT '00000000-0000-0000-0000-000000000000', ('a' || lpad(to_hex(n), 7, '0') || '-0000-4000-8000-000000000000')::uuid, 'authenticated', 'authenticated', 'p' || n || '\@scale.example', now() FROM generate_series(1, 400) AS n;
+INSERT INTO invite_sync.organization (id, name, slug) SELECT ('c' || lpad(to_hex(n), 7, '0') || '-0000-4000-8000-000000000000')::uuid, 'o' || n, 'o' || n FROM generate_series(1, 100) AS n;
+INSERT INTO invite_sync.membership (organization_id, user_id, role_id)
+SELECT ('c' || lpad(to_hex(n), 7, '0') || '-0000-4000-8000-000000000000')::uuid, ('a' || lpad(to_hex(n + k), 7, '0') || '-0000-4000-8000-000000000000')::uuid, '00000000-0000-4000-8000-00000000000a'
+FROM generate_series(1, 100) AS n, unnest(ARRAY[200, 300]) AS k;
+SELECT invite_sync.set_quota(id, 1000) FROM auth.users;
+SELECT invite_sync.create_role('guest' || n, '{organization.read}', ('c' || lpad(to_hex(n), 7, '0') || '-0000-4000-8000-000000000000')::uuid) FROM generate_series(1, 2) AS n;
+SQL
+value($node, 'scale', 'VACUUM (ANALYZE)');
+# of round n: who does it, and what (NULL: a statement of its own, as the auth server does it)
+my $all_calls = sub {
+	my ($n) = @_;
+	my ($o, $owner, $person) = (map { sprintf "%s%07x-0000-4000-8000-000000000000", $_->[0], $_->[1] } [ 'c', $n ], [ 'a', $n + 200 ], [ 'a', $n * 20 ]);
+	my $t = sub { "public.token(" . ($n * 20 + $_[0]) . ")" };
+	return (
+		[ $owner, "create_invitation('new$n\@scale.example', 'member', '$o', idempotency_key => 'k$n')" ], [ $owner, "create_invitation('again$n\@scale.example', 'member', '$o', on_pending => 'replace')" ],
+		[ $owner, "create_invitations('[{\"email\": \"x$n\@scale.example\"}, {\"email\": \"y$n\@scale.example\", \"organization_id\": \"$o\"}]')" ], [ $owner, "check_invitation('p$n\@scale.example', 'member', '$o')" ],
+		[ $owner, "create_invite_link('$o')" ], [ $owner, "resend_invitation(public.i(@{[ $n * 20 + 100000 ]}))" ], [ $owner, "revoke_invitation(public.i(@{[ $n * 20 + 100000 ]}))" ],
+		[ $owner, "list_invitations('$o')" ], [ $owner, "list_invitations('$o', status => 'declined')" ], [ $owner, 'list_invitations()' ], [ undef, 'list_invitations()' ],
+		[ 'anon', "get_invitation(" . $t->(0) . ")" ], [ 'anon', "bind_invitation(" . $t->(0) . ", 'd')" ], [ $person, 'my_invitations()' ], [ $person, "accept_invitation(" . $t->(0) . ", 'd')" ], [ $person, "accept_invitation(" . $t->(0) . ")" ],
+		[ 'anon', "signup_with_invitation(" . $t->(80000) . ", 'correct horse')" ], [ undef, "decline_invitation(" . $t->(60000) . ")" ],
+		[ undef, "import_invitations('[{\"email\": \"z$n\@scale.example\", \"token\": \"aaaaaaaaaaaaaaaaaaaa$n\"}]')" ], [ undef, "set_invitation_policy('$o', '1 day')" ],
+		[ undef, 'CALL invite_sync.settle_invitations(100)' ], [ undef, "CALL invite_sync.prune_invitations('1 hour', 100)" ], [ undef, "INSERT INTO invite_sync.invitation_import (email) VALUES ('w$n\@scale.example')" ],
+		[ undef, "drop_role('guest$n', '$o')" ], [ undef, "remove_member('$o', '$owner')" ], [ undef, "DELETE FROM auth.users WHERE id = '$owner'" ], [ undef, "delete_organization('$o')" ]);
+};
+my $scale = session($node, 'scale', 'supabase_admin', options => '-c client_min_messages=error');
+my $call = sub {
+	my ($who, $sql) = @_;
+	my $claims = !defined $who ? '' : $who eq 'anon' ? $anonymous : qq({"sub": "$who", "role": "authenticated"});
+	$scale->must("SET request.jwt.claims = '$claims'");
+	return outcome($scale, $sql);
+};
+my %first = map { $_->[1] => $call->(@$_) } $all_calls->(1);
+# without triggers, and without a word to the session that has its plans
+my $loader = session($node, 'scale', 'supabase_admin');
+my $loaded = $loader->query(<<"SQL", 600);
+SET session_replication_role = replica;
+INSERT INTO invite_sync.invitation (id, email, inviter_id, secret_digest, proves_email, status, uses, created_at, renewed_at, expires_at, closed_at)
+SELECT public.i(n), 'p' || n || '\@scale.example', ('a' || lpad(to_hex(n / 20 % 100 + 200), 7, '0') || '-0000-4000-8000-000000000000')::uuid, sha256(sha256(int4send(n))), true,
+	CASE n % 20 WHEN 0 THEN 'pending' WHEN 1 THEN 'pending' WHEN 2 THEN 'declined' ELSE 'accepted' END, (n % 20 > 2)::int, t, t, CASE WHEN n % 20 = 1 THEN t ELSE now() + '2 days' END, CASE WHEN n % 20 > 1 THEN t END
+FROM generate_series(40, 100500) AS n, LATERAL (SELECT now() - n * '1 second'::interval) AS x (t);
+INSERT INTO invite_sync.invitation_grant (invitation_id, organization_id, role_id, open, created_at)
+SELECT i.id, ('c' || lpad(to_hex(n / 20 % 100), 7, '0') || '-0000-4000-8000-000000000000')::uuid, '00000000-0000-4000-8000-00000000000c', i.status = 'pending', i.created_at
+FROM generate_series(40, 100500) AS n JOIN invite_sync.invitation AS i ON i.id = public.i(n);
+INSERT INTO invite_sync.invitation_acceptance (invitation_id, user_id) SELECT id, gen_random_uuid() FROM invite_sync.invitation WHERE status = 'accepted';
+INSERT INTO invite_sync.invitation_key (actor_id, key, invitation_id, request_digest, created_at) SELECT gen_random_uuid(), 'k', id, '', now() FROM invite_sync.invitation;
+INSERT INTO invite_sync.rate_limit (action, scope, key, until) SELECT 'invite', 'user', id::text, now() + '1 hour' FROM invite_sync.invitation;
+SQL
+die $loaded->{stderr} unless $loaded->{ok};
+$loader->close;
+my $scans = sub {
+	$scale->must('SELECT pg_stat_force_next_flush()');
+	$scale->must('SELECT 1');
+	return map { split /\|/ } split /\n/, value($node, 'scale', q(SELECT relname, coalesce(seq_scan, 0) FROM pg_stat_user_tables WHERE schemaname = 'invite_sync' AND relname ~ '^invitation|^rate_limit$' AND relname <> 'invitation_policy' ORDER BY 1));
+};
+for my $round ([ 2, 'of a session that has them from when there was nothing' ], [ 3, 'of a new session' ])
+{
+	my ($n, $what) = @$round;
+	my (%outcome, @scanned);
+	if ($n == 3)
+	{
+		$scale->close;
+		$scale = session($node, 'scale', 'supabase_admin', options => '-c client_min_messages=error');
+	}
+	for my $one ($all_calls->($n))
+	{
+		my %scans = $scans->();
+		$outcome{ $one->[1] } = $call->(@$one);
+		my %after = $scans->();
+		push @scanned, map { "$one->[1] reads all of $_" } grep { $after{$_} != $scans{$_} } sort keys %after;
+	}
+	is(join("\n", @scanned), '', "plans $what: by the indexes");
+	my @odd = grep { $outcome{$_} !~ /^(ok|invitation_unknown|role_unknown)$/ } sort keys %outcome;
+	is(join("\n", map { "$_: $outcome{$_}" } @odd), '', "plans $what: everything works");
+	cmp_ok(scalar(grep { $outcome{$_} eq 'ok' } keys %outcome), '>=', 20, "plans $what: most of it finds something to do");
+}
+$scale->close;
+
 $node->stop;
 done_testing();
