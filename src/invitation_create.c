@@ -46,7 +46,7 @@ PG_FUNCTION_INFO_V1(invitation_create_link);
 #define DATA_BYTES_MAX	4096
 #define KEY_BYTES_MAX	200
 #define MAX_USES_MAX	1000000
-#define COOL_DOWN		"30 days"
+#define COOL_DOWN		"720 hours" /* and not days, which are longer and shorter in some time zones */
 
 /* ---------------------------------------------------------------------
  * Who invites
@@ -625,8 +625,10 @@ static SavedPlan declined_plan = {
 	.argtypes = {TEXTOID, UUIDARRAYOID}
 };
 
+/* Never earlier than it is: who comes back then is not refused once more. */
 static SavedPlan retry_at_plan = {
-	.sql = "SELECT pg_catalog.to_char((i.closed_at + '" COOL_DOWN "'::pg_catalog.interval) AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"') "
+	.sql = "SELECT pg_catalog.to_char(pg_catalog.date_trunc('second', i.closed_at + '" COOL_DOWN " 0.999999 seconds'::pg_catalog.interval) AT TIME ZONE 'UTC', "
+	"'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"') "
 	"FROM invite_sync.invitation AS i WHERE i.id = $1",
 	.nargs = 1,
 	.argtypes = {UUIDOID}
@@ -1024,7 +1026,8 @@ pass_obstacles(const Inviter *inviter, InvitationRequest *request, const Invitat
 			replace_one(inviter, &invitation, locks);
 			continue;
 		}
-		if (known > 1 || !invitation_same_offer(request, &invitation))
+		/* renewed, it would be refused to who accepts where its inviter may not give any more what it gives */
+		if (known > 1 || !invitation_same_offer(request, &invitation) || !invitation_still_allowed(&invitation))
 			invitation_refuse_obstacle(&obstacle);
 		ids[0] = invitation.id;
 	}
