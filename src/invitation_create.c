@@ -141,6 +141,18 @@ invitation_own(const Inviter *inviter, const Invitation *invitation)
 		same_id(&invitation->inviter_id, &inviter->as.user_id);
 }
 
+/* May the inviter know that it is there? To everybody else a shadow is none. */
+bool
+invitation_known(const Inviter *inviter, const Invitation *invitation)
+{
+	if (!inviter->has_inviter || invitation_own(inviter, invitation))
+		return true;
+	for (int i = 0; !invitation->shadow && i < invitation->ngrants; i++)
+		if (invitation_may(inviter, &invitation->organization_ids[i], "invitations.read"))
+			return true;
+	return false;
+}
+
 void
 invitation_log(const Inviter *inviter, const char *action, const Invitation *invitation)
 {
@@ -715,6 +727,47 @@ invitation_require_seats(const pg_uuid_t *organization_ids, int norganizations, 
 	SPI_finish();
 }
 
+static SavedPlan holds_seat_plan = {
+	.sql = "SELECT i.id FROM invite_sync.invitation AS i WHERE i.email = $1 AND i.status = 'pending' AND i.kind = 'email' "
+	"AND i.expires_at > pg_catalog.clock_timestamp() AND EXISTS (SELECT FROM invite_sync.invitation_grant AS g "
+	"WHERE g.invitation_id = i.id AND g.open AND invite_sync.seat_pool(g.organization_id) = invite_sync.seat_pool($2)) ORDER BY i.id",
+	.nargs = 2,
+	.argtypes = {TEXTOID, UUIDOID}
+};
+
+/*
+ * An address that holds a seat already takes no other, and that would tell who
+ * may not know of it: they need a free seat, as for any other address. shadow:
+ * they may not know that it is invited, or a member, in these organizations; else
+ * it may be so in another one that draws on the same seats.
+ */
+static void
+require_seats_as_anybody(const Inviter *inviter, const char *email, const pg_uuid_t *organization_ids,
+						 int norganizations, bool shadow)
+{
+	if (shadow)
+		invitation_require_seats(organization_ids, norganizations, 1);
+	for (int i = 0; !shadow && inviter->has_inviter && i < norganizations; i++)
+	{
+		Datum		values[2];
+		pg_uuid_t  *ids;
+		int			n;
+		bool		known = false;
+
+		values[0] = CStringGetTextDatum(email);
+		values[1] = UUIDPGetDatum(&organization_ids[i]);
+		ids = read_ids(&holds_seat_plan, values, NULL, false, &n);
+		for (int j = 0; j < n && !known; j++)
+		{
+			Invitation	invitation;
+
+			known = invitation_read(&ids[j], true, false, &invitation) && invitation_known(inviter, &invitation);
+		}
+		if (n > 0 && !known)
+			invitation_require_seats(&organization_ids[i], 1, 1);
+	}
+}
+
 /* ---------------------------------------------------------------------
  * Idempotency
  * ---------------------------------------------------------------------
@@ -1161,9 +1214,8 @@ invitation_make(const Inviter *inviter, InvitationRequest *request, const Invita
 		if (pass_obstacles(inviter, request, locks, &shadow, outcome))
 			return;
 	}
-	/* an address that holds a seat already would take no other, and that would tell */
-	if (shadow)
-		invitation_require_seats(request->organization_ids, request->ngrants, 1);
+	if (request->email != NULL)
+		require_seats_as_anybody(inviter, request->email, request->organization_ids, request->ngrants, shadow);
 	if (!invitation_insert(inviter, request, &id, shadow, outcome))
 	{
 		/* who got there first has committed by now */
@@ -1248,8 +1300,7 @@ invitation_renew(const Inviter *inviter, Invitation *invitation, int64 ttl, bool
 		if (invitation->email != NULL)
 		{
 			shadow = obstacles_to_return(inviter, invitation);
-			if (shadow)
-				invitation_require_seats(invitation->organization_ids, invitation->ngrants, 1);
+			require_seats_as_anybody(inviter, invitation->email, invitation->organization_ids, invitation->ngrants, shadow);
 		}
 		charged = invitation->has_inviter && invitation_quota != NULL;
 	}

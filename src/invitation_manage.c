@@ -43,21 +43,6 @@ PG_FUNCTION_INFO_V1(invitation_prune);
  * ---------------------------------------------------------------------
  */
 
-/* May the inviter know that it is there? */
-static bool
-knows(const Inviter *inviter, const Invitation *invitation)
-{
-	if (!inviter->has_inviter || invitation_own(inviter, invitation))
-		return true;
-	/* to everybody else a shadow is none */
-	if (invitation->shadow)
-		return false;
-	for (int i = 0; i < invitation->ngrants; i++)
-		if (invitation_may(inviter, &invitation->organization_ids[i], "invitations.read"))
-			return true;
-	return false;
-}
-
 static void
 unknown(void)
 {
@@ -72,7 +57,7 @@ lock_one(const Inviter *inviter, const pg_uuid_t *id, void (*require) (const Inv
 	pg_uuid_t	users[2];
 	int			nusers = 0;
 
-	if (!invitation_read(id, true, false, invitation) || !knows(inviter, invitation))
+	if (!invitation_read(id, true, false, invitation) || !invitation_known(inviter, invitation))
 		unknown();
 	require(inviter, invitation, false);
 	if (inviter->has_inviter)
@@ -81,7 +66,7 @@ lock_one(const Inviter *inviter, const pg_uuid_t *id, void (*require) (const Inv
 		users[nusers++] = invitation->inviter_id;
 	organization_lock(users, nusers, invitation->organization_ids, invitation->ngrants);
 	invitation_inviter_again(inviter);
-	if (!invitation_read(id, true, true, invitation) || !knows(inviter, invitation))
+	if (!invitation_read(id, true, true, invitation) || !invitation_known(inviter, invitation))
 		unknown();
 	require(inviter, invitation, true);
 }

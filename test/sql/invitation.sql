@@ -610,6 +610,20 @@ SELECT try('ann', $$create_invitation('o1@x.example', 'member', org('inv-gone'))
 UPDATE invite_sync.invitation SET expires_at = clock_timestamp() - interval '1 s' WHERE email = 'o1@x.example';
 DELETE FROM invite_sync.organization WHERE slug = 'inv-gone';
 SELECT try('ann', $$resend_invitation(inv('o1'))$$);
+-- the last seat is kept for an address in another organization that draws on the same: nobody learns that who may not list it
+INSERT INTO invite_sync.organization (id, name, slug, parent_id) VALUES ('c1000000-0000-4000-8000-000000000005', 'Tiny labs', 'inv-tinylabs', org('inv-tiny'));
+INSERT INTO invite_sync.membership (organization_id, user_id, role_id) VALUES (org('inv-tinylabs'), u('only'), '00000000-0000-4000-8000-00000000000b');
+SELECT try('ann', $$create_invitation('seat1@x.example', 'member', org('inv-tiny'))$$);
+SELECT n, try('only', format('create_invitation(%L, ''member'', org(''inv-tinylabs''))', n || '@x.example')) FROM unnest(ARRAY['seat1', 'seat2']) AS n;
+-- who may needs no second seat for it
+SELECT try('ann', $$create_invitation('seat1@x.example', 'member', org('inv-tinylabs'))$$);
+-- nor by sending again what had expired
+SELECT count(*) FROM (SELECT invite_sync.revoke_invitation(i.id) FROM invite_sync.invitation AS i WHERE i.email = 'seat1@x.example' AND i.status = 'pending') AS x;
+SELECT try('only', $$create_invitation('seat1@x.example', 'member', org('inv-tinylabs'))$$);
+UPDATE invite_sync.invitation SET expires_at = clock_timestamp() - interval '1 s' WHERE email = 'seat1@x.example' AND status = 'pending';
+SELECT try(NULL, $$create_invitation('seat1@x.example', 'member', org('inv-tiny'))$$);
+SELECT try('only', format('resend_invitation(%L)', i.id)) FROM invite_sync.invitation AS i WHERE i.email = 'seat1@x.example' AND i.inviter_id = u('only');
+DELETE FROM invite_sync.organization WHERE slug = 'inv-tinylabs';
 -- white space and control characters of all scripts are refused, and not left to the table, whose error shows the row
 SELECT try('ann', format('create_invitation(%L)', 'a' || chr(n) || 'b@x.example')) AS answer, count(*)
 	FROM unnest(ARRAY(SELECT generate_series(1, 32)) || ARRAY(SELECT generate_series(127, 160)) || 5760 || ARRAY(SELECT generate_series(8192, 8207))
