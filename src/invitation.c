@@ -11,6 +11,8 @@
  */
 #include "compat.h"
 
+#include <ctype.h>
+
 #include "catalog/pg_type.h"
 #include "common/cryptohash.h"
 #include "executor/spi.h"
@@ -90,6 +92,8 @@ is_local_part(const char *s, size_t len)
 			return false;
 		if (c == '.' && i + 1 < len && s[i + 1] == '.')
 			return false;
+		if (c >= 0x80 && pg_database_encoding_max_length() == 1 && (isspace(c) || iscntrl(c)))
+			return false;
 		/* C1 controls in UTF-8, and the invisible ones that make two addresses look like one */
 		if (c >= 0x80 && GetDatabaseEncoding() == PG_UTF8 && i + 1 < len)
 		{
@@ -103,6 +107,9 @@ is_local_part(const char *s, size_t len)
 				 (d == 0x81 && (unsigned char) s[i + 2] >= 0x9f && (unsigned char) s[i + 2] <= 0xaf)))
 				return false;
 			if (c == 0xef && i + 2 < len && d == 0xbb && (unsigned char) s[i + 2] == 0xbf)
+				return false;
+			/* the spaces of Ogham and of East Asia: all that is white space to the table's constraint, too */
+			if (i + 2 < len && (unsigned char) s[i + 2] == 0x80 && ((c == 0xe1 && d == 0x9a) || (c == 0xe3 && d == 0x80)))
 				return false;
 		}
 	}

@@ -46,8 +46,8 @@ PG_FUNCTION_INFO_V1(invitation_create_link);
 #define DATA_BYTES_MAX	4096
 #define KEY_BYTES_MAX	200
 #define MAX_USES_MAX	1000000
-#define COOL_DOWN		"30 days"
 #define LOCK_ATTEMPTS	10
+#define COOL_DOWN		"720 hours" /* and not days, which are longer and shorter in some time zones */
 
 /* ---------------------------------------------------------------------
  * Who invites
@@ -147,6 +147,18 @@ invitation_own(const Inviter *inviter, const Invitation *invitation)
 {
 	return inviter->has_inviter && invitation->has_inviter &&
 		same_id(&invitation->inviter_id, &inviter->as.user_id);
+}
+
+/* May the inviter know that it is there? To everybody else a shadow is none. */
+bool
+invitation_known(const Inviter *inviter, const Invitation *invitation)
+{
+	if (!inviter->has_inviter || invitation_own(inviter, invitation))
+		return true;
+	for (int i = 0; !invitation->shadow && i < invitation->ngrants; i++)
+		if (invitation_may(inviter, &invitation->organization_ids[i], "invitations.read"))
+			return true;
+	return false;
 }
 
 void
@@ -687,8 +699,10 @@ static SavedPlan declined_plan = {
 	.argtypes = {TEXTOID, UUIDARRAYOID}
 };
 
+/* Never earlier than it is: who comes back then is not refused once more. */
 static SavedPlan retry_at_plan = {
-	.sql = "SELECT pg_catalog.to_char((i.closed_at + '" COOL_DOWN "'::pg_catalog.interval) AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"') "
+	.sql = "SELECT pg_catalog.to_char(pg_catalog.date_trunc('second', i.closed_at + '" COOL_DOWN " 0.999999 seconds'::pg_catalog.interval) AT TIME ZONE 'UTC', "
+	"'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"') "
 	"FROM invite_sync.invitation AS i WHERE i.id = $1",
 	.nargs = 1,
 	.argtypes = {UUIDOID}
@@ -773,6 +787,47 @@ invitation_require_seats(const pg_uuid_t *organization_ids, int norganizations, 
 	}
 	scope_leave(&scope);
 	SPI_finish();
+}
+
+static SavedPlan holds_seat_plan = {
+	.sql = "SELECT i.id FROM invite_sync.invitation AS i WHERE i.email = $1 AND i.status = 'pending' AND i.kind = 'email' "
+	"AND i.expires_at > pg_catalog.clock_timestamp() AND EXISTS (SELECT FROM invite_sync.invitation_grant AS g "
+	"WHERE g.invitation_id = i.id AND g.open AND invite_sync.seat_pool(g.organization_id) = invite_sync.seat_pool($2)) ORDER BY i.id",
+	.nargs = 2,
+	.argtypes = {TEXTOID, UUIDOID}
+};
+
+/*
+ * An address that holds a seat already takes no other, and that would tell who
+ * may not know of it: they need a free seat, as for any other address. shadow:
+ * they may not know that it is invited, or a member, in these organizations; else
+ * it may be so in another one that draws on the same seats.
+ */
+static void
+require_seats_as_anybody(const Inviter *inviter, const char *email, const pg_uuid_t *organization_ids,
+						 int norganizations, bool shadow)
+{
+	if (shadow)
+		invitation_require_seats(organization_ids, norganizations, 1);
+	for (int i = 0; !shadow && inviter->has_inviter && i < norganizations; i++)
+	{
+		Datum		values[2];
+		pg_uuid_t  *ids;
+		int			n;
+		bool		known = false;
+
+		values[0] = CStringGetTextDatum(email);
+		values[1] = UUIDPGetDatum(&organization_ids[i]);
+		ids = read_ids(&holds_seat_plan, values, NULL, false, &n);
+		for (int j = 0; j < n && !known; j++)
+		{
+			Invitation	invitation;
+
+			known = invitation_read(&ids[j], true, false, &invitation) && invitation_known(inviter, &invitation);
+		}
+		if (n > 0 && !known)
+			invitation_require_seats(&organization_ids[i], 1, 1);
+	}
 }
 
 /* ---------------------------------------------------------------------
@@ -1086,7 +1141,8 @@ pass_obstacles(const Inviter *inviter, InvitationRequest *request, const Invitat
 			replace_one(inviter, &invitation, locks);
 			continue;
 		}
-		if (known > 1 || !invitation_same_offer(request, &invitation))
+		/* renewed, it would be refused to who accepts where its inviter may not give any more what it gives */
+		if (known > 1 || !invitation_same_offer(request, &invitation) || !invitation_still_allowed(&invitation))
 			invitation_refuse_obstacle(&obstacle);
 		ids[0] = invitation.id;
 	}
@@ -1231,9 +1287,13 @@ invitation_make(const Inviter *inviter, InvitationRequest *request, const Invita
 		if (pass_obstacles(inviter, request, locks, &shadow, outcome))
 			return;
 	}
-	/* an address that holds a seat already would take no other, and that would tell; and so would asking for shadows alone */
-	if (shadow || hidden_from(inviter, request))
-		invitation_require_seats(request->organization_ids, request->ngrants, shadow ? 1 : 0);
+	if (request->email != NULL)
+	{
+		require_seats_as_anybody(inviter, request->email, request->organization_ids, request->ngrants, shadow);
+		/* asked for shadows alone it would tell by the time it takes */
+		if (!shadow && hidden_from(inviter, request))
+			invitation_require_seats(request->organization_ids, request->ngrants, 0);
+	}
 	if (!invitation_insert(inviter, request, &id, shadow, outcome))
 	{
 		/* who got there first has committed by now */
@@ -1325,8 +1385,7 @@ invitation_renew(const Inviter *inviter, Invitation *invitation, int64 ttl, bool
 		if (invitation->email != NULL)
 		{
 			shadow = obstacles_to_return(inviter, invitation);
-			if (shadow)
-				invitation_require_seats(invitation->organization_ids, invitation->ngrants, 1);
+			require_seats_as_anybody(inviter, invitation->email, invitation->organization_ids, invitation->ngrants, shadow);
 		}
 		charged = invitation->has_inviter && invitation_quota != NULL;
 	}

@@ -126,6 +126,8 @@ extern void invitation_refuse_obstacle(const InvitationObstacle *obstacle);
 /* Holds the inviter this permission there? A service does. */
 extern bool invitation_may(const Inviter *inviter, const pg_uuid_t *organization_id, const char *permission);
 extern bool invitation_own(const Inviter *inviter, const Invitation *invitation);
+/* May they know that it is there? */
+extern bool invitation_known(const Inviter *inviter, const Invitation *invitation);
 
 /* Give a pending or expired one, locked, a new token and time. */
 extern void invitation_renew(const Inviter *inviter, Invitation *invitation, int64 ttl, bool with_token,

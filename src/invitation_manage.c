@@ -43,21 +43,6 @@ PG_FUNCTION_INFO_V1(invitation_prune);
  * ---------------------------------------------------------------------
  */
 
-/* May the inviter know that it is there? */
-static bool
-knows(const Inviter *inviter, const Invitation *invitation)
-{
-	if (!inviter->has_inviter || invitation_own(inviter, invitation))
-		return true;
-	/* to everybody else a shadow is none */
-	if (invitation->shadow)
-		return false;
-	for (int i = 0; i < invitation->ngrants; i++)
-		if (invitation_may(inviter, &invitation->organization_ids[i], "invitations.read"))
-			return true;
-	return false;
-}
-
 static void
 unknown(void)
 {
@@ -72,7 +57,7 @@ lock_one(const Inviter *inviter, const pg_uuid_t *id, void (*require) (const Inv
 	pg_uuid_t	users[2];
 	int			nusers = 0;
 
-	if (!invitation_read(id, true, false, invitation) || !knows(inviter, invitation))
+	if (!invitation_read(id, true, false, invitation) || !invitation_known(inviter, invitation))
 		unknown();
 	require(inviter, invitation, false);
 	if (inviter->has_inviter)
@@ -81,7 +66,7 @@ lock_one(const Inviter *inviter, const pg_uuid_t *id, void (*require) (const Inv
 		users[nusers++] = invitation->inviter_id;
 	organization_lock(users, nusers, invitation->organization_ids, invitation->ngrants);
 	invitation_inviter_again(inviter);
-	if (!invitation_read(id, true, true, invitation) || !knows(inviter, invitation))
+	if (!invitation_read(id, true, true, invitation) || !invitation_known(inviter, invitation))
 		unknown();
 	require(inviter, invitation, true);
 }
@@ -97,6 +82,8 @@ require_resend(const Inviter *inviter, const Invitation *invitation, bool locked
 	static const char hint[] = "It takes invitations.create, and all that the role allows, in each of its organizations.";
 	Invitation	theirs = *invitation;
 
+	if (invitation->has_platform_role && inviter->caller.kind != CALLER_SERVICE)
+		refuse("not_permitted", NULL, "It gives a platform role: only service_role and operators send it again.");
 	if (!inviter->has_inviter)
 		return;
 	for (int i = 0; i < invitation->ngrants; i++)
@@ -145,6 +132,9 @@ invitation_resend(PG_FUNCTION_ARGS)
 	lock_one(&inviter, &id, require_resend, &invitation);
 	if (invitation.status != INVITATION_EXPIRED)
 		invitation_require_pending(&invitation);
+	/* it had expired before its organizations were deleted, which takes back only what is pending */
+	if (invitation.ngrants == 0 && !invitation.alone && !invitation.has_platform_role)
+		refuse("invitation_revoked", NULL, "What it gave is gone.");
 	/* who invited must still be one who could: acceptance will ask that too */
 	if (!invitation_still_allowed(&invitation))
 		refuse("invitation_revoked", NULL, "Who sent it may not give any more what it gives: make a new one.");
@@ -515,7 +505,7 @@ invitation_settle(PG_FUNCTION_ARGS)
 static SavedPlan old_plan = {
 	.sql = "SELECT coalesce(pg_catalog.array_agg(o.id), '{}') FROM (SELECT i.id FROM invite_sync.invitation AS i "
 	"WHERE i.closed_at IS NOT NULL AND i.closed_at <= $1 "
-	"AND (i.status <> 'declined' OR i.closed_at <= pg_catalog.clock_timestamp() - '30 days'::pg_catalog.interval) "
+	"AND (i.status <> 'declined' OR i.closed_at <= pg_catalog.clock_timestamp() - '720 hours'::pg_catalog.interval) "
 	"ORDER BY i.closed_at LIMIT $2 FOR UPDATE SKIP LOCKED) AS o",
 	.nargs = 2,
 	.argtypes = {TIMESTAMPTZOID, INT8OID}

@@ -582,6 +582,73 @@ CALL invite_sync.settle_invitations();
 RESET ROLE;
 
 --
+-- What is sent again is what could be given now, and by whom
+--
+INSERT INTO invite_sync.membership (organization_id, user_id, role_id) VALUES (org('inv-acme'), u('bob'), '00000000-0000-4000-8000-00000000000b')
+	ON CONFLICT (organization_id, user_id) DO UPDATE SET role_id = excluded.role_id;
+-- a platform role: of services alone, also when the invitation has expired, and also by who it was sent for
+SELECT try(NULL, $$create_invitation('p1@x.example', 'member', org('inv-acme'), platform_role => 'admin')$$);
+SELECT try('ann', $$resend_invitation(inv('p1'))$$);
+UPDATE invite_sync.invitation SET expires_at = clock_timestamp() - interval '1 s' WHERE email = 'p1@x.example';
+SELECT try('ann', $$resend_invitation(inv('p1'))$$);
+SELECT try(NULL, $$create_invitation('p2@x.example', platform_role => 'admin', inviter_id => u('ann'))$$);
+SELECT try('ann', $$resend_invitation(inv('p2'))$$);
+SELECT try(NULL, $$resend_invitation(inv('p2'), u('ann'))$$);
+SELECT try(NULL, $$resend_invitation(inv('p1'))$$);
+SELECT last(2);
+-- who sent it may not give it any more: nobody renews it, by whatever function
+SELECT try('bob', $$create_invitation('s1@x.example', 'admin', org('inv-acme'))$$);
+SELECT try('ann', $$create_invitation('s1@x.example', 'admin', org('inv-acme'), on_pending => 'resend')$$);
+UPDATE invite_sync.membership SET role_id = '00000000-0000-4000-8000-00000000000c' WHERE user_id = u('bob') AND organization_id = org('inv-acme');
+SELECT try('ann', $$resend_invitation(inv('s1'))$$);
+SELECT try('ann', $$create_invitation('s1@x.example', 'admin', org('inv-acme'), on_pending => 'resend')$$);
+SELECT try('ann', $$create_invitations('[{"email": "s1@x.example"}]', 'admin', org('inv-acme'), on_pending => 'resend')$$);
+SELECT try('ann', $$create_invitation('s1@x.example', 'admin', org('inv-acme'), on_pending => 'replace')$$);
+-- nothing is left of what it gave
+SELECT try('ann', $$create_organization('Gone', 'inv-gone')$$) LIKE 'ok %';
+SELECT try('ann', $$create_invitation('o1@x.example', 'member', org('inv-gone'))$$);
+UPDATE invite_sync.invitation SET expires_at = clock_timestamp() - interval '1 s' WHERE email = 'o1@x.example';
+DELETE FROM invite_sync.organization WHERE slug = 'inv-gone';
+SELECT try('ann', $$resend_invitation(inv('o1'))$$);
+-- the last seat is kept for an address in another organization that draws on the same: nobody learns that who may not list it
+INSERT INTO invite_sync.organization (id, name, slug, parent_id) VALUES ('c1000000-0000-4000-8000-000000000005', 'Tiny labs', 'inv-tinylabs', org('inv-tiny'));
+INSERT INTO invite_sync.membership (organization_id, user_id, role_id) VALUES (org('inv-tinylabs'), u('only'), '00000000-0000-4000-8000-00000000000b');
+SELECT try('ann', $$create_invitation('seat1@x.example', 'member', org('inv-tiny'))$$);
+SELECT n, try('only', format('create_invitation(%L, ''member'', org(''inv-tinylabs''))', n || '@x.example')) FROM unnest(ARRAY['seat1', 'seat2']) AS n;
+-- who may needs no second seat for it
+SELECT try('ann', $$create_invitation('seat1@x.example', 'member', org('inv-tinylabs'))$$);
+-- nor by sending again what had expired
+SELECT count(*) FROM (SELECT invite_sync.revoke_invitation(i.id) FROM invite_sync.invitation AS i WHERE i.email = 'seat1@x.example' AND i.status = 'pending') AS x;
+SELECT try('only', $$create_invitation('seat1@x.example', 'member', org('inv-tinylabs'))$$);
+UPDATE invite_sync.invitation SET expires_at = clock_timestamp() - interval '1 s' WHERE email = 'seat1@x.example' AND status = 'pending';
+SELECT try(NULL, $$create_invitation('seat1@x.example', 'member', org('inv-tiny'))$$);
+SELECT try('only', format('resend_invitation(%L)', i.id)) FROM invite_sync.invitation AS i WHERE i.email = 'seat1@x.example' AND i.inviter_id = u('only');
+DELETE FROM invite_sync.organization WHERE slug = 'inv-tinylabs';
+-- white space and control characters of all scripts are refused, and not left to the table, whose error shows the row
+SELECT try('ann', format('create_invitation(%L)', 'a' || chr(n) || 'b@x.example')) AS answer, count(*)
+	FROM unnest(ARRAY(SELECT generate_series(1, 32)) || ARRAY(SELECT generate_series(127, 160)) || 5760 || ARRAY(SELECT generate_series(8192, 8207))
+	|| ARRAY[8232, 8233, 8239, 8287, 12288, 65279]) AS n GROUP BY 1;
+SELECT try('ann', format('create_invitation(%L)', 'a' || chr(n) || 'b@x.example')) ~ '^ok ' AS ok, count(*) FROM unnest(ARRAY[161, 223, 5761, 8208, 12289, 65280]) AS n GROUP BY 1;
+-- retry_at is never too early, in whatever time zone: the first one changes its clocks tomorrow
+SELECT try(NULL, $$create_invitation('d1@x.example', 'member', org('inv-acme'))$$);
+UPDATE invite_sync.invitation SET status = 'declined', closed_at = date_trunc('second', clock_timestamp()) - interval '10 days' + interval '0.3 s' WHERE email = 'd1@x.example';
+CREATE FUNCTION invitation_test.retry_at(zone text) RETURNS timestamptz LANGUAGE plpgsql AS $$
+DECLARE
+	detail text;
+BEGIN
+	PERFORM set_config('TimeZone', zone, true), set_config('request.jwt.claims', jsonb_build_object('sub', invitation_test.u('ann'), 'role', 'authenticated')::text, true),
+		set_config('role', 'authenticated', true);
+	PERFORM invite_sync.create_invitation('d1@x.example', 'member', invitation_test.org('inv-acme'));
+	RETURN NULL;
+EXCEPTION WHEN OTHERS THEN
+	GET STACKED DIAGNOSTICS detail = PG_EXCEPTION_DETAIL;
+	RETURN substring(detail FROM 'retry_at=(\S+)')::timestamptz;
+END
+$$;
+SELECT count(*), bool_and(extract(epoch FROM retry_at(z) - i.closed_at) BETWEEN 720 * 3600 AND 720 * 3600 + 1) FROM invite_sync.invitation AS i,
+	unnest(ARRAY[format('XXX0YYY,%s/0,%s/0', extract(doy FROM now()), (extract(doy FROM now())::int + 100) % 365), 'UTC']) AS z WHERE i.email = 'd1@x.example';
+
+--
 -- No address, token or name of anybody in the log
 --
 SELECT count(*) FROM invite_sync.event AS e WHERE e.action LIKE 'invitation.%' AND (e::text LIKE '%example%' OR e::text LIKE '%inv\_%' OR e.data <> '{}');
