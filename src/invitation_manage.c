@@ -498,15 +498,30 @@ invitation_settle(PG_FUNCTION_ARGS)
 	PG_RETURN_VOID();
 }
 
+/* What there is in a table of those that ended, but for what nobody else has locked. */
+#define PART_ROWS(table) \
+	"SELECT x.invitation_id, x.ctid FROM invite_sync." table " AS x WHERE x.invitation_id IN (SELECT o.id FROM old AS o)"
+#define PART_FREE(table)	"(" PART_ROWS(table) " FOR UPDATE SKIP LOCKED)"
+#define PART_BUSY(table, part_free) \
+	"(" PART_ROWS(table) " EXCEPT SELECT f.invitation_id, f.ctid FROM " part_free " AS f)"
+
 /*
  * Ended long enough ago. One that was declined is remembered for as long as it
- * keeps others from being sent.
+ * keeps others from being sent. Who deletes an organization or a user locks
+ * what was theirs and not the invitation: that one is left, too.
  */
 static SavedPlan old_plan = {
-	.sql = "SELECT coalesce(pg_catalog.array_agg(o.id), '{}') FROM (SELECT i.id FROM invite_sync.invitation AS i "
+	.sql = "WITH old AS MATERIALIZED (SELECT i.id FROM invite_sync.invitation AS i "
 	"WHERE i.closed_at IS NOT NULL AND i.closed_at <= $1 "
 	"AND (i.status <> 'declined' OR i.closed_at <= pg_catalog.clock_timestamp() - '720 hours'::pg_catalog.interval) "
-	"ORDER BY i.closed_at LIMIT $2 FOR UPDATE SKIP LOCKED) AS o",
+	"ORDER BY i.closed_at LIMIT $2 FOR UPDATE SKIP LOCKED), "
+	"grants AS MATERIALIZED " PART_FREE("invitation_grant") ", "
+	"acceptances AS MATERIALIZED " PART_FREE("invitation_acceptance") ", "
+	"keys AS MATERIALIZED " PART_FREE("invitation_key") ", "
+	"busy AS MATERIALIZED (" PART_BUSY("invitation_grant", "grants") " UNION ALL " PART_BUSY("invitation_acceptance", "acceptances")
+	" UNION ALL " PART_BUSY("invitation_key", "keys") ") "
+	"SELECT coalesce(pg_catalog.array_agg(o.id) FILTER (WHERE o.id NOT IN (SELECT b.invitation_id FROM busy AS b)), '{}'), "
+	"pg_catalog.count(*) FROM old AS o",
 	.nargs = 2,
 	.argtypes = {TIMESTAMPTZOID, INT8OID}
 };
@@ -534,7 +549,10 @@ prune_batch(int batch_size, TimestampTz cutoff, Progress *progress)
 	scope_enter_own(&scope);
 	plan_lookup(&old_plan, values, NULL, false, 1);
 	ids = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull);
-	progress->found = ArrayGetNItems(ARR_NDIM(DatumGetArrayTypeP(ids)), ARR_DIMS(DatumGetArrayTypeP(ids)));
+	progress->found = (int) DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 2, &isnull));
+	/* all of them held by others: they would be found again */
+	if (ArrayGetNItems(ARR_NDIM(DatumGetArrayTypeP(ids)), ARR_DIMS(DatumGetArrayTypeP(ids))) == 0)
+		progress->found = 0;
 	scope_leave(&scope);
 	if (progress->found > 0)
 	{
