@@ -186,6 +186,18 @@ revoke_all(const Ids *invitations)
 	}
 }
 
+/*
+ * All whose grants go, also those that go on for other organizations: whoever ends
+ * an invitation has it locked before its grants, in order of id.
+ */
+static SavedPlan lock_granted_plan = {
+	.sql = "SELECT i.id FROM invite_sync.invitation AS i WHERE i.status = 'pending' "
+	"AND i.id IN (SELECT g.invitation_id FROM invite_sync.invitation_grant AS g WHERE g.organization_id = ANY ($1) AND g.open) "
+	"ORDER BY i.id FOR NO KEY UPDATE OF i",
+	.nargs = 1,
+	.argtypes = {UUIDARRAYOID}
+};
+
 static void
 organizations_removed(const pg_uuid_t *organization_ids, int norganizations)
 {
@@ -193,6 +205,7 @@ organizations_removed(const pg_uuid_t *organization_ids, int norganizations)
 	int			guc_level = membership_bound_waits();
 	Ids			invitations;
 
+	membership_run(&lock_granted_plan, &ids, NULL);
 	read_ids(&bereft_plan, &ids, false, false, &invitations);
 	revoke_all(&invitations);
 	AtEOXact_GUC(false, guc_level);
