@@ -291,7 +291,9 @@ SELECT hook_test.tenant('h_a')->'truncated' AS truncated, octet_length(hook_test
 SET invite_sync.token_claims_bytes = 256;
 SELECT hook_test.tenant('h_b');
 RESET invite_sync.token_claims_bytes;
+\set VERBOSITY sqlstate
 SET invite_sync.token_claims_bytes = 100;
+\set VERBOSITY terse
 
 -- Somebody above very many organizations gets those they are a member of, with what they may there.
 BEGIN;
@@ -327,7 +329,9 @@ SELECT hook_test.try(true, '198.51.100.9', 'h_b'), hook_test.try(true, NULL, 'h_
 SELECT scope, cardinality(stamps) FROM invite_sync.rate_limit WHERE action = 'password_verification' AND scope = 'user' AND key = hook_test.u('h_b')::text;
 UPDATE invite_sync.rate_limit SET stamps = (SELECT array_agg(s - interval '15 minutes') FROM unnest(stamps) AS s) WHERE action = 'password_verification' AND cardinality(stamps) > 0;
 SELECT hook_test.try(true, '198.51.100.9', 'h_b') AS over, hook_test.try(true) AS over;
+\set VERBOSITY sqlstate
 SET invite_sync.lockout_duration = '16min';
+\set VERBOSITY terse
 SELECT hook_test.try(false, hook => 'mfa') FROM generate_series(1, 4);
 SELECT hook_test.ask('mfa_verification_attempt_hook', hook_test.attempt(hook_test.u('h_a')::text, true));
 SELECT e.kind, e.action, e.target_type, (SELECT u.raw_user_meta_data->>'nick' FROM auth.users AS u WHERE u.id::text = e.target_id) AS target, e.data

@@ -68,7 +68,7 @@ SELECT platform_role FROM invite_sync.set_platform_role(u('admin'), 'quota_staff
 --
 -- Looking
 --
-SELECT * FROM invite_sync.rate_limits;
+SELECT * FROM invite_sync.rate_limits ORDER BY action COLLATE "C";
 SELECT who, try(who, 'my_quota()') FROM unnest(ARRAY['ann', 'late', 'admin', 'anonymous', 'banned', 'deleted', 'nobody', 'anon', NULL]) AS x (who);
 SELECT u.raw_user_meta_data->>'nick' AS who, r.granted, r.used, r.remaining, r.unlimited FROM invite_sync.quota_report() WITH ORDINALITY AS r JOIN auth.users AS u ON u.id = r.user_id ORDER BY r.ordinality;
 -- page by page
