@@ -500,7 +500,7 @@ invitation_settle(PG_FUNCTION_ARGS)
 
 /* What there is in a table of those that ended, but for what nobody else has locked. */
 #define PART_ROWS(table) \
-	"SELECT x.invitation_id, x.ctid FROM invite_sync." table " AS x WHERE x.invitation_id IN (SELECT o.id FROM old AS o)"
+	"SELECT x.invitation_id, x.ctid FROM invite_sync." table " AS x WHERE x.invitation_id = ANY (ARRAY (SELECT o.id FROM old AS o))"
 #define PART_FREE(table)	"(" PART_ROWS(table) " FOR UPDATE SKIP LOCKED)"
 #define PART_BUSY(table, part_free) \
 	"(" PART_ROWS(table) " EXCEPT SELECT f.invitation_id, f.ctid FROM " part_free " AS f)"
@@ -511,8 +511,8 @@ invitation_settle(PG_FUNCTION_ARGS)
  * what was theirs and not the invitation: that one is left, too.
  */
 static SavedPlan old_plan = {
-	.sql = "WITH old AS MATERIALIZED (SELECT i.id FROM invite_sync.invitation AS i "
-	"WHERE i.closed_at IS NOT NULL AND i.closed_at <= $1 "
+	.sql = "WITH old AS MATERIALIZED (SELECT i.id, i.closed_at FROM invite_sync.invitation AS i "
+	"WHERE i.closed_at IS NOT NULL AND i.closed_at <= $1 AND i.closed_at >= $3 "
 	"AND (i.status <> 'declined' OR i.closed_at <= pg_catalog.clock_timestamp() - '720 hours'::pg_catalog.interval) "
 	"ORDER BY i.closed_at LIMIT $2 FOR UPDATE SKIP LOCKED), "
 	"grants AS MATERIALIZED " PART_FREE("invitation_grant") ", "
@@ -521,9 +521,9 @@ static SavedPlan old_plan = {
 	"busy AS MATERIALIZED (" PART_BUSY("invitation_grant", "grants") " UNION ALL " PART_BUSY("invitation_acceptance", "acceptances")
 	" UNION ALL " PART_BUSY("invitation_key", "keys") ") "
 	"SELECT coalesce(pg_catalog.array_agg(o.id) FILTER (WHERE o.id NOT IN (SELECT b.invitation_id FROM busy AS b)), '{}'), "
-	"pg_catalog.count(*) FROM old AS o",
-	.nargs = 2,
-	.argtypes = {TIMESTAMPTZOID, INT8OID}
+	"pg_catalog.count(*), coalesce(pg_catalog.max(o.closed_at), $3) FROM old AS o",
+	.nargs = 3,
+	.argtypes = {TIMESTAMPTZOID, INT8OID, TIMESTAMPTZOID}
 };
 
 static SavedPlan old_keys_plan = {
@@ -538,18 +538,21 @@ static void
 prune_batch(int batch_size, TimestampTz cutoff, Progress *progress)
 {
 	static const char *const parts[] = {"invitation_key", "invitation_acceptance", "invitation_grant"};
-	Datum		values[2];
+	Datum		values[3];
 	Datum		ids;
 	Scope		scope;
 	bool		isnull;
 
 	values[0] = TimestampTzGetDatum(cutoff);
 	values[1] = Int64GetDatum(batch_size);
+	/* on from where the batch before ended, not through all that is deleted already */
+	values[2] = TimestampTzGetDatum(progress->after);
 	SPI_connect();
 	scope_enter_own(&scope);
 	plan_lookup(&old_plan, values, NULL, false, 1);
 	ids = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull);
 	progress->found = (int) DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 2, &isnull));
+	progress->after = DatumGetTimestampTz(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 3, &isnull));
 	/* all of them held by others: they would be found again */
 	if (ArrayGetNItems(ARR_NDIM(DatumGetArrayTypeP(ids)), ARR_DIMS(DatumGetArrayTypeP(ids))) == 0)
 		progress->found = 0;
@@ -606,6 +609,7 @@ invitation_prune(PG_FUNCTION_ARGS)
 	batch_size = batch_size_argument(fcinfo, 1);
 	require_own_transactions(fcinfo, "prune_invitations()");
 	memset(&progress, 0, sizeof(progress));
+	progress.after = DT_NOBEGIN;
 	SPI_connect_ext(SPI_OPT_NONATOMIC);
 	do
 	{
