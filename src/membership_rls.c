@@ -258,16 +258,17 @@ remember_question(void)
 /*
  * First where the caller is a member, then what each role is. What a role reaches
  * on a level of the tree is one row: the statement costs a look into an index for
- * each organization, and little else (OFFSET 0 keeps the planner from joining to
- * the whole table). The level ends a walk through a cycle. What a role allows is
+ * each organization, and little else (OFFSET 0, or an aggregate, keeps the planner
+ * from joining to the whole table). The level ends a walk through a cycle. What a role allows is
  * said by role_permissions(), too slow to be called here; a test holds the two
  * together.
  */
 static SavedPlan load_plan = {
 	.sql = "WITH RECURSIVE reach (role_id, organization_ids, level) AS ("
-	"SELECT m.role_id, pg_catalog.array_agg(m.organization_id), 0 FROM invite_sync.membership AS m "
-	"CROSS JOIN LATERAL (SELECT FROM invite_sync.organization AS o WHERE o.id = m.organization_id OFFSET 0) AS x "
-	"WHERE m.user_id = $1 GROUP BY m.role_id "
+	"SELECT m.role_id, x.ids, 0 "
+	"FROM (SELECT role_id, pg_catalog.array_agg(organization_id) AS ids FROM invite_sync.membership WHERE user_id = $1 GROUP BY role_id) AS m "
+	"CROSS JOIN LATERAL (SELECT pg_catalog.array_agg(o.id) AS ids FROM invite_sync.organization AS o WHERE o.id = ANY (m.ids)) AS x "
+	"WHERE x.ids IS NOT NULL "
 	"UNION ALL "
 	"SELECT r.role_id, x.ids, r.level + 1 FROM reach AS r "
 	"CROSS JOIN LATERAL (SELECT pg_catalog.array_agg(o.id) AS ids FROM invite_sync.organization AS o WHERE o.parent_id = ANY (r.organization_ids)) AS x "
