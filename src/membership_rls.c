@@ -27,6 +27,7 @@
 #include "executor/spi.h"
 #include "fmgr.h"
 #include "funcapi.h"
+#include "port/pg_bswap.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
@@ -57,6 +58,9 @@ PG_FUNCTION_INFO_V1(membership_loads);
 /* A service may ask for as many organizations as it likes; remember this many. */
 #define MAX_KNOWN	100000
 
+/* The table of so many organizations is kept sparse: the processor's cache still holds it, and they are found at once. */
+#define MAX_SPARSE	4096
+
 /* ---------------------------------------------------------------------
  * What is kept
  * ---------------------------------------------------------------------
@@ -78,36 +82,42 @@ typedef struct Via
 	struct Via *next;
 } Via;
 
+/* A uuid in two registers: compared and hashed in a few instructions. */
+typedef struct Id
+{
+	uint64		half[2];
+} Id;
+
 typedef struct Reached
 {
-	pg_uuid_t	organization_id;
+	Id			organization_id;
+	Via		   *via;
 	char		status;			/* of simplehash */
 	bool		member;			/* for a service: exists */
-	Via		   *via;
 } Reached;
 
-static inline uint32
-uuid_hash_fast(pg_uuid_t id)
+static inline Id
+make_id(const pg_uuid_t *uuid)
 {
-	uint64		part[2];
-	uint64		h;
+	Id			id;
 
-	memcpy(part, id.data, sizeof(part));
-	h = part[0] * UINT64CONST(0x9e3779b97f4a7c15) + part[1];
-	h ^= h >> 33;
-	h *= UINT64CONST(0xff51afd7ed558ccd);
-	h ^= h >> 33;
-	h *= UINT64CONST(0xc4ceb9fe1a85ec53);
-	h ^= h >> 33;
-	return (uint32) h;
+	memcpy(&id, uuid->data, sizeof(id));
+	return id;
+}
+
+/* The highest bits of the sum depend on all others, and simplehash takes the lowest. */
+static inline uint32
+hash_id(Id id)
+{
+	return (uint32) pg_bswap64(id.half[0] * UINT64CONST(0x9e3779b97f4a7c15) + id.half[1] * UINT64CONST(0xff51afd7ed558ccd));
 }
 
 #define SH_PREFIX reached
 #define SH_ELEMENT_TYPE Reached
-#define SH_KEY_TYPE pg_uuid_t
+#define SH_KEY_TYPE Id
 #define SH_KEY organization_id
-#define SH_HASH_KEY(tb, key) uuid_hash_fast(key)
-#define SH_EQUAL(tb, a, b) (memcmp((a).data, (b).data, UUID_LEN) == 0)
+#define SH_HASH_KEY(tb, key) hash_id(key)
+#define SH_EQUAL(tb, a, b) ((a).half[0] == (b).half[0] && (a).half[1] == (b).half[1])
 #define SH_SCOPE static inline
 #define SH_DECLARE
 #define SH_DEFINE
@@ -173,29 +183,41 @@ static uint64 answers_loads = 0;
 /* While we read, nothing that we read may ask us (a FORCE of somebody's would make it). */
 static bool answers_loading = false;
 
-static inline bool
+/* The transactions in progress; as many of them as before. */
+static pg_noinline bool
+same_in_progress(Snapshot s)
+{
+	return (answers.subxip != NULL) == (s->subxip != NULL && s->subxcnt > 0) &&
+		(s->xcnt == 0 || memcmp(answers.xip, s->xip, sizeof(TransactionId) * s->xcnt) == 0) &&
+		(answers.subxip == NULL || memcmp(answers.subxip, s->subxip, sizeof(TransactionId) * s->subxcnt) == 0);
+}
+
+/*
+ * Asked for each row, and what costs is calling the server: each function once,
+ * and first, so that nothing has to be kept in registers meanwhile.
+ */
+static pg_attribute_always_inline bool
 answers_hold(void)
 {
 	Snapshot	s;
 
-	if (!answers.valid || !ActiveSnapshotSet())
+	if (!answers.valid ||
+		GetCurrentSubTransactionId() != answers.subid ||
+		GetOuterUserId() != answers.outer_role ||
+		(InSecurityRestrictedOperation() ? caller_role() : answers.outer_role) != answers.role ||
+		caller_claims_version() != answers.claims_version ||
+		compat_my_lxid() != answers.lxid ||
+		!ActiveSnapshotSet())
 		return false;
 	s = GetActiveSnapshot();
-	return answers.curcid == s->curcid &&
-		answers.xmin == s->xmin &&
-		answers.xmax == s->xmax &&
-		answers.xcnt == s->xcnt &&
-		answers.subxcnt == s->subxcnt &&
-		answers.suboverflowed == s->suboverflowed &&
-		answers.takenDuringRecovery == s->takenDuringRecovery &&
-		answers.lxid == compat_my_lxid() &&
-		answers.subid == GetCurrentSubTransactionId() &&
-		answers.role == caller_role() &&
-		answers.outer_role == GetOuterUserId() &&
-		answers.claims_version == caller_claims_version() &&
-		(answers.subxip != NULL) == (s->subxip != NULL && s->subxcnt > 0) &&
-		(s->xcnt == 0 || memcmp(answers.xip, s->xip, sizeof(TransactionId) * s->xcnt) == 0) &&
-		(answers.subxip == NULL || memcmp(answers.subxip, s->subxip, sizeof(TransactionId) * s->subxcnt) == 0);
+	return s->curcid == answers.curcid &&
+		s->xmin == answers.xmin &&
+		s->xmax == answers.xmax &&
+		s->xcnt == answers.xcnt &&
+		s->subxcnt == answers.subxcnt &&
+		s->suboverflowed == answers.suboverflowed &&
+		s->takenDuringRecovery == answers.takenDuringRecovery &&
+		((s->xcnt == 0 && s->subxcnt <= 0) || same_in_progress(s));
 }
 
 /* Write down what the answers will be given for; in answers_context. */
@@ -234,24 +256,27 @@ remember_question(void)
  */
 
 /*
- * First where the caller is a member, then what each role is. Every step is a
- * look into an index: what goes down the tree, too (OFFSET 0 keeps the planner
- * from joining to the whole table). The level ends a walk through a cycle. What a
- * role allows is said by role_permissions(), too slow to be called here; a test
- * holds the two together.
+ * First where the caller is a member, then what each role is. What a role reaches
+ * on a level of the tree is one row: the statement costs a look into an index for
+ * each organization, and little else (OFFSET 0, or an aggregate, keeps the planner
+ * from joining to the whole table). The level ends a walk through a cycle. What a role allows is
+ * said by role_permissions(), too slow to be called here; a test holds the two
+ * together.
  */
 static SavedPlan load_plan = {
-	.sql = "WITH RECURSIVE reach (organization_id, role_id, level) AS ("
-	"SELECT m.organization_id, m.role_id, 0 FROM invite_sync.membership AS m "
-	"CROSS JOIN LATERAL (SELECT FROM invite_sync.organization AS o WHERE o.id = m.organization_id OFFSET 0) AS x "
-	"WHERE m.user_id = $1 "
+	.sql = "WITH RECURSIVE reach (role_id, organization_ids, level) AS ("
+	"SELECT m.role_id, x.ids, 0 "
+	"FROM (SELECT role_id, pg_catalog.array_agg(organization_id) AS ids FROM invite_sync.membership WHERE user_id = $1 GROUP BY role_id) AS m "
+	"CROSS JOIN LATERAL (SELECT pg_catalog.array_agg(o.id) AS ids FROM invite_sync.organization AS o WHERE o.id = ANY (m.ids)) AS x "
+	"WHERE x.ids IS NOT NULL "
 	"UNION ALL "
-	"SELECT x.id, r.role_id, r.level + 1 FROM reach AS r "
-	"CROSS JOIN LATERAL (SELECT o.id FROM invite_sync.organization AS o WHERE o.parent_id = r.organization_id OFFSET 0) AS x WHERE r.level < 16), "
+	"SELECT r.role_id, x.ids, r.level + 1 FROM reach AS r "
+	"CROSS JOIN LATERAL (SELECT pg_catalog.array_agg(o.id) AS ids FROM invite_sync.organization AS o WHERE o.parent_id = ANY (r.organization_ids)) AS x "
+	"WHERE r.level < 16 AND x.ids IS NOT NULL), "
 	"held (role_id, platform) AS ("
 	"SELECT DISTINCT r.role_id, false FROM reach AS r "
 	"UNION ALL SELECT p.role_id, true FROM invite_sync.platform_role AS p WHERE p.user_id = $1) "
-	"SELECT h.platform, h.role_id, NULL::pg_catalog.uuid, x.name, x.permissions FROM held AS h "
+	"SELECT h.platform, h.role_id, NULL::pg_catalog.uuid[], x.name, x.permissions FROM held AS h "
 	"CROSS JOIN LATERAL (SELECT CASE WHEN ro.built_in OR NOT EXISTS (SELECT FROM invite_sync.role AS b WHERE b.name = ro.name AND b.built_in) "
 	"THEN ro.name END AS name, "
 	"CASE WHEN ro.built_in THEN ARRAY (SELECT p.name FROM invite_sync.permission AS p WHERE (h.platform OR p.name NOT LIKE 'platform.%') "
@@ -262,7 +287,7 @@ static SavedPlan load_plan = {
 	"AND (h.platform OR rp.permission NOT LIKE 'platform.%') "
 	"AND EXISTS (SELECT FROM invite_sync.permission AS p WHERE p.name = rp.permission)) END AS permissions "
 	"FROM invite_sync.role AS ro WHERE ro.id = h.role_id OFFSET 0) AS x "
-	"UNION ALL SELECT false, r.role_id, r.organization_id, NULL, NULL FROM reach AS r",
+	"UNION ALL SELECT false, r.role_id, r.organization_ids, NULL, NULL FROM reach AS r",
 	.nargs = 1,
 	.argtypes = {UUIDOID}
 };
@@ -322,12 +347,51 @@ keep_role(HeldRole *role, HeapTuple row, TupleDesc desc)
 	}
 }
 
+/* The role NULL: one that is gone, of a member who may nothing. */
+static void
+keep_organizations(ArrayType *ids, const HeldRole *role)
+{
+	pg_uuid_t  *id = (pg_uuid_t *) ARR_DATA_PTR(ids);
+	int			n = ArrayGetNItems(ARR_NDIM(ids), ARR_DIMS(ids));
+	Via		   *only = NULL;
+
+	if (role != NULL)
+	{
+		only = palloc(sizeof(Via));
+		only->role = role - answers.roles;
+		only->next = NULL;
+	}
+	for (int i = 0; i < n; i++)
+	{
+		bool		found;
+		Reached    *entry = reached_insert(answers.reached, make_id(&id[i]), &found);
+		Via		   *via;
+
+		if (!found)
+		{
+			entry->member = true;
+			entry->via = only;
+			continue;
+		}
+		/* by two memberships, one above the other */
+		for (via = entry->via; via != NULL && only != NULL && via->role != only->role; via = via->next)
+			;
+		if (via != NULL || only == NULL)
+			continue;
+		via = palloc(sizeof(Via));
+		via->role = only->role;
+		via->next = entry->via;
+		entry->via = via;
+	}
+}
+
 static void
 keep_rows(void)
 {
 	uint64		n = SPI_processed;
 	TupleDesc	desc = SPI_tuptable->tupdesc;
 	uint64		i;
+	uint64		n_ids = 0;
 
 	/* roles come first, but nothing promises that */
 	answers.roles = palloc0(sizeof(HeldRole) * Max(n, 1));
@@ -335,11 +399,16 @@ keep_rows(void)
 	{
 		HeapTuple	row = SPI_tuptable->vals[i];
 		HeldRole   *role = &answers.roles[answers.nroles];
+		Datum		value;
 		bool		isnull;
 
-		(void) SPI_getbinval(row, desc, 3, &isnull);
+		value = SPI_getbinval(row, desc, 3, &isnull);
 		if (!isnull)
+		{
+			/* that many and one or two more */
+			n_ids += VARSIZE_ANY_EXHDR(DatumGetPointer(value)) / UUID_LEN;
 			continue;
+		}
 		keep_role(role, row, desc);
 		if (DatumGetBool(SPI_getbinval(row, desc, 1, &isnull)))
 		{
@@ -351,38 +420,21 @@ keep_rows(void)
 			answers.nroles++;
 	}
 	qsort(answers.roles, answers.nroles, sizeof(HeldRole), compare_ids);
+	answers.reached = reached_create(answers_context, n_ids <= MAX_SPARSE ? n_ids * 4 : n_ids, NULL);
 
 	for (i = 0; i < n; i++)
 	{
 		HeapTuple	row = SPI_tuptable->vals[i];
 		HeldRole	key;
 		HeldRole   *role;
-		Reached    *entry;
-		Via		   *via;
 		bool		isnull;
-		bool		found;
-		Datum		organization_id = SPI_getbinval(row, desc, 3, &isnull);
+		Datum		ids = SPI_getbinval(row, desc, 3, &isnull);
 
 		if (isnull)
 			continue;
-		entry = reached_insert(answers.reached, *DatumGetUUIDP(organization_id), &found);
-		if (!found)
-		{
-			entry->member = true;
-			entry->via = NULL;
-		}
 		key.id = *DatumGetUUIDP(SPI_getbinval(row, desc, 2, &isnull));
 		role = bsearch(&key, answers.roles, answers.nroles, sizeof(HeldRole), compare_ids);
-		if (role == NULL)
-			continue;			/* a role that is gone: a member who may nothing */
-		for (via = entry->via; via != NULL && via->role != role - answers.roles; via = via->next)
-			;
-		if (via != NULL)
-			continue;			/* by two memberships, one above the other */
-		via = palloc(sizeof(Via));
-		via->role = role - answers.roles;
-		via->next = entry->via;
-		entry->via = via;
+		keep_organizations(DatumGetArrayTypeP(ids), role);
 	}
 }
 
@@ -446,7 +498,6 @@ load_user(void)
 	enter_own_for_reading(&scope);
 	plan_by_lookup(plan_get(&load_plan));
 	plan_execute(&load_plan, args, NULL, true, 0);
-	answers.reached = reached_create(answers_context, Min(SPI_processed, MAX_KNOWN) * 2, NULL);
 	old = MemoryContextSwitchTo(answers_context);
 	keep_rows();
 	MemoryContextSwitchTo(old);
@@ -499,7 +550,7 @@ load_guarded(void)
  * call only, because there is no snapshot that they could be told by, or no call
  * site (flinfo) that a statement belongs to.
  */
-static bool
+static pg_noinline bool
 load_once(FunctionCallInfo fcinfo)
 {
 	bool		pushed = false;
@@ -518,7 +569,7 @@ load_once(FunctionCallInfo fcinfo)
 }
 
 /* Every function begins and ends with these. */
-static inline bool
+static pg_attribute_always_inline bool
 answers_open(FunctionCallInfo fcinfo)
 {
 	if (likely(fcinfo->flinfo != NULL && answers_hold()))
@@ -550,7 +601,7 @@ service_reaches(const pg_uuid_t *organization_id)
 {
 	Scope		scope;
 	Datum		args[1];
-	Reached    *entry = reached_lookup(answers.reached, *organization_id);
+	Reached    *entry = reached_lookup(answers.reached, make_id(organization_id));
 	bool		pushed = false;
 	bool		exists;
 	bool		found;
@@ -576,7 +627,7 @@ service_reaches(const pg_uuid_t *organization_id)
 		PopActiveSnapshot();
 	if (answers.reached->members < MAX_KNOWN)
 	{
-		entry = reached_insert(answers.reached, *organization_id, &found);
+		entry = reached_insert(answers.reached, make_id(organization_id), &found);
 		entry->member = exists;
 		entry->via = NULL;
 	}
@@ -655,20 +706,20 @@ via_says_yes(const Reached *entry, const bool *yes)
 }
 
 /* asked NULL: a member at all? */
-static inline bool
+static pg_attribute_always_inline bool
 answer(FunctionCallInfo fcinfo, Question question, struct varlena *asked)
 {
 	pg_uuid_t  *organization_id = PG_GETARG_UUID_P(0);
 	bool		once = answers_open(fcinfo);
 	bool		result;
 
-	if (unlikely(answers_loading))
+	if (unlikely(once) && answers_loading)
 		result = false;
 	else if (unlikely(answers.service))
 		result = service_reaches(organization_id);
 	else
 	{
-		Reached    *entry = reached_lookup(answers.reached, *organization_id);
+		Reached    *entry = reached_lookup(answers.reached, make_id(organization_id));
 
 		result = entry != NULL && (asked == NULL || via_says_yes(entry, roles_that_say_yes(question, asked)));
 	}
@@ -745,7 +796,7 @@ organizations(FunctionCallInfo fcinfo, struct varlena *asked)
 		reached_start_iterate(answers.reached, &iterator);
 		while ((entry = reached_iterate(answers.reached, &iterator)) != NULL)
 			if (yes == NULL || via_says_yes(entry, yes))
-				ids[n++] = entry->organization_id;
+				memcpy(ids[n++].data, &entry->organization_id, UUID_LEN);
 		qsort(ids, n, sizeof(pg_uuid_t), compare_uuids);
 	}
 	answers_close(once);
