@@ -376,6 +376,8 @@ my %calls = (
 		anon => { token => $token{link}, device => 'mine' } => 'not_permitted',
 		anon => { token => $token{locator}, device => 'mine' } => 'not_authenticated',
 		guest => { token => $token{locator}, device => 'mine' } => 'email_mismatch',
+		banned => { token => $token{locator}, device => 'mine' } => 'user_banned',
+		anonymous => { token => $token{locator}, device => 'mine' } => 'anonymous_user',
 		unverified => { token => $token{locator_unverified}, device => 'mine' } => 'email_unverified',
 		(map { (anon => { token => $token{$_}, device => 'mine' } => 'invitation_' . ($_ eq 'accepted' ? 'used' : $_)) } qw(expired revoked declined accepted)) ],
 	accept_invitation => [
