@@ -88,9 +88,11 @@ INSERT INTO invite_sync.role_permission (role_id, permission)
 SELECT '$role{manager}'::uuid, p FROM unnest(ARRAY['organization.read', 'organization.create_child', 'members.read', 'members.add', 'members.remove', 'members.set_role', 'roles.manage', 'domains.manage', 'invitations.read', 'invitations.create', 'invitations.revoke', 'organization.update']) AS p
 UNION ALL SELECT '$role{spare}'::uuid, 'members.read' UNION ALL SELECT '$role{heavy}'::uuid, 'docs.write' UNION ALL SELECT '$role{theirs}'::uuid, 'organization.read' UNION ALL SELECT '$role{reader}'::uuid, unnest(ARRAY['invitations.read', 'domains.manage']) UNION ALL SELECT '$role{almost}'::uuid, 'ownership.transfer';
 INSERT INTO invite_sync.membership (organization_id, user_id, role_id) VALUES ('$parent', '$user{grand}', '$OWNER'), ('$main', '$user{owner}', '$OWNER'), ('$main', '$user{admin}', '$ADMIN'),
-	('$main', '$user{member}', '$MEMBER'), ('$main', '$user{manager}', '$role{manager}'), ('$main', '$user{helper}', '$MEMBER'), ('$other', '$user{outsider}', '$OWNER'), ('$full', '$user{outsider}', '$OWNER'),
+	('$main', '$user{member}', '$MEMBER'), ('$main', '$user{manager}', '$role{manager}'), ('$other', '$user{outsider}', '$OWNER'), ('$full', '$user{outsider}', '$OWNER'),
 	('$open', '$user{outsider}', '$OWNER'), ('$open', '$user{manager}', '$MEMBER'), ('$main', '$user{banned}', '$MEMBER'), ('$main', '$user{anonymous}', '$MEMBER'), ('$child', '$user{coowner}', '$OWNER'), ('$child', '$user{helper}', '$OWNER'), ('$childless', '$user{stray}', '$role{theirs}'),
 	('$main', '$user{reader}', '$role{reader}'), ('$main', '$user{spent}', '$role{manager}'), ('$main', '$user{busy}', '$role{manager}'), ('$main', '$user{almost}', '$role{almost}'), ('$main', '$user{lost}', '$MEMBER');
+-- the latest
+INSERT INTO invite_sync.membership (organization_id, user_id, role_id) VALUES ('$main', '$user{helper}', '$MEMBER');
 INSERT INTO invite_sync.membership_removal (organization_id, user_id, removed_by) VALUES ('$main', '$user{removed}', '$user{owner}');
 INSERT INTO invite_sync.organization_domain (organization_id, domain, challenge, verified_at, enrollment) VALUES ('$main', 'main.example', 'x', now(), 'suggest'), ('$main', 'unproved.example', 'proof', NULL, 'none'),
 	('$other', 'theirs.example', 'x', now(), 'none'), ('$main', 'theirs.example', 'proof', NULL, 'none'), ('$open', 'open.example', 'x', now(), 'auto'), ('$full', 'full.example', 'x', now(), 'auto');
@@ -137,7 +139,7 @@ invitation(joined => address('member'), @expired, inviter_id => "'$user{admin}'"
 invitation(doubled => address('guest'), @expired, inviter_id => "'$user{admin}'");
 invitation(fresh_full_expired => 'full-too@new.example', @expired, grants => { $full => $MEMBER });
 invitation(poor => 'poor@new.example', @expired, inviter_id => "'$user{poor}'", grants => {}, alone => 'true');
-push @sql, "INSERT INTO invite_sync.rate_limit (action, scope, key, stamps, until) VALUES ('resend', 'invitation', '$invitation{just_sent}', ARRAY[clock_timestamp()], now() + interval '1 minute');";
+push @sql, "INSERT INTO invite_sync.rate_limit (action, scope, key, stamps, until) VALUES ('resend', 'invitation', '$invitation{just_sent}', ARRAY[clock_timestamp()], now() + interval '1 hour'); SELECT invite_sync.set_rate_limit('resend', 1, '1 hour', 'invitation');";
 push @sql, "INSERT INTO invite_sync.invitation_key (actor_id, key, invitation_id, request_digest) VALUES ('$user{admin}', 'taken', '$invitation{sent}', sha256('something else'));";
 invitation("migration_$_->[0]" => $_->[2] || address($_->[1]), @migration, @{ $_->[3] || [] }) and push @sql, "UPDATE invite_sync.external_user SET invitation_id = '" . $invitation{"migration_$_->[0]"} . "' WHERE user_id = '$user{ $_->[1] }';"
   for [ good => 'migrating' ], [ moved => 'moved', 'before@some.example' ], [ returned => 'returned' ], [ banned => 'banned' ], [ deleted => 'deleted' ],
@@ -145,6 +147,8 @@ invitation("migration_$_->[0]" => $_->[2] || address($_->[1]), @migration, @{ $_
 push @sql, "UPDATE invite_sync.external_user SET invitation_id = '$invitation{migration_good}' WHERE user_id = '$user{migrating}';";
 lock_hash(%$_) for \(%token, %invitation, %user, %role);
 
+# a busy machine is no reason
+push @sql, map { "ALTER ROLE $_ SET statement_timeout = '60s';" } qw(anon authenticated);
 # more is promised than was sold
 push @sql, "SET session_replication_role = replica; UPDATE invite_sync.organization SET seat_limit = 1 WHERE id = '$full';";
 value($node, $db, join "\n", @sql);
@@ -266,7 +270,7 @@ my %calls = (
 		owner => { %here, user_id => $user{lost} } => 'user_unknown',
 		almost => { %here, user_id => $user{member} } => 'escalation',
 		owner => { %here, user_id => $user{owner} } => 'data_malformed' ],
-	list_members => [ member => { %here, page_size => 3 } => [ { user_id => $uuid, email => qr/@/, display_name => qr/./, role => qr/./, joined_at => $time, cursor => qr/./ }, {}, {} ], stray => { organization_id => $childless } => 'not_permitted' ],
+	list_members => [ member => { %here, page_size => 3 } => [ { user_id => $user{helper}, email => address('helper'), display_name => 'Helper', role => 'member', joined_at => $time, cursor => qr/./ }, {}, {} ], stray => { organization_id => $childless } => 'not_permitted' ],
 	get_member => [ member => { %here, user_id => $user{admin} } => { user_id => $user{admin}, email => address('admin'), role => 'admin' }, member => { %here, user_id => $user{guest} } => 'member_unknown',
 		stray => { organization_id => $childless, user_id => $user{outsider} } => 'not_permitted' ],
 	create_role => [
@@ -849,7 +853,7 @@ value($node, $db, "ALTER ROLE authenticated SET statement_timeout = '300ms'; ALT
 	$other->must('ROLLBACK');
 	$_->close for $other, $hasty;
 }
-value($node, $db, 'ALTER ROLE authenticated RESET statement_timeout; ALTER ROLE service_role RESET lock_timeout');
+value($node, $db, "ALTER ROLE authenticated SET statement_timeout = '60s'; ALTER ROLE service_role RESET lock_timeout");
 
 # ---------------------------------------------------------------------------
 # What a request does is there when it has been answered, and says where it came from
