@@ -238,6 +238,8 @@ doctor(PG_FUNCTION_ARGS)
 	Doctor		run;
 
 	caller_require_operator();
+	if (auth_settings != NULL)
+		doctor_require_settings(auth_settings);
 	InitMaterializedSRF(fcinfo, 0);
 	memset(&run, 0, sizeof(run));
 	run.cxt = CurrentMemoryContext;

@@ -88,6 +88,9 @@ extern const Oid *doctor_reached(Doctor *doctor, int *n);
 extern void doctor_check_bodies(Doctor *doctor);
 extern void doctor_check_tables(Doctor *doctor);
 extern void doctor_check_auth(Doctor *doctor, Jsonb *auth_settings);	/* may be NULL */
+/* Raises for settings that are no auth server's; before the run, which contains what its checks raise. */
+extern void doctor_require_settings(Jsonb *auth_settings);
+
 extern void doctor_check_probe(Doctor *doctor);
 
 #endif							/* INVITE_SYNC_DOCTOR_H */

@@ -9,11 +9,6 @@ doctor_check_tables(Doctor *doctor)
 }
 
 void
-doctor_check_auth(Doctor *doctor, Jsonb *auth_settings)
-{
-}
-
-void
 doctor_check_probe(Doctor *doctor)
 {
 }
