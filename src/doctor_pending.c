@@ -4,11 +4,6 @@
 #include "doctor.h"
 
 void
-doctor_check_tables(Doctor *doctor)
-{
-}
-
-void
 doctor_check_probe(Doctor *doctor)
 {
 }
