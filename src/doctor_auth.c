@@ -265,14 +265,30 @@ missing_severity(Auth *auth, const char *migration)
 	return strcmp(migration, NEEDED_MIGRATION) <= 0 ? DOCTOR_WARNING : DOCTOR_INFO;
 }
 
+/* What the migration made, as far as it matters to the auth server's statements. */
+static char *
+fix_column(const AuthColumn *known)
+{
+	const char *type = kind_name(known->kind);
+
+	if (known->kind == OTHER_VALUE)
+		return NULL;
+	if (known->kind == TEXT_VALUE)
+		type = "character varying(255)";
+	return psprintf("ALTER TABLE auth.%s ADD COLUMN %s %s%s;", known->table, known->column, type,
+					known->kind == BOOLEAN_VALUE ? " NOT NULL DEFAULT false" :
+					known->kind == NUMBER_VALUE && !known->writes_null ? " DEFAULT 0" :
+					known->kind == TEXT_VALUE && !known->writes_null ? " DEFAULT ''" : "");
+}
+
 static void
-missing(Auth *auth, const char *object, const char *what, const char *migration, const char *sqlstate)
+missing(Auth *auth, const char *object, const char *what, const char *migration, const char *sqlstate, char *fix)
 {
 	DoctorSeverity severity = missing_severity(auth, migration);
 
 	if (severity == DOCTOR_ERROR)
 		doctor_finding(auth->doctor, severity, "auth", object, psprintf("%s is missing", what),
-					   psprintf(DROPPED, sqlstate), NULL);
+					   psprintf(DROPPED, sqlstate), fix);
 	else
 		doctor_finding(auth->doctor, severity, "auth", object,
 					   psprintf("%s is missing: the auth server's migrations are behind", what),
@@ -337,7 +353,7 @@ check_table(Auth *auth, const char *table)
 		for (size_t i = 0; i < lengthof(auth_columns) && migration[0] == '\0'; i++)
 			if (strcmp(auth_columns[i].table, table) == 0)
 				migration = auth_columns[i].migration;
-		missing(auth, psprintf("auth.%s", table), "the table", migration, "42P01");
+		missing(auth, psprintf("auth.%s", table), "the table", migration, "42P01", NULL);
 		return;
 	}
 	rel = try_relation_open(relid, AccessShareLock);
@@ -354,7 +370,7 @@ check_table(Auth *auth, const char *table)
 		if (strcmp(auth_columns[i].table, table) == 0 && is_needed(&auth_columns[i]) &&
 			get_attnum(relid, auth_columns[i].column) == InvalidAttrNumber)
 			missing(auth, psprintf("auth.%s", table), psprintf("column %s", auth_columns[i].column),
-					auth_columns[i].migration, "42703");
+					auth_columns[i].migration, "42703", fix_column(&auth_columns[i]));
 	relation_close(rel, AccessShareLock);
 }
 
@@ -408,6 +424,7 @@ static SavedPlan structure_plans[] = {
 		"FROM pg_catalog.pg_class AS c, pg_catalog.pg_roles AS r, "
 		"pg_catalog.unnest('{SELECT,INSERT,UPDATE,DELETE}'::pg_catalog.text[]) WITH ORDINALITY AS w (word, n) "
 		"WHERE c.relnamespace = $1 AND c.relkind IN ('r', 'p') AND c.relname IN (" ITS_TABLES ") AND r.oid = $2 "
+		"AND pg_catalog.pg_has_role(r.oid, c.relowner, 'USAGE') "
 		"AND NOT pg_catalog.has_table_privilege(r.oid, c.oid, w.word) "
 		"GROUP BY c.relname, r.rolname",
 		AUTH_ARGS
@@ -618,7 +635,7 @@ static const RowCheck row_checks[] = {
 	{"users", {"aud"}, "u.aud NOT IN ('', 'authenticated')",
 		DOCTOR_INFO, "login", "aud is not 'authenticated'",
 		"Whoever logs in without naming this audience does not find these users, unless GOTRUE_JWT_AUD says so.", NULL},
-	{"users", {"role"}, "NOT EXISTS (SELECT FROM pg_catalog.pg_roles AS r WHERE r.rolname = u.role) "
+	{"users", {"role"}, "u.role IS NOT NULL AND NOT EXISTS (SELECT FROM pg_catalog.pg_roles AS r WHERE r.rolname = u.role) "
 		"AND EXISTS (SELECT FROM pg_catalog.pg_roles AS r WHERE r.rolname = 'authenticated')",
 		DOCTOR_WARNING, "login", "role names no role of the database",
 		"Their tokens carry it, and PostgREST answers them 'role does not exist' (SQLSTATE 22023) whatever they ask.",
@@ -1109,13 +1126,10 @@ static SavedPlan role_plans[] = {
 		.nargs = 2, .argtypes = {OIDOID, BOOLOID}
 	},
 	{
-		.sql = "SELECT CASE WHEN w.word = 'CONNECT' THEN 'error' ELSE 'info' END, 'role', pg_catalog.quote_ident(r.rolname), "
-		"pg_catalog.format('the role has no %s on the database', w.word), "
-		"CASE WHEN w.word = 'CONNECT' THEN 'The auth server cannot connect: permission denied for database, SQLSTATE 42501.' "
-		"ELSE 'Migrations of the auth server that make a schema or an extension fail.' END, "
-		"pg_catalog.format('GRANT %s ON DATABASE %I TO %I;', w.word, pg_catalog.current_database(), r.rolname) "
-		"FROM pg_catalog.pg_roles AS r, pg_catalog.unnest('{CONNECT,CREATE}'::pg_catalog.text[]) AS w (word) "
-		"WHERE r.oid = $1 AND $2 AND NOT pg_catalog.has_database_privilege(r.oid, pg_catalog.current_database(), w.word)",
+		.sql = "SELECT 'error', 'role', pg_catalog.quote_ident(r.rolname), 'the role has no CONNECT on the database', "
+		"'The auth server cannot connect: permission denied for database, SQLSTATE 42501.', "
+		"pg_catalog.format('GRANT CONNECT ON DATABASE %I TO %I;', pg_catalog.current_database(), r.rolname) FROM pg_catalog.pg_roles AS r "
+		"WHERE r.oid = $1 AND $2 AND NOT pg_catalog.has_database_privilege(r.oid, pg_catalog.current_database(), 'CONNECT')",
 		.nargs = 2, .argtypes = {OIDOID, BOOLOID}
 	},
 	/* what holds for the whole server: this session's own settings say nothing of it */

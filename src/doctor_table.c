@@ -108,7 +108,7 @@ static SavedPlan table_plans[] = {
 		"CASE WHEN k.profile OR n.never_null THEN 'CASCADE' ELSE 'SET NULL' END, " FK_TAIL ") "
 		"FROM went AS s JOIN keys AS k ON k.confrelid = s.relid "
 		"CROSS JOIN LATERAL (SELECT pg_catalog.bool_or(a.attnotnull) FROM pg_catalog.pg_attribute AS a WHERE a.attrelid = k.conrelid AND a.attnum = ANY (k.conkey)) AS n (never_null) "
-		"WHERE k.confdeltype IN ('a', 'r') AND k.conrelid <> k.confrelid "
+		"WHERE k.confdeltype IN ('a', 'r') "
 		"AND NOT EXISTS (SELECT FROM targets AS t WHERE t.relid = k.conrelid AND t.on_delete = 'delete')",
 		TABLE_ARGS
 	},
@@ -151,7 +151,7 @@ static SavedPlan table_plans[] = {
 		"pg_catalog.format('Foreign key %I acts as the owner of the table: a user with a row there cannot be deleted, permission denied, SQLSTATE 42501.', k.conname), "
 		"pg_catalog.format('GRANT USAGE ON SCHEMA %I TO %I; GRANT SELECT, UPDATE, DELETE ON %s TO %I;', n.nspname, o.rolname, k.conrelid::pg_catalog.regclass, o.rolname) "
 		"FROM went AS s JOIN keys AS k ON k.confrelid = s.relid JOIN pg_catalog.pg_class AS c ON c.oid = k.conrelid JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace "
-		"JOIN pg_catalog.pg_roles AS o ON o.oid = c.relowner WHERE NOT o.rolsuper AND (NOT pg_catalog.has_schema_privilege(o.oid, n.oid, 'USAGE') "
+		"JOIN pg_catalog.pg_roles AS o ON o.oid = c.relowner WHERE NOT o.rolsuper AND n.nspname <> 'auth' AND (NOT pg_catalog.has_schema_privilege(o.oid, n.oid, 'USAGE') "
 		"OR NOT pg_catalog.has_table_privilege(o.oid, c.oid, 'SELECT') OR NOT pg_catalog.has_table_privilege(o.oid, c.oid, CASE WHEN k.confdeltype = 'c' THEN 'DELETE' ELSE 'UPDATE' END))",
 		TABLE_ARGS
 	},
@@ -228,11 +228,11 @@ static SavedPlan table_plans[] = {
 	/* defaults that take from a sequence */
 	{
 		.sql = "WITH " TARGETS ", " WRITTEN " "
-		"SELECT CASE WHEN t.on_error = 'quarantine' AND r.oid = t.relowner THEN 'warning' ELSE 'error' END, 'table', c.oid::pg_catalog.regclass::pg_catalog.text, "
+		"SELECT CASE t.on_error WHEN 'raise' THEN 'error' ELSE 'warning' END, 'target', c.oid::pg_catalog.regclass::pg_catalog.text, "
 		"pg_catalog.format('the default of column %I takes from sequence %s, which %I may not use', a.attname, s.oid::pg_catalog.regclass, r.rolname), "
 		"'Permission denied for sequence, SQLSTATE 42501.', "
 		"pg_catalog.format('GRANT USAGE ON SEQUENCE %s TO %I;', s.oid::pg_catalog.regclass, r.rolname) "
-		"FROM written AS w JOIN pg_catalog.pg_class AS c ON c.oid = w.relid JOIN pg_catalog.pg_roles AS r ON r.oid = w.role LEFT JOIN targets AS t ON t.relid = c.oid "
+		"FROM written AS w JOIN pg_catalog.pg_class AS c ON c.oid = w.relid JOIN pg_catalog.pg_roles AS r ON r.oid = w.role JOIN targets AS t ON t.relid = c.oid AND t.relowner = r.oid "
 		"JOIN pg_catalog.pg_attribute AS a ON a.attrelid = c.oid AND a.atthasdef AND a.attnum > 0 AND a.attidentity = '' "
 		"JOIN pg_catalog.pg_attrdef AS d ON d.adrelid = a.attrelid AND d.adnum = a.attnum "
 		"JOIN pg_catalog.pg_depend AS e ON e.classid = 'pg_catalog.pg_attrdef'::pg_catalog.regclass AND e.objid = d.oid AND e.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass "
