@@ -341,12 +341,51 @@ check_column(Auth *auth, const char *table, const AuthColumn *known, Form_pg_att
 					   "The auth server writes it: the statement fails with SQLSTATE 428C9.", NULL);
 }
 
+/* One column gone and one come, of a type that fits: it has another name. */
+static bool
+check_renamed(Auth *auth, const char *table, Relation rel)
+{
+	const AuthColumn *gone = NULL;
+	Form_pg_attribute come = NULL;
+	int			ngone = 0;
+	int			ncome = 0;
+
+	for (size_t i = 0; i < lengthof(auth_columns); i++)
+		if (strcmp(auth_columns[i].table, table) == 0 && is_needed(&auth_columns[i]) &&
+			missing_severity(auth, auth_columns[i].migration) == DOCTOR_ERROR &&
+			get_attnum(RelationGetRelid(rel), auth_columns[i].column) == InvalidAttrNumber)
+		{
+			gone = &auth_columns[i];
+			ngone++;
+		}
+	for (int i = 0; i < RelationGetNumberOfAttributes(rel); i++)
+	{
+		Form_pg_attribute att = TupleDescAttr(RelationGetDescr(rel), i);
+
+		if (!att->attisdropped && known_column(table, NameStr(att->attname)) == NULL)
+		{
+			come = att;
+			ncome++;
+		}
+	}
+	if (ngone != 1 || ncome != 1 || gone->kind == OTHER_VALUE || !kind_fits(gone->kind, come->atttypid))
+		return false;
+	doctor_finding(auth->doctor, DOCTOR_ERROR, "auth", psprintf("auth.%s", table),
+				   psprintf("column %s is missing, and there is a column %s: was it renamed?", gone->column,
+							quote_identifier(NameStr(come->attname))),
+				   psprintf(DROPPED, "42703"),
+				   psprintf("ALTER TABLE auth.%s RENAME COLUMN %s TO %s;", table, quote_identifier(NameStr(come->attname)),
+							quote_identifier(gone->column)));
+	return true;
+}
+
 static void
 check_table(Auth *auth, const char *table)
 {
 	Oid			relid = get_relname_relid(table, auth->schema);
 	Relation	rel;
 	const char *migration = "";
+	bool		renamed;
 
 	if (!OidIsValid(relid))
 	{
@@ -359,14 +398,16 @@ check_table(Auth *auth, const char *table)
 	rel = try_relation_open(relid, AccessShareLock);
 	if (rel == NULL)
 		return;
+	renamed = check_renamed(auth, table, rel);
 	for (int i = 0; i < RelationGetNumberOfAttributes(rel); i++)
 	{
 		Form_pg_attribute att = TupleDescAttr(RelationGetDescr(rel), i);
+		const AuthColumn *known = known_column(table, NameStr(att->attname));
 
-		if (!att->attisdropped)
-			check_column(auth, table, known_column(table, NameStr(att->attname)), att);
+		if (!att->attisdropped && !(known == NULL && renamed))
+			check_column(auth, table, known, att);
 	}
-	for (size_t i = 0; i < lengthof(auth_columns); i++)
+	for (size_t i = 0; i < lengthof(auth_columns) && !renamed; i++)
 		if (strcmp(auth_columns[i].table, table) == 0 && is_needed(&auth_columns[i]) &&
 			get_attnum(relid, auth_columns[i].column) == InvalidAttrNumber)
 			missing(auth, psprintf("auth.%s", table), psprintf("column %s", auth_columns[i].column),
@@ -1432,8 +1473,8 @@ made_by_server(Oid schema)
 		(OidIsValid(get_relname_relid("sessions", schema)) && OidIsValid(get_relname_relid("refresh_tokens", schema)));
 }
 
-void
-doctor_check_auth(Doctor *doctor, Jsonb *auth_settings)
+static void
+check_all(Doctor *doctor, Jsonb *auth_settings)
 {
 	Auth		auth;
 
@@ -1474,4 +1515,14 @@ doctor_check_auth(Doctor *doctor, Jsonb *auth_settings)
 		args.check = i < lengthof(row_checks) ? &row_checks[i] : &identity_checks[i - lengthof(row_checks)];
 		doctor_contained(doctor, args.check->area, psprintf("auth.%s", args.check->table), check_rows, &args);
 	}
+}
+
+void
+doctor_check_auth(Doctor *doctor, Jsonb *auth_settings)
+{
+	int			guc_level = NewGUCNestLevel();
+
+	sync_bound_lock_wait();
+	check_all(doctor, auth_settings);
+	AtEOXact_GUC(false, guc_level);
 }

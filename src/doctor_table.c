@@ -13,20 +13,28 @@
 #include "compat.h"
 
 #include "access/htup_details.h"
+#include "access/relation.h"
+#include "access/transam.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
+#include "lib/stringinfo.h"
+#include "nodes/nodes.h"
+#include "nodes/primnodes.h"
 #include "utils/acl.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
+#include "utils/guc.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
+#include "utils/rel.h"
 #include "utils/syscache.h"
 #include "utils/uuid.h"
 
 #include "caller.h"
 #include "doctor.h"
 #include "plan.h"
+#include "sync.h"
 
 /* Rows of a table that are compared with auth.users, at most. */
 #define ORPHANS_MAX 10000
@@ -243,10 +251,20 @@ static SavedPlan table_plans[] = {
 	},
 	/* a partitioned table that has nowhere to put the row */
 	{
-		.sql = "WITH " WRITTEN " SELECT 'error', 'table', c.oid::pg_catalog.regclass::pg_catalog.text, 'the partitioned table has no partition', "
-		"'No partition of relation found for row, SQLSTATE 23514.', pg_catalog.format('CREATE TABLE %I.%I PARTITION OF %s DEFAULT;', n.nspname, pg_catalog.left(c.relname, 50) OPERATOR(pg_catalog.||) '_default', c.oid::pg_catalog.regclass) "
+		.sql = "WITH " WRITTEN " SELECT 'error', 'table', c.oid::pg_catalog.regclass::pg_catalog.text, "
+		"CASE WHEN x.last IS NULL THEN 'the partitioned table has no partition' ELSE 'the last partition of the table has ended: there is none for now' END, "
+		"pg_catalog.format('No partition of relation found for row, SQLSTATE 23514.%s', ' The last one ends at ' OPERATOR(pg_catalog.||) x.last::pg_catalog.text OPERATOR(pg_catalog.||) '.'), "
+		"pg_catalog.format('CREATE TABLE %I.%I PARTITION OF %s %s;', n.nspname, pg_catalog.left(c.relname, 50) OPERATOR(pg_catalog.||) '_default', c.oid::pg_catalog.regclass, "
+		"CASE p.partstrat WHEN 'h' THEN 'FOR VALUES WITH (MODULUS 1, REMAINDER 0)' ELSE 'DEFAULT' END) "
 		"FROM (SELECT DISTINCT w.relid FROM written AS w) AS w JOIN pg_catalog.pg_class AS c ON c.oid = w.relid JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace "
-		"WHERE c.relkind = 'p' AND NOT EXISTS (SELECT FROM pg_catalog.pg_inherits AS i WHERE i.inhparent = c.oid)",
+		"JOIN pg_catalog.pg_partitioned_table AS p ON p.partrelid = c.oid "
+		"LEFT JOIN pg_catalog.pg_attribute AS a ON a.attrelid = c.oid AND a.attnum = p.partattrs[0] "
+		"AND a.atttypid IN ('pg_catalog.date'::pg_catalog.regtype, 'pg_catalog.timestamp'::pg_catalog.regtype, 'pg_catalog.timestamptz'::pg_catalog.regtype) "
+		"LEFT JOIN pg_catalog.pg_attrdef AS d ON d.adrelid = c.oid AND d.adnum = a.attnum AND pg_catalog.pg_get_expr(d.adbin, d.adrelid) ~* '(now\\(\\)|CURRENT_|clock_timestamp)' "
+		"CROSS JOIN LATERAL (SELECT pg_catalog.count(*), pg_catalog.bool_and(b.upper IS NOT NULL), pg_catalog.max(CASE WHEN d.oid IS NOT NULL THEN b.upper END::pg_catalog.timestamptz) "
+		"FROM pg_catalog.pg_inherits AS i JOIN pg_catalog.pg_class AS q ON q.oid = i.inhrelid "
+		"CROSS JOIN LATERAL (SELECT pg_catalog.substring(pg_catalog.pg_get_expr(q.relpartbound, q.oid), ' TO \\(''([^'']+)''\\)$')) AS b (upper) WHERE i.inhparent = c.oid) AS x (n, bounded, last) "
+		"WHERE p.partdefid = 0 AND (x.n = 0 OR p.partstrat = 'r' AND p.partnatts = 1 AND x.bounded AND x.last <= pg_catalog.now())",
 		TABLE_ARGS
 	},
 	/* rules */
@@ -319,18 +337,300 @@ static SavedPlan table_plans[] = {
 	},
 };
 
+typedef struct TableArgs
+{
+	SavedPlan  *plan;
+	Datum		values[5];
+} TableArgs;
+
 static void
 check_catalogs(Doctor *doctor, void *arg)
 {
-	SavedPlan  *plan = (SavedPlan *) arg;
+	TableArgs  *args = (TableArgs *) arg;
+	Scope		scope;
+
+	scope_enter_own(&scope);
+	doctor_run(doctor, args->plan, args->values, NULL);
+	scope_leave(&scope);
+}
+
+/* ---------------------------------------------------------------------
+ * Rows, as the owner of their table
+ * ---------------------------------------------------------------------
+ */
+
+/* What to look at there: the statements return it as rows. */
+typedef struct RowQuestion
+{
+	void		(*look) (Doctor *doctor, void *arg);
+	Oid			relid;
+	Oid			owner;
+	char	   *table;
+	char	   *column;
+	bool		contained;		/* what fails goes to quarantine */
+	Oid			other;			/* another relation */
+	Oid			other_owner;
+	char	   *other_name;
+	char	   *other_column;
+	char	   *text;
+} RowQuestion;
+
+#define ROW_COLUMNS "c.oid, c.relowner, c.oid::pg_catalog.regclass::pg_catalog.text, a.attname, t.on_error IS NOT DISTINCT FROM 'quarantine'"
+#define ROW_FROM \
+	"FROM (SELECT DISTINCT w.relid FROM written AS w) AS w JOIN pg_catalog.pg_class AS c ON c.oid = w.relid AND c.relkind IN ('r', 'p') " \
+	"JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace AND n.nspname NOT IN ('auth', 'invite_sync') " \
+	"LEFT JOIN targets AS t ON t.relid = c.oid JOIN pg_catalog.pg_attribute AS a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped "
+
+/* Rows of users who are gone, with an address that nobody else may have. */
+static SavedPlan orphan_plan = {
+	.sql = "WITH " TARGETS ", " WRITTEN " SELECT " ROW_COLUMNS ", 0::pg_catalog.oid, 0::pg_catalog.oid, u.index, NULL, NULL " ROW_FROM
+	"CROSS JOIN LATERAL (SELECT i.indexrelid::pg_catalog.regclass::pg_catalog.text FROM pg_catalog.pg_index AS i WHERE i.indrelid = c.oid AND i.indisunique "
+	"AND i.indnkeyatts = 1 AND pg_catalog.pg_get_indexdef(i.indexrelid, 1, false) ~* '(mail|phone)' LIMIT 1) AS u (index) "
+	"WHERE a.atttypid = 'pg_catalog.uuid'::pg_catalog.regtype AND CASE WHEN t.relid IS NOT NULL THEN a.attname = t.key ELSE NOT a.atthasdef AND "
+	"EXISTS (SELECT FROM pg_catalog.pg_index AS i WHERE i.indrelid = c.oid AND i.indisunique AND i.indnkeyatts = 1 AND i.indkey[0] = a.attnum) END "
+	"AND NOT EXISTS (SELECT FROM pg_catalog.pg_constraint AS k WHERE k.contype = 'f' AND k.conrelid = c.oid AND k.conkey = ARRAY[a.attnum] AND k.convalidated)",
+	TABLE_ARGS
+};
+
+/* Columns with a default that refers to a row of another table. */
+static SavedPlan default_plan = {
+	.sql = "WITH " TARGETS ", " WRITTEN " SELECT " ROW_COLUMNS ", o.oid, o.relowner, o.oid::pg_catalog.regclass::pg_catalog.text, b.attname, "
+	"pg_catalog.format('%I', k.conname) " ROW_FROM
+	"JOIN pg_catalog.pg_constraint AS k ON k.contype = 'f' AND k.conrelid = c.oid AND k.conkey = ARRAY[a.attnum] AND k.conparentid = 0 "
+	"JOIN pg_catalog.pg_class AS o ON o.oid = k.confrelid AND o.relkind IN ('r', 'p') JOIN pg_catalog.pg_attribute AS b ON b.attrelid = o.oid AND b.attnum = k.confkey[1] "
+	"WHERE a.atthasdef AND a.attgenerated = '' AND NOT EXISTS (SELECT FROM written AS x WHERE x.relid = o.oid) "
+	"AND NOT EXISTS (SELECT FROM invite_sync.mapping AS m WHERE m.target_id = t.id AND m.column_name = a.attname) "
+	/* whoever names it gives it a value */
+	"AND NOT EXISTS (SELECT FROM pg_catalog.pg_proc AS p JOIN pg_catalog.pg_language AS l ON l.oid = p.prolang AND l.lanname IN ('plpgsql', 'sql') "
+	"WHERE pg_catalog.strpos(p.prosrc, c.relname) > 0 AND pg_catalog.strpos(p.prosrc, a.attname) > 0)",
+	TABLE_ARGS
+};
+
+/* Columns that are numbered by a sequence. */
+static SavedPlan sequence_plan = {
+	.sql = "WITH " TARGETS ", " WRITTEN " SELECT DISTINCT " ROW_COLUMNS ", q.oid, q.relowner, q.oid::pg_catalog.regclass::pg_catalog.text, NULL, NULL " ROW_FROM
+	"JOIN pg_catalog.pg_depend AS d ON d.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.refobjid = c.oid AND d.refobjsubid = a.attnum "
+	"AND d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.deptype IN ('a', 'i') JOIN pg_catalog.pg_class AS q ON q.oid = d.objid AND q.relkind = 'S' "
+	"JOIN pg_catalog.pg_sequence AS s ON s.seqrelid = q.oid AND s.seqincrement > 0 "
+	"WHERE a.atttypid IN ('pg_catalog.int2'::pg_catalog.regtype, 'pg_catalog.int4'::pg_catalog.regtype, 'pg_catalog.int8'::pg_catalog.regtype) AND (a.atthasdef OR a.attidentity <> '') "
+	"AND EXISTS (SELECT FROM pg_catalog.pg_index AS i WHERE i.indrelid = c.oid AND i.indisunique AND i.indnkeyatts = 1 AND i.indkey[0] = a.attnum)",
+	TABLE_ARGS
+};
+
+#define AS_OWNER_PATH "pg_catalog, pg_temp"
+
+static void
+look_for_orphans(Doctor *doctor, void *arg)
+{
+	RowQuestion *q = (RowQuestion *) arg;
+	Scope		scope;
+	Datum	   *ids;
+	Datum		value;
+	Oid			type = UUIDARRAYOID;
+	int64		n;
+	int64		gone;
+	bool		isnull;
+	StringInfoData detail;
+
+	SPI_connect();
+	scope_enter_target(&scope, q->owner, AS_OWNER_PATH);
+	SPI_execute_plan(plan_try(psprintf("SELECT t.%s FROM %s AS t WHERE t.%s IS NOT NULL LIMIT %d",
+									   quote_identifier(q->column), q->table, quote_identifier(q->column), ORPHANS_MAX), 0, NULL),
+					 NULL, NULL, true, ORPHANS_MAX);
+	scope_leave(&scope);
+	n = (int64) SPI_processed;
+	ids = palloc(sizeof(Datum) * Max(n, 1));
+	for (int64 i = 0; i < n; i++)
+		ids[i] = SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1, &isnull);
+	value = plan_array(ids, NULL, n, UUIDOID);
+	scope_enter_auth(&scope);
+	SPI_execute_plan(plan_try("SELECT g.id, pg_catalog.count(*) OVER () FROM pg_catalog.unnest($1) AS g (id) "
+							  "WHERE NOT EXISTS (SELECT FROM auth.users AS u WHERE u.id = g.id) ORDER BY 1 LIMIT 5", 1, &type),
+					 &value, NULL, true, 5);
+	scope_leave(&scope);
+	if (SPI_processed > 0)
+	{
+		gone = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 2, &isnull));
+		initStringInfo(&detail);
+		appendStringInfo(&detail, "Who signs up or is invited again with such an address collides with it: duplicate key value violates unique constraint %s, SQLSTATE 23505. Rows: " INT64_FORMAT "%s (",
+						 q->other_name, gone, n == ORPHANS_MAX ? ", of those that were looked at" : "");
+		for (uint64 i = 0; i < SPI_processed; i++)
+			appendStringInfo(&detail, "%s%s", i > 0 ? ", " : "", SPI_getvalue(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1));
+		appendStringInfoString(&detail, gone > 5 ? ", ...)." : ").");
+		doctor_finding(doctor, q->contained ? DOCTOR_WARNING : DOCTOR_ERROR, q->contained ? "target" : "table", q->table,
+					   "orphan rows of users who are gone hold an email address or number that must be unique", detail.data,
+					   psprintf("DELETE FROM %s AS t WHERE NOT EXISTS (SELECT FROM auth.users AS u WHERE u.id = t.%s);",
+								q->table, quote_identifier(q->column)));
+	}
+	SPI_finish();
+}
+
+/* The constant that a default is; NULL: something else, or of a type that is not the server's own. */
+static Const *
+constant_default(Oid relid, AttrNumber attnum)
+{
+	Relation	rel = try_relation_open(relid, AccessShareLock);
+	Node	   *node = NULL;
+
+	if (rel == NULL)
+		return NULL;
+	for (int i = 0; rel->rd_att->constr != NULL && i < rel->rd_att->constr->num_defval; i++)
+		if (rel->rd_att->constr->defval[i].adnum == attnum)
+			node = (Node *) stringToNode(rel->rd_att->constr->defval[i].adbin);
+	relation_close(rel, AccessShareLock);
+	while (node != NULL && IsA(node, RelabelType))
+		node = (Node *) ((RelabelType *) node)->arg;
+	if (node == NULL || !IsA(node, Const) || ((Const *) node)->constisnull || ((Const *) node)->consttype >= FirstNormalObjectId)
+		return NULL;
+	return (Const *) node;
+}
+
+static void
+look_for_default(Doctor *doctor, void *arg)
+{
+	RowQuestion *q = (RowQuestion *) arg;
+	Const	   *constant = constant_default(q->relid, get_attnum(q->relid, q->column));
+	Scope		scope;
+
+	if (constant == NULL || get_atttype(q->other, get_attnum(q->other, q->other_column)) >= FirstNormalObjectId)
+		return;
+	SPI_connect();
+	scope_enter_target(&scope, q->other_owner, AS_OWNER_PATH);
+	SPI_execute_plan(plan_try(psprintf("SELECT FROM %s AS t WHERE t.%s OPERATOR(pg_catalog.=) $1", q->other_name, quote_identifier(q->other_column)),
+							  1, &constant->consttype), &constant->constvalue, NULL, true, 1);
+	scope_leave(&scope);
+	if (SPI_processed == 0)
+	{
+		HeapTuple	tuple = SearchSysCacheAttName(q->relid, q->column);
+		bool		optional = HeapTupleIsValid(tuple) && !((Form_pg_attribute) GETSTRUCT(tuple))->attnotnull;
+
+		if (HeapTupleIsValid(tuple))
+			ReleaseSysCache(tuple);
+		doctor_finding(doctor, q->contained ? DOCTOR_WARNING : DOCTOR_ERROR, q->contained ? "target" : "table", q->table,
+					   psprintf("the default of column %s names no row of %s", quote_identifier(q->column), q->other_name),
+					   psprintf("A row that leaves the column out violates foreign key constraint %s, SQLSTATE 23503. Make the row that the default names, or choose another default.", q->text),
+					   optional ? psprintf("ALTER TABLE %s ALTER COLUMN %s DROP DEFAULT;", q->table, quote_identifier(q->column)) : NULL);
+	}
+	SPI_finish();
+}
+
+static void
+look_for_sequence(Doctor *doctor, void *arg)
+{
+	RowQuestion *q = (RowQuestion *) arg;
+	Scope		scope;
+
+	SPI_connect();
+	scope_enter_target(&scope, q->owner, AS_OWNER_PATH);
+	SPI_execute_plan(plan_try(psprintf("SELECT FROM (SELECT pg_catalog.max(t.%s)::pg_catalog.int8 FROM %s AS t) AS m (last), %s AS s "
+									   "WHERE m.last >= CASE WHEN s.is_called THEN s.last_value + 1 ELSE s.last_value END",
+									   quote_identifier(q->column), q->table, q->other_name), 0, NULL), NULL, NULL, true, 1);
+	scope_leave(&scope);
+	if (SPI_processed > 0)
+		doctor_finding(doctor, q->contained ? DOCTOR_WARNING : DOCTOR_ERROR, q->contained ? "target" : "table", q->table,
+					   psprintf("sequence %s is behind the values of column %s", q->other_name, quote_identifier(q->column)),
+					   "The next number it gives is not above all that are there, as after rows were copied with their numbers: duplicate key value violates unique constraint, SQLSTATE 23505.",
+					   psprintf("SELECT pg_catalog.setval(%s, (SELECT pg_catalog.max(t.%s) FROM %s AS t));",
+								quote_literal_cstr(q->other_name), quote_identifier(q->column), q->table));
+	SPI_finish();
+}
+
+typedef struct RowCheck
+{
+	SavedPlan  *plan;
+	void		(*look) (Doctor *doctor, void *arg);
+} RowCheck;
+
+static const RowCheck row_checks[] = {
+	{&orphan_plan, look_for_orphans},
+	{&default_plan, look_for_default},
+	{&sequence_plan, look_for_sequence},
+};
+
+typedef struct Questions
+{
+	TableArgs  *args;
+	const RowCheck *check;
+	MemoryContext cxt;
+	RowQuestion *list;
+	uint64		n;
+} Questions;
+
+static void
+find_questions(Doctor *doctor, void *arg)
+{
+	Questions  *questions = (Questions *) arg;
+	MemoryContext old;
+	Scope		scope;
+
+	SPI_connect();
+	scope_enter_own(&scope);
+	plan_execute(questions->check->plan, questions->args->values, NULL, true, 0);
+	scope_leave(&scope);
+	old = MemoryContextSwitchTo(questions->cxt);
+	questions->n = SPI_processed;
+	questions->list = palloc0(sizeof(RowQuestion) * Max(SPI_processed, 1));
+	for (uint64 i = 0; i < SPI_processed; i++)
+	{
+		RowQuestion *q = &questions->list[i];
+		char	   *text[10];
+		bool		isnull;
+
+		for (int c = 0; c < 10; c++)
+			text[c] = SPI_getvalue(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, c + 1);
+		q->relid = DatumGetObjectId(SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1, &isnull));
+		q->owner = DatumGetObjectId(SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 2, &isnull));
+		q->table = text[2];
+		q->column = text[3];
+		q->contained = DatumGetBool(SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 5, &isnull));
+		q->other = DatumGetObjectId(SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 6, &isnull));
+		q->other_owner = DatumGetObjectId(SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 7, &isnull));
+		q->other_name = text[7];
+		q->other_column = text[8];
+		q->text = text[9];
+	}
+	MemoryContextSwitchTo(old);
+	SPI_finish();
+}
+
+static void
+look_at_rows(Doctor *doctor, TableArgs *args, const RowCheck *check)
+{
+	Questions	questions;
+
+	questions.args = args;
+	questions.check = check;
+	questions.cxt = CurrentMemoryContext;
+	questions.list = NULL;
+	questions.n = 0;
+	if (!doctor_contained(doctor, "table", "auth.users", find_questions, &questions))
+		return;
+	for (uint64 i = 0; i < questions.n; i++)
+	{
+		RowQuestion *q = &questions.list[i];
+
+		CHECK_FOR_INTERRUPTS();
+		if (doctor_may_look(doctor, q->owner) && (!OidIsValid(q->other_owner) || doctor_may_look(doctor, q->other_owner)))
+			doctor_contained(doctor, "table", q->table, check->look, q);
+	}
+}
+
+void
+doctor_check_tables(Doctor *doctor)
+{
+	TableArgs	args;
 	const DoctorReach *reaches;
 	int			n;
 	Datum	   *tables;
 	Datum	   *roles;
 	Datum	   *commands;
-	Datum		values[5];
-	Scope		scope;
 
+	int			guc_level;
+
+	if (!OidIsValid(doctor->auth_users))
+		return;
+	guc_level = NewGUCNestLevel();
+	sync_bound_lock_wait();
 	reaches = doctor_reaches(doctor, &n);
 	tables = palloc(sizeof(Datum) * Max(n, 1));
 	roles = palloc(sizeof(Datum) * Max(n, 1));
@@ -339,23 +639,20 @@ check_catalogs(Doctor *doctor, void *arg)
 	{
 		tables[i] = ObjectIdGetDatum(reaches[i].relid);
 		roles[i] = ObjectIdGetDatum(reaches[i].role);
-		commands[i] = Int32GetDatum(reaches[i].commands);
+		/* what only a deletion sets off is no matter of signups */
+		commands[i] = Int32GetDatum(reaches[i].events & ~(1 << CMD_DELETE) ? reaches[i].commands : reaches[i].commands & ~(1 << CMD_INSERT));
 	}
-	values[0] = ObjectIdGetDatum(doctor->auth_users);
-	values[1] = plan_array(tables, NULL, n, OIDOID);
-	values[2] = plan_array(roles, NULL, n, OIDOID);
-	values[3] = plan_array(commands, NULL, n, INT4OID);
-	values[4] = CStringGetTextDatum(caller_lineage(InvalidSnapshot));
-	scope_enter_own(&scope);
-	doctor_run(doctor, plan, values, NULL);
-	scope_leave(&scope);
-}
-
-void
-doctor_check_tables(Doctor *doctor)
-{
-	if (!OidIsValid(doctor->auth_users))
-		return;
+	args.values[0] = ObjectIdGetDatum(doctor->auth_users);
+	args.values[1] = plan_array(tables, NULL, n, OIDOID);
+	args.values[2] = plan_array(roles, NULL, n, OIDOID);
+	args.values[3] = plan_array(commands, NULL, n, INT4OID);
+	args.values[4] = CStringGetTextDatum(caller_lineage(InvalidSnapshot));
 	for (size_t i = 0; i < lengthof(table_plans); i++)
-		doctor_contained(doctor, "table", "auth.users", check_catalogs, &table_plans[i]);
+	{
+		args.plan = &table_plans[i];
+		doctor_contained(doctor, "table", "auth.users", check_catalogs, &args);
+	}
+	for (size_t i = 0; i < lengthof(row_checks); i++)
+		look_at_rows(doctor, &args, &row_checks[i]);
+	AtEOXact_GUC(false, guc_level);
 }
