@@ -65,7 +65,28 @@ typedef struct BodyFinding
 	const char *finding;
 	const char *detail;
 	const char *fix;
+	bool		by_edit;		/* the fix is the body with all edits */
 } BodyFinding;
+
+/* A piece of the body's text that is to be put into something. */
+typedef struct BodyEdit
+{
+	int			from;
+	int			to;
+	const char *before;
+	const char *after;
+} BodyEdit;
+
+/* What the body writes or calls. */
+typedef struct BodyEffect
+{
+	bool		is_call;
+	Oid			id;				/* the table or the function */
+	CmdType		command;
+	Bitmapset  *columns;
+	bool		contained;
+	bool		certain;
+} BodyEffect;
 
 /* The analysis of one call. */
 typedef struct Body
@@ -95,6 +116,10 @@ typedef struct Body
 
 	/* of the pass */
 	List	   *found;			/* BodyFinding */
+	List	   *effects;		/* BodyEffect */
+	List	   *edits;			/* BodyEdit */
+	bool		refuses;		/* it raises on purpose */
+	const char *sql;			/* the statement */
 	List	   *refs;			/* BodyRef */
 	BodyVar    *vars;
 	int			nvars;
@@ -114,6 +139,8 @@ extern void body_found(Body *body, DoctorSeverity severity, int sqlstate, const 
 					   const char *object, const char *finding, const char *detail, const char *fix);
 extern void body_writes(Body *body, Oid relid, CmdType command, Bitmapset *columns, bool certain);
 extern void body_calls(Body *body, Oid funcid);
+extern bool body_edit(Body *body, int from, int to, const char *before, const char *after);
+extern void body_found_edit(Body *body, DoctorSeverity severity, int sqlstate, const char *finding, const char *detail);
 extern const char *body_where(Body *body);	/* "line 3 of public.f()" */
 extern const char *body_events(int events);
 extern bool body_mentions(Body *body, const char *word);

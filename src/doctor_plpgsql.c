@@ -821,6 +821,8 @@ walk_raise(Body *body, PLpgSQL_stmt_raise *stmt)
 	analyse_list(body, stmt->params);
 	foreach(lc, stmt->options)
 		analyse(body, ((PLpgSQL_raise_option *) lfirst(lc))->expr, NULL);
+	if (stmt->elog_level >= ERROR && body->handlers == NIL)
+		body->refuses = true;
 	if (stmt->elog_level >= ERROR && (stmt->message != NULL || stmt->condname != NULL || stmt->options != NIL) &&
 		body->call->relid == body->doctor->auth_users)
 		body_found(body, DOCTOR_INFO, 0, "function", body->name,

@@ -23,7 +23,7 @@
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
 #include "nodes/nodeFuncs.h"
-#include "nodes/makefuncs.h"
+#include "optimizer/optimizer.h"
 #include "parser/parsetree.h"
 #include "parser/parser.h"
 #include "utils/acl.h"
@@ -299,6 +299,32 @@ metadata_field(Body *body, Node *node)
 	if (is_metadata(body, (Node *) linitial(args)))
 		return field;
 	return metadata_field(body, (Node *) linitial(args)) ? field : NULL;
+}
+
+/* Put such an expression into a call, where it stands in the statement itself and as simple as can be. */
+static bool
+edit_metadata(Body *body, Node *node, const char *before, const char *after)
+{
+	OpExpr	   *op = (OpExpr *) strip(node);
+	BodyRef    *ref;
+	int			from;
+	int			to;
+
+	if (op == NULL || !IsA(op, OpExpr) || list_length(op->args) != 2 || metadata_field(body, node) == NULL)
+		return false;
+	ref = ref_of(body, (Node *) linitial(op->args));
+	if (ref == NULL || ref->field == NULL || !IsA(lsecond(op->args), Const))
+		return false;
+	from = ((Param *) linitial(op->args))->location;
+	to = ((Const *) lsecond(op->args))->location;
+	if (from < 0 || to <= from || to >= (int) strlen(body->sql) || body->sql[to] != '\'')
+		return false;
+	for (to++; body->sql[to] != '\0' && body->sql[to] != '\''; to++)
+		if (body->sql[to] == '\\')
+			return false;
+	if (body->sql[to] != '\'' || body->sql[to + 1] == '\'')
+		return false;
+	return body_edit(body, from, to + 1, before, after);
 }
 
 static bool
@@ -753,6 +779,41 @@ fix_trigger_row(Body *body)
 					definition + 15, level + strlen(" FOR EACH STATEMENT "));
 }
 
+/* Does any text do in this column, the same one in many rows too? */
+static bool
+is_free_text(Relation rel, AttrNumber attno)
+{
+	TupleConstr *constr = RelationGetDescr(rel)->constr;
+	ListCell   *lc;
+
+	if (is_foreign_key_column(rel, attno))
+		return false;
+	for (int i = 0; constr != NULL && i < constr->num_check; i++)
+	{
+		Bitmapset  *used = NULL;
+
+		pull_varattnos((Node *) stringToNode(constr->check[i].ccbin), 1, &used);
+		if (bms_is_member(attno - FirstLowInvalidHeapAttributeNumber, used))
+			return false;
+	}
+	foreach(lc, RelationGetIndexList(rel))
+	{
+		HeapTuple	tuple = SearchSysCache1(INDEXRELID, ObjectIdGetDatum(lfirst_oid(lc)));
+		bool		found = false;
+
+		if (!HeapTupleIsValid(tuple))
+			continue;
+		for (int i = 0; i < ((Form_pg_index) GETSTRUCT(tuple))->indnkeyatts; i++)
+			found = found || (((Form_pg_index) GETSTRUCT(tuple))->indisunique &&
+							  (((Form_pg_index) GETSTRUCT(tuple))->indkey.values[i] == attno ||
+							   ((Form_pg_index) GETSTRUCT(tuple))->indkey.values[i] == 0));
+		ReleaseSysCache(tuple);
+		if (found)
+			return false;
+	}
+	return true;
+}
+
 static void
 check_not_null(Body *body, Query *query, Relation rel, Form_pg_attribute att, TargetEntry *tle)
 {
@@ -760,6 +821,10 @@ check_not_null(Body *body, Query *query, Relation rel, Form_pg_attribute att, Ta
 	char	   *column = NameStr(att->attname);
 	Why			why;
 	Nullness	n;
+	DoctorSeverity severity;
+	const char *finding;
+	const char *detail;
+	char	   *fix;
 
 	if (!att->attnotnull || att->attgenerated || att->attidentity)
 		return;
@@ -779,12 +844,25 @@ check_not_null(Body *body, Query *query, Relation rel, Form_pg_attribute att, Ta
 	n = nullness(body, query, (Node *) tle->expr, &why);
 	if (n < NULL_SOMETIMES || body_sets_column(body, RelationGetRelid(rel), column))
 		return;
-	body_found(body, n == NULL_ALWAYS ? DOCTOR_ERROR : why.severity, ERRCODE_NOT_NULL_VIOLATION,
-			   n == NULL_ALWAYS ? "trigger" : "function", body->name,
-			   psprintf("a value that may be null goes into column %s of %s, which is NOT NULL", quote_identifier(column), table),
-			   psprintf("At %s: %s. Null value in column \"%s\" violates not-null constraint.", body_where(body), why.text, column),
-			   n == NULL_ALWAYS && OidIsValid(body->call->trigger) && !TRIGGER_FOR_ROW(body->call->trigger_type) ? fix_trigger_row(body) :
-			   psprintf("ALTER TABLE %s ALTER COLUMN %s DROP NOT NULL;", table, quote_identifier(column)));
+	severity = n == NULL_ALWAYS ? DOCTOR_ERROR : why.severity;
+	finding = psprintf("a value that may be null goes into column %s of %s, which is NOT NULL", quote_identifier(column), table);
+	detail = psprintf("At %s: %s. Null value in column \"%s\" violates not-null constraint.", body_where(body), why.text, column);
+	if (severity == DOCTOR_INFO)
+		fix = NULL;
+	else if (n == NULL_ALWAYS && OidIsValid(body->call->trigger) && !TRIGGER_FOR_ROW(body->call->trigger_type))
+		fix = fix_trigger_row(body);
+	else
+	{
+		/* an empty text is as much as the application can expect there, where the table takes it */
+		if ((att->atttypid == TEXTOID || att->atttypid == VARCHAROID) && is_free_text(rel, att->attnum) &&
+			edit_metadata(body, (Node *) tle->expr, "coalesce(", ", '')"))
+		{
+			body_found_edit(body, severity, ERRCODE_NOT_NULL_VIOLATION, finding, detail);
+			return;
+		}
+		fix = psprintf("ALTER TABLE %s ALTER COLUMN %s DROP NOT NULL;", table, quote_identifier(column));
+	}
+	body_found(body, severity, ERRCODE_NOT_NULL_VIOLATION, "function", body->name, finding, detail, fix);
 }
 
 static void
@@ -1070,19 +1148,25 @@ body_cast(Body *body, Node *value, Oid type)
 	char	   *field = metadata_field(body, value);
 	char		category;
 	bool		preferred;
+	DoctorSeverity severity;
+	int			sqlstate;
+	const char *finding;
+	const char *detail;
 
 	if (field == NULL || is_guarded(body, field))
 		return;
 	get_type_category_preferred(type, &category, &preferred);
 	if (category == TYPCATEGORY_STRING || category == TYPCATEGORY_PSEUDOTYPE || category == TYPCATEGORY_UNKNOWN)
 		return;
-	body_found(body, category == TYPCATEGORY_BOOLEAN ? DOCTOR_INFO : DOCTOR_WARNING,
-			   category == TYPCATEGORY_DATETIME ? ERRCODE_INVALID_DATETIME_FORMAT : ERRCODE_INVALID_TEXT_REPRESENTATION,
-			   "function", body->name,
-			   psprintf("metadata field \"%s\" is cast to %s without a guard", field, format_type_be(type)),
-			   psprintf("At %s: an empty string or anything else that is no %s fails: invalid input syntax for type %s. The form decides what is sent; nullif(%s, '') lets empty ones through.",
-						body_where(body), format_type_be(type), format_type_be(type), "..."),
-			   NULL);
+	severity = category == TYPCATEGORY_BOOLEAN ? DOCTOR_INFO : DOCTOR_WARNING;
+	sqlstate = category == TYPCATEGORY_DATETIME ? ERRCODE_INVALID_DATETIME_FORMAT : ERRCODE_INVALID_TEXT_REPRESENTATION;
+	finding = psprintf("metadata field \"%s\" is cast to %s without a guard", field, format_type_be(type));
+	detail = psprintf("At %s: an empty string, or anything else that is no %s, fails: invalid input syntax for type %s. What is sent is up to the form; nullif() lets empty strings through.",
+					  body_where(body), format_type_be(type), format_type_be(type));
+	if (severity != DOCTOR_INFO && edit_metadata(body, value, "nullif(", ", '')"))
+		body_found_edit(body, severity, sqlstate, finding, detail);
+	else
+		body_found(body, severity, sqlstate, "function", body->name, finding, detail, NULL);
 }
 
 static bool
@@ -1581,6 +1665,7 @@ body_analyse(Body *body, const char *sql, RawParseMode mode, ParserSetupHook set
 	a.arg = arg;
 	a.is_analysed = false;
 	body->uncertain = false;
+	body->sql = sql;
 	edata = plan_contained(run_analysis, &a, false);
 	if (edata != NULL && caller_must_rethrow(edata->sqlerrcode))
 		ReThrowError(edata);
