@@ -961,26 +961,26 @@ static SavedPlan settings_plan = {
 	.argtypes = {OIDOID}
 };
 
+/* What the database gives to all is left to it, and the role gets a value of its own. */
 static char *
-reset_fix(Auth *auth, const RoleSetting *setting)
+reset_fix(Auth *auth, const RoleSetting *setting, const char *value)
 {
 	const char *role = quote_identifier(GetUserNameFromId(auth->role, false));
-	const char *database = quote_identifier(get_database_name(MyDatabaseId));
 	const char *name = quote_identifier(setting->name);
 
 	switch (setting->level)
 	{
 		case 1:
-			return psprintf("ALTER ROLE %s IN DATABASE %s RESET %s;", role, database, name);
+			return psprintf("ALTER ROLE %s IN DATABASE %s RESET %s;", role, quote_identifier(get_database_name(MyDatabaseId)), name);
 		case 2:
 			return psprintf("ALTER ROLE %s RESET %s;", role, name);
 		default:
-			return psprintf("ALTER DATABASE %s RESET %s;", database, name);
+			return psprintf("ALTER ROLE %s SET %s = %s;", role, name, value);
 	}
 }
 
 static const char *
-setting_place(Auth *auth, const RoleSetting *setting)
+setting_place(const RoleSetting *setting)
 {
 	switch (setting->level)
 	{
@@ -1050,6 +1050,13 @@ hidden_tables(List *path, Oid auth)
 	return names.len > 0 ? names.data : NULL;
 }
 
+static char *
+fix_search_path(Auth *auth, const char *role, const RoleSetting *setting)
+{
+	return psprintf("%sALTER ROLE %s SET search_path = auth;",
+					setting->level == 1 ? psprintf("%s ", reset_fix(auth, setting, "auth")) : "", role);
+}
+
 static void
 check_role_search_path(Auth *auth, const char *role, const RoleSetting *setting)
 {
@@ -1073,13 +1080,13 @@ check_role_search_path(Auth *auth, const char *role, const RoleSetting *setting)
 	if (!found)
 		doctor_finding(auth->doctor, DOCTOR_ERROR, "role", role, "search_path of the role lacks schema auth",
 					   psprintf("It is set to %s %s. The auth server names its tables without a schema: relation \"users\" does not exist, SQLSTATE 42P01, or another table of that name is taken.",
-								setting->value, setting_place(auth, setting)),
-					   psprintf("%s ALTER ROLE %s SET search_path = auth;", reset_fix(auth, setting), role));
+								setting->value, setting_place(setting)),
+					   fix_search_path(auth, role, setting));
 	else if ((hidden = hidden_tables(path, auth->schema)) != NULL)
 		doctor_finding(auth->doctor, DOCTOR_ERROR, "role", role, "search_path of the role has another schema before auth, with tables of the same names",
 					   psprintf("It is set to %s %s. The auth server names its tables without a schema and takes these for its own: %s.",
-								setting->value, setting_place(auth, setting), hidden),
-					   psprintf("%s ALTER ROLE %s SET search_path = auth;", reset_fix(auth, setting), role));
+								setting->value, setting_place(setting), hidden),
+					   fix_search_path(auth, role, setting));
 }
 
 static void
@@ -1094,34 +1101,34 @@ check_setting(Auth *auth, const char *role, const RoleSetting *setting)
 		if (ms > 0 && ms < timeouts[i].least)
 			doctor_finding(doctor, DOCTOR_WARNING, "role", role,
 						   psprintf("%s of the role is %d ms", setting->name, ms),
-						   psprintf("Set %s. %s", setting_place(auth, setting), timeouts[i].detail),
-						   reset_fix(auth, setting));
+						   psprintf("Set %s. %s", setting_place(setting), timeouts[i].detail),
+						   reset_fix(auth, setting, "0"));
 	}
 	if (strcmp(setting->name, "default_transaction_read_only") == 0 && is_on(setting->value))
 		doctor_finding(doctor, DOCTOR_ERROR, "role", role, "default_transaction_read_only is on for the role",
-					   psprintf("Set %s. Signups and logins write: cannot execute INSERT in a read-only transaction, SQLSTATE 25006.", setting_place(auth, setting)),
-					   reset_fix(auth, setting));
+					   psprintf("Set %s. Signups and logins write: cannot execute INSERT in a read-only transaction, SQLSTATE 25006.", setting_place(setting)),
+					   reset_fix(auth, setting, "off"));
 	if (strcmp(setting->name, "session_replication_role") == 0 && pg_strcasecmp(setting->value, "replica") == 0)
 		doctor_finding(doctor, DOCTOR_ERROR, "role", role, "session_replication_role is replica for the role",
-					   psprintf("Set %s. No trigger fires and no foreign key is checked for what the auth server writes: users are not synced.", setting_place(auth, setting)),
-					   reset_fix(auth, setting));
+					   psprintf("Set %s. No trigger fires and no foreign key is checked for what the auth server writes: users are not synced.", setting_place(setting)),
+					   reset_fix(auth, setting, "origin"));
 	if (strcmp(setting->name, "row_security") == 0 && !is_on(setting->value))
 		doctor_finding(doctor, DOCTOR_WARNING, "role", role, "row_security is off for the role",
-					   psprintf("Set %s. What a trigger reads or writes under row level security fails: query would be affected by row-level security policy, SQLSTATE 42501.", setting_place(auth, setting)),
-					   reset_fix(auth, setting));
+					   psprintf("Set %s. What a trigger reads or writes under row level security fails: query would be affected by row-level security policy, SQLSTATE 42501.", setting_place(setting)),
+					   reset_fix(auth, setting, "on"));
 	if (strcmp(setting->name, "role") == 0 && pg_strcasecmp(setting->value, "none") != 0 &&
 		strcmp(setting->value, GetUserNameFromId(auth->role, false)) != 0)
 		doctor_finding(doctor, DOCTOR_ERROR, "role", role, psprintf("the role becomes another one: role is %s", quote_identifier(setting->value)),
-					   psprintf("Set %s. The auth server's statements run with that one's rights.", setting_place(auth, setting)),
-					   reset_fix(auth, setting));
+					   psprintf("Set %s. The auth server's statements run with that one's rights.", setting_place(setting)),
+					   reset_fix(auth, setting, "none"));
 	if (strcmp(setting->name, "default_transaction_isolation") == 0 && pg_strcasecmp(setting->value, "serializable") == 0)
 		doctor_finding(doctor, DOCTOR_WARNING, "role", role, "default_transaction_isolation is serializable for the role",
-					   psprintf("Set %s. The auth server does not try again what fails with SQLSTATE 40001, could not serialize access.", setting_place(auth, setting)),
-					   reset_fix(auth, setting));
+					   psprintf("Set %s. The auth server does not try again what fails with SQLSTATE 40001, could not serialize access.", setting_place(setting)),
+					   reset_fix(auth, setting, "'read committed'"));
 	if (strcmp(setting->name, "invite_sync.enabled") == 0 && !is_on(setting->value))
 		doctor_finding(doctor, DOCTOR_ERROR, "setting", "invite_sync.enabled", "the setting is off for the auth server's role: nothing is synced",
-					   psprintf("Set %s. See also invite_sync.verify().", setting_place(auth, setting)),
-					   reset_fix(auth, setting));
+					   psprintf("Set %s. See also invite_sync.verify().", setting_place(setting)),
+					   reset_fix(auth, setting, "on"));
 }
 
 static void
@@ -1210,13 +1217,13 @@ check_role(Doctor *doctor, void *arg)
 
 static SavedPlan state_plans[] = {
 	{
-		.sql = "SELECT CASE WHEN q.waiting THEN 'info' ELSE 'warning' END, 'target', coalesce(t.name, 'invite_sync.quarantine'), "
+		.sql = "SELECT CASE WHEN q.waiting THEN 'info' ELSE 'warning' END, CASE WHEN (q.target_id IS NULL) THEN 'trigger' ELSE 'target' END, coalesce(t.name, pg_catalog.quote_ident(q.trigger_name), 'invite_sync.quarantine'), "
 		"pg_catalog.format('%s in quarantine, SQLSTATE %s', pg_catalog.count(*), coalesce(q.sqlstate, 'unknown')), "
 		"'The auth server was not told, and these users are not in step; invite_sync.quarantine says of each why, and invite_sync.verify() what else is wrong.', "
 		"'SELECT * FROM invite_sync.retry_quarantine(due_only => false);' "
-		"FROM (SELECT e.target_id, e.trigger_name, e.sqlstate, e.sqlstate = '00000' AS waiting FROM invite_sync.quarantine_entry AS e LIMIT 10000) AS q "
+		"FROM (SELECT e.target_id, e.trigger_name, e.sqlstate, e.sqlstate = 'IS001' AS waiting FROM invite_sync.quarantine_entry AS e LIMIT 10000) AS q "
 		"LEFT JOIN LATERAL (SELECT invite_sync.target_name(t.id, t.relation, t.schema_name, t.table_name, t.registered_in, t.relation_number) "
-		"FROM invite_sync.target AS t WHERE t.id = q.target_id) AS t (name) ON true GROUP BY q.waiting, t.name, q.sqlstate",
+		"FROM invite_sync.target AS t WHERE t.id = q.target_id) AS t (name) ON true GROUP BY q.waiting, q.target_id IS NULL, t.name, q.trigger_name, q.sqlstate",
 		.nargs = 0
 	},
 	{
@@ -1277,7 +1284,7 @@ check_state(Doctor *doctor, void *arg)
 		doctor_finding(doctor, DOCTOR_ERROR, "trigger", "auth.users",
 					   psprintf("the trigger %s of invite_sync is %s: users are not synced", quote_identifier(bad->name), bad->state),
 					   "Signups succeed, and their users are in no target; see invite_sync.verify().",
-					   "SELECT invite_sync.attach(); CALL invite_sync.sync_all();");
+					   "SELECT invite_sync.attach(); SELECT pg_catalog.count(*) FROM invite_sync.sync_users();");
 }
 
 /* ---------------------------------------------------------------------
@@ -1353,7 +1360,7 @@ setting_is(Auth *auth, const char *group, const char *key, bool value)
 }
 
 static SavedPlan invited_plan = {
-	.sql = "SELECT pg_catalog.count(*) FROM (SELECT FROM invite_sync.invitation AS i WHERE i.email IS NOT NULL AND i.status = 'pending' "
+	.sql = "SELECT pg_catalog.count(*) FROM (SELECT FROM invite_sync.invitation AS i WHERE i.email IS NOT NULL AND i.purpose = 'invitation' AND i.status = 'pending' "
 	"AND NOT i.shadow AND i.expires_at > pg_catalog.now() LIMIT 1000) AS s",
 	.nargs = 0
 };
@@ -1419,11 +1426,11 @@ check_settings(Doctor *doctor, void *arg)
 					   psprintf("Nobody signs up or logs in by email (400, Email signups are disabled).%s The setting is GOTRUE_EXTERNAL_EMAIL_ENABLED.",
 								invited > 0 ? psprintf(" %s" INT64_FORMAT " pending invitations are to an address.", invited >= 1000 ? "At least " : "", invited) : ""), NULL);
 	if (setting_is(auth, NULL, "mailer_autoconfirm", true))
-		doctor_finding(doctor, invited > 0 ? DOCTOR_ERROR : DOCTOR_WARNING, "setting", "mailer_autoconfirm", "addresses are confirmed by themselves (autoconfirm)",
+		doctor_finding(doctor, invited > 0 ? DOCTOR_ERROR : DOCTOR_INFO, "setting", "mailer_autoconfirm", "addresses are confirmed by themselves (autoconfirm)",
 					   psprintf("Whoever signs up has whatever address they say, as a verified one: also one that somebody else was invited by.%s The setting is GOTRUE_MAILER_AUTOCONFIRM.",
 								invited > 0 ? psprintf(" %s" INT64_FORMAT " pending invitations are to an address.", invited >= 1000 ? "At least " : "", invited) : ""), NULL);
 	if (setting_is(auth, "external", "phone", true) && setting_is(auth, NULL, "phone_autoconfirm", true))
-		doctor_finding(doctor, DOCTOR_WARNING, "setting", "phone_autoconfirm", "telephone numbers are confirmed by themselves (autoconfirm)",
+		doctor_finding(doctor, DOCTOR_INFO, "setting", "phone_autoconfirm", "telephone numbers are confirmed by themselves (autoconfirm)",
 					   "Whoever signs up has whatever number they say. The setting is GOTRUE_SMS_AUTOCONFIRM.", NULL);
 	doctor_contained(doctor, "setting", "saml_enabled", check_sso, auth);
 }

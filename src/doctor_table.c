@@ -376,8 +376,10 @@ typedef struct RowQuestion
 } RowQuestion;
 
 #define ROW_COLUMNS "c.oid, c.relowner, c.oid::pg_catalog.regclass::pg_catalog.text, a.attname, t.on_error IS NOT DISTINCT FROM 'quarantine'"
+/* Policies are somebody's code: they hold for an owner only where they are forced. */
+#define READABLE(rel) rel ".relkind IN ('r', 'p') AND NOT (" rel ".relrowsecurity AND " rel ".relforcerowsecurity) "
 #define ROW_FROM \
-	"FROM (SELECT DISTINCT w.relid FROM written AS w) AS w JOIN pg_catalog.pg_class AS c ON c.oid = w.relid AND c.relkind IN ('r', 'p') " \
+	"FROM (SELECT DISTINCT w.relid FROM written AS w) AS w JOIN pg_catalog.pg_class AS c ON c.oid = w.relid AND " READABLE("c") \
 	"JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace AND n.nspname NOT IN ('auth', 'invite_sync') " \
 	"LEFT JOIN targets AS t ON t.relid = c.oid JOIN pg_catalog.pg_attribute AS a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped "
 
@@ -397,7 +399,7 @@ static SavedPlan default_plan = {
 	.sql = "WITH " TARGETS ", " WRITTEN " SELECT " ROW_COLUMNS ", o.oid, o.relowner, o.oid::pg_catalog.regclass::pg_catalog.text, b.attname, "
 	"pg_catalog.format('%I', k.conname) " ROW_FROM
 	"JOIN pg_catalog.pg_constraint AS k ON k.contype = 'f' AND k.conrelid = c.oid AND k.conkey = ARRAY[a.attnum] AND k.conparentid = 0 "
-	"JOIN pg_catalog.pg_class AS o ON o.oid = k.confrelid AND o.relkind IN ('r', 'p') JOIN pg_catalog.pg_attribute AS b ON b.attrelid = o.oid AND b.attnum = k.confkey[1] "
+	"JOIN pg_catalog.pg_class AS o ON o.oid = k.confrelid AND " READABLE("o") "JOIN pg_catalog.pg_attribute AS b ON b.attrelid = o.oid AND b.attnum = k.confkey[1] "
 	"WHERE a.atthasdef AND a.attgenerated = '' AND NOT EXISTS (SELECT FROM written AS x WHERE x.relid = o.oid) "
 	"AND NOT EXISTS (SELECT FROM invite_sync.mapping AS m WHERE m.target_id = t.id AND m.column_name = a.attname) "
 	/* whoever names it gives it a value */
