@@ -232,6 +232,8 @@ CREATE FUNCTION invite_sync.api_grants()
         ('auth', 'FUNCTION invite_sync.custom_access_token_hook(jsonb)'),
         ('auth', 'FUNCTION invite_sync.password_verification_attempt_hook(jsonb)'),
         ('auth', 'FUNCTION invite_sync.mfa_verification_attempt_hook(jsonb)'),
+        -- room doctor
+        ('operator', 'FUNCTION invite_sync.doctor(boolean, jsonb)'),
         -- triggers are created by the owner of auth.users
         ('auth', 'FUNCTION invite_sync.sync_on_insert()'),
         ('auth', 'FUNCTION invite_sync.sync_on_update()'),
