@@ -59,6 +59,12 @@ extern void caller_get(Caller *caller);
 extern Oid	caller_role(void);
 
 /*
+ * Valid while a probe runs: the auth server's role, as which the probe's code
+ * runs and asks, whoever started the probe.
+ */
+extern Oid	caller_probed_role;
+
+/*
  * Another one whenever request.jwt.claims or its legacy twin may have changed.
  * Where the settings are not ours, it compares their text.
  */

@@ -12,8 +12,3 @@ void
 doctor_check_auth(Doctor *doctor, Jsonb *auth_settings)
 {
 }
-
-void
-doctor_check_probe(Doctor *doctor)
-{
-}

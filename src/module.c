@@ -14,6 +14,7 @@
 
 #include "account.h"
 #include "caller.h"
+#include "doctor_probe.h"
 #include "hook.h"
 #include "invitation.h"
 #include "membership.h"
@@ -200,6 +201,13 @@ _PG_init(void)
 							&invite_sync_lockout_duration,
 							15 * MINUTE, 1, 15 * MINUTE,
 							PGC_SUSET, GUC_UNIT_S, NULL, NULL, NULL);
+
+	DefineCustomBoolVariable("invite_sync.probing",
+							 "Whether what runs now is part of a probe, and will be rolled back.",
+							 "For code that must not be tried; nobody can set it.",
+							 &probe_is_running,
+							 false,
+							 PGC_INTERNAL, GUC_NOT_IN_SAMPLE | GUC_DISALLOW_IN_FILE, NULL, NULL, NULL);
 
 	caller_init();
 	plan_init();
