@@ -252,6 +252,14 @@ is_sign(const Word *w, char c)
 	return w->kind == WORD_SIGN && w->text[0] == c;
 }
 
+/* What stands before a statement. */
+static bool
+begins_statement(const Word *before)
+{
+	return before->kind == WORD_END || is_sign(before, ';') || is_sign(before, '>') || is_name(before, "begin") ||
+		is_name(before, "then") || is_name(before, "else") || is_name(before, "loop");
+}
+
 static bool
 listed(const char *name, const char *const *list, size_t n)
 {
@@ -331,7 +339,29 @@ add_key(Walk *walk, const char *name, const char *type)
 	walk->out->keys = lappend(walk->out->keys, key);
 }
 
-/* "which public.f() calls", for a function that is no user's own. */
+/* public.f(uuid), with its types as they are usually written. */
+char *
+effect_function_name(Oid function)
+{
+	HeapTuple	tuple = SearchSysCache1(PROCOID, ObjectIdGetDatum(function));
+	Form_pg_proc proc;
+	char	   *nsp;
+	StringInfoData name;
+
+	if (!HeapTupleIsValid(tuple))
+		return NULL;
+	proc = (Form_pg_proc) GETSTRUCT(tuple);
+	nsp = get_namespace_name(proc->pronamespace);
+	initStringInfo(&name);
+	appendStringInfo(&name, "%s(", quote_qualified_identifier(nsp, NameStr(proc->proname)));
+	for (int i = 0; i < proc->pronargs; i++)
+		appendStringInfo(&name, "%s%s", i > 0 ? "," : "", format_type_be(proc->proargtypes.values[i]));
+	appendStringInfoChar(&name, ')');
+	ReleaseSysCache(tuple);
+	return name.data;
+}
+
+/* "; public.f() calls it", for a function that is no user's own. */
 static const char *
 called_by(Walk *walk, Oid function)
 {
@@ -353,7 +383,7 @@ called_by(Walk *walk, Oid function)
 		}
 		caller = next;
 	}
-	return OidIsValid(caller) && caller != function ? psprintf("; %s calls it", doctor_function_name(caller)) : "";
+	return OidIsValid(caller) && caller != function ? psprintf("; %s calls it", effect_function_name(caller)) : "";
 }
 
 /* Functions of this name; where the schema is not said, in whatever schema. */
@@ -461,7 +491,7 @@ read_body(Walk *walk, Body *body, const char *text, int depth)
 				}
 				add_functions_named(walk, qualified ? before[0].text : NULL, word.text);
 			}
-			if (is_name(&word, "copy") && !is_sign(&next, '(') && !is_sign(&next, ':') && !is_sign(&next, '='))
+			if (is_name(&word, "copy") && (begins_statement(&before[1]) || next.kind == WORD_NAME))
 				copy = line;
 			else if (copy > 0 && (is_name(&word, "program") ||
 								  (is_name(&word, "to") && next.kind == WORD_STRING)))
@@ -621,7 +651,7 @@ walk_function(Walk *walk, Oid function)
 	if (!HeapTupleIsValid(tuple))
 		return;
 	proc = (Form_pg_proc) GETSTRUCT(tuple);
-	object = doctor_function_name(function);
+	object = effect_function_name(function);
 	extension = getExtensionOfObject(ProcedureRelationId, function);
 	extension_name = OidIsValid(extension) ? get_extension_name(extension) : NULL;
 	language_tuple = SearchSysCache1(LANGOID, ObjectIdGetDatum(proc->prolang));

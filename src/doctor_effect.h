@@ -44,4 +44,7 @@ typedef struct EffectWalk
  */
 extern void effect_walk(EffectWalk *walk, const Oid *relations, int nrelations);
 
+/* public.f(uuid), or NULL: it is gone. */
+extern char *effect_function_name(Oid function);
+
 #endif							/* INVITE_SYNC_DOCTOR_EFFECT_H */

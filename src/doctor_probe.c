@@ -101,6 +101,12 @@ typedef struct Run
 	char	   *metadata;		/* JSON */
 	char	   *app_metadata;
 	char	   *own;			/* all that it says of itself, to know it again in messages */
+
+	/* while the checks of a COMMIT are made */
+	bool		commit_began;
+	const char *commit_name;
+	bool		timeout_started;
+	TimestampTz timeout_saved;
 } Run;
 
 typedef struct DeferredName
@@ -240,6 +246,17 @@ without_values(const Run *run, const ErrorData *e)
 	return clipped(message, MESSAGE_BYTES);
 }
 
+static List *
+add_name(List *list, const char *name)
+{
+	ListCell   *lc;
+
+	foreach(lc, list)
+		if (strcmp((char *) lfirst(lc), name) == 0)
+			return list;
+	return lappend(list, unconstify(char *, name));
+}
+
 static bool
 starts(const char *text, const char *with)
 {
@@ -255,39 +272,49 @@ begins_frame(const char *line)
 		starts(line, "automatic ") || starts(line, "parallel worker");
 }
 
-/* The signature by which PL/pgSQL calls it may lack the schema; of those within reach, which is it? */
+/*
+ * A call stack may name it without schema, and that of an SQL function without
+ * arguments: of those within reach, which is it?
+ */
 static const char *
 known_function(const Run *run, const char *name)
 {
+	bool		signature = strchr(name, '(') != NULL;
 	ListCell   *lc;
 
 	foreach(lc, run->walk.functions)
 	{
-		char	   *full = doctor_function_name(lfirst_oid(lc));
-		size_t		len = full ? strlen(full) : 0;
+		char	   *full = effect_function_name(lfirst_oid(lc));
+		char	   *compared = full ? pstrdup(full) : NULL;
+		size_t		len;
 		size_t		part = strlen(name);
 
-		if (full == NULL || len < part || strcmp(full + len - part, name) != 0)
+		if (compared == NULL)
 			continue;
-		if (len == part || full[len - part - 1] == '.')
+		if (!signature)
+			compared[strcspn(compared, "(")] = '\0';
+		len = strlen(compared);
+		if (len >= part && strcmp(compared + len - part, name) == 0 &&
+			(len == part || compared[len - part - 1] == '.'))
 			return full;
 	}
 	return name;
 }
 
-/* "PL/pgSQL function public.f() line 3 at SQL statement" and its like. */
-static void
-read_frame(const Run *run, ProbeStep *step, const char *frame)
+/* "PL/pgSQL function public.f() line 3 at SQL statement" and its like: the function, or NULL. */
+static const char *
+read_frame(const Run *run, const char *frame, int *line)
 {
 	const char *name = NULL;
 	const char *end = NULL;
 
+	*line = 0;
 	if (starts(frame, "PL/pgSQL function "))
 	{
 		name = frame + strlen("PL/pgSQL function ");
 		end = strstr(name, " line ");
 		if (end != NULL)
-			step->line = atoi(end + strlen(" line "));
+			*line = atoi(end + strlen(" line "));
 		else
 			end = strstr(name, " while ");
 		if (end == NULL)
@@ -298,17 +325,16 @@ read_frame(const Run *run, ProbeStep *step, const char *frame)
 		name = frame + strlen("compilation of PL/pgSQL function \"");
 		end = strstr(name, "\" near line ");
 		if (end != NULL)
-			step->line = atoi(end + strlen("\" near line "));
+			*line = atoi(end + strlen("\" near line "));
 	}
 	else if (starts(frame, "SQL function \""))
 	{
 		name = frame + strlen("SQL function \"");
 		end = strchr(name, '"');
 	}
-	if (name != NULL)
-		step->function = end ? known_function(run, pnstrdup(name, end - name)) : pstrdup(name);
-	if (name != NULL && step->function != NULL && strchr(step->function, '(') == NULL)
-		step->function = known_function(run, psprintf("%s()", step->function));
+	if (name == NULL)
+		return NULL;
+	return known_function(run, end ? pnstrdup(name, end - name) : name);
 }
 
 static void
@@ -339,13 +365,23 @@ read_context(const Run *run, ProbeStep *step, const char *context, const char *o
 	foreach(lc, frames)
 	{
 		char	   *text = ((StringInfo) lfirst(lc))->data;
+		const char *function;
+		int			line_number;
 
 		/* the auth server's own statement, which the step names */
 		if (lnext(frames, lc) == NULL && own_sql != NULL && starts(text, "SQL statement \"") &&
 			strncmp(text + strlen("SQL statement \""), own_sql, 20) == 0)
 			break;
-		if (step->function == NULL)
-			read_frame(run, step, text);
+		function = read_frame(run, text, &line_number);
+		if (function != NULL)
+		{
+			if (step->function == NULL)
+			{
+				step->function = function;
+				step->line = line_number;
+			}
+			step->functions = add_name(step->functions, function);
+		}
 		if (list_length(step->stack) < FRAMES_MAX)
 			step->stack = lappend(step->stack, clipped(without_addresses(run, text), FRAME_BYTES));
 	}
@@ -389,6 +425,15 @@ typedef struct StepCall
 } StepCall;
 
 static void
+check_deferred(void)
+{
+	ConstraintsSetStmt *stmt = makeNode(ConstraintsSetStmt);
+
+	stmt->deferred = false;
+	AfterTriggerSetState(stmt);
+}
+
+static void
 run_step(void *arg)
 {
 	StepCall   *call = (StepCall *) arg;
@@ -407,12 +452,7 @@ run_step(void *arg)
 		SPI_finish();
 	}
 	else
-	{
-		ConstraintsSetStmt *stmt = makeNode(ConstraintsSetStmt);
-
-		stmt->deferred = false;
-		AfterTriggerSetState(stmt);
-	}
+		check_deferred();
 }
 
 /*
@@ -480,6 +520,20 @@ ends_the_probe(const ErrorData *e, bool timeout_started)
 			 strstr(e->message, "statement timeout") != NULL);
 }
 
+/*
+ * PostgreSQL puts back what SET CONSTRAINTS has set when the subtransaction
+ * aborts in which it was set, but not when one around it does. So each one that
+ * is undone in the end begins with setting it, to what a new transaction finds.
+ */
+static void
+begin_transaction(Run *run)
+{
+	if (!run->can_defer)
+		return;
+	check_deferred();
+	defer_again(run);
+}
+
 static ErrorData *
 attempt(Run *run, StepCall *call, bool keep)
 {
@@ -542,19 +596,37 @@ try_step(Run *run, const char *name, const char *sql)
 
 static void report_quarantine(Run *run);
 
-/* The end of what the auth server does in one transaction. */
+/*
+ * The end of what the auth server does in one transaction. The checks are made
+ * in the subtransaction that is undone in the end, for the sake of
+ * begin_transaction(): a failure ends it, and try_apart() writes it down.
+ */
 static bool
 try_commit(Run *run, const char *name)
 {
+	ErrorContextCallback *contexts = error_context_stack;
 	StepCall	call = {.sql = NULL};
-	ErrorData  *e = attempt(run, &call, run->can_defer);
-	ProbeStep  *step = add_step(run, name);
+	ErrorData  *e = NULL;
+	ProbeStep  *step;
 
+	report_quarantine(run);
+	if (run->can_defer)
+	{
+		run->commit_began = true;
+		run->commit_name = name;
+		run->timeout_started = start_timeout(run, &run->timeout_saved);
+		error_context_stack = NULL;
+		check_deferred();
+		error_context_stack = contexts;
+		stop_timeout(run->timeout_started, run->timeout_saved);
+		run->commit_began = false;
+		defer_again(run);
+	}
+	else
+		e = attempt(run, &call, false);
+	step = add_step(run, name);
 	if (e != NULL)
 		describe_failure(run, step, e, NULL);
-	else if (run->can_defer)
-		defer_again(run);
-	report_quarantine(run);
 	return step->outcome == PROBE_OK;
 }
 
@@ -891,6 +963,7 @@ try_login(void *arg)
 	};
 	char	   *session_sql;
 
+	begin_transaction(run);
 	if (run->kind == PROBE_EMAIL || run->kind == PROBE_EMAIL_WITHOUT_METADATA || run->kind == PROBE_INVITED ||
 		run->kind == PROBE_PHONE)
 	{
@@ -918,6 +991,7 @@ try_update(void *arg)
 {
 	Run		   *run = (Run *) arg;
 
+	begin_transaction(run);
 	if (try_step(run, "update user metadata",
 				 update_sql(run, "raw_user_meta_data = coalesce(raw_user_meta_data, '{}') OPERATOR(pg_catalog.||) '{\"full_name\": \"Probe Changed\"}'")) &&
 		!try_commit(run, "commit user metadata"))
@@ -942,6 +1016,7 @@ try_soft_delete(void *arg)
 {
 	Run		   *run = (Run *) arg;
 
+	begin_transaction(run);
 	if (has_column(run, "deleted_at") &&
 		try_step(run, "soft delete user",
 				 update_sql(run, psprintf("email = %s, phone = %s, deleted_at = pg_catalog.now(), encrypted_password = '', raw_user_meta_data = '{}', "
@@ -956,6 +1031,7 @@ try_delete(void *arg)
 {
 	Run		   *run = (Run *) arg;
 
+	begin_transaction(run);
 	if (try_step(run, "delete user",
 				 psprintf("DELETE FROM auth.users WHERE id OPERATOR(pg_catalog.=) %s", quote_literal_cstr(run->id))))
 		(void) try_commit(run, "commit deletion");
@@ -965,10 +1041,23 @@ try_delete(void *arg)
 static void
 try_apart(Run *run, void (*fn) (void *))
 {
+	ErrorContextCallback *contexts = error_context_stack;
 	ErrorData  *e = plan_contained(fn, run, false);
 
-	if (e != NULL)
-		ReThrowError(e);
+	error_context_stack = contexts;
+	if (e == NULL)
+		return;
+	if (run->commit_began)
+	{
+		run->commit_began = false;
+		stop_timeout(run->timeout_started, run->timeout_saved);
+		if (!ends_the_probe(e, run->timeout_started))
+		{
+			describe_failure(run, add_step(run, run->commit_name), e, NULL);
+			return;
+		}
+	}
+	ReThrowError(e);
 }
 
 static void
@@ -977,6 +1066,7 @@ try_kind(void *arg)
 	Run		   *run = (Run *) arg;
 	int			actions = run->probe->actions;
 
+	begin_transaction(run);
 	make_user(run);
 	if (!try_signup(run))
 		return;
@@ -1237,7 +1327,7 @@ run_all(void *arg)
 	Oid			userid;
 	int			sec_context;
 	StepCall	pending = {.sql = NULL};
-	ErrorData  *e;
+	ErrorData  *e = NULL;
 
 	lock_probes();
 	read_catalogs(run);
@@ -1253,14 +1343,14 @@ run_all(void *arg)
 
 	/* what the caller's own transaction has left for its COMMIT is no part of the first step */
 	run->own = "";
-	e = attempt(run, &pending, true);
+	e = attempt(run, &pending, false);
 	if (e != NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("the transaction waits for deferred constraints that fail"),
 				 errdetail("SQLSTATE %s.", unpack_sql_state(e->sqlerrcode)),
 				 errhint("Commit or roll back what was written before, then probe.")));
-	defer_again(run);
+	begin_transaction(run);
 
 	for (int t = -1; t < (probe->isolate ? run->ntriggers : 0); t++)
 	{
@@ -1344,9 +1434,203 @@ probe_run(Probe *probe)
 		ReThrowError(e);
 }
 
+/* ---------------------------------------------------------------------
+ * For doctor(probe => true)
+ * ---------------------------------------------------------------------
+ */
+
+/* Steps that failed for one reason. */
+typedef struct ProbeCause
+{
+	const ProbeStep *first;
+	List	   *kinds;			/* of char *, each once */
+	List	   *steps;
+	DoctorSeverity severity;
+	List	   *functions;		/* those of the call stack, innermost first */
+} ProbeCause;
+
+static bool
+same(const char *a, const char *b)
+{
+	return a == b || (a != NULL && b != NULL && strcmp(a, b) == 0);
+}
+
+static bool
+same_cause(const ProbeStep *a, const ProbeStep *b)
+{
+	return a->outcome == b->outcome && same(a->sqlstate, b->sqlstate) && same(a->function, b->function) &&
+		a->line == b->line && same(a->table, b->table) && same(a->column, b->column) &&
+		same(a->constraint, b->constraint) && (a->sqlstate != NULL || same(a->message, b->message));
+}
+
+static char *
+joined(List *list)
+{
+	StringInfoData buf;
+	ListCell   *lc;
+
+	initStringInfo(&buf);
+	foreach(lc, list)
+		appendStringInfo(&buf, "%s%s", buf.len ? ", " : "", (char *) lfirst(lc));
+	return buf.data;
+}
+
+/* Whether there are users of kinds that most auth servers do not let in. */
+typedef struct KindsInUse
+{
+	bool		oauth;
+	bool		phone;
+	bool		anonymous;
+} KindsInUse;
+
+static SavedPlan kinds_plan = {
+	.sql = "SELECT EXISTS (SELECT 1 FROM " CALLER_AUTH_USERS " AS u WHERE u.is_anonymous), "
+	"EXISTS (SELECT 1 FROM " CALLER_AUTH_USERS " AS u WHERE u.email IS NULL AND NOT u.is_anonymous), "
+	"EXISTS (SELECT 1 FROM auth.identities AS i WHERE i.provider OPERATOR(pg_catalog.<>) ALL ('{email,phone}'::pg_catalog.text[]))",
+	.nargs = 0
+};
+
+static void
+find_kinds(Doctor *doctor, void *arg)
+{
+	KindsInUse *in_use = (KindsInUse *) arg;
+	Scope		scope;
+
+	if (!OidIsValid(get_relname_relid("identities", get_namespace_oid("auth", false))))
+		return;
+	SPI_connect();
+	scope_enter_auth(&scope);
+	plan_execute(&kinds_plan, NULL, NULL, true, 1);
+	if (SPI_processed == 1)
+	{
+		bool		isnull;
+
+		in_use->anonymous = DatumGetBool(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
+		in_use->phone = DatumGetBool(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 2, &isnull));
+		in_use->oauth = DatumGetBool(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 3, &isnull));
+	}
+	scope_leave(&scope);
+	SPI_finish();
+}
+
+/*
+ * Every auth server makes users with an email address, and invites some, who
+ * send no metadata. Another kind counts when there are such users; OAuth, which
+ * brings less than a form, may be added any day.
+ */
+static DoctorSeverity
+severity_of(const ProbeStep *step, const KindsInUse *in_use)
+{
+	if (step->outcome != PROBE_FAILED)
+		return DOCTOR_INFO;
+	if (strcmp(step->kind, kind_names[PROBE_PHONE]) == 0)
+		return in_use->phone ? DOCTOR_ERROR : DOCTOR_INFO;
+	if (strcmp(step->kind, kind_names[PROBE_ANONYMOUS]) == 0)
+		return in_use->anonymous ? DOCTOR_ERROR : DOCTOR_INFO;
+	if (strcmp(step->kind, kind_names[PROBE_OAUTH]) == 0)
+		return in_use->oauth ? DOCTOR_ERROR : DOCTOR_WARNING;
+	return DOCTOR_ERROR;
+}
+
+static void
+tell_cause(Doctor *doctor, const ProbeCause *cause)
+{
+	const ProbeStep *step = cause->first;
+	StringInfoData detail;
+	List	   *objects = list_copy(cause->functions);
+	const char *object = step->function ? step->function : step->table ? step->table : "auth.users";
+	const char *finding;
+
+	initStringInfo(&detail);
+	if (step->sqlstate != NULL)
+		appendStringInfo(&detail, "SQLSTATE %s: ", step->sqlstate);
+	appendStringInfoString(&detail, step->message);
+	if (step->function != NULL)
+		appendStringInfo(&detail, ", in %s", step->function);
+	if (step->function != NULL && step->line > 0)
+		appendStringInfo(&detail, " line %d", step->line);
+	if (step->table != NULL)
+		appendStringInfo(&detail, ", table %s", step->table);
+	if (step->column != NULL)
+		appendStringInfo(&detail, ", column %s", quote_identifier(step->column));
+	if (step->constraint != NULL)
+		appendStringInfo(&detail, ", constraint %s", quote_identifier(step->constraint));
+	appendStringInfo(&detail, ". Users: %s; steps: %s.", joined(cause->kinds), joined(cause->steps));
+	if (cause->functions != NIL && list_length(cause->functions) > 1)
+		appendStringInfo(&detail, " Called from %s.", joined(list_copy_tail(cause->functions, 1)));
+
+	if (step->table != NULL)
+		objects = lappend(objects, unconstify(char *, step->table));
+	if (step->outcome == PROBE_FAILED && cause->severity != DOCTOR_INFO &&
+		doctor_confirm(doctor, objects, psprintf("The probe confirms it: %s", detail.data)))
+		return;
+	if (step->outcome == PROBE_REFUSED)
+		finding = "refuses the user of a probe on purpose";
+	else if (step->outcome == PROBE_UNKNOWN)
+		finding = "is what a probe could not tell about";
+	else if (strcmp((char *) linitial(cause->steps), "sync") == 0)
+		finding = "makes a probe's sync go to quarantine";
+	else
+		finding = psprintf("makes a probe fail at: %s", joined(cause->steps));
+	doctor_finding(doctor, cause->severity, "probe", object, finding, detail.data, NULL);
+}
+
 void
 doctor_check_probe(Doctor *doctor)
 {
+	Probe		probe;
+	KindsInUse	in_use;
+	List	   *causes = NIL;
+	ListCell   *lc;
+
+	/* there is no place to write to, and nobody to blame for it */
+	if (RecoveryInProgress())
+	{
+		doctor_finding(doctor, DOCTOR_INFO, "probe", "auth.users", "was not probed: this is a standby",
+					   "A probe writes, and rolls back what it has written. Ask the primary.", NULL);
+		return;
+	}
+	memset(&probe, 0, sizeof(probe));
+	memset(&in_use, 0, sizeof(in_use));
+	probe.kinds = PROBE_ALL_KINDS;
+	probe.actions = PROBE_UPDATE | PROBE_LOGIN | PROBE_DELETE;
+	probe_run(&probe);
+	doctor_contained(doctor, "probe", "auth.users", find_kinds, &in_use);
+
+	foreach(lc, probe.effects)
+	{
+		Effect	   *effect = (Effect *) lfirst(lc);
+
+		doctor_finding(doctor, DOCTOR_INFO, "probe", effect->object, "does what a rollback does not undo, so nothing was probed",
+					   psprintf("%s %s%s.", effect->object, effect->what,
+								effect->line > 0 ? psprintf(", line %d", effect->line) : ""),
+					   NULL);
+	}
+	foreach(lc, probe.steps)
+	{
+		ProbeStep  *step = (ProbeStep *) lfirst(lc);
+		ProbeCause *cause = NULL;
+		ListCell   *other;
+
+		if (step->outcome == PROBE_OK)
+			continue;
+		foreach(other, causes)
+			if (same_cause(((ProbeCause *) lfirst(other))->first, step))
+				cause = (ProbeCause *) lfirst(other);
+		if (cause == NULL)
+		{
+			cause = palloc0(sizeof(ProbeCause));
+			cause->first = step;
+			cause->severity = DOCTOR_INFO;
+			cause->functions = step->functions;
+			causes = lappend(causes, cause);
+		}
+		cause->kinds = add_name(cause->kinds, step->kind);
+		cause->steps = add_name(cause->steps, step->step);
+		cause->severity = Min(cause->severity, severity_of(step, &in_use));
+	}
+	foreach(lc, causes)
+		tell_cause(doctor, (ProbeCause *) lfirst(lc));
 }
 
 /* ---------------------------------------------------------------------

@@ -50,6 +50,7 @@ typedef struct ProbeStep
 	const char *function;		/* where it failed, innermost */
 	int			line;			/* in it; 0: not known */
 	List	   *stack;			/* of char *, innermost first */
+	List	   *functions;		/* those in it, each once, the same way */
 } ProbeStep;
 
 typedef struct Probe
