@@ -6,6 +6,7 @@ SET client_min_messages = warning;
 SET ROLE postgres;
 CREATE TABLE public.probe_profiles (id uuid PRIMARY KEY REFERENCES auth.users (id) ON DELETE CASCADE, email text, full_name text);
 SELECT target FROM invite_sync.add_target('public.probe_profiles');
+SELECT invite_sync.attach() IS NOT NULL AS attached;
 RESET ROLE;
 SELECT (SELECT count(*) FROM auth.users) AS users, (SELECT count(*) FROM invite_sync.event) AS events,
        (SELECT count(*) FROM invite_sync.quarantine_entry) AS entries \gset
@@ -327,12 +328,6 @@ DROP TABLE public.probe_deep, public.probe_late, public.probe_legacy;
 DROP FUNCTION public.probe_sets(), public.probe_export(oid), public.probe_late(), public.probe_needs_identity(), public.probe_tells(), public.probe_outer(), public.probe_inner(uuid, jsonb);
 DROP TABLE public.probe_people;
 DROP SEQUENCE public.probe_super, public.probe_ran, public.probe_fired;
-SELECT invite_sync.drop_target('public.probe_profiles');
-DROP TABLE public.probe_profiles;
-REVOKE ALL ON SCHEMA public FROM probe_mallory;
-REVOKE ALL ON SCHEMA invite_sync FROM probe_mallory;
-DROP ROLE probe_mallory;
-
 -- ---- doctor(probe => true) ----
 SELECT severity, object, finding FROM invite_sync.doctor(probe => true) WHERE area = 'probe';
 SET ROLE postgres;
@@ -374,3 +369,12 @@ ROLLBACK;
 DROP TRIGGER probe_note ON auth.users;
 DROP FUNCTION public.probe_note();
 DROP TABLE public.probe_notes;
+SELECT invite_sync.drop_target('public.probe_profiles');
+DROP TABLE public.probe_profiles;
+REVOKE ALL ON SCHEMA public FROM probe_mallory;
+REVOKE ALL ON SCHEMA invite_sync FROM probe_mallory;
+DROP ROLE probe_mallory;
+-- as it was found: nobody attached or detached
+DROP TRIGGER invite_sync_insert ON auth.users;
+DROP TRIGGER invite_sync_update ON auth.users;
+DROP TRIGGER "Invite_sync_delete" ON auth.users;
