@@ -48,8 +48,8 @@ static const char *const harmless_extensions[] = {
 	"earthdistance", "tablefunc", "btree_gin", "btree_gist", "moddatetime", "autoinc", "insert_username", "refint", "tcn", "lo",
 	"dict_int", "dict_xsyn", "bloom", "xml2", "intagg", "pgjwt", "pgtap", "pg_graphql", "pg_jsonschema", "pg_hashids",
 	"pg_uuidv7", "pg_ulid", "pgx_ulid", "ulid", "vector", "rum", "pgroonga", "postgis", "postgis_topology", "postgis_raster",
-	"postgis_sfcgal", "address_standardizer", "pgrouting", "h3", "timescaledb", "hll", "semver", "prefix", "ip4r", "orafce",
-	"temporal_tables", "periods", "pgaudit", "supa_audit", "pg_stat_statements", "hypopg", "index_advisor", "plpgsql_check", "sslinfo"
+	"postgis_sfcgal", "address_standardizer", "pgrouting", "h3", "timescaledb", "hll", "semver", "prefix", "ip4r",
+	"temporal_tables", "periods", "pgaudit", "supa_audit", "hypopg", "index_advisor", "plpgsql_check", "sslinfo"
 };
 
 /* PostgreSQL's own functions that do what no rollback undoes. */
@@ -63,7 +63,7 @@ static const char *const lasting_functions[] = {
 	"pg_copy_logical_replication_slot", "pg_drop_replication_slot", "pg_replication_slot_advance",
 	"pg_logical_slot_get_changes", "pg_logical_slot_get_binary_changes", "pg_sync_replication_slots",
 	"pg_stat_reset", "pg_stat_reset_shared", "pg_stat_reset_single_table_counters", "pg_stat_reset_single_function_counters",
-	"pg_stat_reset_slru", "pg_stat_reset_replication_slot", "pg_stat_reset_subscription_stats", "pg_stat_statements_reset",
+	"pg_stat_reset_slru", "pg_stat_reset_replication_slot", "pg_stat_reset_subscription_stats",
 	"pg_file_write", "pg_file_rename", "pg_file_unlink", "pg_file_sync"
 };
 

@@ -64,6 +64,7 @@ PG_FUNCTION_INFO_V1(doctor_probe_delete);
 #define MESSAGE_BYTES		1000
 #define FRAME_BYTES			300
 #define FRAMES_MAX			30
+#define USUAL_BYTES			20	/* what an address's first part fits in, mostly */
 
 bool		probe_is_running = false;
 
@@ -1513,15 +1514,80 @@ find_kinds(Doctor *doctor, void *arg)
 	SPI_finish();
 }
 
+static SavedPlan check_plan = {
+	.sql = "SELECT pg_catalog.pg_get_constraintdef(k.oid) FROM pg_catalog.pg_constraint AS k "
+	"JOIN pg_catalog.pg_class AS c ON c.oid OPERATOR(pg_catalog.=) k.conrelid "
+	"JOIN pg_catalog.pg_namespace AS n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace "
+	"WHERE k.conname OPERATOR(pg_catalog.=) $1 AND k.contype OPERATOR(pg_catalog.=) 'c' AND "
+	"pg_catalog.quote_ident(n.nspname) OPERATOR(pg_catalog.||) '.' OPERATOR(pg_catalog.||) pg_catalog.quote_ident(c.relname) OPERATOR(pg_catalog.=) $2",
+	.nargs = 2,
+	.argtypes = {NAMEOID, TEXTOID}
+};
+
+typedef struct CheckAsked
+{
+	const ProbeStep *step;
+	char	   *definition;
+} CheckAsked;
+
+static void
+find_check(Doctor *doctor, void *arg)
+{
+	CheckAsked *asked = (CheckAsked *) arg;
+	Datum		args[2];
+	Scope		scope;
+
+	args[0] = DirectFunctionCall1(namein, CStringGetDatum(asked->step->constraint));
+	args[1] = CStringGetTextDatum(asked->step->table);
+	SPI_connect();
+	scope_enter_own(&scope);
+	plan_execute(&check_plan, args, NULL, true, 1);
+	if (SPI_processed == 1)
+		asked->definition = MemoryContextStrdup(doctor->cxt, SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1));
+	scope_leave(&scope);
+	SPI_finish();
+}
+
+/*
+ * The address of a probe is long and of a domain that nobody has. What it alone
+ * may be too long for, or of the wrong domain, need not be anybody else's lot.
+ */
+static bool
+fails_for_its_address(Doctor *doctor, const ProbeStep *step)
+{
+	if (same(step->sqlstate, "22001"))
+	{
+		const char *limit = strchr(step->message, '(');
+
+		return limit != NULL && atoi(limit + 1) >= USUAL_BYTES;
+	}
+	if (same(step->sqlstate, "23514") && step->constraint != NULL && step->table != NULL)
+	{
+		CheckAsked	asked = {.step = step};
+		const char *p;
+
+		if (!doctor_contained(doctor, "probe", step->table, find_check, &asked) || asked.definition == NULL)
+			return false;
+		if (strstr(asked.definition, "email") != NULL || strchr(asked.definition, '@') != NULL)
+			return true;
+		if (strstr(asked.definition, "length(") == NULL)
+			return false;
+		for (p = strchr(asked.definition, '<'); p != NULL; p = strchr(p + 1, '<'))
+			if (atoi(p + strspn(p, "<= (")) >= USUAL_BYTES)
+				return true;
+	}
+	return false;
+}
+
 /*
  * Every auth server makes users with an email address, and invites some, who
  * send no metadata. Another kind counts when there are such users; OAuth, which
  * brings less than a form, may be added any day.
  */
 static DoctorSeverity
-severity_of(const ProbeStep *step, const KindsInUse *in_use)
+severity_of(Doctor *doctor, const ProbeStep *step, const KindsInUse *in_use)
 {
-	if (step->outcome != PROBE_FAILED)
+	if (step->outcome != PROBE_FAILED || fails_for_its_address(doctor, step))
 		return DOCTOR_INFO;
 	if (strcmp(step->kind, kind_names[PROBE_PHONE]) == 0)
 		return in_use->phone ? DOCTOR_ERROR : DOCTOR_INFO;
@@ -1627,7 +1693,7 @@ doctor_check_probe(Doctor *doctor)
 		}
 		cause->kinds = add_name(cause->kinds, step->kind);
 		cause->steps = add_name(cause->steps, step->step);
-		cause->severity = Min(cause->severity, severity_of(step, &in_use));
+		cause->severity = Min(cause->severity, severity_of(doctor, step, &in_use));
 	}
 	foreach(lc, causes)
 		tell_cause(doctor, (ProbeCause *) lfirst(lc));

@@ -108,8 +108,9 @@ ROLLBACK;
 -- ---- refuse ----
 RESET ROLE;
 SET invite_sync.ddl_check = refuse;
-SET ROLE postgres;
+SET ROLE authenticated;
 SET invite_sync.ddl_check = off;
+SET ROLE postgres;
 ALTER TABLE guarded.members DROP COLUMN email;
 DROP TABLE guarded.members;
 DROP SCHEMA guarded CASCADE;

@@ -360,6 +360,24 @@ DELETE FROM auth.users;
 -- a gate is no bug
 CREATE OR REPLACE FUNCTION public.probe_note() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'by invitation only' USING ERRCODE = 'check_violation'; END $$;
 SELECT severity, finding FROM invite_sync.doctor(probe => true) WHERE area = 'probe';
+-- nor is what only the address of a probe is too long for, or of the wrong domain
+CREATE OR REPLACE FUNCTION public.probe_note() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path = '' AS $$
+BEGIN
+    EXECUTE 'INSERT INTO public.probe_notes (id, topic, email) VALUES ($1, $2, $3)' USING NEW.id, coalesce(split_part(NEW.email, '@', 1), '-'), NEW.email;
+    RETURN NEW;
+END $$;
+SELECT severity FROM invite_sync.doctor(probe => true) WHERE area = 'probe' AND severity <> 'info';
+ALTER TABLE public.probe_notes ALTER topic TYPE varchar(30);
+SELECT severity, detail LIKE '%22001%' AS told FROM invite_sync.doctor(probe => true) WHERE area = 'probe';
+ALTER TABLE public.probe_notes ALTER topic TYPE varchar(5);
+SELECT severity, detail LIKE '%22001%' AS told FROM invite_sync.doctor(probe => true) WHERE area = 'probe';
+ALTER TABLE public.probe_notes ALTER topic TYPE text, ADD CONSTRAINT short CHECK (char_length(topic) <= 24);
+SELECT severity, detail LIKE '%short%' AS told FROM invite_sync.doctor(probe => true) WHERE area = 'probe';
+ALTER TABLE public.probe_notes DROP CONSTRAINT short, ADD CONSTRAINT ours CHECK (email LIKE '%@acme.example');
+SELECT severity, detail LIKE '%ours%' AS told FROM invite_sync.doctor(probe => true) WHERE area = 'probe';
+ALTER TABLE public.probe_notes DROP CONSTRAINT ours, ADD CONSTRAINT capital CHECK (topic ~ '^[A-Z]');
+SELECT severity, detail LIKE '%capital%' AS told FROM invite_sync.doctor(probe => true) WHERE area = 'probe';
+ALTER TABLE public.probe_notes DROP CONSTRAINT capital;
 CREATE OR REPLACE FUNCTION public.probe_note() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_stat_reset(); RETURN NEW; END $$;
 SELECT severity, object, finding FROM invite_sync.doctor(probe => true) WHERE area = 'probe';
 BEGIN READ ONLY;
