@@ -11,6 +11,8 @@
  */
 #include "compat.h"
 
+#include <ctype.h>
+
 #include "access/htup_details.h"
 #include "access/relation.h"
 #include "access/sysattr.h"
@@ -34,6 +36,7 @@
 #include "utils/guc.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
+#include "utils/regproc.h"
 #include "utils/relcache.h"
 #include "utils/syscache.h"
 #include "utils/varlena.h"
@@ -85,7 +88,7 @@ body_denied(Body *body, const char *privilege, const char *kind, const char *obj
 	}
 	body_found(body, DOCTOR_ERROR, ERRCODE_INSUFFICIENT_PRIVILEGE,
 			   strcmp(kind, "FUNCTION") == 0 ? "function" : "table", object,
-			   psprintf("permission denied: role %s may not %s %s %s",
+			   psprintf("permission denied: role %s has no %s on %s %s",
 						GetUserNameFromId(body->role, true), privilege, asc_tolower(kind, strlen(kind)), object),
 			   psprintf("%s runs as %s%s.", body->name, GetUserNameFromId(body->role, true),
 						body->definer ? ", its owner (SECURITY DEFINER)" : ""),
@@ -147,7 +150,7 @@ check_rights(Body *body, Query *query)
 			body_denied(body, words.data, "TABLE", name);
 		else
 			body_found(body, DOCTOR_ERROR, ERRCODE_INSUFFICIENT_PRIVILEGE, "table", name,
-					   psprintf("permission denied: role %s, the owner of a view, may not %s table %s",
+					   psprintf("permission denied: role %s, the owner of a view, has no %s on table %s",
 								GetUserNameFromId(role, true), words.data, name),
 					   psprintf("%s reads it by way of the view.", body_where(body)),
 					   psprintf("GRANT %s ON TABLE %s TO %s;", words.data, name,
@@ -324,7 +327,7 @@ edit_metadata(Body *body, Node *node, const char *before, const char *after)
 			return false;
 	if (body->sql[to] != '\'' || body->sql[to + 1] == '\'')
 		return false;
-	return body_edit(body, from, to + 1, before, after);
+	return body_edit(body, from, to + 1, before, after, false);
 }
 
 static bool
@@ -1263,6 +1266,12 @@ path_holds(Body *body, const char *schema)
 	return false;
 }
 
+static char *
+at_line(Body *body)
+{
+	return body->line > 0 ? psprintf(" (line %d)", body->line) : "";
+}
+
 /* A name that other schemas hold: have the path hold one of them. */
 static bool
 add_to_path(Body *body, const char *what, const char *name, List *schemas)
@@ -1292,8 +1301,8 @@ add_to_path(Body *body, const char *what, const char *name, List *schemas)
 		if (body->pinned == NULL)
 			body->add_first = true;
 		keep(body, &body->misplaced,
-			 psprintf("%s %s does not exist there, %s.%s does (line %d)", what, quote_identifier(name),
-					  quote_identifier(schema), quote_identifier(name), body->line));
+			 psprintf("%s %s does not exist there, %s.%s does%s", what, quote_identifier(name),
+					  quote_identifier(schema), quote_identifier(name), at_line(body)));
 		body->changed = true;
 		return true;
 	}
@@ -1333,6 +1342,63 @@ fix_extension(const char *extension, const char *schema)
 	return psprintf("CREATE EXTENSION IF NOT EXISTS %s;", quote_identifier(extension));
 }
 
+/* Does this name differ from that one in how it is spelled, but not in what it says? */
+static bool
+is_alike(const char *a, const char *b)
+{
+	if (pg_strncasecmp(a, "raw_", 4) == 0)
+		a += 4;
+	if (pg_strncasecmp(b, "raw_", 4) == 0)
+		b += 4;
+	for (;;)
+	{
+		while (*a == '_')
+			a++;
+		while (*b == '_')
+			b++;
+		if (pg_tolower((unsigned char) *a) != pg_tolower((unsigned char) *b))
+			return false;
+		if (*a == '\0')
+			return true;
+		a++;
+		b++;
+	}
+}
+
+/* The one column of the table that the name may have meant, or NULL. */
+static char *
+column_alike(Oid relid, const char *name)
+{
+	char	   *found = NULL;
+
+	char	   *column;
+
+	for (AttrNumber i = 1; (column = get_attname(relid, i, true)) != NULL; i++)
+	{
+		if (strncmp(column, "........pg.dropped", 18) == 0 || !is_alike(column, name))
+			continue;
+		if (found != NULL)
+			return NULL;
+		found = column;
+	}
+	return found;
+}
+
+/* Have a name, written without quotes, that stands in the statement at or after this place, replaced. */
+static bool
+edit_name(Body *body, int location, const char *name, const char *by)
+{
+	size_t		len = strlen(name);
+
+	if (location < 0 || location > (int) strlen(body->sql))
+		return false;
+	for (const char *s = body->sql + location; *s; s++)
+		if (pg_strncasecmp(s, name, len) == 0 && (s == body->sql || (!isalnum((unsigned char) s[-1]) && s[-1] != '_')) &&
+			!isalnum((unsigned char) s[len]) && s[len] != '_' && s[len] != '"')
+			return body_edit(body, (int) (s - body->sql), (int) (s - body->sql + len), quote_identifier(by), "", true);
+	return false;
+}
+
 static void
 missing_relation(Body *body, const char *full, const char *message)
 {
@@ -1342,6 +1408,8 @@ missing_relation(Body *body, const char *full, const char *message)
 	List	   *elsewhere;
 	List	   *similar;
 	ListCell   *lc;
+	const char *finding;
+	const char *detail;
 
 	foreach(lc, body->temporary)
 		if (strcmp((char *) lfirst(lc), name) == 0)
@@ -1350,11 +1418,22 @@ missing_relation(Body *body, const char *full, const char *message)
 	if (schema == NULL && add_to_path(body, "relation", name, elsewhere))
 		return;
 	similar = name_relation_schemas(name, true);
-	body_found(body, DOCTOR_ERROR, ERRCODE_UNDEFINED_TABLE, "function", body->name,
-			   psprintf("relation %s does not exist", full),
-			   psprintf("At %s: %s.%s", body_where(body), message,
-						similar ? psprintf(" There is %s; names are case sensitive where they were made in double quotes.", joined(similar)) : ""),
-			   NULL);
+	finding = psprintf("relation %s does not exist", full);
+	detail = psprintf("At %s: %s.%s", body_where(body), message,
+					  similar ? psprintf(" There is %s; names are case sensitive where they were made in double quotes.", joined(similar)) : "");
+	if (list_length(similar) == 1)
+	{
+		Oid			relid = RangeVarGetRelid(makeRangeVarFromNameList(compat_qualified_name((char *) linitial(similar))), NoLock, true);
+		char	   *true_name = OidIsValid(relid) ? get_rel_name(relid) : NULL;
+
+		if (true_name != NULL && schema != NULL && strcmp(get_namespace_name(get_rel_namespace(relid)), schema) == 0 &&
+			edit_name(body, 0, name, true_name))
+		{
+			body_found_edit(body, DOCTOR_ERROR, ERRCODE_UNDEFINED_TABLE, finding, detail);
+			return;
+		}
+	}
+	body_found(body, DOCTOR_ERROR, ERRCODE_UNDEFINED_TABLE, "function", body->name, finding, detail, NULL);
 }
 
 static void
@@ -1416,6 +1495,45 @@ missing_schema(Body *body, const char *schema, const char *message)
 						extension ? psprintf(" It comes with extension %s, which is not installed%s.", extension,
 											 name_extension_available(extension) ? "" : ", nor is it available on this server") : ""),
 			   fix_extension(extension, NULL));
+}
+
+/* A column, or a field of NEW, that has another spelling: that is said, and written. */
+static bool
+missing_column(Body *body, const char *name, const char *message, Node *raw)
+{
+	Oid			relid = InvalidOid;
+	char	   *column;
+	const char *finding = psprintf("a statement fails: %s", message);
+	const char *detail;
+
+	if (strncmp(message, "record \"new\" ", 13) == 0 || strncmp(message, "record \"old\" ", 13) == 0)
+	{
+		relid = body->call->relid;
+		name = quoted(message + 13);
+	}
+	else if (strstr(message, " of relation ") != NULL && raw != NULL)
+	{
+		RangeVar   *target = IsA(raw, InsertStmt) ? ((InsertStmt *) raw)->relation :
+			IsA(raw, UpdateStmt) ? ((UpdateStmt *) raw)->relation : NULL;
+
+		if (target != NULL && target->schemaname != NULL)
+			relid = RangeVarGetRelid(target, NoLock, true);
+		else if (target != NULL)
+		{
+			List	   *schemas = name_relation_schemas(target->relname, false);
+
+			if (list_length(schemas) == 1)
+				relid = get_relname_relid(target->relname, get_namespace_oid((char *) linitial(schemas), false));
+		}
+	}
+	if (!OidIsValid(relid) || name == NULL || (column = column_alike(relid, name)) == NULL)
+		return false;
+	detail = psprintf("At %s: %s. There is a column %s.", body_where(body), message, quote_identifier(column));
+	if (edit_name(body, 0, name, column))
+		body_found_edit(body, DOCTOR_ERROR, ERRCODE_UNDEFINED_COLUMN, finding, detail);
+	else
+		body_found(body, DOCTOR_ERROR, ERRCODE_UNDEFINED_COLUMN, "function", body->name, finding, detail, NULL);
+	return true;
 }
 
 /* What analysis raised: it would be raised by the auth server's statement. */
@@ -1493,6 +1611,8 @@ body_failed(Body *body, ErrorData *edata, Node *raw)
 		default:
 			break;
 	}
+	if (edata->sqlerrcode == ERRCODE_UNDEFINED_COLUMN && name != NULL && missing_column(body, name, message, raw))
+		return;
 	/* no judgement on what has types that are only known at run time, or on what was not the statement's fault */
 	if (body->uncertain)
 		return;
@@ -1582,9 +1702,9 @@ check_shadowed(Body *body, Node *raw, bool failed)
 			MemoryContextSwitchTo(old);
 			body->add_first = true;
 			keep(body, &body->misplaced,
-				 psprintf("%s means %s.%s there, not %s.%s (line %d)", quote_identifier(name),
+				 psprintf("%s means %s.%s there, not %s.%s%s", quote_identifier(name),
 						  quote_identifier(get_namespace_name(auth)), quote_identifier(name),
-						  quote_identifier(schema), quote_identifier(name), body->line));
+						  quote_identifier(schema), quote_identifier(name), at_line(body)));
 			body->changed = true;
 			return true;
 		}
