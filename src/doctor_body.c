@@ -284,12 +284,30 @@ note_endless(Doctor *doctor, Relation rel, const Trigger *trigger, const Writer 
 				   fix);
 }
 
+/* The one function in C that people put on their tables: it sets the column that its argument names. */
+static void
+check_moddatetime(Doctor *doctor, const Writer *writer, Relation rel, const Trigger *trigger)
+{
+	char	   *name = get_func_name(trigger->tgfoid);
+	char	   *table = doctor_relation_name(RelationGetRelid(rel));
+
+	if (name == NULL || table == NULL || strcmp(name, "moddatetime") != 0 || trigger->tgnargs != 1 ||
+		get_attnum(RelationGetRelid(rel), trigger->tgargs[0]) != InvalidAttrNumber)
+		return;
+	doctor_finding(doctor, writer->contained ? DOCTOR_WARNING : DOCTOR_ERROR, "trigger",
+				   psprintf("%s ON %s", quote_identifier(trigger->tgname), table),
+				   psprintf("moddatetime() is given column %s, which %s does not have", quote_identifier(trigger->tgargs[0]), table),
+				   psprintf("Each UPDATE of %s fails. SQLSTATE 09000.", table),
+				   psprintf("ALTER TABLE %s ADD COLUMN %s timestamptz DEFAULT pg_catalog.now();", table, quote_identifier(trigger->tgargs[0])));
+}
+
 static void
 reach_trigger(Doctor *doctor, const Writer *writer, Relation rel, const Trigger *trigger, int depth)
 {
 	BodyCall	call;
 	Oid			function = guarded_function(doctor->bodies, trigger->tgoid);
 
+	check_moddatetime(doctor, writer, rel, trigger);
 	memset(&call, 0, sizeof(call));
 	call.parent = writer->call;
 	call.funcid = OidIsValid(function) ? function : trigger->tgfoid;
@@ -691,8 +709,6 @@ contain_trigger(Body *body, const char **how)
 		return NULL;
 	if (nearest->relid != body->doctor->auth_users)
 	{
-		if (get_rel_namespace(nearest->relid) == get_rel_namespace(body->doctor->auth_users))
-			return NULL;
 		*how = "Until the body is mended, the auth server is served with this trigger off, and what it does is not done.";
 		return psprintf("ALTER TABLE %s DISABLE TRIGGER %s;", doctor_relation_name(nearest->relid),
 						quote_identifier(nearest->trigger_name));

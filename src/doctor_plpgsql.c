@@ -50,6 +50,8 @@ typedef struct Statement
 	bool		returns;		/* there are rows to be put somewhere */
 	bool		is_select;
 	bool		is_utility;
+	bool		always_true;	/* a condition, for the auth server */
+	bool		may_be_empty;	/* rows that depend on the user */
 	TupleDesc	desc;			/* of the rows, in the body's memory */
 } Statement;
 
@@ -360,6 +362,8 @@ analysed(Body *body, Query *query, void *arg)
 		return;
 	}
 	s->returns = targets != NIL;
+	s->may_be_empty = query->commandType == CMD_SELECT && query->jointree->fromlist != NIL &&
+		(!query->hasAggs || query->groupClause != NIL) && body_uses_new(body, query);
 	s->is_select = query->commandType == CMD_SELECT;
 	if (targets == NIL)
 		return;
@@ -495,22 +499,24 @@ guards(Body *body, Query *query, void *arg)
 
 	body->guards = list_concat(body->guards, body_words((Node *) query));
 	guard_walker((Node *) query, body);
+	((Statement *) arg)->always_true = body_always_true(body, query);
 	MemoryContextSwitchTo(old);
 	analysed(body, query, arg);
 }
 
 /* What it asks for is looked after, whatever its branches do. */
-static void
+static bool
 condition(Body *body, PLpgSQL_expr *expr)
 {
 	Statement	statement;
 
 	if (expr == NULL)
-		return;
+		return false;
 	memset(&statement, 0, sizeof(statement));
 	statement.body = body;
 	statement.expr = expr;
 	body_analyse(body, expr->query, expr->parseMode, parser_setup, &statement, guards, &statement);
+	return statement.always_true;
 }
 
 static bool
@@ -838,7 +844,14 @@ walk_execsql(Body *body, PLpgSQL_stmt_execsql *stmt)
 		return;
 	}
 	if (stmt->into)
+	{
 		target_assigned(body, stmt->target, statement.desc, statement.value);
+		if (stmt->strict && statement.may_be_empty)
+			body_found(body, DOCTOR_WARNING, ERRCODE_NO_DATA_FOUND, "function", body->name,
+					   "INTO STRICT fails for users for whom there is no row",
+					   psprintf("At %s: query returned no rows.", body_where(body)),
+					   NULL);
+	}
 	else if (statement.returns)
 	{
 		const char *finding = "a statement fails: query has no destination for result data";
@@ -870,6 +883,27 @@ walk_raise(Body *body, PLpgSQL_stmt_raise *stmt)
 							doctor_relation_name(body->call->relid)),
 				   psprintf("RAISE EXCEPTION at %s: a gate. Whom it refuses the auth server answers with \"Database error\".", body_where(body)),
 				   NULL);
+}
+
+/* A branch that the auth server always comes into, since it has no request: does it raise? */
+static void
+check_refusal(Body *body, List *stmts)
+{
+	ListCell   *lc;
+
+	foreach(lc, stmts)
+	{
+		PLpgSQL_stmt *stmt = (PLpgSQL_stmt *) lfirst(lc);
+
+		if (!is_exception(stmt))
+			continue;
+		body->refuses = true;
+		body_found(body, DOCTOR_ERROR, ERRCODE_RAISE_EXCEPTION, "function", body->name,
+				   "the trigger refuses what the auth server does, which has no user's request: auth.uid() is null there",
+				   psprintf("RAISE EXCEPTION at line %d of the body of %s. Let the condition pass where auth.uid() is null, or where the role is the auth server's or the definer's.",
+							stmt->lineno, body->name),
+				   NULL);
+	}
 }
 
 static void
@@ -905,7 +939,8 @@ walk_statement(Body *body, PLpgSQL_stmt *stmt)
 			{
 				PLpgSQL_stmt_if *s = (PLpgSQL_stmt_if *) stmt;
 
-				condition(body, s->cond);
+				if (condition(body, s->cond))
+					check_refusal(body, s->then_body);
 				foreach(lc, s->elsif_list)
 					condition(body, ((PLpgSQL_if_elsif *) lfirst(lc))->cond);
 				walk_branch(body, s->cond, s->then_body);

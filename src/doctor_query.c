@@ -304,6 +304,18 @@ metadata_field(Body *body, Node *node)
 	return metadata_field(body, (Node *) linitial(args)) ? field : NULL;
 }
 
+/* Where a plain text constant that begins there ends; -1: it is none. */
+static int
+literal_end(const char *sql, int at)
+{
+	if (sql == NULL || at < 0 || at >= (int) strlen(sql) || sql[at] != '\'')
+		return -1;
+	for (at++; sql[at] != '\0' && sql[at] != '\''; at++)
+		if (sql[at] == '\\')
+			return -1;
+	return sql[at] == '\'' && sql[at + 1] != '\'' ? at + 1 : -1;
+}
+
 /* Put such an expression into a call, where it stands in the statement itself and as simple as can be. */
 static bool
 edit_metadata(Body *body, Node *node, const char *before, const char *after)
@@ -320,14 +332,8 @@ edit_metadata(Body *body, Node *node, const char *before, const char *after)
 		return false;
 	from = ((Param *) linitial(op->args))->location;
 	to = ((Const *) lsecond(op->args))->location;
-	if (from < 0 || to <= from || to >= (int) strlen(body->sql) || body->sql[to] != '\'')
-		return false;
-	for (to++; body->sql[to] != '\0' && body->sql[to] != '\''; to++)
-		if (body->sql[to] == '\\')
-			return false;
-	if (body->sql[to] != '\'' || body->sql[to + 1] == '\'')
-		return false;
-	return body_edit(body, from, to + 1, before, after, false);
+	to = from < 0 || to <= from ? -1 : literal_end(body->sql, to);
+	return to > 0 && body_edit(body, from, to, before, after, false);
 }
 
 static bool
@@ -432,6 +438,23 @@ nullness_of_ref(Body *body, Query *query, BodyRef *ref, Why *why)
 	}
 }
 
+/* auth.uid() and its like: what the request of an API user says. */
+static bool
+is_request_function(Body *body, Oid funcid)
+{
+	static const char *const names[] = {"uid", "role", "email", "jwt"};
+	char	   *name;
+
+	if (funcid < FirstNormalObjectId || get_func_namespace(funcid) != get_rel_namespace(body->doctor->auth_users) ||
+		get_func_nargs(funcid) != 0)
+		return false;
+	name = get_func_name(funcid);
+	for (int i = 0; i < (int) lengthof(names); i++)
+		if (name != NULL && strcmp(name, names[i]) == 0)
+			return true;
+	return false;
+}
+
 /* May it be null? Only what is seen to be so counts. */
 static Nullness
 nullness(Body *body, Query *query, Node *node, Why *why)
@@ -450,7 +473,8 @@ nullness(Body *body, Query *query, Node *node, Why *why)
 	field = metadata_field(body, node);
 	if (field != NULL)
 	{
-		if (is_guarded(body, field))
+		/* the auth server sets these itself */
+		if (is_guarded(body, field) || strcmp(field, "provider") == 0 || strcmp(field, "providers") == 0 || strcmp(field, "sub") == 0)
 			return NULL_UNKNOWN;
 		why->text = psprintf("metadata has no field \"%s\" for users who are invited, or sign up with a one-time password or another provider", field);
 		why->severity = DOCTOR_WARNING;
@@ -484,9 +508,24 @@ nullness(Body *body, Query *query, Node *node, Why *why)
 				return NULL_UNKNOWN;
 			return nullness_of_list(body, query, ((OpExpr *) node)->args, why);
 		case T_FuncExpr:
+			if (is_request_function(body, ((FuncExpr *) node)->funcid))
+			{
+				why->text = psprintf("%s is null, because the auth server's connection carries no user's request",
+									 doctor_function_name(((FuncExpr *) node)->funcid));
+				return NULL_ALWAYS;
+			}
 			if (!func_strict(((FuncExpr *) node)->funcid))
 				return NULL_UNKNOWN;
 			return nullness_of_list(body, query, ((FuncExpr *) node)->args, why);
+		case T_SubLink:
+			{
+				Query	   *sub = castNode(Query, ((SubLink *) node)->subselect);
+
+				if (((SubLink *) node)->subLinkType != EXPR_SUBLINK || sub->jointree->fromlist != NIL ||
+					sub->setOperations != NULL || list_length(sub->targetList) != 1)
+					return NULL_UNKNOWN;
+				return nullness(body, sub, (Node *) linitial_node(TargetEntry, sub->targetList)->expr, why);
+			}
 		case T_NullIfExpr:
 			return nullness(body, query, (Node *) linitial(((NullIfExpr *) node)->args), why);
 		case T_CoerceViaIO:
@@ -537,6 +576,168 @@ body_words(Node *expr)
 
 	collect_words(expr, &words);
 	return words;
+}
+
+/* What a condition is for the auth server, as far as that can be seen. */
+typedef enum Truth
+{
+	TRUTH_YES,
+	TRUTH_NO,
+	TRUTH_NULL,
+	TRUTH_OPEN
+} Truth;
+
+/* A text that it surely is: a constant, or coalesce() of nulls and one. */
+static char *
+sure_text(Body *body, Query *query, Node *node)
+{
+	node = strip(node);
+	if (node != NULL && IsA(node, CoalesceExpr))
+	{
+		ListCell   *lc;
+
+		foreach(lc, ((CoalesceExpr *) node)->args)
+		{
+			Why			why;
+
+			if (nullness(body, query, (Node *) lfirst(lc), &why) != NULL_ALWAYS)
+				return constant_text((Node *) lfirst(lc));
+		}
+	}
+	return constant_text(node);
+}
+
+static bool
+is_never_null(Body *body, Node *node)
+{
+	BodyRef    *ref = ref_of(body, strip(node));
+
+	if (ref != NULL && ref->field != NULL && OidIsValid(body->call->relid))
+	{
+		AttrNumber	attno = get_attnum(body->call->relid, ref->field);
+		HeapTuple	tuple = SearchSysCache2(ATTNUM, ObjectIdGetDatum(body->call->relid), Int16GetDatum(attno));
+		bool		result = HeapTupleIsValid(tuple) && ((Form_pg_attribute) GETSTRUCT(tuple))->attnotnull;
+
+		if (HeapTupleIsValid(tuple))
+			ReleaseSysCache(tuple);
+		return result;
+	}
+	return constant_text(node) != NULL;
+}
+
+static Truth
+truth(Body *body, Query *query, Node *node)
+{
+	Why			why;
+	Truth		result;
+	ListCell   *lc;
+
+	node = strip(node);
+	if (node == NULL)
+		return TRUTH_OPEN;
+	switch (nodeTag(node))
+	{
+		case T_NullTest:
+			if (nullness(body, query, (Node *) ((NullTest *) node)->arg, &why) != NULL_ALWAYS)
+				return TRUTH_OPEN;
+			return ((NullTest *) node)->nulltesttype == IS_NULL ? TRUTH_YES : TRUTH_NO;
+		case T_BoolExpr:
+			{
+				BoolExpr   *b = (BoolExpr *) node;
+				Truth		decides = b->boolop == AND_EXPR ? TRUTH_NO : TRUTH_YES;
+				bool		null = false;
+				bool		open = false;
+
+				if (b->boolop == NOT_EXPR)
+				{
+					result = truth(body, query, (Node *) linitial(b->args));
+					return result == TRUTH_YES ? TRUTH_NO : result == TRUTH_NO ? TRUTH_YES : result;
+				}
+				foreach(lc, b->args)
+				{
+					result = truth(body, query, (Node *) lfirst(lc));
+					if (result == decides)
+						return decides;
+					null = null || result == TRUTH_NULL;
+					open = open || result == TRUTH_OPEN;
+				}
+				return open ? TRUTH_OPEN : null ? TRUTH_NULL : decides == TRUTH_YES ? TRUTH_NO : TRUTH_YES;
+			}
+		case T_DistinctExpr:
+			{
+				Node	   *left = (Node *) linitial(((DistinctExpr *) node)->args);
+				Node	   *right = (Node *) lsecond(((DistinctExpr *) node)->args);
+
+				if ((nullness(body, query, left, &why) == NULL_ALWAYS && is_never_null(body, right)) ||
+					(nullness(body, query, right, &why) == NULL_ALWAYS && is_never_null(body, left)))
+					return TRUTH_YES;
+				return TRUTH_OPEN;
+			}
+		case T_OpExpr:
+			{
+				OpExpr	   *op = (OpExpr *) node;
+				char	   *left;
+				char	   *right;
+				char	   *name;
+
+				if (!func_strict(get_opcode(op->opno)) || list_length(op->args) != 2)
+					return TRUTH_OPEN;
+				if (nullness_of_list(body, query, op->args, &why) == NULL_ALWAYS)
+					return TRUTH_NULL;
+				left = sure_text(body, query, (Node *) linitial(op->args));
+				right = sure_text(body, query, (Node *) lsecond(op->args));
+				name = get_opname(op->opno);
+				if (left == NULL || right == NULL || op->opno >= FirstNormalObjectId || name == NULL ||
+					(strcmp(name, "=") != 0 && strcmp(name, "<>") != 0))
+					return TRUTH_OPEN;
+				return (strcmp(left, right) == 0) == (strcmp(name, "=") == 0) ? TRUTH_YES : TRUTH_NO;
+			}
+		default:
+			return TRUTH_OPEN;
+	}
+}
+
+static bool
+asks_request_walker(Node *node, Body *body)
+{
+	if (node == NULL)
+		return false;
+	if (IsA(node, FuncExpr) && is_request_function(body, ((FuncExpr *) node)->funcid))
+		return true;
+	if (IsA(node, Query))
+		return query_tree_walker((Query *) node, asks_request_walker, (void *) body, 0);
+	return expression_tree_walker(node, asks_request_walker, (void *) body);
+}
+
+static bool
+uses_new_walker(Node *node, Body *body)
+{
+	BodyRef    *ref;
+
+	if (node == NULL)
+		return false;
+	ref = ref_of(body, node);
+	if (ref != NULL && ref->is_new)
+		return true;
+	if (IsA(node, Query))
+		return query_tree_walker((Query *) node, uses_new_walker, (void *) body, 0);
+	return expression_tree_walker(node, uses_new_walker, (void *) body);
+}
+
+/* Does what it finds depend on the user? */
+bool
+body_uses_new(Body *body, Query *query)
+{
+	return uses_new_walker((Node *) query, body);
+}
+
+/* Does this condition hold for the auth server always, because of what it asks of the request? */
+bool
+body_always_true(Body *body, Query *query)
+{
+	return query->commandType == CMD_SELECT && list_length(query->targetList) == 1 &&
+		asks_request_walker((Node *) query, body) &&
+		truth(body, query, (Node *) linitial_node(TargetEntry, query->targetList)->expr) == TRUTH_YES;
 }
 
 /* ---------------------------------------------------------------------
@@ -954,7 +1155,7 @@ check_unique(Body *body, Query *query, Relation rel, Form_pg_attribute att, Targ
 		name = alone ? get_rel_name(lfirst_oid(lc)) : NULL;
 		if (name == NULL || body_sets_column(body, RelationGetRelid(rel), NameStr(att->attname)))
 			continue;
-		body_found(body, value != NULL && !sometimes ? DOCTOR_ERROR : field != NULL ? DOCTOR_INFO : DOCTOR_WARNING,
+		body_found(body, value != NULL && !sometimes ? DOCTOR_ERROR : DOCTOR_WARNING,
 				   ERRCODE_UNIQUE_VIOLATION, "function", body->name,
 				   psprintf("two users can get the same value in column %s of %s, which is unique",
 							quote_identifier(NameStr(att->attname)), table),
@@ -979,7 +1180,7 @@ check_length(Body *body, Query *query, Relation rel, Form_pg_attribute att, Targ
 	field = metadata_field(body, (Node *) linitial(f->args));
 	if (field == NULL || is_guarded(body, field))
 		return;
-	body_found(body, n <= 30 ? DOCTOR_WARNING : DOCTOR_INFO, ERRCODE_STRING_DATA_RIGHT_TRUNCATION, "function", body->name,
+	body_found(body, n <= 50 ? DOCTOR_WARNING : DOCTOR_INFO, ERRCODE_STRING_DATA_RIGHT_TRUNCATION, "function", body->name,
 			   psprintf("metadata field \"%s\" may be longer than column %s of %s", field,
 						quote_identifier(NameStr(att->attname)), doctor_relation_name(RelationGetRelid(rel))),
 			   psprintf("At %s: value too long for type character varying(%d).", body_where(body), n),
@@ -1098,6 +1299,10 @@ check_write(Body *body, Query *query)
 	if (query->resultRelation == 0 || query->commandType == CMD_SELECT)
 		return;
 	rte = rt_fetch(query->resultRelation, query->rtable);
+	if (rte->rtekind == RTE_RELATION && rte->relkind == RELKIND_MATVIEW)
+		body_found(body, DOCTOR_ERROR, ERRCODE_WRONG_OBJECT_TYPE, "function", body->name,
+				   psprintf("a statement fails: cannot change materialized view %s", doctor_relation_name(rte->relid)),
+				   psprintf("At %s.", body_where(body)), NULL);
 	if (rte->rtekind != RTE_RELATION || (rte->relkind != RELKIND_RELATION && rte->relkind != RELKIND_PARTITIONED_TABLE))
 		return;
 	foreach(lc, query->targetList)
@@ -1213,6 +1418,29 @@ expression_walker(Node *node, Body *body)
 
 			if (name != NULL && pg_class_aclcheck(sequence, body->role, ACL_USAGE | ACL_UPDATE) != ACLCHECK_OK)
 				body_denied(body, "USAGE", "SEQUENCE", name);
+		}
+		if (f->funcid == F_CURRENT_SETTING_TEXT)
+		{
+			char	   *name = constant_text((Node *) first);
+
+			/*
+			 * A name with a dot is nobody's until it is set. Those of a request
+			 * may be known here only because our own library reads them.
+			 */
+			if (name != NULL && strchr(name, '.') != NULL &&
+				(strncmp(name, "request.", 8) == 0 || GetConfigOption(name, true, false) == NULL) &&
+				doctor_role_setting(body->doctor->auth_role, name) == NULL && !body_mentions(body, "set_config"))
+			{
+				const char *finding = psprintf("setting %s is not set in the auth server's connection", name);
+				const char *detail = psprintf("At %s: unrecognized configuration parameter \"%s\". current_setting('%s', true) is null instead.",
+											  body_where(body), name, name);
+				int			end = literal_end(body->sql, first->location);
+
+				if (end > 0 && body_edit(body, end, end, ", true", "", false))
+					body_found_edit(body, DOCTOR_ERROR, ERRCODE_UNDEFINED_OBJECT, finding, detail);
+				else
+					body_found(body, DOCTOR_ERROR, ERRCODE_UNDEFINED_OBJECT, "function", body->name, finding, detail, NULL);
+			}
 		}
 		if (f->funcid == F_SET_CONFIG)
 		{
@@ -1503,6 +1731,7 @@ missing_column(Body *body, const char *name, const char *message, Node *raw)
 {
 	Oid			relid = InvalidOid;
 	char	   *column;
+	size_t		len;
 	const char *finding = psprintf("a statement fails: %s", message);
 	const char *detail;
 
@@ -1526,7 +1755,20 @@ missing_column(Body *body, const char *name, const char *message, Node *raw)
 				relid = get_relname_relid(target->relname, get_namespace_oid((char *) linitial(schemas), false));
 		}
 	}
-	if (!OidIsValid(relid) || name == NULL || (column = column_alike(relid, name)) == NULL)
+	if (!OidIsValid(relid) || name == NULL)
+		return false;
+	column = column_alike(relid, name);
+	len = strlen(name);
+	/* a time of day has one type */
+	if (column == NULL && get_rel_namespace(relid) != get_rel_namespace(body->doctor->auth_users) && len > 3 &&
+		strcmp(name + len - 3, "_at") == 0)
+	{
+		body_found(body, DOCTOR_ERROR, ERRCODE_UNDEFINED_COLUMN, "function", body->name, finding,
+				   psprintf("At %s: %s.", body_where(body), message),
+				   psprintf("ALTER TABLE %s ADD COLUMN %s timestamptz;", doctor_relation_name(relid), quote_identifier(name)));
+		return true;
+	}
+	if (column == NULL)
 		return false;
 	detail = psprintf("At %s: %s. There is a column %s.", body_where(body), message, quote_identifier(column));
 	if (edit_name(body, 0, name, column))
@@ -1624,6 +1866,9 @@ body_failed(Body *body, ErrorData *edata, Node *raw)
 		case ERRCODE_CARDINALITY_VIOLATION:
 			break;
 		default:
+			/* a view that cannot be written */
+			if (edata->sqlerrcode == ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE && strncmp(message, "cannot ", 7) == 0)
+				break;
 			return;
 	}
 	body_found(body, DOCTOR_ERROR, edata->sqlerrcode, "function", body->name,
