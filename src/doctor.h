@@ -33,6 +33,7 @@ typedef struct Doctor
 	Oid			auth_role;		/* its owner, the auth server's role; invalid: none, or a superuser */
 	List	   *findings;		/* private to doctor.c */
 	List	   *reached;		/* of DoctorReach; private to doctor_body.c */
+	struct BodyRun *bodies;		/* private to doctor_body.c */
 } Doctor;
 
 /*

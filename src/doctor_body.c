@@ -58,14 +58,12 @@
 #define DEPTH_MAX	16
 #define CALLS_MAX	5000
 
-typedef struct Run
+struct BodyRun
 {
 	List	   *calls;			/* BodyCall, in order of discovery */
 	List	   *guarded;		/* Oid of the trigger, Oid of its function, ... */
 	char	   *auth_path;		/* search_path of the auth server's sessions */
-} Run;
-
-static Run *run;				/* of the run that is under way */
+};
 
 /* ---------------------------------------------------------------------
  * What is reached
@@ -150,6 +148,7 @@ add_call(Doctor *doctor, const BodyCall *call)
 	ListCell   *lc;
 	MemoryContext old;
 	BodyCall   *c;
+	struct BodyRun *run = doctor->bodies;
 
 	if (list_length(run->calls) >= CALLS_MAX)
 		return;
@@ -176,7 +175,7 @@ is_of_extension(Oid classid, Oid objid)
 
 /* Where a trigger is guarded, the function that it had before. */
 static Oid
-guarded_function(Oid trigger)
+guarded_function(const struct BodyRun *run, Oid trigger)
 {
 	for (int i = 0; i + 1 < list_length(run->guarded); i += 2)
 		if (list_nth_oid(run->guarded, i) == trigger)
@@ -227,6 +226,7 @@ typedef struct Writer
 	bool		certain;
 } Writer;
 
+static bool is_caught(Body *body, int sqlstate);
 static void reach_table(Doctor *doctor, const Writer *writer, Oid relid, CmdType command,
 						Bitmapset *columns, int depth);
 
@@ -284,12 +284,30 @@ note_endless(Doctor *doctor, Relation rel, const Trigger *trigger, const Writer 
 				   fix);
 }
 
+/* The one function in C that people put on their tables: it sets the column that its argument names. */
+static void
+check_moddatetime(Doctor *doctor, const Writer *writer, Relation rel, const Trigger *trigger)
+{
+	char	   *name = get_func_name(trigger->tgfoid);
+	char	   *table = doctor_relation_name(RelationGetRelid(rel));
+
+	if (name == NULL || table == NULL || strcmp(name, "moddatetime") != 0 || trigger->tgnargs != 1 ||
+		get_attnum(RelationGetRelid(rel), trigger->tgargs[0]) != InvalidAttrNumber)
+		return;
+	doctor_finding(doctor, writer->contained ? DOCTOR_WARNING : DOCTOR_ERROR, "trigger",
+				   psprintf("%s ON %s", quote_identifier(trigger->tgname), table),
+				   psprintf("moddatetime() is given column %s, which %s does not have", quote_identifier(trigger->tgargs[0]), table),
+				   psprintf("Each UPDATE of %s fails. SQLSTATE 09000.", table),
+				   psprintf("ALTER TABLE %s ADD COLUMN %s timestamptz DEFAULT pg_catalog.now();", table, quote_identifier(trigger->tgargs[0])));
+}
+
 static void
 reach_trigger(Doctor *doctor, const Writer *writer, Relation rel, const Trigger *trigger, int depth)
 {
 	BodyCall	call;
-	Oid			function = guarded_function(trigger->tgoid);
+	Oid			function = guarded_function(doctor->bodies, trigger->tgoid);
 
+	check_moddatetime(doctor, writer, rel, trigger);
 	memset(&call, 0, sizeof(call));
 	call.parent = writer->call;
 	call.funcid = OidIsValid(function) ? function : trigger->tgfoid;
@@ -311,7 +329,7 @@ reach_trigger(Doctor *doctor, const Writer *writer, Relation rel, const Trigger 
 	if (trigger->tginitdeferred && writer->call != NULL)
 	{
 		call.role = doctor->auth_role;
-		call.path = run->auth_path;
+		call.path = doctor->bodies->auth_path;
 		call.contained = false;
 	}
 	add_call(doctor, &call);
@@ -375,38 +393,77 @@ reach_table(Doctor *doctor, const Writer *writer, Oid relid, CmdType command, Bi
 	relation_close(rel, AccessShareLock);
 }
 
+static void
+add_effect(Body *body, bool is_call, Oid id, CmdType command, Bitmapset *columns, bool certain)
+{
+	MemoryContext old = MemoryContextSwitchTo(body->cxt);
+	BodyEffect *e = (BodyEffect *) palloc(sizeof(BodyEffect));
+
+	e->is_call = is_call;
+	e->id = id;
+	e->command = command;
+	e->columns = bms_copy(columns);
+	e->contained = is_caught(body, ERRCODE_INTERNAL_ERROR);
+	e->certain = certain && body->conditions == 0;
+	body->effects = lappend(body->effects, e);
+	MemoryContextSwitchTo(old);
+}
+
 void
 body_writes(Body *body, Oid relid, CmdType command, Bitmapset *columns, bool certain)
 {
-	Writer		writer;
-
-	note_reach(body->doctor, relid, body->role, 1 << command, body->call->events);
-	writer.role = body->role;
-	writer.path = body->path;
-	writer.call = body->call;
-	writer.events = body->call->events;
-	writer.contained = body->call->contained || body->handlers != NIL;
-	writer.certain = certain && body->conditions == 0 && !body_mentions(body, "pg_trigger_depth");
-	reach_table(body->doctor, &writer, relid, command, columns, body->call->depth + 1);
+	add_effect(body, false, relid, command, columns, certain);
 }
 
 void
 body_calls(Body *body, Oid funcid)
 {
-	BodyCall	call;
+	if (funcid != body->call->funcid)
+		add_effect(body, true, funcid, CMD_NOTHING, NULL, true);
+}
 
-	if (body->call->depth >= DEPTH_MAX || funcid == body->call->funcid)
-		return;
-	memset(&call, 0, sizeof(call));
-	call.parent = body->call;
-	call.funcid = funcid;
-	call.role = body->role;
-	call.path = body->path;
-	call.events = body->call->events;
-	call.contained = body->call->contained || body->handlers != NIL;
-	call.certain = body->conditions == 0;
-	call.depth = body->call->depth + 1;
-	add_call(body->doctor, &call);
+/* What the last pass has found to be written and called is looked at next. */
+static void
+follow_effects(Body *body)
+{
+	ListCell   *lc;
+	bool		depth_asked = body_mentions(body, "pg_trigger_depth");
+
+	foreach(lc, body->effects)
+	{
+		BodyEffect *e = (BodyEffect *) lfirst(lc);
+
+		if (e->is_call)
+		{
+			BodyCall	call;
+
+			if (body->call->depth >= DEPTH_MAX)
+				continue;
+			memset(&call, 0, sizeof(call));
+			call.parent = body->call;
+			call.funcid = e->id;
+			call.role = body->role;
+			call.path = body->path;
+			call.events = body->call->events;
+			call.contained = e->contained;
+			call.certain = e->certain && !depth_asked;
+			call.depth = body->call->depth + 1;
+			add_call(body->doctor, &call);
+		}
+		else
+		{
+			Writer		writer;
+
+			note_reach(body->doctor, e->id, body->role, 1 << e->command, body->call->events);
+			writer.role = body->role;
+			writer.path = body->path;
+			writer.call = body->call;
+			writer.events = body->call->events;
+			writer.contained = e->contained;
+			writer.certain = e->certain && !depth_asked;
+			reach_table(body->doctor, &writer, e->id, e->command, e->columns, body->call->depth + 1);
+		}
+	}
 }
 
 /* ---------------------------------------------------------------------
@@ -522,6 +579,146 @@ body_found(Body *body, DoctorSeverity severity, int sqlstate, const char *area,
 	MemoryContextSwitchTo(old);
 }
 
+void
+body_found_edit(Body *body, DoctorSeverity severity, int sqlstate, const char *finding, const char *detail)
+{
+	body_found(body, severity, sqlstate, "function", body->name, finding, detail, NULL);
+	((BodyFinding *) llast(body->found))->by_edit = true;
+}
+
+/* Where the line of the statement begins, or NULL. */
+const char *
+body_line(Body *body)
+{
+	const char *line = body->source;
+
+	for (int i = 1; i < body->line && line != NULL; i++)
+	{
+		line = strchr(line, '\n');
+		line = line ? line + 1 : NULL;
+	}
+	return line;
+}
+
+/* Have a piece of the body's text put into something else, or replaced. */
+bool
+body_edit_source(Body *body, int from, int to, const char *before, const char *after, bool replace)
+{
+	MemoryContext old;
+	BodyEdit   *edit;
+	ListCell   *lc;
+
+	foreach(lc, body->edits)
+	{
+		BodyEdit   *e = (BodyEdit *) lfirst(lc);
+
+		if (e->from == from && e->to == to)
+			return true;
+		if (e->from < to && from < e->to)
+			return false;
+	}
+	old = MemoryContextSwitchTo(body->cxt);
+	edit = (BodyEdit *) palloc(sizeof(BodyEdit));
+	edit->from = from;
+	edit->to = to;
+	edit->before = pstrdup(before);
+	edit->after = pstrdup(after);
+	edit->replace = replace;
+	body->edits = lappend(body->edits, edit);
+	MemoryContextSwitchTo(old);
+	return true;
+}
+
+/*
+ * The same, counted in the statement. False where that is not found as it is in
+ * the body: INTO has been taken out of it.
+ */
+bool
+body_edit(Body *body, int from, int to, const char *before, const char *after, bool replace)
+{
+	const char *line = body_line(body);
+	const char *at;
+
+	if (line == NULL || body->sql == NULL || body->language == SQLlanguageId)
+		return false;
+	at = strstr(line, body->sql);
+	if (at == NULL)
+		return false;
+	return body_edit_source(body, from + (int) (at - body->source), to + (int) (at - body->source), before, after, replace);
+}
+
+static int
+compare_edits(const ListCell *a, const ListCell *b)
+{
+	return ((BodyEdit *) lfirst(a))->from - ((BodyEdit *) lfirst(b))->from;
+}
+
+/* The function with its edits, as one statement. */
+static char *
+edited_function(Body *body)
+{
+	char	   *definition = TextDatumGetCString(DirectFunctionCall1(pg_get_functiondef, ObjectIdGetDatum(body->call->funcid)));
+	char	   *at = strstr(definition, body->source);
+	size_t		len = strlen(definition);
+	StringInfoData s;
+	int			done = 0;
+	ListCell   *lc;
+
+	if (at == NULL)
+		return NULL;
+	while (len > 0 && definition[len - 1] == '\n')
+		definition[--len] = '\0';
+	list_sort(body->edits, compare_edits);
+	initStringInfo(&s);
+	appendBinaryStringInfo(&s, definition, (int) (at - definition));
+	foreach(lc, body->edits)
+	{
+		BodyEdit   *e = (BodyEdit *) lfirst(lc);
+
+		appendBinaryStringInfo(&s, body->source + done, e->from - done);
+		appendStringInfoString(&s, e->before);
+		if (!e->replace)
+			appendBinaryStringInfo(&s, body->source + e->from, e->to - e->from);
+		appendStringInfoString(&s, e->after);
+		done = e->to;
+	}
+	appendStringInfoString(&s, body->source + done);
+	appendStringInfoString(&s, at + strlen(body->source));
+	appendStringInfoChar(&s, ';');
+	return s.data;
+}
+
+/*
+ * Where nothing else mends it: keep the failure from the auth server, until
+ * somebody mends the body. Not where it refuses users on purpose.
+ */
+static char *
+contain_trigger(Body *body, const char **how)
+{
+	const BodyCall *call = body->call;
+	const BodyCall *nearest = NULL;
+
+	for (;; call = call->parent)
+	{
+		if (nearest == NULL && OidIsValid(call->trigger))
+			nearest = call;
+		if (call->parent == NULL)
+			break;
+	}
+	if (call->contained || nearest == NULL)
+		return NULL;
+	if (nearest->relid != body->doctor->auth_users)
+	{
+		*how = "Until the body is mended, the auth server is served with this trigger off, and what it does is not done.";
+		return psprintf("ALTER TABLE %s DISABLE TRIGGER %s;", doctor_relation_name(nearest->relid),
+						quote_identifier(nearest->trigger_name));
+	}
+	if (body->refuses || body_mentions(body, "assert") ||
+		(TRIGGER_FOR_BEFORE(nearest->trigger_type) && body_mentions(body, "null")))
+		return NULL;
+	*how = "Until the body is mended, guard_trigger() keeps its failures from the auth server.";
+	return psprintf("SELECT invite_sync.guard_trigger(%s);", quote_literal_cstr(nearest->trigger_name));
+}
 static char *
 join(List *strings, const char *separator)
 {
@@ -618,8 +815,16 @@ report(Body *body)
 	foreach(lc, all)
 	{
 		BodyFinding *f = (BodyFinding *) lfirst(lc);
+		const char *detail = f->detail;
+		const char *fix = f->fix;
+		const char *how = NULL;
 
-		doctor_finding(doctor, f->severity, f->area, f->object, f->finding, f->detail, f->fix);
+		if (f->by_edit && (fix = edited_function(body)) != NULL && (body->misplaced != NIL || body->make_definer))
+			fix = psprintf("%s\n%s", fix, body_fix(body));
+		if (fix == NULL && f->severity != DOCTOR_INFO && strcmp(f->area, "function") == 0 &&
+			(fix = contain_trigger(body, &how)) != NULL)
+			detail = psprintf("%s %s", detail, how);
+		doctor_finding(doctor, f->severity, f->area, f->object, f->finding, detail, fix);
 	}
 }
 
@@ -676,6 +881,10 @@ static void
 walk(Body *body)
 {
 	body->found = NIL;
+	body->effects = NIL;
+	body->edits = NIL;
+	body->refuses = false;
+	body->sql = NULL;
 	body->refs = NIL;
 	body->guards = list_copy(body->call->condition_words);
 	body->conditions = 0;
@@ -772,6 +981,7 @@ analyse_call(Doctor *doctor, void *arg)
 		new_path(&body);
 	}
 	report(&body);
+	follow_effects(&body);
 	MemoryContextSwitchTo(old);
 	MemoryContextDelete(cxt);
 }
@@ -844,7 +1054,7 @@ find_guarded(Doctor *doctor, void *arg)
 		if (isnull)
 			continue;
 		old = MemoryContextSwitchTo(doctor->cxt);
-		run->guarded = lappend_oid(lappend_oid(run->guarded, trigger), function);
+		doctor->bodies->guarded = lappend_oid(lappend_oid(doctor->bodies->guarded, trigger), function);
 		MemoryContextSwitchTo(old);
 	}
 	scope_leave(&scope);
@@ -884,7 +1094,7 @@ find_auth_triggers(Doctor *doctor, void *arg)
 
 			memset(&writer, 0, sizeof(writer));
 			writer.role = doctor->auth_role;
-			writer.path = run->auth_path;
+			writer.path = doctor->bodies->auth_path;
 			writer.events = 1 << commands[i];
 			writer.certain = true;
 			reach_table(doctor, &writer, lfirst_oid(lc), commands[i], NULL, 0);
@@ -1000,12 +1210,12 @@ doctor_role_setting(Oid role, const char *name)
 void
 doctor_check_bodies(Doctor *doctor)
 {
-	Run			this_run;
+	struct BodyRun this_run;
 
 	if (!OidIsValid(doctor->auth_role))
 		return;
 	memset(&this_run, 0, sizeof(this_run));
-	run = &this_run;
+	doctor->bodies = &this_run;
 	this_run.auth_path = doctor_role_setting(doctor->auth_role, "search_path");
 	if (this_run.auth_path == NULL)
 		this_run.auth_path = "\"$user\", public";
@@ -1026,5 +1236,5 @@ doctor_check_bodies(Doctor *doctor)
 		if (name != NULL)
 			doctor_contained(doctor, "function", name, analyse_call, call);
 	}
-	run = NULL;
+	doctor->bodies = NULL;
 }
