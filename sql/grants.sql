@@ -234,6 +234,10 @@ CREATE FUNCTION invite_sync.api_grants()
         ('auth', 'FUNCTION invite_sync.mfa_verification_attempt_hook(jsonb)'),
         -- room doctor
         ('operator', 'FUNCTION invite_sync.doctor(boolean, jsonb)'),
+        ('operator', 'FUNCTION invite_sync.probe_signup(text[], boolean, text)'),
+        ('operator', 'FUNCTION invite_sync.probe_update(text[], boolean, text)'),
+        ('operator', 'FUNCTION invite_sync.probe_login(text[], boolean, text)'),
+        ('operator', 'FUNCTION invite_sync.probe_delete(text[], boolean, text)'),
         -- triggers are created by the owner of auth.users
         ('auth', 'FUNCTION invite_sync.sync_on_insert()'),
         ('auth', 'FUNCTION invite_sync.sync_on_update()'),

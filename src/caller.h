@@ -64,6 +64,12 @@ extern bool caller_claims_heard;
 extern uint64 caller_claims_compared(void);
 
 /*
+ * Valid while a probe runs: the auth server's role, as which the probe's code
+ * runs and asks, whoever started the probe.
+ */
+extern Oid	caller_probed_role;
+
+/*
  * Another one whenever request.jwt.claims or its legacy twin may have changed.
  * Where the settings are not ours, it compares their text. Asked for each row of a
  * query, so it is no call.

@@ -89,6 +89,33 @@ doctor_finding(Doctor *doctor, DoctorSeverity severity, const char *area, const 
 	add_finding(doctor, severity, text);
 }
 
+bool
+doctor_confirm(Doctor *doctor, List *objects, const char *sentence)
+{
+	MemoryContext old = MemoryContextSwitchTo(doctor->cxt);
+	bool		found = false;
+	ListCell   *lc;
+
+	foreach(lc, doctor->findings)
+	{
+		Finding    *f = (Finding *) lfirst(lc);
+		ListCell   *object;
+
+		if (f->severity == DOCTOR_INFO)
+			continue;
+		foreach(object, objects)
+		{
+			if (!same_text(f->text[2], (const char *) lfirst(object)))
+				continue;
+			f->text[4] = f->text[4] ? psprintf("%s %s", f->text[4], sentence) : pstrdup(sentence);
+			found = true;
+			break;
+		}
+	}
+	MemoryContextSwitchTo(old);
+	return found;
+}
+
 void
 doctor_run(Doctor *doctor, SavedPlan *plan, Datum *values, const char *nulls)
 {
@@ -256,7 +283,7 @@ doctor(PG_FUNCTION_ARGS)
 	doctor_contained(&run, "trigger", "auth.users", check_bodies, NULL);
 	doctor_contained(&run, "table", "auth.users", check_tables, NULL);
 	doctor_contained(&run, "auth", "auth", check_auth, auth_settings);
-	if (probe)
+	if (probe && OidIsValid(run.auth_users))
 		doctor_check_probe(&run);
 	AtEOXact_GUC(false, guc_level);
 	return_findings(&run, (ReturnSetInfo *) fcinfo->resultinfo);

@@ -47,6 +47,12 @@ extern void doctor_finding(Doctor *doctor, DoctorSeverity severity, const char *
 						   const char *fix);
 
 /*
+ * A probe failed at one of these objects (of char *): the findings about them,
+ * but for those of severity info, get this sentence as well. false: there is none.
+ */
+extern bool doctor_confirm(Doctor *doctor, List *objects, const char *sentence);
+
+/*
  * Add what a statement over our own tables or the catalogs returns: severity,
  * area, object, finding, detail, fix. Runs (read-only) in the scope that the
  * caller has entered; opens its own SPI connection.

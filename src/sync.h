@@ -102,6 +102,27 @@ typedef struct SyncTargetCheck
 extern int	sync_check_targets(SyncTargetCheck **checks);
 
 /*
+ * For who watches DDL: could writing to the table, or what a name in it means,
+ * matter to a sync? And is there any?
+ */
+extern bool sync_concerns(Oid relid);
+extern bool sync_has_targets(void);
+
+/*
+ * Analyse the statements of every enabled target as its owner, and plan and run
+ * none. Waits for nobody: a target locked by others has failed with
+ * lock_not_available.
+ */
+typedef struct SyncAnalysis
+{
+	int64		id;
+	const char *name;
+	const Failure *failure;		/* NULL: it analyses */
+} SyncAnalysis;
+
+extern int	sync_analyse_targets(SyncAnalysis **analyses);
+
+/*
  * What rooms that come later have to hear of. Their functions may raise: what
  * runs in the auth server's statement is contained, with bounded waits.
  */

@@ -1,9 +1,0 @@
-/* Checks that are not there yet: each comes with a file of its own, and this one goes. */
-#include "compat.h"
-
-#include "doctor.h"
-
-void
-doctor_check_probe(Doctor *doctor)
-{
-}
