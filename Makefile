@@ -11,7 +11,7 @@ MODULE_big = invite_sync
 OBJS = $(patsubst %.c,%.o,$(sort $(wildcard src/*.c)))
 
 # The install script is joined from its parts in this order; a room comes after the rooms it uses.
-SQL_PARTS = $(foreach part,prelude caller caller_act caller_grant plan event sync standard quarantine sync_operate organization organization_domain membership membership_role membership_join membership_rls token invitation invitation_accept quota account hook grants,$(wildcard sql/$(part).sql))
+SQL_PARTS = $(foreach part,prelude caller caller_act caller_grant plan event sync standard quarantine sync_operate organization organization_domain membership membership_role membership_join membership_rls token invitation invitation_accept quota account hook doctor doctor_probe doctor_guard doctor_audit drift grants,$(wildcard sql/$(part).sql))
 SQL_SCRIPT = $(EXTENSION)--$(EXTVERSION).sql
 
 DATA = $(wildcard sql/upgrade/*--*--*.sql)

@@ -474,3 +474,173 @@ END
 $$;
 COMMENT ON FUNCTION invite_sync.drift_problem(jsonb) IS
     'Why this is not a snapshot, as a sentence; NULL when it is one. Internal.';
+
+-- ---- snapshots and alerts ----
+
+CREATE TABLE invite_sync.schema_snapshot (
+    id bigint GENERATED ALWAYS AS IDENTITY,
+    taken_at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
+    taken_by name NOT NULL,
+    source text NOT NULL,
+    schemas text[],
+    content jsonb NOT NULL,
+    digest text NOT NULL,
+    objects integer NOT NULL,
+    baseline boolean NOT NULL DEFAULT false,
+    approved_at timestamptz,
+    approved_by name,
+    CONSTRAINT schema_snapshot_pkey PRIMARY KEY (id),
+    CONSTRAINT schema_snapshot_source CHECK (source OPERATOR(pg_catalog.=) ANY (ARRAY['taken', 'checked', 'imported'])),
+    CONSTRAINT schema_snapshot_approved CHECK ((approved_at IS NULL) OPERATOR(pg_catalog.=) (approved_by IS NULL) AND (approved_at IS NOT NULL OR NOT baseline))
+);
+COMMENT ON TABLE invite_sync.schema_snapshot IS
+    'What schemas were at some time: definitions from the catalogs, no rows of tables. Pruned by prune_snapshots(). Personal columns: taken_by, approved_by and the names of roles in content, where a database role is one person''s.';
+COMMENT ON COLUMN invite_sync.schema_snapshot.id IS 'number of the snapshot';
+COMMENT ON COLUMN invite_sync.schema_snapshot.taken_at IS 'when it was stored';
+COMMENT ON COLUMN invite_sync.schema_snapshot.taken_by IS 'the role that did';
+COMMENT ON COLUMN invite_sync.schema_snapshot.source IS 'taken by snapshot_schema(), checked (what check_drift() found), or imported';
+COMMENT ON COLUMN invite_sync.schema_snapshot.schemas IS 'its schemas, sorted; NULL: all that are neither the system''s nor an extension''s';
+COMMENT ON COLUMN invite_sync.schema_snapshot.content IS 'the definitions, as docs/drift.md describes them';
+COMMENT ON COLUMN invite_sync.schema_snapshot.digest IS 'SHA-256 of the text of content: the same for the same schema on every server';
+COMMENT ON COLUMN invite_sync.schema_snapshot.objects IS 'how many objects it has, not counting the parts of tables';
+COMMENT ON COLUMN invite_sync.schema_snapshot.baseline IS 'check_drift() compares these schemas with it';
+COMMENT ON COLUMN invite_sync.schema_snapshot.approved_at IS 'when it was last approved';
+COMMENT ON COLUMN invite_sync.schema_snapshot.approved_by IS 'the role that approved it';
+COMMENT ON CONSTRAINT schema_snapshot_pkey ON invite_sync.schema_snapshot IS 'one row a snapshot';
+COMMENT ON CONSTRAINT schema_snapshot_source ON invite_sync.schema_snapshot IS 'the three ways a snapshot comes here';
+COMMENT ON CONSTRAINT schema_snapshot_approved ON invite_sync.schema_snapshot IS 'a baseline was approved by somebody';
+COMMENT ON SEQUENCE invite_sync.schema_snapshot_id_seq IS 'ids of snapshots';
+CREATE UNIQUE INDEX schema_snapshot_baseline ON invite_sync.schema_snapshot (schemas) NULLS NOT DISTINCT WHERE baseline;
+COMMENT ON INDEX invite_sync.schema_snapshot_baseline IS 'One baseline for the same schemas.';
+
+CREATE TABLE invite_sync.drift_alert (
+    id bigint GENERATED ALWAYS AS IDENTITY,
+    baseline_id bigint NOT NULL,
+    snapshot_id bigint NOT NULL,
+    schemas text[],
+    differences integer NOT NULL,
+    opened_at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
+    state text NOT NULL DEFAULT 'open',
+    resolved_at timestamptz,
+    resolved_by name,
+    CONSTRAINT drift_alert_pkey PRIMARY KEY (id),
+    CONSTRAINT drift_alert_state CHECK (state OPERATOR(pg_catalog.=) ANY (ARRAY['open', 'approved', 'gone', 'superseded'])),
+    CONSTRAINT drift_alert_resolved CHECK ((state OPERATOR(pg_catalog.=) 'open') OPERATOR(pg_catalog.=) (resolved_at IS NULL))
+);
+COMMENT ON TABLE invite_sync.drift_alert IS
+    'Drift that check_drift() found. Deleted by prune_snapshots() some time after it was resolved. Personal columns: resolved_by, where a database role is one person''s.';
+COMMENT ON COLUMN invite_sync.drift_alert.id IS 'number of the alert';
+COMMENT ON COLUMN invite_sync.drift_alert.baseline_id IS 'the snapshot that was the baseline';
+COMMENT ON COLUMN invite_sync.drift_alert.snapshot_id IS 'the snapshot of what was found instead';
+COMMENT ON COLUMN invite_sync.drift_alert.schemas IS 'their schemas; NULL: all that are neither the system''s nor an extension''s';
+COMMENT ON COLUMN invite_sync.drift_alert.differences IS 'how many rows schema_diff() has for the two';
+COMMENT ON COLUMN invite_sync.drift_alert.opened_at IS 'when it was found';
+COMMENT ON COLUMN invite_sync.drift_alert.state IS 'open; approved; gone (the schema is the baseline''s again); superseded (by other drift, or another baseline)';
+COMMENT ON COLUMN invite_sync.drift_alert.resolved_at IS 'when it was no longer open';
+COMMENT ON COLUMN invite_sync.drift_alert.resolved_by IS 'the role that approved a snapshot, or ran the check that found it resolved';
+COMMENT ON CONSTRAINT drift_alert_pkey ON invite_sync.drift_alert IS 'one row an alert';
+COMMENT ON CONSTRAINT drift_alert_state ON invite_sync.drift_alert IS 'what can become of an alert';
+COMMENT ON CONSTRAINT drift_alert_resolved ON invite_sync.drift_alert IS 'what is not open was resolved at some time';
+COMMENT ON SEQUENCE invite_sync.drift_alert_id_seq IS 'ids of alerts';
+CREATE UNIQUE INDEX drift_alert_open ON invite_sync.drift_alert (schemas) NULLS NOT DISTINCT WHERE state OPERATOR(pg_catalog.=) 'open';
+COMMENT ON INDEX invite_sync.drift_alert_open IS 'One open alert for the same schemas.';
+
+ALTER TABLE invite_sync.schema_snapshot ENABLE ROW LEVEL SECURITY;
+ALTER TABLE invite_sync.drift_alert ENABLE ROW LEVEL SECURITY;
+SELECT pg_catalog.pg_extension_config_dump('invite_sync.schema_snapshot', '');
+SELECT pg_catalog.pg_extension_config_dump('invite_sync.schema_snapshot_id_seq', '');
+SELECT pg_catalog.pg_extension_config_dump('invite_sync.drift_alert', '');
+SELECT pg_catalog.pg_extension_config_dump('invite_sync.drift_alert_id_seq', '');
+
+CREATE VIEW invite_sync.schema_snapshots WITH (security_barrier = true) AS
+    SELECT s.id, s.taken_at, s.taken_by, s.source, s.schemas, s.objects, s.digest, s.baseline, s.approved_at, s.approved_by
+      FROM invite_sync.schema_snapshot AS s
+     ORDER BY s.id;
+COMMENT ON VIEW invite_sync.schema_snapshots IS
+    'The snapshots, without their content. baseline: check_drift() compares with it. For operators. Personal columns: taken_by, approved_by, where a database role is one person''s.';
+
+CREATE VIEW invite_sync.drift_alerts WITH (security_barrier = true) AS
+    SELECT a.id, a.state, a.schemas, a.differences, a.baseline_id, a.snapshot_id, a.opened_at, a.resolved_at, a.resolved_by
+      FROM invite_sync.drift_alert AS a
+     ORDER BY a.id;
+COMMENT ON VIEW invite_sync.drift_alerts IS
+    'Drift that check_drift() found: state open, approved, gone (the schema is the baseline''s again) or superseded (by other drift, or another baseline). schema_diff(baseline_id, snapshot_id) has the differences. For operators. Personal columns: resolved_by, where a database role is one person''s.';
+
+-- ---- the functions of operators ----
+
+CREATE FUNCTION invite_sync.describe_schema(schemas text[] DEFAULT NULL) RETURNS jsonb
+    LANGUAGE C STABLE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'drift_describe_schema';
+COMMENT ON FUNCTION invite_sync.describe_schema(text[]) IS
+$doc$What the catalogs say now, as a snapshot, without storing it. schemas: names of schemas; NULL: all that are neither the system's nor an extension's. The objects in them, and what belongs to the whole database: extensions, event triggers, publications, the rights on the database, roles that are named in any of it with their memberships and settings. No OIDs, nothing that depends on the session or on PostgreSQL's major; objects that belong to an extension are left out. String literals, bodies and settings that may hold secrets are there as their SHA-256 only: docs/drift.md has the list, and what a snapshot does not hold.
+Operators. Errors: not_permitted; 22004; 22023 for no schema or one of the system's; 3F000 for one that does not exist. Writes nothing; works in READ ONLY transactions and on a standby, and reads the catalogs as they are now in any isolation level. Locks what it deparses in ACCESS SHARE mode until it returns; what is dropped meanwhile is left out.$doc$;
+
+CREATE FUNCTION invite_sync.snapshot_schema(schemas text[] DEFAULT NULL) RETURNS invite_sync.schema_snapshots
+    LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'drift_snapshot_schema';
+COMMENT ON FUNCTION invite_sync.snapshot_schema(text[]) IS
+$doc$Store what describe_schema() says, and return the row of schema_snapshots. schemas: names of schemas; NULL: all that are neither the system's nor an extension's, also those that are created later. Nothing is compared with it until approve_snapshot(). Writes the event drift.snapshot_taken.
+Operators. Errors: as describe_schema(). Locks as describe_schema().$doc$;
+
+CREATE FUNCTION invite_sync.schema_diff(from_snapshot bigint, to_snapshot bigint DEFAULT NULL)
+    RETURNS TABLE (change text, object_type text, object text, property text, from_value text, to_value text)
+    LANGUAGE C STABLE PARALLEL UNSAFE ROWS 20 AS 'MODULE_PATHNAME', 'drift_schema_diff';
+COMMENT ON FUNCTION invite_sync.schema_diff(bigint, bigint) IS
+$doc$What differs between two snapshots, in stable order. from_snapshot, to_snapshot: ids of schema_snapshots; to_snapshot NULL: the catalogs as they are now, for the schemas of from_snapshot. change: added, removed, or changed with a row for each property. object_type: table, column, constraint, index, trigger, policy, rule, view, materialized view, sequence, function, type, schema, extension, role, database, default privileges, event trigger or publication. property: NULL where the whole object was added or removed, and then from_value or to_value is its definition, with all its parts.
+Operators. Errors: not_permitted; 22004; 42704 when there is no such snapshot. Writes nothing; works in READ ONLY transactions and on a standby. Locks as describe_schema().$doc$;
+
+CREATE FUNCTION invite_sync.approve_snapshot(snapshot_id bigint) RETURNS invite_sync.schema_snapshots
+    LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'drift_approve_snapshot';
+COMMENT ON FUNCTION invite_sync.approve_snapshot(bigint) IS
+$doc$Make a snapshot the baseline: from now on check_drift() compares its schemas with it, in place of the baseline that they had. Again it changes nothing. An open alert about these schemas is approved, if it found just this snapshot, or else superseded; the next check opens another where there is still drift. Writes the event drift.approved. snapshot_id: schema_snapshots.id.
+Operators. Errors: not_permitted; 22004; 42704 when there is no such snapshot. Waits for other approvals and checks.$doc$;
+
+CREATE FUNCTION invite_sync.approve_drift(alert_id bigint) RETURNS invite_sync.drift_alerts
+    LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'drift_approve_drift';
+COMMENT ON FUNCTION invite_sync.approve_drift(bigint) IS
+$doc$Accept the drift that an alert tells of: the snapshot that it found becomes the baseline, as by approve_snapshot(). What has changed since it was found is not accepted with it. Only an open alert can be; one that is approved already changes nothing. alert_id: drift_alerts.id. Returns the alert.
+Operators. Errors: not_permitted; 22004; 42704 when there is no such alert; 55000 when it is not open. Waits for other approvals and checks.$doc$;
+
+CREATE TYPE invite_sync.drift_check_result AS (checked integer, drifted integer, opened integer, resolved integer);
+COMMENT ON TYPE invite_sync.drift_check_result IS
+    'How many baselines check_drift() compared, how many of them differ, and how many alerts it opened and resolved.';
+
+CREATE FUNCTION invite_sync.check_drift() RETURNS invite_sync.drift_check_result
+    LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'drift_check';
+COMMENT ON FUNCTION invite_sync.check_drift() IS
+$doc$Compare the catalogs with every baseline. Drift opens an alert: a row in drift_alerts with a snapshot of what was found, an event (drift.detected) and NOTIFY invite_sync_drift with the alert's id, once, until the drift becomes another one or is gone (event drift.gone) or approved. A NOTICE says when no snapshot is approved.
+Operators. Waits for other checks and approvals; locks as describe_schema().$doc$;
+
+CREATE FUNCTION invite_sync.export_snapshot(snapshot_id bigint) RETURNS jsonb
+    LANGUAGE C STABLE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'drift_export_snapshot';
+COMMENT ON FUNCTION invite_sync.export_snapshot(bigint) IS
+$doc$A stored snapshot, for git, assert_no_drift() and import_snapshot(). snapshot_id: schema_snapshots.id.
+Operators. Errors: not_permitted; 22004; 42704 when there is no such snapshot. Writes and locks nothing; works in READ ONLY transactions and on a standby.$doc$;
+
+CREATE FUNCTION invite_sync.import_snapshot(snapshot jsonb) RETURNS invite_sync.schema_snapshots
+    LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'drift_import_snapshot';
+COMMENT ON FUNCTION invite_sync.import_snapshot(jsonb) IS
+$doc$Store a snapshot of another database, as export_snapshot() or describe_schema() gave it: to compare with it, or to approve it as the baseline here. snapshot: is looked at before anything is stored. Writes the event drift.snapshot_imported.
+Operators. Errors: not_permitted; 22004; 22023 for what is no snapshot, with what is wrong. Locks nothing.$doc$;
+
+CREATE FUNCTION invite_sync.assert_no_drift(expected jsonb, ignore text[] DEFAULT '{}') RETURNS integer
+    LANGUAGE C STABLE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'drift_assert_none';
+COMMENT ON FUNCTION invite_sync.assert_no_drift(jsonb, text[]) IS
+$doc$Raise P0004 unless the schema is the expected one: for a step of CI, where psql stops at it (ON_ERROR_STOP). DETAIL has the differences, a line each, the first 100. expected: what export_snapshot() or describe_schema() gave, of this or another server; its schemas are compared. ignore: types of objects that may differ, as schema_diff() names them, like {role,database,extension} where the test's server is not the real one. Returns how many objects were compared, not counting the parts of tables.
+Operators. Errors: not_permitted; 22004; 22023 for what is no snapshot, or an unknown type; P0004. Writes nothing; works in READ ONLY transactions and on a standby. Locks as describe_schema().$doc$;
+
+CREATE PROCEDURE invite_sync.prune_snapshots(keep interval DEFAULT '90 days', keep_last integer DEFAULT 10, batch_size integer DEFAULT 100)
+    LANGUAGE C AS 'MODULE_PATHNAME', 'drift_prune_snapshots';
+COMMENT ON PROCEDURE invite_sync.prune_snapshots(interval, integer, integer) IS
+$doc$Retention: delete the alerts that were resolved longer than keep ago, then the snapshots older than keep, batch_size (1 to 10000) at a time, each batch committed. The keep_last (0 or more) newest snapshots stay, and so do baselines and what an alert that is left names. Writes the event drift.pruned.
+Operators, outside a transaction block. Errors: not_permitted; 22004, 22023, 2D000. Locks the rows it deletes; waits for approvals and checks.$doc$;
+
+CREATE FUNCTION invite_sync.schedule_drift_check(schedule text DEFAULT '*/15 * * * *') RETURNS SETOF invite_sync.retry_job
+    LANGUAGE C VOLATILE ROWS 2 AS 'MODULE_PATHNAME', 'drift_schedule_check';
+COMMENT ON FUNCTION invite_sync.schedule_drift_check(text) IS
+$doc$Let pg_cron call check_drift() in this database, and once a day prune_snapshots(). schedule: of the check, as pg_cron takes it; every 15 minutes by default. Again with the same schedule it changes nothing; with another it sets it.
+The jobs run as the caller; when a superuser calls, as an operator who can log in and is no superuser, if there is one (postgres first). Returns the jobs. Errors: not_permitted; 22004; 0A000 when pg_cron is not in this database or too old, with what to do; 42501 when the caller may not use schema cron or cannot log in; 22023 for a schedule that pg_cron does not take.
+Operators. Locks the jobs' rows in cron.job.$doc$;
+
+CREATE FUNCTION invite_sync.unschedule_drift_check() RETURNS boolean
+    LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'drift_unschedule_check';
+COMMENT ON FUNCTION invite_sync.unschedule_drift_check() IS
+$doc$Take back schedule_drift_check(). true when there were such jobs. pg_cron shows a role its own jobs only: a superuser unschedules everybody's. Operators. Locks the jobs' rows in cron.job.$doc$;

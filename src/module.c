@@ -14,6 +14,7 @@
 
 #include "account.h"
 #include "caller.h"
+#include "drift.h"
 #include "hook.h"
 #include "invitation.h"
 #include "membership.h"
@@ -209,6 +210,7 @@ _PG_init(void)
 	invitation_init();
 	quota_init();
 	account_init();
+	drift_init();
 
 	/* last: from here on unknown settings under our name are errors */
 	MarkGUCPrefixReserved("invite_sync");
