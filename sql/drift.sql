@@ -19,7 +19,7 @@ COMMENT ON FUNCTION invite_sync.drift_hash(text) IS
 CREATE FUNCTION invite_sync.drift_masked(definition text) RETURNS text
     LANGUAGE C IMMUTABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'drift_masked';
 COMMENT ON FUNCTION invite_sync.drift_masked(text) IS
-    'A deparsed definition in which string literals that may be secrets are replaced by their hash: 16 bytes or longer, and not only of lower-case letters and _ . : /. Names in them (cast to regclass and its like) stay. Raises 40001 for NULL, which is what an object that was dropped meanwhile deparses to. Internal.';
+    'A deparsed definition in which string literals that may be secrets are replaced by their hash: 16 bytes or longer, and not only of lower-case letters and _ . : /. Those cast to a time or to the number of an object (regclass) stay. Names that are quoted for being key words, which every major has others of, lose the quotes. Raises 40001 for NULL, which is what an object that was dropped meanwhile deparses to. Internal.';
 
 CREATE FUNCTION invite_sync.drift_view_definition(view oid) RETURNS text
     LANGUAGE C STABLE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'drift_view_definition';
@@ -259,9 +259,9 @@ objects (type, name, definition) AS (
                'options', (SELECT jsonb_object_agg(split_part(s, '=', 1), substr(s, strpos(s, '=') + 1)) FROM unnest(c.reloptions) AS s),
                'access_method', (SELECT m.amname FROM pg_am AS m WHERE m.oid = c.relam AND m.amname <> 'heap'),
                'of_type', CASE WHEN c.reloftype <> 0 THEN format_type(c.reloftype, NULL) END,
-               'partition_by', CASE WHEN c.relkind = 'p' THEN invite_sync.drift_masked(pg_get_partkeydef(c.oid)) END,
+               'partition_by', CASE WHEN c.relkind = 'p' THEN pg_get_partkeydef(c.oid) END,
                'inherits', i.parents,
-               'partition_bound', CASE WHEN c.relispartition THEN invite_sync.drift_masked(pg_get_expr(c.relpartbound, c.oid)) END,
+               'partition_bound', CASE WHEN c.relispartition THEN pg_get_expr(c.relpartbound, c.oid) END,
                'server', (SELECT s.srvname FROM pg_foreign_table AS f JOIN pg_foreign_server AS s ON s.oid = f.ftserver WHERE f.ftrelid = c.oid),
                'server_options', (SELECT jsonb_object_agg(split_part(s, '=', 1), invite_sync.drift_hash(s))
                                     FROM pg_foreign_table AS f CROSS JOIN LATERAL unnest(f.ftoptions) AS s WHERE f.ftrelid = c.oid),
@@ -402,6 +402,7 @@ CREATE FUNCTION invite_sync.drift_differences(from_content jsonb, to_content jso
     RETURNS TABLE (change text, object_type text, object text, property text, from_value text, to_value text)
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
     SET search_path = pg_catalog, pg_temp
+    SET jit = off
     AS $$
 WITH part (key, type) AS (
     VALUES ('columns', 'column'), ('constraints', 'constraint'), ('indexes', 'index'), ('triggers', 'trigger'), ('policies', 'policy'), ('rules', 'rule')

@@ -78,6 +78,14 @@ PG_FUNCTION_INFO_V1(drift_unschedule_check);
  * ---------------------------------------------------------------------
  */
 
+/* One that needs no quotes, but for being a key word of some major. */
+static bool
+simple_name(const char *s, int len)
+{
+	return len > 0 && (s[0] == '_' || (s[0] >= 'a' && s[0] <= 'z')) &&
+		strspn(s, "abcdefghijklmnopqrstuvwxyz0123456789_$") >= (size_t) len;
+}
+
 /* drift_name(name) */
 Datum
 drift_name(PG_FUNCTION_ARGS)
@@ -85,8 +93,7 @@ drift_name(PG_FUNCTION_ARGS)
 	char	   *name = text_to_cstring(PG_GETARG_TEXT_PP(0));
 	StringInfoData quoted;
 
-	if ((name[0] == '_' || (name[0] >= 'a' && name[0] <= 'z')) &&
-		strspn(name, "abcdefghijklmnopqrstuvwxyz0123456789_$") == strlen(name))
+	if (simple_name(name, strlen(name)))
 		PG_RETURN_TEXT_P(cstring_to_text(name));
 	initStringInfo(&quoted);
 	appendStringInfoChar(&quoted, '"');
@@ -149,9 +156,23 @@ maybe_secret(const char *s, int len)
 	return false;
 }
 
+/* Is what follows a literal the cast to a type that has no secrets: names of objects, and times? */
+static bool
+harmless_type(const char *s)
+{
+	static const char *const types[] = {"::reg", "::timestamp", "::date", "::time", "::interval"};
+
+	for (size_t i = 0; i < lengthof(types); i++)
+		if (strncmp(s, types[i], strlen(types[i])) == 0)
+			return true;
+	return false;
+}
+
 /*
  * drift_masked(definition): what ruleutils.c printed. It writes literals with
- * doubled quotes; one with an E before it has backslashes that escape.
+ * doubled quotes; one with an E before it has backslashes that escape. Names
+ * that it quotes because they are key words are so in some majors only, and its
+ * own key words are in capitals: so those names lose their quotes.
  */
 Datum
 drift_masked(PG_FUNCTION_ARGS)
@@ -192,8 +213,9 @@ drift_masked(PG_FUNCTION_ARGS)
 		len = p - start - 1;
 		if (*p == quote)
 			p++;
-		/* the name of an object is none */
-		if (quote == '\'' && strncmp(p, "::reg", 5) != 0 && maybe_secret(start + 1, len))
+		if (quote == '"' && simple_name(start + 1, len))
+			appendBinaryStringInfo(&out, start + 1, len);
+		else if (quote == '\'' && maybe_secret(start + 1, len) && !harmless_type(p))
 		{
 			appendStringInfoChar(&out, '\'');
 			append_hash(&out, start + 1, len);
