@@ -39,7 +39,7 @@ COMMENT ON FUNCTION invite_sync.drift_settings(text[]) IS
     'Settings (name=value) as an object; the hash in place of the value where the name has a dot. Internal.';
 
 -- All of it in one statement, so that it is read in one snapshot. What one major has and another has not:
--- NOT NULL as a constraint (left out, the column says it), MAINTAIN (counted only where the rest is not complete),
+-- NOT NULL as a constraint (left out, the column says it), MAINTAIN (left out beside TRIGGER, where GRANT ALL gave both),
 -- the options of role membership (15 has them in the role). Settings that deparsing depends on are pinned.
 CREATE FUNCTION invite_sync.drift_content(schemas text[]) RETURNS jsonb
     LANGUAGE sql STABLE PARALLEL UNSAFE
@@ -133,8 +133,10 @@ granted (class, oid, sub, kind, owner, acl) AS MATERIALIZED (
            CASE WHEN coalesce(array_agg(h.privilege) @> c.privileges, false)
                      AND bool_and(h.grantable) FILTER (WHERE h.privilege <> 'MAINTAIN') = bool_or(h.grantable) FILTER (WHERE h.privilege <> 'MAINTAIN')
                 THEN 'ALL' || CASE WHEN bool_or(h.grantable) FILTER (WHERE h.privilege <> 'MAINTAIN') THEN '*' ELSE '' END
-                ELSE coalesce(string_agg(h.privilege || CASE WHEN h.grantable THEN '*' ELSE '' END, ', ' ORDER BY h.privilege COLLATE "C"), 'none') END AS privileges
-      FROM holding AS h JOIN complete AS c ON c.kind = h.kind
+                ELSE coalesce(string_agg(h.privilege || CASE WHEN h.grantable THEN '*' ELSE '' END, ', ' ORDER BY h.privilege COLLATE "C")
+                                  FILTER (WHERE NOT (h.privilege = 'MAINTAIN' AND h.with_trigger)), 'none') END AS privileges
+      FROM (SELECT x.*, bool_or(x.privilege = 'TRIGGER') OVER (PARTITION BY x.class, x.oid, x.sub, x.grantee) AS with_trigger FROM holding AS x) AS h
+      JOIN complete AS c ON c.kind = h.kind
      GROUP BY h.class, h.oid, h.sub, h.owner, h.grantee, c.privileges
 ), rights AS MATERIALIZED (
     SELECT h.class, h.oid, h.sub,

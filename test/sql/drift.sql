@@ -89,7 +89,9 @@ RESET ROLE;
 ALTER FUNCTION touch() SET app.key = 'abcdefghijklmnop0';
 CREATE FUNCTION watch() RETURNS event_trigger LANGUAGE plpgsql AS $$BEGIN END$$;
 CREATE EVENT TRIGGER drift_watch ON ddl_command_end WHEN TAG IN ('CREATE DOMAIN', 'ALTER DOMAIN') EXECUTE FUNCTION watch();
+SET client_min_messages = error;
 CREATE PUBLICATION drift_pub FOR TABLE organization (id, name), member WHERE (role <> 'guest') WITH (publish = 'insert, update');
+SET client_min_messages = warning;
 CREATE FOREIGN DATA WRAPPER drift_fdw;
 CREATE SERVER drift_server FOREIGN DATA WRAPPER drift_fdw;
 CREATE FOREIGN TABLE away (id integer OPTIONS (key 'yes'), k text NOT NULL) SERVER drift_server OPTIONS (table_name 'there', token 'secret');
@@ -248,6 +250,27 @@ SELECT pg_temp.drift('CREATE TABLE public.elsewhere (id integer)');
 SELECT pg_temp.drift('INSERT INTO scratch VALUES (''a''); ANALYZE; COMMENT ON TABLE scratch IS ''a comment''');
 SELECT pg_temp.drift('CREATE ROLE drift_nobody LOGIN SUPERUSER');
 SELECT pg_temp.drift('DROP SCHEMA drift_app CASCADE; CREATE SCHEMA drift_other');
+-- what later majors have beside
+DO $$
+DECLARE
+    c record;
+    seen text;
+BEGIN
+    FOR c IN SELECT * FROM (VALUES
+        (170000, 'GRANT MAINTAIN ON member TO anon', 'changed | table | drift_app.member | grants.anon | - | MAINTAIN'),
+        (170000, 'REVOKE MAINTAIN ON organization FROM drift_writer', 'nothing'),
+        (180000, 'ALTER TABLE member ADD CONSTRAINT nn NOT NULL during', 'changed | column | drift_app.member.during | not_null | - | true'),
+        (180000, 'ALTER TABLE member ADD CONSTRAINT nn NOT NULL during NOT VALID', 'changed | column | drift_app.member.during | not_null | - | not valid'),
+        (180000, 'ALTER TABLE parent ADD COLUMN v int GENERATED ALWAYS AS (a * 2) VIRTUAL', 'added | column | drift_app.parent.v | - | {"type": "integer", "generated": "(a * 2) virtual"}'),
+        (180000, 'ALTER TABLE parent ADD CONSTRAINT ne CHECK (a < 9) NOT ENFORCED', 'added | constraint | ne on drift_app.parent | - | {"definition": "CHECK ((a < 9)) NOT ENFORCED"}')) AS v (major, ddl, expected)
+    LOOP
+        CONTINUE WHEN current_setting('server_version_num')::integer < c.major;
+        SELECT string_agg(d, E'\n') INTO seen FROM pg_temp.drift(c.ddl) AS d;
+        IF seen IS DISTINCT FROM c.expected THEN
+            RAISE EXCEPTION '%: %', c.ddl, seen;
+        END IF;
+    END LOOP;
+END $$;
 \a
 \t off
 -- of two snapshots, both ways; and of one with itself
