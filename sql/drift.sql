@@ -28,7 +28,7 @@ COMMENT ON FUNCTION invite_sync.drift_view_definition(oid) IS
 
 -- A setting's value, or its hash where the setting is none of PostgreSQL's own: applications keep keys in such.
 CREATE FUNCTION invite_sync.drift_settings(settings text[]) RETURNS jsonb
-    LANGUAGE sql STABLE PARALLEL SAFE
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
     SET search_path = pg_catalog, pg_temp
     AS $$
 SELECT jsonb_object_agg(split_part(s, '=', 1),
