@@ -242,7 +242,22 @@ CREATE FUNCTION invite_sync.api_grants()
         ('auth', 'FUNCTION invite_sync.sync_on_insert()'),
         ('auth', 'FUNCTION invite_sync.sync_on_update()'),
         ('auth', 'FUNCTION invite_sync.sync_on_delete()'),
-        ('auth', 'FUNCTION invite_sync.sync_on_identity()')
+        ('auth', 'FUNCTION invite_sync.sync_on_identity()'),
+        -- room drift
+        ('operator', 'TABLE invite_sync.schema_snapshots'),
+        ('operator', 'TABLE invite_sync.drift_alerts'),
+        ('operator', 'FUNCTION invite_sync.describe_schema(text[])'),
+        ('operator', 'FUNCTION invite_sync.snapshot_schema(text[])'),
+        ('operator', 'FUNCTION invite_sync.schema_diff(bigint, bigint)'),
+        ('operator', 'FUNCTION invite_sync.approve_snapshot(bigint)'),
+        ('operator', 'FUNCTION invite_sync.approve_drift(bigint)'),
+        ('operator', 'FUNCTION invite_sync.check_drift()'),
+        ('operator', 'FUNCTION invite_sync.export_snapshot(bigint)'),
+        ('operator', 'FUNCTION invite_sync.import_snapshot(jsonb)'),
+        ('operator', 'FUNCTION invite_sync.assert_no_drift(jsonb, text[])'),
+        ('operator', 'FUNCTION invite_sync.schedule_drift_check(text)'),
+        ('operator', 'FUNCTION invite_sync.unschedule_drift_check()'),
+        ('operator', 'PROCEDURE invite_sync.prune_snapshots(interval, integer, integer)')
     $$;
 COMMENT ON FUNCTION invite_sync.api_grants() IS
     'What grant_api() and grant_operator() grant: audience (anon, user, service, auth, operator) and object. Operators also get what service gets. Internal.';

@@ -16,6 +16,7 @@
 #include "caller.h"
 #include "doctor_guard.h"
 #include "doctor_probe.h"
+#include "drift.h"
 #include "hook.h"
 #include "invitation.h"
 #include "membership.h"
@@ -237,6 +238,7 @@ _PG_init(void)
 	quota_init();
 	account_init();
 	guard_init();
+	drift_init();
 
 	/* last: from here on unknown settings under our name are errors */
 	MarkGUCPrefixReserved("invite_sync");
