@@ -234,6 +234,7 @@ CREATE FUNCTION invite_sync.api_grants()
         ('auth', 'FUNCTION invite_sync.mfa_verification_attempt_hook(jsonb)'),
         -- room doctor
         ('operator', 'FUNCTION invite_sync.doctor(boolean, jsonb)'),
+        ('operator', 'FUNCTION invite_sync.audit(text)'),
         -- triggers are created by the owner of auth.users
         ('auth', 'FUNCTION invite_sync.sync_on_insert()'),
         ('auth', 'FUNCTION invite_sync.sync_on_update()'),
