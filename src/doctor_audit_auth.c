@@ -54,7 +54,7 @@ AuditCheck	audit_auth_flow[] = {
 	{
 		"access_token_expiry", NULL, {
 			AUDIT_STEP(AUDIT_OWN,
-					   "WITH setting AS MATERIALIZED (SELECT d.setdatabase, d.setrole, pg_catalog.substr(c.text, 21) AS value FROM pg_catalog.pg_db_role_setting AS d "
+					   "WITH setting AS MATERIALIZED (SELECT d.setdatabase, d.setrole, pg_catalog.substr(c.text, 22) AS value FROM pg_catalog.pg_db_role_setting AS d "
 					   "CROSS JOIN LATERAL pg_catalog.unnest(d.setconfig) AS c (text) WHERE c.text LIKE 'app.settings.jwt_exp=%' "
 					   "AND d.setdatabase IN (0, (SELECT b.oid FROM pg_catalog.pg_database AS b WHERE b.datname = pg_catalog.current_database()))), found AS ("
 					   "SELECT 'warning' AS severity, 'app.settings.jwt_exp' AS object, 'access tokens live longer than a day' AS finding, "

@@ -54,8 +54,9 @@ AuditCheck	audit_tenant_isolation[] = {
 						   AUDIT_COMMAND("c") ", c.name) AS detail, " AUDIT_DROP_POLICY("c") " AS fix FROM clauses AS c WHERE c.itself AND c.secured "
 						   "UNION ALL SELECT CASE WHEN n.narrowed OR NOT t.strong AND c.polcmd = 'r' THEN 'info' ELSE 'error' END, "
 						   "pg_catalog.format('%s ON %s', c.polname, c.name), 'policy compares nothing', "
-						   "pg_catalog.format('%s (%s) asks no more than whether somebody is logged in, if that: rows of every %I pass.%s', c.clause, "
-						   AUDIT_COMMAND("c") ", t.attname, CASE WHEN n.narrowed THEN ' A restrictive policy narrows it.' ELSE '' END), "
+						   "pg_catalog.format('%s (%s) asks no more than whether somebody is logged in, if that: rows of every %I pass. %s', c.clause, "
+						   AUDIT_COMMAND("c") ", t.attname, CASE WHEN n.narrowed THEN 'A restrictive policy narrows it.' WHEN NOT t.strong AND c.polcmd = 'r' THEN 'So it should be, where they are public.' "
+						   "ELSE 'The fix drops the policy, which closes what it let through.' END), "
 						   "CASE WHEN n.narrowed OR NOT t.strong AND c.polcmd = 'r' THEN NULL ELSE " AUDIT_DROP_POLICY("c") " END "
 						   "FROM clauses AS c JOIN tenant AS t ON t.oid = c.polrelid CROSS JOIN LATERAL (SELECT EXISTS (SELECT FROM clauses AS o "
 						   "WHERE o.polrelid = c.polrelid AND NOT o.polpermissive AND o.compares AND NOT o.itself AND o.polcmd IN ('*', c.polcmd)) AS narrowed) AS n "
@@ -104,16 +105,17 @@ AuditCheck	audit_tenant_isolation[] = {
 					   "base AS MATERIALIZED (SELECT t.oid, t.name, t.relowner, t.forced, true AS tenant FROM tenant AS t WHERE t.secured "
 					   "UNION ALL SELECT c.oid, 'auth.users', c.relowner, c.relforcerowsecurity, false FROM pg_catalog.pg_class AS c "
 					   "WHERE c.oid = " AUDIT_AUTH_USERS "), "
-					   "found AS (SELECT CASE WHEN v.relkind = 'v' AND EXISTS (SELECT FROM asking AS a WHERE a.oid = v.oid OR a.oid IN (SELECT u.rel FROM uses AS u WHERE u.view = v.oid)) "
+					   "found AS (SELECT CASE WHEN v.relkind = 'v' AND k.asks "
 					   "THEN 'info' ELSE 'warning' END AS severity, v.name AS object, "
 					   "CASE WHEN v.relkind = 'm' THEN 'materialized view shows rows of every organization' "
 					   "WHEN b.tenant THEN 'view bypasses row level security' ELSE 'view shows auth.users' END AS finding, "
 					   "pg_catalog.format('%s may read it, and it reads %s as its owner, whom no policy there binds.%s', r.roles, b.names, "
-					   "CASE WHEN v.relkind = 'v' AND EXISTS (SELECT FROM asking AS a WHERE a.oid = v.oid OR a.oid IN (SELECT u.rel FROM uses AS u WHERE u.view = v.oid)) "
+					   "CASE WHEN v.relkind = 'v' AND k.asks "
 					   "THEN ' It asks who is asking by itself: see that it does so for every row.' ELSE '' END) AS detail, "
-					   "CASE WHEN v.relkind = 'v' THEN pg_catalog.format('ALTER VIEW %s SET (security_invoker = true);', v.name) "
+					   "CASE WHEN v.relkind = 'v' AND k.asks THEN NULL WHEN v.relkind = 'v' THEN pg_catalog.format('ALTER VIEW %s SET (security_invoker = true);', v.name) "
 					   "ELSE pg_catalog.format('REVOKE ALL ON TABLE %s FROM %s;', v.name, " AUDIT_API_LIST ") END AS fix "
-					   "FROM app AS v JOIN reach AS r ON r.oid = v.oid CROSS JOIN LATERAL (SELECT pg_catalog.string_agg(DISTINCT b.name, ', ') AS names, "
+					   "FROM app AS v JOIN reach AS r ON r.oid = v.oid CROSS JOIN LATERAL (SELECT EXISTS (SELECT FROM asking AS a WHERE a.oid = v.oid OR a.oid IN (SELECT u.rel FROM uses AS u WHERE u.view = v.oid)) AS asks) AS k "
+					   "CROSS JOIN LATERAL (SELECT pg_catalog.string_agg(DISTINCT b.name, ', ') AS names, "
 					   "pg_catalog.bool_or(b.tenant) AS tenant FROM uses AS u JOIN base AS b ON b.oid = u.rel WHERE u.view = v.oid "
 					   "AND (v.relkind = 'm' OR " AUDIT_BYPASSES("v.relowner", "b") ")) AS b "
 					   "WHERE v.relkind IN ('v', 'm') AND b.names IS NOT NULL AND NOT EXISTS (SELECT FROM pg_catalog.pg_options_to_table(v.reloptions) AS o "
@@ -251,12 +253,35 @@ AuditCheck	audit_permission_model[] = {
 					   "WHERE d.lanname = 'plpgsql' AND a.name IS NOT NULL "
 					   "UNION ALL SELECT CASE WHEN s.names IS NULL THEN 'info' ELSE 'warning' END, d.name, 'definer function without a pinned search_path', "
 					   "pg_catalog.format('It runs as %I and looks names up where its caller says%s.', o.rolname, coalesce('; ' || s.names || ' can put objects there', '')), "
-					   "pg_catalog.format('ALTER ROUTINE %s SET search_path = %s, pg_temp;', d.name, (SELECT pg_catalog.quote_ident(n.nspname) FROM pg_catalog.pg_namespace AS n WHERE n.oid = d.pronamespace)) "
+					   "pg_catalog.format('ALTER ROUTINE %s SET search_path = %s;', d.name, (SELECT pg_catalog.concat_ws(', ', pg_catalog.string_agg(pg_catalog.quote_ident(n.nspname), ', ' "
+					   "ORDER BY n.oid <> d.pronamespace, n.nspname DESC), 'pg_temp') FROM pg_catalog.pg_namespace AS n WHERE (n.oid = d.pronamespace OR n.nspname IN ('public', 'extensions')) "
+					   "AND NOT EXISTS (SELECT FROM api AS a WHERE pg_catalog.has_schema_privilege(a.role, n.oid, 'CREATE')))) "
 					   "FROM definer AS d JOIN pg_catalog.pg_roles AS o ON o.oid = d.proowner CROSS JOIN (SELECT pg_catalog.string_agg(DISTINCT a.name, ', ') AS names FROM api AS a "
 					   "CROSS JOIN pg_catalog.pg_namespace AS n WHERE n.nspname !~ '^pg_(temp|toast)' AND pg_catalog.has_schema_privilege(a.role, n.oid, 'CREATE')) AS s "
 					   "WHERE NOT EXISTS (SELECT FROM pg_catalog.unnest(d.proconfig) AS g (setting) WHERE g.setting LIKE 'search_path=%'))"
 					   AUDIT_REPORT("SELECT pg_catalog.format('%s SECURITY DEFINER functions that %s may call, of %s functions.', (SELECT pg_catalog.count(*) FROM definer AS d), "
 									AUDIT_API_LIST ", (SELECT pg_catalog.count(*) FROM body AS b))"))
+		}
+	},
+	{
+		"self_granted_memberships", NULL, {
+			{.scope = AUDIT_POLICIES},
+			AUDIT_STEP_FED(AUDIT_OWN,
+						   "WITH " AUDIT_API ", " AUDIT_APP ", " AUDIT_TENANT ", " AUDIT_CLAUSES ", "
+						   "giving AS MATERIALIZED (SELECT t.oid, t.name, pg_catalog.array_agg(a.attnum) AS columns, pg_catalog.string_agg(pg_catalog.quote_ident(a.attname), ', ' ORDER BY a.attnum) AS names "
+						   "FROM app AS t JOIN pg_catalog.pg_attribute AS a ON a.attrelid = t.oid AND a.attnum > 0 AND NOT a.attisdropped LEFT JOIN tenant AS o ON o.oid = t.oid "
+						   "WHERE t.relkind IN ('r', 'p') AND t.relname ~* 'member|role|permission|admin|staff' AND (a.attnum = o.attnum OR a.attname ~* '(^|_)(roles?|permissions?)(_id)?$') "
+						   "GROUP BY t.oid, t.name), "
+						   "found AS (SELECT 'error' AS severity, pg_catalog.format('%s ON %s', c.polname, c.name) AS object, 'users can add themselves' AS finding, "
+						   "pg_catalog.format('%s (%s) lets users insert a row about themselves and does not look at %s: they say themselves where they belong, and as what. "
+						   "The fix drops the policy, which closes what it let through.', c.clause, " AUDIT_COMMAND("c") ", g.names) AS detail, " AUDIT_DROP_POLICY("c") " AS fix "
+						   "FROM clauses AS c JOIN giving AS g ON g.oid = c.polrelid WHERE c.secured AND c.polpermissive AND c.polcmd IN ('*', 'a') "
+						   "AND (c.clause = 'WITH CHECK' OR NOT EXISTS (SELECT FROM clauses AS k WHERE k.policy = c.policy AND k.clause = 'WITH CHECK')) "
+						   "AND c.compares AND c.expr ~* 'auth\\.(uid|jwt)|request\\.jwt|current_user_id' AND c.tables = '{}' AND NOT g.columns && c.columns "
+						   "AND NOT EXISTS (SELECT FROM pg_catalog.pg_proc AS p JOIN pg_catalog.pg_namespace AS n ON n.oid = p.pronamespace WHERE p.oid = ANY (c.functions) "
+						   "AND n.nspname NOT IN ('auth', 'pg_catalog') AND p.proname <> 'current_user_id') "
+						   "AND NOT EXISTS (SELECT FROM clauses AS k WHERE k.polrelid = c.polrelid AND NOT k.polpermissive AND k.polcmd IN ('*', 'a')))"
+						   AUDIT_REPORT("SELECT pg_catalog.format('%s tables of members, roles and permissions, by their names.', pg_catalog.count(*)) FROM giving AS g"))
 		}
 	},
 	{
