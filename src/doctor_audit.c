@@ -204,7 +204,9 @@ typedef struct Audit
 	MemoryContext cxt;			/* of the check at work */
 	const AuditArea *area;
 	AuditCheck *check;
-	text	   *policies;		/* read once */
+	MemoryContext facts_cxt;	/* of all checks */
+	Datum		facts[AUDIT_NFACTS];	/* once a check has asked for them */
+	bool		has_facts;
 	List	   *rows;			/* of char *[COLUMNS] */
 } Audit;
 
@@ -279,6 +281,34 @@ missing(const char *needs)
 	return NULL;
 }
 
+/* Column "c" of the one row that was returned, as text, in this context. */
+static Datum
+fed_text(MemoryContext cxt, int c)
+{
+	char	   *value = SPI_processed == 1 ? SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, c) : NULL;
+	MemoryContext old = MemoryContextSwitchTo(cxt);
+	Datum		result = PointerGetDatum(cstring_to_text(value == NULL ? "" : value));
+
+	MemoryContextSwitchTo(old);
+	return result;
+}
+
+static void
+find_facts(Audit *audit)
+{
+	Datum		policies = PointerGetDatum(read_policies());
+	Scope		scope;
+
+	SPI_connect();
+	scope_enter_own(&scope);
+	plan_execute(&audit_facts, &policies, NULL, true, 0);
+	scope_leave(&scope);
+	for (int i = 0; i < AUDIT_NFACTS; i++)
+		audit->facts[i] = fed_text(audit->facts_cxt, i + 1);
+	SPI_finish();
+	audit->has_facts = true;
+}
+
 static void
 run_step(Audit *audit, AuditStep *step, Datum *fed, bool last)
 {
@@ -289,7 +319,10 @@ run_step(Audit *audit, AuditStep *step, Datum *fed, bool last)
 		scope_enter_auth(&scope);
 	else
 		scope_enter_own(&scope);
-	plan_execute(&step->plan, fed, NULL, true, 0);
+	/* nobody knows how many rows there are in JSON: of thousands taken for one, a nested loop makes minutes */
+	if (step->scope == AUDIT_FACTS)
+		(void) set_config_option("enable_nestloop", "off", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+	plan_execute(&step->plan, step->scope == AUDIT_FACTS ? audit->facts : fed, NULL, true, 0);
 	scope_leave(&scope);
 
 	if (last)
@@ -312,13 +345,7 @@ run_step(Audit *audit, AuditStep *step, Datum *fed, bool last)
 		}
 	}
 	else
-	{
-		char	   *value = SPI_processed == 1 ? SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1) : NULL;
-		MemoryContext old = MemoryContextSwitchTo(audit->cxt);
-
-		*fed = PointerGetDatum(cstring_to_text(value == NULL ? "" : value));
-		MemoryContextSwitchTo(old);
-	}
+		*fed = fed_text(audit->cxt, 1);
 	SPI_finish();
 }
 
@@ -338,11 +365,10 @@ run_check(void *arg)
 	{
 		AuditStep  *step = &audit->check->steps[i];
 
-		if (step->scope == AUDIT_POLICIES)
-			fed = PointerGetDatum(audit->policies);
-		else
-			run_step(audit, step, &fed, i + 1 == (int) lengthof(audit->check->steps) ||
-					 audit->check->steps[i + 1].scope == AUDIT_DONE);
+		if (step->scope == AUDIT_FACTS && !audit->has_facts)
+			find_facts(audit);
+		run_step(audit, step, &fed, i + 1 == (int) lengthof(audit->check->steps) ||
+				 audit->check->steps[i + 1].scope == AUDIT_DONE);
 	}
 }
 
@@ -411,7 +437,7 @@ doctor_audit(PG_FUNCTION_ARGS)
 	InitMaterializedSRF(fcinfo, 0);
 	memset(&audit, 0, sizeof(audit));
 	audit.rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
-	audit.policies = read_policies();
+	audit.facts_cxt = CurrentMemoryContext;
 	audit.cxt = AllocSetContextCreate(CurrentMemoryContext, "invite_sync audit", ALLOCSET_DEFAULT_SIZES);
 
 	/* a statement over catalogs takes milliseconds, compiling it takes seconds */

@@ -149,14 +149,13 @@ AuditCheck	audit_auth_flow[] = {
 	},
 	{
 		"error_leakage", NULL, {
-			AUDIT_STEP(AUDIT_OWN,
+			AUDIT_STEP_FACTS(
 					   "WITH " AUDIT_API ", " AUDIT_FUNCTIONS ", "
 					   "setting AS MATERIALIZED (SELECT r.rolname, d.setdatabase, pg_catalog.split_part(c.text, '=', 1) AS name, pg_catalog.lower(pg_catalog.split_part(c.text, '=', 2)) AS value "
 					   "FROM pg_catalog.pg_db_role_setting AS d JOIN pg_catalog.pg_roles AS r ON r.oid = d.setrole CROSS JOIN LATERAL pg_catalog.unnest(d.setconfig) AS c (text) "
 					   "WHERE r.rolname IN ('anon', 'authenticated', 'authenticator') "
 					   "AND d.setdatabase IN (0, (SELECT b.oid FROM pg_catalog.pg_database AS b WHERE b.datname = pg_catalog.current_database()))), "
-					   "teller AS MATERIALIZED (SELECT b.* FROM body AS b WHERE b.prosecdef AND NOT " AUDIT_IS_TRIGGER("b")
-					   " AND EXISTS (SELECT FROM api AS a WHERE a.name <> 'authenticated' AND pg_catalog.has_schema_privilege(a.role, b.pronamespace, 'USAGE') "
+					   "teller AS MATERIALIZED (SELECT b.* FROM body AS b WHERE b.definer AND EXISTS (SELECT FROM api AS a WHERE a.name <> 'authenticated' AND pg_catalog.has_schema_privilege(a.role, b.pronamespace, 'USAGE') "
 					   "AND pg_catalog.has_function_privilege(a.role, b.oid, 'EXECUTE'))), "
 					   "found AS (SELECT 'warning' AS severity, pg_catalog.quote_ident(s.rolname) AS object, pg_catalog.format('setting %s tells clients too much', s.name) AS finding, "
 					   "CASE s.name WHEN 'pgrst.db_plan_enabled' THEN 'PostgREST shows the plan of a query to whoever asks, with what policies compare and how many rows there are.' "
@@ -169,7 +168,7 @@ AuditCheck	audit_auth_flow[] = {
 					   "pg_catalog.format('%s may call it; it reads auth.users as its owner by what its caller gives, and does not ask who is calling.', "
 					   "(SELECT pg_catalog.string_agg(a.name, ', ' ORDER BY a.role) FROM api AS a WHERE a.name <> 'authenticated' AND pg_catalog.has_function_privilege(a.role, t.oid, 'EXECUTE'))), "
 					   "pg_catalog.format('REVOKE EXECUTE ON ROUTINE %s FROM %s;', t.name, " AUDIT_API_LIST ") FROM teller AS t "
-					   "WHERE t.code ~* '\\mauth\\.users\\M' AND t.code ~* '\\m(email|phone)\\M' AND NOT EXISTS (SELECT FROM asks AS a WHERE a.oid = t.oid) "
+					   "WHERE t.code ~* '\\mauth\\.users\\M' AND t.code ~* '\\m(email|phone)\\M' AND NOT t.asks "
 					   "AND EXISTS (SELECT FROM pg_catalog.unnest(t.proargtypes) AS y (type) WHERE y.type IN ('pg_catalog.text'::pg_catalog.regtype, 'pg_catalog.varchar'::pg_catalog.regtype, "
 					   "'pg_catalog.json'::pg_catalog.regtype, 'pg_catalog.jsonb'::pg_catalog.regtype) OR y.type IN (SELECT c.oid FROM pg_catalog.pg_type AS c WHERE c.typname = 'citext')))"
 					   AUDIT_REPORT("SELECT pg_catalog.format('%s settings of anon, authenticated and authenticator; %s SECURITY DEFINER functions that anon may call, of %s functions.', "

@@ -88,8 +88,7 @@ AuditCheck	audit_invitation_security[] = {
 	},
 	{
 		"tokens_in_clear", NULL, {
-			{.scope = AUDIT_POLICIES},
-			AUDIT_STEP_FED(AUDIT_OWN,
+			AUDIT_STEP_FACTS(
 						   "WITH " AUDIT_API ", " AUDIT_APP ", " AUDIT_CLAUSES ", "
 						   "kept AS MATERIALIZED (SELECT t.*, c.attnum, c.attname, t.secured AND NOT EXISTS (SELECT FROM clauses AS k WHERE k.polrelid = t.oid AND k.polpermissive "
 						   "AND k.clause = 'USING' AND k.polcmd IN ('*', 'r') AND NOT k.compares AND k.open) AS guarded FROM app AS t "
@@ -162,7 +161,7 @@ AuditCheck	audit_enterprise_readiness[] = {
 	{
 		"audit_retention", NULL, {
 			AUDIT_STEP(AUDIT_OWN,
-					   "WITH log AS MATERIALIZED (SELECT (SELECT e.at FROM invite_sync.event AS e ORDER BY e.id LIMIT 1) AS oldest, pg_catalog.count(*) AS n "
+					   "WITH log AS MATERIALIZED (SELECT (SELECT e.id FROM invite_sync.event AS e ORDER BY e.id LIMIT 1) AS oldest, pg_catalog.count(*) AS n "
 					   "FROM (SELECT FROM invite_sync.event AS e LIMIT 100001) AS e), "
 					   "seal AS MATERIALIZED (SELECT pg_catalog.count(*) AS n, pg_catalog.max(s.last_id) AS last_id FROM invite_sync.event_seal AS s), found AS ("
 					   "SELECT 'error' AS severity, 'invite_sync.event' AS object, 'the audit log can be changed' AS finding, "
@@ -173,13 +172,15 @@ AuditCheck	audit_enterprise_readiness[] = {
 					   "'SELECT * FROM invite_sync.seal_events();' FROM (SELECT pg_catalog.count(*) AS n FROM (SELECT FROM invite_sync.event AS e "
 					   "WHERE e.id > coalesce((SELECT s.last_id FROM seal AS s), 0) AND e.at < pg_catalog.now() - interval '1 day' LIMIT 10000) AS e) AS x WHERE x.n >= 10000 OR x.n > 0 AND (SELECT s.n FROM seal AS s) > 0 "
 					   "UNION ALL SELECT 'info', 'invite_sync.event', 'events are kept for more than two years', 'Nothing has pruned the log: prune_events() does, as long as its users'' ids are nobody''s business any more.', "
-					   "'CALL invite_sync.prune_events(interval ''2 years'');' FROM log AS l WHERE l.oldest < pg_catalog.now() - interval '2 years')"
+					   "'CALL invite_sync.prune_events(interval ''2 years'');' FROM log AS l JOIN invite_sync.event AS e ON e.id = l.oldest "
+					   "WHERE e.at < pg_catalog.now() - interval '2 years' AND NOT EXISTS (SELECT FROM invite_sync.event_seal AS s WHERE l.oldest BETWEEN s.first_id AND s.last_id "
+					   "AND s.at >= pg_catalog.now() - interval '2 years'))"
 					   AUDIT_REPORT("SELECT pg_catalog.format('%s events, %s seals, and the trigger that keeps the log.', (SELECT CASE WHEN l.n > 100000 THEN 'more than 100000' ELSE l.n::pg_catalog.text END FROM log AS l), (SELECT s.n FROM seal AS s))"))
 		}
 	},
 	{
 		"erasure", NULL, {
-			AUDIT_STEP(AUDIT_OWN,
+			AUDIT_STEP_FACTS(
 					   "WITH " AUDIT_APP ", link AS MATERIALIZED (SELECT f.conname, f.confdeltype, t.oid, t.name, pg_catalog.pg_get_constraintdef(f.oid) AS definition, "
 					   "(SELECT pg_catalog.bool_and(NOT a.attnotnull) FROM pg_catalog.pg_attribute AS a WHERE a.attrelid = f.conrelid AND a.attnum = ANY (f.conkey)) AS nullable "
 					   "FROM pg_catalog.pg_constraint AS f JOIN app AS t ON t.oid = f.conrelid WHERE f.contype = 'f' AND f.conparentid = 0 AND f.confrelid = " AUDIT_AUTH_USERS "), found AS ("
@@ -193,7 +194,7 @@ AuditCheck	audit_enterprise_readiness[] = {
 	},
 	{
 		"export", NULL, {
-			AUDIT_STEP(AUDIT_OWN,
+			AUDIT_STEP_FACTS(
 					   "WITH " AUDIT_APP ", column_of AS MATERIALIZED (SELECT t.name, c.attname, EXISTS (SELECT FROM pg_catalog.pg_constraint AS f WHERE f.conrelid = t.oid AND f.contype = 'f' "
 					   "AND c.attnum = ANY (f.conkey)) AS linked FROM app AS t JOIN pg_catalog.pg_attribute AS c ON c.attrelid = t.oid AND c.attnum > 0 AND NOT c.attisdropped "
 					   "WHERE t.relkind IN ('r', 'p') AND c.atttypid = 'pg_catalog.uuid'::pg_catalog.regtype AND c.attname ~* '^(user|owner|author|profile|member)_?(id|uuid)$'), found AS ("

@@ -11,9 +11,6 @@
 
 #include "doctor_audit.h"
 
-/* A quoted word that names an organization: a key of claims. */
-#define AUDIT_TENANT_KEY "'''[^'']*(org|tenant|workspace|team|company|account)[^'']*'''"
-
 /* Tables by whose names a row is a person, or what a person may do. */
 #define AUDIT_OF_PEOPLE "'user|profile|account|member|role|permission|admin|staff|employee|person|people|customer'"
 
@@ -25,27 +22,26 @@
 AuditCheck	audit_tenant_isolation[] = {
 	{
 		"tables_without_rls", NULL, {
-			AUDIT_STEP(AUDIT_OWN,
-					   "WITH " AUDIT_API ", " AUDIT_APP ", " AUDIT_REACH ", " AUDIT_TENANT ", found AS ("
+			AUDIT_STEP_FACTS(
+					   "WITH " AUDIT_API ", " AUDIT_APP ", " AUDIT_TENANT ", found AS ("
 					   "SELECT CASE WHEN t.strong THEN 'error' ELSE 'warning' END AS severity, t.name AS object, "
 					   "'organization column without row level security' AS finding, "
 					   "pg_catalog.format('Column %I says whose a row is, and %s reach all rows: row level security is off. "
 					   "Until there are policies, the fix closes the table to them; invite_sync.protect_table() writes policies.', t.attname, r.roles) AS detail, "
 					   "pg_catalog.format('ALTER TABLE %s ENABLE ROW LEVEL SECURITY;', t.name) AS fix "
-					   "FROM tenant AS t JOIN reach AS r ON r.oid = t.oid WHERE t.relkind IN ('r', 'p') AND NOT t.secured "
+					   "FROM tenant AS t JOIN app AS r ON r.oid = t.oid AND r.roles IS NOT NULL WHERE t.relkind IN ('r', 'p') AND NOT t.secured "
 					   "UNION ALL SELECT 'warning', t.name, 'organization column in a foreign table', "
 					   "pg_catalog.format('Column %I says whose a row is, and %s reach all rows: a foreign table has no row level security.', t.attname, r.roles), "
 					   "pg_catalog.format('REVOKE ALL ON TABLE %s FROM %s;', t.name, " AUDIT_API_LIST ") "
-					   "FROM tenant AS t JOIN reach AS r ON r.oid = t.oid WHERE t.relkind = 'f')"
+					   "FROM tenant AS t JOIN app AS r ON r.oid = t.oid AND r.roles IS NOT NULL WHERE t.relkind = 'f')"
 					   AUDIT_REPORT("SELECT pg_catalog.format('%s tables with an organization column, %s of them within reach of %s; %s have row level security.', "
 									"pg_catalog.count(*), pg_catalog.count(r.oid), " AUDIT_API_LIST ", pg_catalog.count(*) FILTER (WHERE t.secured)) "
-									"FROM tenant AS t LEFT JOIN reach AS r ON r.oid = t.oid"))
+									"FROM tenant AS t LEFT JOIN app AS r ON r.oid = t.oid AND r.roles IS NOT NULL"))
 		}
 	},
 	{
 		"policies_that_compare_nothing", NULL, {
-			{.scope = AUDIT_POLICIES},
-			AUDIT_STEP_FED(AUDIT_OWN,
+			AUDIT_STEP_FACTS(
 						   "WITH " AUDIT_API ", " AUDIT_APP ", " AUDIT_TENANT ", " AUDIT_CLAUSES ", found AS ("
 						   "SELECT CASE WHEN c.polpermissive THEN 'error' ELSE 'warning' END AS severity, "
 						   "pg_catalog.format('%s ON %s', c.polname, c.name) AS object, 'policy compares a column with itself' AS finding, "
@@ -76,70 +72,62 @@ AuditCheck	audit_tenant_isolation[] = {
 	},
 	{
 		"policies_that_ask_user_metadata", NULL, {
-			{.scope = AUDIT_POLICIES},
-			AUDIT_STEP_FED(AUDIT_OWN,
-						   "WITH " AUDIT_API ", " AUDIT_APP ", " AUDIT_CLAUSES ", found AS ("
+			AUDIT_STEP_FACTS(
+						   "WITH " AUDIT_API ", " AUDIT_APP ", " AUDIT_CLAUSES ", " AUDIT_FUNCTIONS ", found AS ("
 						   "SELECT 'error' AS severity, pg_catalog.format('%s ON %s', c.polname, c.name) AS object, 'policy asks user metadata' AS finding, "
 						   "pg_catalog.format('%s (%s) reads user_metadata%s, which users write themselves through the auth server. Ask app_metadata, or better a table. "
 						   "The fix drops the policy, which closes what it let through.', c.clause, " AUDIT_COMMAND("c")
 						   ", coalesce(' in ' || f.name, '')) AS detail, CASE WHEN c.polpermissive THEN " AUDIT_DROP_POLICY("c") " END AS fix "
-						   "FROM clauses AS c LEFT JOIN LATERAL (SELECT p.oid::pg_catalog.regprocedure::pg_catalog.text AS name FROM pg_catalog.pg_proc AS p "
-						   "JOIN pg_catalog.pg_namespace AS n ON n.oid = p.pronamespace WHERE p.oid = ANY (c.functions) AND " AUDIT_IS_APP_SCHEMA("n.nspname")
-						   " AND " AUDIT_CODE("p") " ~* 'user_meta_?data' ORDER BY 1 LIMIT 1) AS f ON true "
-						   "WHERE c.secured AND (c.expr ~* 'user_meta_?data' OR f.name IS NOT NULL))"
+						   "FROM clauses AS c LEFT JOIN (SELECT k.policy, k.clause, pg_catalog.min(b.name) AS name FROM clauses AS k CROSS JOIN LATERAL pg_catalog.unnest(k.functions) AS u (oid) "
+						   "JOIN body AS b ON b.oid = u.oid AND b.metadata GROUP BY 1, 2) AS f ON f.policy = c.policy AND f.clause = c.clause "
+						   "WHERE c.secured AND (c.metadata OR f.name IS NOT NULL))"
 						   AUDIT_REPORT("SELECT pg_catalog.format('%s expressions of policies and the %s functions that they call.', pg_catalog.count(DISTINCT (c.policy, c.clause)), "
 										"pg_catalog.count(DISTINCT f.oid)) FROM clauses AS c LEFT JOIN LATERAL pg_catalog.unnest(c.functions) AS f (oid) ON true"))
 		}
 	},
 	{
 		"views_that_bypass", NULL, {
-			AUDIT_STEP(AUDIT_OWN,
-					   "WITH RECURSIVE " AUDIT_API ", " AUDIT_APP ", " AUDIT_REACH ", " AUDIT_TENANT ", " AUDIT_FUNCTIONS ", "
+			AUDIT_STEP_FACTS(
+					   "WITH RECURSIVE " AUDIT_API ", " AUDIT_APP ", " AUDIT_TENANT ", " AUDIT_FUNCTIONS ", "
 					   "rules AS MATERIALIZED (SELECT DISTINCT r.ev_class AS view, d.refobjid AS rel FROM pg_catalog.pg_rewrite AS r "
 					   "JOIN pg_catalog.pg_depend AS d ON d.classid = " AUDIT_REWRITE " AND d.objid = r.oid AND d.refclassid = " AUDIT_CLASS
 					   " AND d.refobjid <> r.ev_class JOIN app AS v ON v.oid = r.ev_class WHERE r.rulename = '_RETURN'), "
 					   "uses (view, rel) AS (SELECT r.view, r.rel FROM rules AS r UNION SELECT u.view, r.rel FROM uses AS u JOIN rules AS r ON r.view = u.rel), "
-					   "asking AS MATERIALIZED (SELECT v.oid FROM app AS v WHERE v.relkind IN ('v', 'm') AND (pg_catalog.pg_get_viewdef(v.oid) ~* " AUDIT_ASKS
-					   " OR EXISTS (SELECT FROM pg_catalog.pg_rewrite AS r JOIN pg_catalog.pg_depend AS d ON d.classid = " AUDIT_REWRITE " AND d.objid = r.oid "
-					   "AND d.refclassid = " AUDIT_PROC " JOIN asks AS a ON a.oid = d.refobjid WHERE r.ev_class = v.oid))), "
+					   "asking1 AS MATERIALIZED (SELECT v.oid FROM app AS v WHERE v.relkind IN ('v', 'm') AND pg_catalog.pg_get_viewdef(v.oid) ~* " AUDIT_ASKS
+					   " UNION SELECT r.ev_class FROM pg_catalog.pg_rewrite AS r JOIN pg_catalog.pg_depend AS d ON d.classid = " AUDIT_REWRITE " AND d.objid = r.oid "
+					   "AND d.refclassid = " AUDIT_PROC " JOIN body AS a ON a.oid = d.refobjid AND a.asks), "
+					   "asking AS MATERIALIZED (SELECT a.oid FROM asking1 AS a UNION SELECT u.view FROM uses AS u JOIN asking1 AS a ON a.oid = u.rel), "
 					   "base AS MATERIALIZED (SELECT t.oid, t.name, t.relowner, t.forced, true AS tenant FROM tenant AS t WHERE t.secured "
-					   "UNION ALL SELECT c.oid, 'auth.users', c.relowner, c.relforcerowsecurity, false FROM pg_catalog.pg_class AS c "
-					   "WHERE c.oid = " AUDIT_AUTH_USERS "), "
-					   "found AS (SELECT CASE WHEN v.relkind = 'v' AND k.asks "
-					   "THEN 'info' ELSE 'warning' END AS severity, v.name AS object, "
-					   "CASE WHEN v.relkind = 'm' THEN 'materialized view shows rows of every organization' "
-					   "WHEN b.tenant THEN 'view bypasses row level security' ELSE 'view shows auth.users' END AS finding, "
-					   "pg_catalog.format('%s may read it, and it reads %s as its owner, whom no policy there binds.%s', r.roles, b.names, "
-					   "CASE WHEN v.relkind = 'v' AND k.asks "
-					   "THEN ' It asks who is asking by itself: see that it does so for every row.' ELSE '' END) AS detail, "
-					   "CASE WHEN v.relkind = 'v' AND k.asks THEN NULL WHEN v.relkind = 'v' THEN pg_catalog.format('ALTER VIEW %s SET (security_invoker = true);', v.name) "
-					   "ELSE pg_catalog.format('REVOKE ALL ON TABLE %s FROM %s;', v.name, " AUDIT_API_LIST ") END AS fix "
-					   "FROM app AS v JOIN reach AS r ON r.oid = v.oid CROSS JOIN LATERAL (SELECT EXISTS (SELECT FROM asking AS a WHERE a.oid = v.oid OR a.oid IN (SELECT u.rel FROM uses AS u WHERE u.view = v.oid)) AS asks) AS k "
-					   "CROSS JOIN LATERAL (SELECT pg_catalog.string_agg(DISTINCT b.name, ', ') AS names, "
-					   "pg_catalog.bool_or(b.tenant) AS tenant FROM uses AS u JOIN base AS b ON b.oid = u.rel WHERE u.view = v.oid "
-					   "AND (v.relkind = 'm' OR " AUDIT_BYPASSES("v.relowner", "b") ")) AS b "
-					   "WHERE v.relkind IN ('v', 'm') AND b.names IS NOT NULL AND NOT EXISTS (SELECT FROM pg_catalog.pg_options_to_table(v.reloptions) AS o "
-					   "WHERE o.option_name = 'security_invoker' AND o.option_value::pg_catalog.bool))"
+					   "UNION ALL SELECT c.oid, 'auth.users', c.relowner, c.relforcerowsecurity, false FROM pg_catalog.pg_class AS c WHERE c.oid = " AUDIT_AUTH_USERS "), "
+					   "shown AS MATERIALIZED (SELECT v.oid, v.name, v.relkind, v.roles, pg_catalog.string_agg(DISTINCT b.name, ', ') AS names, pg_catalog.bool_or(b.tenant) AS tenant "
+					   "FROM app AS v JOIN uses AS u ON u.view = v.oid JOIN base AS b ON b.oid = u.rel WHERE v.relkind IN ('v', 'm') AND v.roles IS NOT NULL "
+					   "AND (v.relkind = 'm' OR " AUDIT_BYPASSES("v.relowner", "b") ") AND NOT EXISTS (SELECT FROM pg_catalog.pg_options_to_table(v.reloptions) AS o "
+					   "WHERE o.option_name = 'security_invoker' AND o.option_value::pg_catalog.bool) GROUP BY v.oid, v.name, v.relkind, v.roles), "
+					   "found AS (SELECT CASE WHEN s.relkind = 'v' AND a.oid IS NOT NULL THEN 'info' ELSE 'warning' END AS severity, s.name AS object, "
+					   "CASE WHEN s.relkind = 'm' THEN 'materialized view shows rows of every organization' "
+					   "WHEN s.tenant THEN 'view bypasses row level security' ELSE 'view shows auth.users' END AS finding, "
+					   "pg_catalog.format('%s may read it, and it reads %s as its owner, whom no policy there binds.%s', s.roles, s.names, "
+					   "CASE WHEN s.relkind = 'v' AND a.oid IS NOT NULL THEN ' It asks who is asking by itself: see that it does so for every row.' ELSE '' END) AS detail, "
+					   "CASE WHEN s.relkind = 'v' AND a.oid IS NOT NULL THEN NULL WHEN s.relkind = 'v' THEN pg_catalog.format('ALTER VIEW %s SET (security_invoker = true);', s.name) "
+					   "ELSE pg_catalog.format('REVOKE ALL ON TABLE %s FROM %s;', s.name, " AUDIT_API_LIST ") END AS fix "
+					   "FROM shown AS s LEFT JOIN asking AS a ON a.oid = s.oid)"
 					   AUDIT_REPORT("SELECT pg_catalog.format('%s views and materialized views, %s of them within reach of %s.', pg_catalog.count(*), pg_catalog.count(r.oid), "
-									AUDIT_API_LIST ") FROM app AS v LEFT JOIN reach AS r ON r.oid = v.oid WHERE v.relkind IN ('v', 'm')"))
+									AUDIT_API_LIST ") FROM app AS v LEFT JOIN app AS r ON r.oid = v.oid AND r.roles IS NOT NULL WHERE v.relkind IN ('v', 'm')"))
 		}
 	},
 	{
 		"functions_that_bypass", NULL, {
-			{.scope = AUDIT_POLICIES},
-			AUDIT_STEP_FED(AUDIT_OWN,
+			AUDIT_STEP_FACTS(
 						   "WITH " AUDIT_API ", " AUDIT_APP ", " AUDIT_TENANT ", " AUDIT_CLAUSES ", " AUDIT_FUNCTIONS ", "
-						   "definer AS MATERIALIZED (SELECT b.* FROM body AS b WHERE b.prosecdef AND NOT " AUDIT_IS_TRIGGER("b") " AND " AUDIT_CALLABLE("b") "), "
-						   "found AS (SELECT CASE WHEN d.prorettype = 'pg_catalog.bool'::pg_catalog.regtype AND EXISTS (SELECT FROM clauses AS c WHERE d.oid = ANY (c.functions)) "
+						   "asked AS MATERIALIZED (SELECT DISTINCT u.oid FROM clauses AS c CROSS JOIN LATERAL pg_catalog.unnest(c.functions) AS u (oid)), "
+						   "definer AS MATERIALIZED (SELECT b.*, b.prorettype = 'pg_catalog.bool'::pg_catalog.regtype AND EXISTS (SELECT FROM asked AS u WHERE u.oid = b.oid) AS helps "
+						   "FROM body AS b WHERE b.definer), found AS (SELECT CASE WHEN d.helps "
 						   "THEN 'info' ELSE 'warning' END AS severity, d.name AS object, 'definer function bypasses row level security' AS finding, "
 						   "pg_catalog.format('%s may call it, it names %s and runs as its owner, whom no policy there binds; and nothing in it asks who is calling.', "
 						   "(SELECT pg_catalog.string_agg(a.name, ', ' ORDER BY a.role) FROM api AS a WHERE pg_catalog.has_function_privilege(a.role, d.oid, 'EXECUTE')), t.names) AS detail, "
-						   "CASE WHEN d.prorettype = 'pg_catalog.bool'::pg_catalog.regtype AND EXISTS (SELECT FROM clauses AS c WHERE d.oid = ANY (c.functions)) "
-						   "THEN NULL ELSE pg_catalog.format('ALTER ROUTINE %s SECURITY INVOKER;', d.name) END AS fix "
-						   "FROM definer AS d CROSS JOIN LATERAL (SELECT pg_catalog.string_agg(DISTINCT t.name, ', ') AS names FROM tenant AS t "
-						   "WHERE t.secured AND (EXISTS (SELECT FROM word AS w WHERE w.oid = d.oid AND w.word = pg_catalog.lower(t.relname))) "
-						   "AND " AUDIT_BYPASSES("d.proowner", "t") ") AS t WHERE t.names IS NOT NULL "
-						   "AND NOT EXISTS (SELECT FROM asks AS a WHERE a.oid = d.oid) "
+						   "CASE WHEN d.helps THEN NULL ELSE pg_catalog.format('ALTER ROUTINE %s SECURITY INVOKER;', d.name) END AS fix "
+						   "FROM definer AS d JOIN (SELECT b.oid, pg_catalog.string_agg(t.name, ', ' ORDER BY t.name) AS names FROM definer AS b CROSS JOIN LATERAL pg_catalog.unnest(b.touches) AS u (oid) "
+						   "JOIN tenant AS t ON t.oid = u.oid WHERE t.secured AND " AUDIT_BYPASSES("b.proowner", "t") " GROUP BY b.oid) AS t ON t.oid = d.oid WHERE NOT d.asks "
 						   "AND coalesce(pg_catalog.array_to_string(d.proargnames, ' '), '') !~* 'token|code|secret|hash|key')"
 						   AUDIT_REPORT("SELECT pg_catalog.format('%s SECURITY DEFINER functions that %s may call, of %s functions; bodies are read as text. "
 										"One that takes a token, code, secret, hash or key is taken to ask for it.', (SELECT pg_catalog.count(*) FROM definer AS d), "
@@ -148,29 +136,26 @@ AuditCheck	audit_tenant_isolation[] = {
 	},
 	{
 		"claims_for_tenant", NULL, {
-			{.scope = AUDIT_POLICIES},
-			AUDIT_STEP_FED(AUDIT_OWN,
-						   "WITH " AUDIT_API ", " AUDIT_APP ", " AUDIT_TENANT ", " AUDIT_CLAUSES ", found AS ("
+			AUDIT_STEP_FACTS(
+						   "WITH " AUDIT_API ", " AUDIT_APP ", " AUDIT_TENANT ", " AUDIT_CLAUSES ", " AUDIT_FUNCTIONS ", found AS ("
 						   "SELECT 'warning' AS severity, pg_catalog.format('%s ON %s', c.polname, c.name) AS object, 'policy takes the organization from the token' AS finding, "
 						   "pg_catalog.format('%s (%s) compares %I with a claim%s. A token keeps its claims until it expires: who was removed passes until then. "
 						   "Ask a table, as invite_sync.is_member() does.', c.clause, " AUDIT_COMMAND("c") ", t.attname, coalesce(' by way of ' || f.name, '')) AS detail, "
 						   "NULL::pg_catalog.text AS fix FROM clauses AS c JOIN tenant AS t ON t.oid = c.polrelid AND t.attnum = ANY (c.columns) "
-						   "LEFT JOIN LATERAL (SELECT p.oid::pg_catalog.regprocedure::pg_catalog.text AS name FROM pg_catalog.pg_proc AS p "
-						   "JOIN pg_catalog.pg_namespace AS n ON n.oid = p.pronamespace WHERE p.oid = ANY (c.functions) AND " AUDIT_IS_APP_SCHEMA("n.nspname")
-						   " AND " AUDIT_CODE("p") " ~* 'jwt' AND " AUDIT_CODE("p") " ~* " AUDIT_TENANT_KEY " ORDER BY 1 LIMIT 1) AS f ON true "
-						   "WHERE c.secured AND c.expr !~* 'user_meta_?data' AND (c.expr ~* 'jwt' AND c.expr ~* " AUDIT_TENANT_KEY " OR f.name IS NOT NULL) "
+						   "LEFT JOIN (SELECT k.policy, k.clause, pg_catalog.min(b.name) AS name FROM clauses AS k CROSS JOIN LATERAL pg_catalog.unnest(k.functions) AS u (oid) "
+						   "JOIN body AS b ON b.oid = u.oid AND b.claim GROUP BY 1, 2) AS f ON f.policy = c.policy AND f.clause = c.clause "
+						   "WHERE c.secured AND NOT c.metadata AND (c.claim OR f.name IS NOT NULL) "
 						   "UNION ALL SELECT 'info', pg_catalog.format('%s ON %s', c.polname, c.name), 'policy takes the organization from a setting', "
 						   "pg_catalog.format('%s (%s) compares %I with a setting: whoever can run SET says which organization they are of.', c.clause, " AUDIT_COMMAND("c") ", t.attname), NULL "
 						   "FROM clauses AS c JOIN tenant AS t ON t.oid = c.polrelid AND t.attnum = ANY (c.columns) "
-						   "WHERE c.secured AND c.expr ~* 'current_setting' AND c.expr !~* 'jwt')"
+						   "WHERE c.secured AND c.setting)"
 						   AUDIT_REPORT("SELECT pg_catalog.format('%s expressions of policies that name an organization column.', pg_catalog.count(*)) "
 										"FROM clauses AS c JOIN tenant AS t ON t.oid = c.polrelid AND t.attnum = ANY (c.columns)"))
 		}
 	},
 	{
 		"indexes_under_policies", NULL, {
-			{.scope = AUDIT_POLICIES},
-			AUDIT_STEP_FED(AUDIT_OWN,
+			AUDIT_STEP_FACTS(
 						   "WITH " AUDIT_API ", " AUDIT_APP ", " AUDIT_TENANT ", " AUDIT_CLAUSES ", "
 						   "used AS MATERIALIZED (SELECT DISTINCT t.oid, t.name, t.reltuples, a.attnum, a.attname FROM clauses AS c JOIN app AS t ON t.oid = c.polrelid "
 						   "CROSS JOIN LATERAL pg_catalog.unnest(c.columns) AS u (attnum) JOIN pg_catalog.pg_attribute AS a ON a.attrelid = t.oid AND a.attnum = u.attnum "
@@ -239,10 +224,9 @@ AuditCheck	audit_permission_model[] = {
 	},
 	{
 		"functions_that_escalate", NULL, {
-			AUDIT_STEP(AUDIT_OWN,
+			AUDIT_STEP_FACTS(
 					   "WITH " AUDIT_API ", " AUDIT_FUNCTIONS ", "
-					   "definer AS MATERIALIZED (SELECT b.*, l.lanname FROM body AS b JOIN pg_catalog.pg_language AS l ON l.oid = b.prolang "
-					   "WHERE b.prosecdef AND NOT " AUDIT_IS_TRIGGER("b") " AND " AUDIT_CALLABLE("b") "), "
+					   "definer AS MATERIALIZED (SELECT b.* FROM body AS b WHERE b.definer), "
 					   "found AS (SELECT 'error' AS severity, d.name AS object, 'definer function runs what its caller writes' AS finding, "
 					   "pg_catalog.format('It executes its argument %s as SQL, with the rights of %I, and %s may call it.', a.name, o.rolname, "
 					   "(SELECT pg_catalog.string_agg(x.name, ', ' ORDER BY x.role) FROM api AS x WHERE pg_catalog.has_function_privilege(x.role, d.oid, 'EXECUTE'))) AS detail, "
@@ -265,8 +249,7 @@ AuditCheck	audit_permission_model[] = {
 	},
 	{
 		"self_granted_memberships", NULL, {
-			{.scope = AUDIT_POLICIES},
-			AUDIT_STEP_FED(AUDIT_OWN,
+			AUDIT_STEP_FACTS(
 						   "WITH " AUDIT_API ", " AUDIT_APP ", " AUDIT_TENANT ", " AUDIT_CLAUSES ", "
 						   "giving AS MATERIALIZED (SELECT t.oid, t.name, pg_catalog.array_agg(a.attnum) AS columns, pg_catalog.string_agg(pg_catalog.quote_ident(a.attname), ', ' ORDER BY a.attnum) AS names "
 						   "FROM app AS t JOIN pg_catalog.pg_attribute AS a ON a.attrelid = t.oid AND a.attnum > 0 AND NOT a.attisdropped LEFT JOIN tenant AS o ON o.oid = t.oid "
@@ -277,7 +260,7 @@ AuditCheck	audit_permission_model[] = {
 						   "The fix drops the policy, which closes what it let through.', c.clause, " AUDIT_COMMAND("c") ", g.names) AS detail, " AUDIT_DROP_POLICY("c") " AS fix "
 						   "FROM clauses AS c JOIN giving AS g ON g.oid = c.polrelid WHERE c.secured AND c.polpermissive AND c.polcmd IN ('*', 'a') "
 						   "AND (c.clause = 'WITH CHECK' OR NOT EXISTS (SELECT FROM clauses AS k WHERE k.policy = c.policy AND k.clause = 'WITH CHECK')) "
-						   "AND c.compares AND c.expr ~* 'auth\\.(uid|jwt)|request\\.jwt|current_user_id' AND c.tables = '{}' AND NOT g.columns && c.columns "
+						   "AND c.compares AND c.own AND c.tables = '{}' AND NOT g.columns && c.columns "
 						   "AND NOT EXISTS (SELECT FROM pg_catalog.pg_proc AS p JOIN pg_catalog.pg_namespace AS n ON n.oid = p.pronamespace WHERE p.oid = ANY (c.functions) "
 						   "AND n.nspname NOT IN ('auth', 'pg_catalog') AND p.proname <> 'current_user_id') "
 						   "AND NOT EXISTS (SELECT FROM clauses AS k WHERE k.polrelid = c.polrelid AND NOT k.polpermissive AND k.polcmd IN ('*', 'a')))"
@@ -286,8 +269,7 @@ AuditCheck	audit_permission_model[] = {
 	},
 	{
 		"rights_in_columns", NULL, {
-			{.scope = AUDIT_POLICIES},
-			AUDIT_STEP_FED(AUDIT_OWN,
+			AUDIT_STEP_FACTS(
 						   "WITH " AUDIT_API ", " AUDIT_APP ", " AUDIT_CLAUSES ", "
 						   "attribute AS MATERIALIZED (SELECT t.oid, t.name, t.relname, t.secured, c.attnum, c.attname, l.plain ~ "
 						   "'^((is|has)?(super)?(admin|administrator|superuser|staff|moderator|root)|is(account|org|organization|team)?owner|(platform|organization|org|app|user|team|tenant|workspace)roles?"
@@ -295,15 +277,15 @@ AuditCheck	audit_permission_model[] = {
 						   "CROSS JOIN LATERAL (SELECT pg_catalog.lower(pg_catalog.replace(c.attname, '_', '')) AS plain) AS l WHERE t.relkind IN ('r', 'p') AND l.plain ~ "
 						   "'^((is|has)?(super)?(admin|administrator|superuser|staff|moderator|root)|is(account|org|organization|team)?owner|(platform|organization|org|app|user|team|tenant|workspace)?roles?"
 						   "|accesslevel|privilegelevel|permissions?|privileges|scopes)$'), "
-						   "own AS MATERIALIZED (SELECT DISTINCT a.oid, a.attnum FROM attribute AS a LEFT JOIN clauses AS c ON c.polrelid = a.oid AND c.polpermissive AND c.polcmd IN ('*', 'w') AND c.clause = 'USING' "
-						   "WHERE CASE WHEN NOT a.secured THEN a.sure OR a.relname ~* " AUDIT_OF_PEOPLE
-						   " ELSE c.policy IS NOT NULL AND c.tables = '{}' AND NOT a.attnum = ANY (c.columns) AND (c.open OR c.compares AND c.expr ~* 'auth\\.(uid|jwt)|request\\.jwt|current_user_id') "
+						   "own AS MATERIALIZED (SELECT a.oid, a.attnum FROM attribute AS a WHERE NOT a.secured AND (a.sure OR a.relname ~* " AUDIT_OF_PEOPLE ") "
+						   "UNION SELECT a.oid, a.attnum FROM attribute AS a JOIN clauses AS c ON c.polrelid = a.oid WHERE a.secured AND c.polpermissive AND c.polcmd IN ('*', 'w') AND c.clause = 'USING' "
+						   "AND c.tables = '{}' AND NOT a.attnum = ANY (c.columns) AND (c.open OR c.compares AND c.own) "
 						   "AND NOT EXISTS (SELECT FROM pg_catalog.pg_proc AS p JOIN pg_catalog.pg_namespace AS n ON n.oid = p.pronamespace WHERE p.oid = ANY (c.functions) "
 						   "AND n.nspname NOT IN ('auth', 'pg_catalog') AND p.proname <> 'current_user_id') "
-						   "AND NOT EXISTS (SELECT FROM clauses AS k WHERE k.polrelid = a.oid AND k.clause = 'WITH CHECK' AND (k.policy = c.policy OR NOT k.polpermissive AND k.polcmd IN ('*', 'w')) "
-						   "AND a.attnum = ANY (k.columns)) "
+						   "AND NOT EXISTS (SELECT FROM clauses AS k WHERE k.clause = 'WITH CHECK' AND k.policy = c.policy AND a.attnum = ANY (k.columns)) "
+						   "AND NOT EXISTS (SELECT FROM clauses AS k WHERE k.polrelid = a.oid AND k.clause = 'WITH CHECK' AND NOT k.polpermissive AND k.polcmd IN ('*', 'w') AND a.attnum = ANY (k.columns)) "
 						   "AND (a.sure OR a.relname ~* " AUDIT_OF_PEOPLE " OR EXISTS (SELECT FROM pg_catalog.pg_index AS i WHERE i.indrelid = a.oid AND i.indisunique AND i.indnkeyatts = 1 "
-						   "AND i.indpred IS NULL AND c.columns = ARRAY[i.indkey[0]]::pg_catalog.int2[])) END), "
+						   "AND i.indpred IS NULL AND c.columns = ARRAY[i.indkey[0]]::pg_catalog.int2[]))), "
 						   "open AS MATERIALIZED (SELECT a.*, g.names FROM own AS o JOIN attribute AS a ON a.oid = o.oid AND a.attnum = o.attnum "
 						   "JOIN app AS t ON t.oid = a.oid CROSS JOIN LATERAL (SELECT pg_catalog.string_agg(x.name, ', ' ORDER BY x.role) AS names FROM api AS x "
 						   "WHERE pg_catalog.has_schema_privilege(x.role, t.relnamespace, 'USAGE') AND pg_catalog.has_column_privilege(x.role, a.oid, a.attnum, 'UPDATE')) AS g WHERE g.names IS NOT NULL), "
