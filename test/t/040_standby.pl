@@ -176,7 +176,7 @@ for my $query (sort keys %$expected)
 	is($repeatable->{$query}, $expected->{$query}, "$query: the same on a standby in REPEATABLE READ");
 }
 isnt($expected->{"postgres: SELECT * FROM invite_sync.$_ t"}, '', "$_ has something to say") for qw(quarantine target_list activity_log error_log admin_log schema_snapshots drift_alerts);
-isnt($expected->{"postgres: SELECT * FROM invite_sync.$_() t"}, '', "$_() has something to say") for qw(sync_status verify verify_events preservation_report unmigrated_users quota_report rate_limit_report describe_schema);
+isnt($expected->{"postgres: SELECT * FROM invite_sync.$_() t"}, '', "$_() has something to say") for qw(sync_status verify verify_events preservation_report unmigrated_users quota_report rate_limit_report describe_schema audit);
 like((grep { /^supabase_auth_admin: / } map { "$_: $expected->{$_}" } keys %$expected)[0], qr/\Q$organization\E/, 'the hook has something to say to the auth server');
 isnt($expected->{"authenticated: SELECT * FROM invite_sync.$_ t"}, '', "$_ has something to say to a user")
   for "list_members('$organization')", "list_join_requests('$organization')", "list_roles('$organization')", "list_domains('$organization')",

@@ -369,6 +369,7 @@ my %call = (
 	grant_quota => "SELECT invite_sync.grant_quota('$member', 1)",
 	set_quota => "SELECT invite_sync.set_quota('$member', 5)",
 	quota_report => 'SELECT count(*) FROM invite_sync.quota_report()',
+	audit => 'SELECT count(*) FROM invite_sync.audit()',
 	backfill_quota => 'CALL invite_sync.backfill_quota(5)',
 	set_rate_limit => q{SELECT invite_sync.set_rate_limit('export', 100)},
 	drop_rate_limit => q{SELECT invite_sync.drop_rate_limit('export')},

@@ -327,7 +327,7 @@ push @matrix,
 # ---------------------------------------------------------------------------
 # Nothing is missing from the table, and the audiences are those of api_grants()
 
-# rooms that have tests of their own: caller, event, sync, quarantine, invitation, account, hook, drift
+# rooms that have tests of their own: caller, event, sync, quarantine, invitation, account, hook, doctor, drift
 my %elsewhere = map { $_ => 1 } qw(
   log_event redact_payload seal_events verify_events prune_events is_operator act_as health check_alerts set_alert acknowledge_alert
   schedule_retry unschedule_retry config_sql uninstall_plan require_direct target_name guarded_trigger_name sync_users ensure_user user_exists create_profile
@@ -340,7 +340,8 @@ my %elsewhere = map { $_ => 1 } qw(
   create_user import_users migration_status unmigrated_users set_migration_policy check_migration require_migrated complete_migration
   create_migration_invitation complete_migration_by_token link_external_user
   describe_schema snapshot_schema schema_diff approve_snapshot approve_drift check_drift export_snapshot import_snapshot assert_no_drift
-  prune_snapshots schedule_drift_check unschedule_drift_check);
+  prune_snapshots schedule_drift_check unschedule_drift_check
+  audit);
 my %audience = map { $_->[0] => join ' ', sort @{ $_->[2] } } @matrix;
 my %granted = map { split /\|/ } split /\n/, value($node, $db, q{
 SELECT p.proname, string_agg(DISTINCT g.audience, ' ' ORDER BY g.audience) FROM invite_sync.api_grants() AS g
