@@ -26,7 +26,7 @@ CREATE FUNCTION invite_sync.bind_invitation(token text, device text) RETURNS inv
     LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'invitation_bind';
 COMMENT ON FUNCTION invite_sync.bind_invitation(text, text) IS
 $doc$Bind a token to a device for 30 minutes, or until it is accepted or sent again: until then only this device can accept or bind it. Call it on the person's own click, never for a page that merely opened. device: a text that the client made up and keeps, at most 200 bytes. Again from the same device it counts anew.
-Returns until when. Errors: invitation_unknown, device_mismatch (another device was first), invitation_expired, invitation_used, invitation_revoked, invitation_declined, not_permitted (a link), data_malformed; for tokens that do not prove the mailbox also not_authenticated, email_unverified, email_mismatch.
+Returns until when. Errors: invitation_unknown, device_mismatch (another device was first), invitation_expired, invitation_used, invitation_revoked, invitation_declined, not_permitted (a link), data_malformed; for tokens that do not prove the mailbox also not_authenticated, anonymous_user, user_banned, email_unverified, email_mismatch.
 Everybody. Locks the invitation.$doc$;
 
 CREATE FUNCTION invite_sync.accept_invitation(token text, device text DEFAULT NULL) RETURNS invite_sync.invitation_accepted

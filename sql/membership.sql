@@ -439,35 +439,35 @@ CREATE FUNCTION invite_sync.add_member(organization_id uuid, user_id uuid, role 
     LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'membership_add';
 COMMENT ON FUNCTION invite_sync.add_member(uuid, uuid, text) IS
 $doc$Make a user a member of an organization. user_id: an auth user; users are named by id only. role: a role of the organization, of one above it, or a global one. Clears the mark of an earlier removal, and grants what the user asks for by request_to_join().
-Returns the membership. Errors: organization_unknown, not_permitted (needs members.add), escalation (the role, or what the user may do there by a membership above, is more than the caller has; only an owner makes an owner), role_unknown, user_unknown, user_banned, anonymous_user, already_member, seats_exhausted, data_malformed.
+Returns the membership. Errors: not_authenticated, organization_unknown, not_permitted (needs members.add), escalation (the role, or what the user may do there by a membership above, is more than the caller has; only an owner makes an owner), role_unknown, user_unknown, user_banned, anonymous_user, already_member, seats_exhausted, data_malformed.
 Members with members.add, service_role, operators. Locks the user, the organization and those above it, and the role.$doc$;
 
 CREATE FUNCTION invite_sync.remove_member(organization_id uuid, user_id uuid) RETURNS invite_sync.member
     LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'membership_remove';
 COMMENT ON FUNCTION invite_sync.remove_member(uuid, uuid) IS
 $doc$Take a member out of an organization, and leave a mark: no link, no enrollment and no old token brings them back, but add_member(), a granted request to join and a new invitation do. Rows of the application that reference the membership are dealt with as their foreign keys say.
-Returns the membership as it was. Errors: organization_unknown, not_permitted (needs members.remove), escalation (the member may do what the caller may not), member_unknown (no member of this very organization), last_owner, data_malformed.
+Returns the membership as it was. Errors: not_authenticated, anonymous_user, user_banned, organization_unknown, not_permitted (needs members.remove), escalation (the member may do what the caller may not), member_unknown (no member of this very organization), last_owner, data_malformed.
 Members with members.remove, service_role, operators. Locks the user, and the organization and those above it.$doc$;
 
 CREATE FUNCTION invite_sync.set_member_role(organization_id uuid, user_id uuid, role text) RETURNS invite_sync.member
     LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'membership_set_role';
 COMMENT ON FUNCTION invite_sync.set_member_role(uuid, uuid, text) IS
 $doc$Change what a member is. role: a role of the organization, of one above it, or a global one. What the caller may do there must contain what the role allows and what the member may do, so nobody raises themselves; only an owner makes or unmakes an owner, and of a user who is deleted, banned or anonymous nobody makes one.
-Returns the membership. Errors: organization_unknown, not_permitted (needs members.set_role), escalation, role_unknown, member_unknown (no member of this very organization), user_unknown, user_banned, anonymous_user (as an owner), last_owner, data_malformed.
+Returns the membership. Errors: not_authenticated, organization_unknown, not_permitted (needs members.set_role), escalation, role_unknown, member_unknown (no member of this very organization), user_unknown, user_banned, anonymous_user (as an owner), last_owner, data_malformed.
 Members with members.set_role, service_role, operators. Locks the user, the organization and those above it, and the role.$doc$;
 
 CREATE FUNCTION invite_sync.leave_organization(organization_id uuid) RETURNS invite_sync.member
     LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'membership_leave';
 COMMENT ON FUNCTION invite_sync.leave_organization(uuid) IS
 $doc$End the caller's own membership. It leaves no mark: they may come back.
-Returns the membership as it was. Errors: not_authenticated, organization_unknown, member_unknown (the caller is a member only of an organization above), last_owner, data_malformed.
+Returns the membership as it was. Errors: not_authenticated, anonymous_user, user_banned, organization_unknown, member_unknown (the caller is a member only of an organization above), last_owner, data_malformed.
 Users. Locks the user, and the organization and those above it.$doc$;
 
 CREATE FUNCTION invite_sync.transfer_ownership(organization_id uuid, user_id uuid) RETURNS invite_sync.member
     LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'membership_transfer';
 COMMENT ON FUNCTION invite_sync.transfer_ownership(uuid, uuid) IS
 $doc$Make a member the owner in one's place: the old owner becomes admin. The old owner is the caller, or the only owner where the caller is none of the organization's own (a service, an owner of one above); an organization without an owner just gets one.
-user_id: a member of this very organization. Returns the new owner's membership. Errors: organization_unknown, not_permitted (needs ownership.transfer), escalation (the caller is no owner), member_unknown, user_unknown, user_banned, anonymous_user, data_malformed (it is the owner; or owners=N: there are several, and the caller is none of them); 40001 when the owner changes at the same time.
+user_id: a member of this very organization. Returns the new owner's membership. Errors: not_authenticated, organization_unknown, not_permitted (needs ownership.transfer), escalation (the caller is no owner), member_unknown, user_unknown, user_banned, anonymous_user, data_malformed (it is the owner; or owners=N: there are several, and the caller is none of them); 40001 when the owner changes at the same time.
 Owners, service_role, operators. Locks both users, and the organization and those above it.$doc$;
 
 CREATE FUNCTION invite_sync.list_members(organization_id uuid, after text DEFAULT NULL, page_size integer DEFAULT 50)
@@ -475,12 +475,12 @@ CREATE FUNCTION invite_sync.list_members(organization_id uuid, after text DEFAUL
     LANGUAGE C STABLE ROWS 50 AS 'MODULE_PATHNAME', 'membership_list';
 COMMENT ON FUNCTION invite_sync.list_members(uuid, text, integer) IS
 $doc$The members of an organization itself, not those of organizations above it, the latest first. after: the cursor of the last row of the page before. page_size: 1 to 500. display_name and avatar_url come from the user's metadata, which the user writes: show them as text, never trust them.
-Errors: organization_unknown, not_permitted (needs members.read), data_malformed.
+Errors: not_authenticated, anonymous_user, user_banned, organization_unknown, not_permitted (needs members.read), data_malformed.
 Members with members.read, service_role, operators. Locks nothing.$doc$;
 
 CREATE FUNCTION invite_sync.get_member(organization_id uuid, user_id uuid) RETURNS invite_sync.member_profile
     LANGUAGE C STABLE AS 'MODULE_PATHNAME', 'membership_get';
 COMMENT ON FUNCTION invite_sync.get_member(uuid, uuid) IS
 $doc$One member of an organization, as list_members() shows them. display_name and avatar_url are written by the user.
-Errors: organization_unknown, not_permitted (needs members.read, but for oneself), member_unknown, data_malformed.
+Errors: not_authenticated, anonymous_user, user_banned, organization_unknown, not_permitted (needs members.read, but for oneself), member_unknown, data_malformed.
 Members with members.read, and every member for themselves; service_role, operators. Locks nothing.$doc$;

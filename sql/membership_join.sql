@@ -16,14 +16,14 @@ CREATE FUNCTION invite_sync.decide_join_request(join_request_id uuid, granted bo
     LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'membership_decide';
 COMMENT ON FUNCTION invite_sync.decide_join_request(uuid, boolean, text) IS
 $doc$Grant or deny a pending request to join. granted: true makes the user a member with the role, and clears the mark of an earlier removal. Who has become a member meanwhile stays what they are.
-Returns the request. Errors: join_request_unknown (also of another's organization, or decided already), not_permitted (needs members.add), escalation, role_unknown, user_unknown, user_banned, anonymous_user, seats_exhausted, data_malformed.
+Returns the request. Errors: not_authenticated, join_request_unknown (also of another's organization, or decided already), not_permitted (needs members.add), escalation, role_unknown, user_unknown, user_banned, anonymous_user, seats_exhausted, data_malformed.
 Members with members.add, service_role, operators. Locks the user, the organization and those above it, the role, and the request.$doc$;
 
 CREATE FUNCTION invite_sync.cancel_join_request(join_request_id uuid) RETURNS invite_sync.join_request_state
     LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'membership_cancel';
 COMMENT ON FUNCTION invite_sync.cancel_join_request(uuid) IS
 $doc$Take the caller's own pending request to join back.
-Returns the request. Errors: not_authenticated, join_request_unknown (also another user's, or decided already), data_malformed.
+Returns the request. Errors: not_authenticated, anonymous_user, user_banned, join_request_unknown (also another user's, or decided already), data_malformed.
 Users. Locks the user and the request.$doc$;
 
 CREATE FUNCTION invite_sync.list_join_requests(organization_id uuid, after text DEFAULT NULL, page_size integer DEFAULT 50, status text DEFAULT 'pending')
@@ -32,7 +32,7 @@ CREATE FUNCTION invite_sync.list_join_requests(organization_id uuid, after text 
     LANGUAGE C STABLE ROWS 50 AS 'MODULE_PATHNAME', 'membership_list_requests';
 COMMENT ON FUNCTION invite_sync.list_join_requests(uuid, text, integer, text) IS
 $doc$The requests to join an organization, the latest first. after: the cursor of the last row of the page before. page_size: 1 to 500. status: pending, granted, denied or cancelled; NULL: all. email only for those who also have members.read. display_name, avatar_url and message are written by the user: show them as text, never trust them. removed_at: when the user was removed from the organization, if they were.
-Errors: organization_unknown, not_permitted (needs members.add), data_malformed.
+Errors: not_authenticated, anonymous_user, user_banned, organization_unknown, not_permitted (needs members.add), data_malformed.
 Members with members.add, service_role, operators. Locks nothing.$doc$;
 
 CREATE FUNCTION invite_sync.suggested_organizations()

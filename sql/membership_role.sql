@@ -17,21 +17,21 @@ CREATE FUNCTION invite_sync.create_role(name text, permissions text[], organizat
 COMMENT ON FUNCTION invite_sync.create_role(text, text[], uuid) IS
 $doc$Make a role: a name for permissions. Again with the same permissions it changes nothing and says so; with others it sets them, as set_role_permissions() does.
 name: 1 to 63 of a-z, 0-9, _ and -, beginning with a letter; of an organization's role not that of a global one, nor of a role above or below. A global role takes any name that no other global role has: where organizations have roles of that name a NOTICE says so, and there, too, the name means the global one from then on. permissions: names of list_permissions(); those that begin with "platform." in global roles only. organization_id: whose role it is, for it and those below; NULL: global, for all.
-Returns the role. Errors: organization_unknown, not_permitted (needs roles.manage; a global role, service_role; the name of a built-in role), escalation (a permission, of before or after, that the caller does not have), name_malformed, role_exists, data_malformed (argument=permissions: one is unknown).
+Returns the role. Errors: not_authenticated, anonymous_user, user_banned, organization_unknown, not_permitted (needs roles.manage; a global role, service_role; the name of a built-in role), escalation (a permission, of before or after, that the caller does not have), name_malformed, role_exists, data_malformed (argument=permissions: one is unknown).
 Members with roles.manage, service_role, operators. Locks the organization and those above it, the role, and the permissions; a global one keeps others from making roles for a moment.$doc$;
 
 CREATE FUNCTION invite_sync.set_role_permissions(role text, permissions text[], organization_id uuid DEFAULT NULL) RETURNS invite_sync.role_definition
     LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'membership_set_role_permissions';
 COMMENT ON FUNCTION invite_sync.set_role_permissions(text, text[], uuid) IS
 $doc$Set what a role allows, at once for everybody who has it. role, organization_id: as for create_role(); a role is changed where it was made.
-Returns the role. Errors: organization_unknown, not_permitted (needs roles.manage; a global role, service_role; a built-in role), escalation (a permission, of before or after, that the caller does not have), role_unknown, data_malformed.
+Returns the role. Errors: not_authenticated, anonymous_user, user_banned, organization_unknown, not_permitted (needs roles.manage; a global role, service_role; a built-in role), escalation (a permission, of before or after, that the caller does not have), role_unknown, data_malformed.
 Members with roles.manage, service_role, operators. Locks the organization and those above it, the role (whoever is just giving it is waited for), and the permissions.$doc$;
 
 CREATE FUNCTION invite_sync.drop_role(role text, organization_id uuid DEFAULT NULL) RETURNS invite_sync.role_definition
     LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'membership_drop_role';
 COMMENT ON FUNCTION invite_sync.drop_role(text, uuid) IS
 $doc$Drop a role that nobody has.
-Returns the role as it was. Errors: organization_unknown, not_permitted (needs roles.manage; a global role, service_role; a built-in role), escalation (a permission that the caller does not have), role_unknown, role_in_use, data_malformed.
+Returns the role as it was. Errors: not_authenticated, anonymous_user, user_banned, organization_unknown, not_permitted (needs roles.manage; a global role, service_role; a built-in role), escalation (a permission that the caller does not have), role_unknown, role_in_use, data_malformed.
 Members with roles.manage, service_role, operators. Locks the organization and those above it, and the role.$doc$;
 
 CREATE FUNCTION invite_sync.list_roles(organization_id uuid DEFAULT NULL, after text DEFAULT NULL, page_size integer DEFAULT 50)
@@ -39,7 +39,7 @@ CREATE FUNCTION invite_sync.list_roles(organization_id uuid DEFAULT NULL, after 
     LANGUAGE C STABLE ROWS 10 AS 'MODULE_PATHNAME', 'membership_list_roles';
 COMMENT ON FUNCTION invite_sync.list_roles(uuid, text, integer) IS
 $doc$The roles that can be given in an organization: its own, those of organizations above it, and the global ones; without an organization the global ones, which are the platform's too. The latest first. after: the cursor of the last row of the page before. page_size: 1 to 500. role_organization_id: whose role it is; NULL: global.
-Errors: organization_unknown, data_malformed.
+Errors: not_authenticated, anonymous_user, user_banned, organization_unknown, data_malformed.
 Members of the organization; the global ones every user; service_role, operators. Locks nothing.$doc$;
 
 CREATE FUNCTION invite_sync.create_permission(name text, description text DEFAULT '') RETURNS invite_sync.permission_definition
@@ -61,7 +61,7 @@ CREATE FUNCTION invite_sync.list_permissions(after text DEFAULT NULL, page_size 
     LANGUAGE C STABLE ROWS 50 AS 'MODULE_PATHNAME', 'membership_list_permissions';
 COMMENT ON FUNCTION invite_sync.list_permissions(text, integer) IS
 $doc$The permissions there are, by name. after: the cursor of the last row of the page before. page_size: 1 to 500.
-Errors: data_malformed. Users, service_role, operators. Locks nothing.$doc$;
+Errors: not_authenticated, anonymous_user, user_banned, data_malformed. Users, service_role, operators. Locks nothing.$doc$;
 
 CREATE FUNCTION invite_sync.set_platform_role(user_id uuid, role text) RETURNS invite_sync.platform_role_holder
     LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'membership_set_platform_role';

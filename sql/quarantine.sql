@@ -69,7 +69,7 @@ CREATE FUNCTION invite_sync.retry_quarantine(max_rows integer DEFAULT 1000, due_
     LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'quarantine_retry';
 COMMENT ON FUNCTION invite_sync.retry_quarantine(integer, boolean) IS
 $doc$Do again what is in quarantine, by the same statements as the triggers. max_rows: at most so many entries (1 to 10000), the longest due first; those of disabled targets are left. due_only => false: also those whose next_retry_at has not come. What succeeds leaves quarantine, and so does what was to be written for a user who is gone; a user's several entries that fail again become one. Deleted users whose memberships could not be removed then are cleaned up after, too (due_only => false: also those deleted while the triggers were off); they count. due_only => false also forgets what was noted of the addresses of users who are gone. Returns how many were retried, resolved and failed again; entries and users that another session holds are left out.
-service_role, operators. Locks the entries (FOR UPDATE) and the users (FOR SHARE), skipping what is held; for users who are gone the organizations they were in.$doc$;
+Errors: 22023 for other max_rows. service_role, operators. Locks the entries (FOR UPDATE) and the users (FOR SHARE), skipping what is held; for users who are gone the organizations they were in.$doc$;
 
 CREATE TABLE invite_sync.guarded_trigger (
     trigger_name name PRIMARY KEY,

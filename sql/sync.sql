@@ -147,7 +147,7 @@ CREATE FUNCTION invite_sync.target_name(target_id bigint, relation regclass, sch
     RETURNS text
     LANGUAGE C STABLE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'sync_target_name';
 COMMENT ON FUNCTION invite_sync.target_name(bigint, regclass, name, name, text, oid) IS
-    'What a target is called now: the name of the relation where its number is true, else the remembered one; NULL for a NULL target_id. Internal, for the views.';
+    'What a target is called now: the name of the relation where its number is true, else the remembered one; NULL where that is NULL, and for a NULL target_id. Internal, for the views.';
 
 CREATE VIEW invite_sync.target_list WITH (security_barrier = true) AS
     SELECT invite_sync.target_name(t.id, t.relation, t.schema_name, t.table_name, t.registered_in, t.relation_number) AS target,
@@ -211,7 +211,7 @@ CREATE FUNCTION invite_sync.sync_users(
 COMMENT ON FUNCTION invite_sync.sync_users(regclass, uuid, boolean, boolean) IS
 $doc$Bring rows in step now: one target or all enabled ones, one user or all. Over rows that exist it only fills NULLs; overwrite => true also sets every mapped column that differs (but not with update policy never, and not with NULL), edits of the users included. dry_run => true writes nothing and says what would be done.
 Returns a row per user and target with something to do: action inserted, updated, quarantined, failed (the target cannot be read), or would insert, would update, would fail; and a last row, summary. Users in step are not listed.
-service_role, operators. One transaction: for many users use sync_all(). Waits for the transactions that are writing auth.users; locks the users it writes for (FOR SHARE).$doc$;
+Errors: 42704 for a relation that is no target. service_role, operators. One transaction: for many users use sync_all(). Waits for the transactions that are writing auth.users; locks the users it writes for (FOR SHARE).$doc$;
 
 CREATE PROCEDURE invite_sync.sync_all(batch_size integer DEFAULT 1000, target regclass DEFAULT NULL)
     LANGUAGE C AS 'MODULE_PATHNAME', 'sync_all';
@@ -237,12 +237,12 @@ $doc$Make the user's rows in all enabled targets and set columns of them. overri
 CREATE FUNCTION invite_sync.deactivate_user(user_id uuid, reason text DEFAULT NULL) RETURNS text[]
     LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'sync_deactivate_user';
 COMMENT ON FUNCTION invite_sync.deactivate_user(uuid, text) IS
-$doc$Set is_active to false in every enabled target that has the column, and deactivated_at, deactivation_reason and (as text) deactivated_by where they exist. reason: free text. Returns the targets whose row changed. The auth server does not know of it: to keep somebody from logging in, ban them there. Errors: user_unknown; whatever the table itself raises. service_role, operators. Locks the rows.$doc$;
+$doc$Set is_active to false in every enabled target that has the column, and deactivated_at, deactivation_reason and (as text) deactivated_by where they exist. reason: free text. Returns the targets whose row changed. The auth server does not know of it: to keep somebody from logging in, ban them there. Errors: user_unknown; 22004 for a NULL user_id; whatever the table itself raises. service_role, operators. Locks the rows.$doc$;
 
 CREATE FUNCTION invite_sync.reactivate_user(user_id uuid) RETURNS text[]
     LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'sync_reactivate_user';
 COMMENT ON FUNCTION invite_sync.reactivate_user(uuid) IS
-$doc$Set is_active to true again in every enabled target that has the column, and the other columns of deactivate_user() to NULL. Returns the targets whose row changed. Errors: user_unknown; whatever the table itself raises. service_role, operators. Locks the rows.$doc$;
+$doc$Set is_active to true again in every enabled target that has the column, and the other columns of deactivate_user() to NULL. Returns the targets whose row changed. Errors: user_unknown; 22004 for a NULL user_id; whatever the table itself raises. service_role, operators. Locks the rows.$doc$;
 
 CREATE FUNCTION invite_sync.sync_status()
     RETURNS TABLE (target text, auth_users bigint, rows bigint, missing bigint, orphaned bigint, stale bigint, unlinked bigint,

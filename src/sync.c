@@ -6011,6 +6011,9 @@ sync_target_name(PG_FUNCTION_ARGS)
 	if (table != NULL)
 		PG_RETURN_TEXT_P(cstring_to_text(quote_qualified_identifier(get_namespace_name(get_rel_namespace(relid)),
 																	table)));
+	/* anybody may ask, not only the views, whose columns are NOT NULL */
+	if (PG_ARGISNULL(2) || PG_ARGISNULL(3))
+		PG_RETURN_NULL();
 	PG_RETURN_TEXT_P(cstring_to_text(quote_qualified_identifier(NameStr(*PG_GETARG_NAME(2)),
 																NameStr(*PG_GETARG_NAME(3)))));
 }
