@@ -21,7 +21,7 @@ case ,$(echo "${line#*=}" | tr -d " '"), in
 	;;
 esac
 changed=$(mktemp)
-sed "s/\($assignment'[^']*\)'/\1, invite_sync'/" "$file" >"$changed"
+sed "s/\($assignment'[^']*\)'/\1, invite_sync'/; s/\($assignment'\), /\1/" "$file" >"$changed"
 ! cmp -s "$file" "$changed" || fail "$setting in $file is not a text in quotes"
 # into the file that is there: its owner and mode stay
 cat "$changed" >"$file"

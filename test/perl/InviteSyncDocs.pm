@@ -33,13 +33,10 @@ sub blocks
 		{
 			push @blocks, { language => $language, body => $body, line => $line };
 		}
-		elsif (@blocks && !defined $blocks[-1]{shows})
+		elsif (@blocks)
 		{
+			die "the output at line $line is nobody's" if defined $blocks[-1]{shows};
 			$blocks[-1]{shows} = $body;
-		}
-		else
-		{
-			die "the output at line $line is nobody's";
 		}
 	}
 	return @blocks;
@@ -66,7 +63,8 @@ sub plain
 
 # The SQL blocks of a text through psql, one test each. In the first line a
 # comment "as ROLE" says who; otherwise it is $params{role}. A block that shows
-# nothing must not fail; one whose output the page shows must show that.
+# nothing must not fail; one whose output the page shows must show that, at its
+# end with $params{ends}.
 sub run_sql
 {
 	my ($node, $dbname, $text, %params) = @_;
@@ -83,7 +81,9 @@ sub run_sql
 			$node->connstr($dbname) . " user=$role", '-f', '-' ], '<', \$block->{body}, '>&', \$output;
 		my $good = $? == 0;
 		$output =~ s/^psql:<stdin>:\d+: //mg;
-		$good &&= defined $shows ? plain($output) eq $shows : $output !~ /^(?:WARNING|ERROR): /m;
+		my $shown = plain($output);
+		$shown = substr $shown, -length $shows if $params{ends} && defined $shows && length $shown > length $shows;
+		$good &&= defined $shows ? $shown eq $shows : $output !~ /^(?:WARNING|ERROR): /m;
 		ok($good, "$params{name}: $name") or diag("as $role:\n$output" . (defined $shows ? "the page shows:\n$shows" : ''));
 	}
 	return;

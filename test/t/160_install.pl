@@ -148,6 +148,8 @@ is($text, sprintf($others, "supautils.privileged_extensions = 'citext, not_invit
 is($mode, '640', 'the file keeps its mode');
 ($status, my $again) = allowed($text);
 is("$status $again", "0 $text", 'again it changes nothing');
+(undef, $text) = allowed("supautils.privileged_extensions = ''\n");
+is($text, "supautils.privileged_extensions = 'invite_sync'\n", 'an empty list has it alone');
 for ([ 'does not set it' => "supautils.privileged_extensions_superuser = 'supabase_admin'\n" ], [ 'has it otherwise' => "supautils.privileged_extensions = citext\n" ])
 {
 	($status, $text) = allowed($_->[1]);

@@ -1,5 +1,6 @@
 # What the pages name is there: the files and headings that they link to, and
-# the functions, relations, types and settings of the extension.
+# the functions, relations, types and settings of the extension. And README.md's
+# SQL runs, from the first block to the last.
 
 use strict;
 use warnings;
@@ -8,8 +9,8 @@ use FindBin;
 use lib "$FindBin::RealBin/../perl";
 
 use File::Basename qw(dirname);
-use InviteSyncDocs qw(root page);
-use InviteSyncLife qw(value);
+use InviteSyncDocs qw(root page run_sql);
+use InviteSyncLife qw(as_role signup value);
 use InviteSyncTest qw(new_cluster prepare_database);
 use Test::More;
 
@@ -70,7 +71,6 @@ SELECT proname FROM pg_proc WHERE pronamespace = 'invite_sync'::regnamespace
 UNION SELECT relname FROM pg_class WHERE relnamespace = 'invite_sync'::regnamespace
 UNION SELECT typname FROM pg_type WHERE typnamespace = 'invite_sync'::regnamespace
 SQL
-$node->stop;
 
 # what has the schema in front, or is called by rpc(); invite_sync.so and the like are files, and the page on update
 # scripts makes up objects that a next version might add
@@ -84,4 +84,18 @@ for my $page (grep { !m{^sql/upgrade/} } @pages)
 my %listed = map { $_ => 1 } map { /`invite_sync\.(\w+)`/g } grep { /^\| `invite_sync\./ } split /\n/, $map;
 is(join(' ', sort keys %listed), join(' ', @settings), 'README.md lists the settings that there are');
 
+# ---------------------------------------------------------------------------
+# README.md, where two people have signed up before and a trigger is there that
+# somebody wrote by hand
+
+prepare_database($node, 'readme', no_extension => 1);
+as_role($node, 'readme', 'supabase_auth_admin', signup('a', $_, "user$_\@example.com")) for 1 .. 2;
+as_role($node, 'readme', 'postgres', <<'SQL');
+CREATE FUNCTION public.handle_new_user() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path = '' AS $$ BEGIN RETURN NEW; END $$;
+CREATE TRIGGER on_auth_user_created AFTER INSERT ON auth.users FOR EACH ROW EXECUTE FUNCTION public.handle_new_user();
+SQL
+run_sql($node, 'readme', $map, role => 'postgres', name => 'README', ends => 1);
+is(value($node, 'readme', q{SELECT count(*) FROM pg_trigger WHERE tgrelid = 'auth.users'::regclass AND NOT tgisinternal AND tgname <> 'on_auth_user_created'}), 0, 'in the end nothing of the extension is on auth.users');
+
+$node->stop;
 done_testing();
