@@ -196,7 +196,7 @@ js() {
 		else
 			tap_file "js: $name" "$dir/$name.failed" cat "$dir/$name.output"
 		fi
-	done < <(names 'test/js/supabase-*.js' "$@")
+	done < <(names 'test/js/*.js' "$@")
 }
 
 # Every plpgsql function of ours through plpgsql_check; bodies in SQL were checked when CREATE EXTENSION ran.

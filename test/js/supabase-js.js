@@ -1,4 +1,4 @@
-// The examples of docs/supabase-js.md, in their order and as they stand there, against ./postgrest.js: each prints what
+// The examples of docs/supabase-js.md, in their order and as they stand there, against server/postgrest.js: each prints what
 // the page says it prints. TAP; the database is the one of PGDATABASE.
 
 'use strict'
@@ -8,7 +8,7 @@ const fs = require('node:fs')
 const path = require('node:path')
 const { inspect } = require('node:util')
 const { Client } = require('pg')
-const server = require('./postgrest.js')
+const server = require('./server/postgrest.js')
 
 // A client cannot be made without; Node.js has had one of its own since 22, and nothing here uses it.
 globalThis.WebSocket ??= class WebSocket {}
