@@ -2,7 +2,7 @@
 #
 # A developer's commands:   make, make install, make installcheck (PGXS, PG_CONFIG as usual)
 # A fresh machine's ones:   make demo, make check, make fuzz, make bench, make mutate, make soak (they install what is missing);
-#                           make check-gotrue (builds an auth server, which needs Go)
+#                           make check-gotrue (builds an auth server, which needs Go), make check-js (needs Node.js)
 
 EXTENSION = invite_sync
 EXTVERSION := $(shell sed -n "s/^default_version *= *'\(.*\)'.*/\1/p" invite_sync.control)
@@ -11,7 +11,7 @@ MODULE_big = invite_sync
 OBJS = $(patsubst %.c,%.o,$(sort $(wildcard src/*.c)))
 
 # The install script is joined from its parts in this order; a room comes after the rooms it uses.
-SQL_PARTS = $(foreach part,prelude caller caller_act caller_grant plan event sync standard quarantine sync_operate organization organization_domain membership membership_role membership_join membership_rls token invitation invitation_accept quota account hook grants,$(wildcard sql/$(part).sql))
+SQL_PARTS = $(foreach part,prelude caller caller_act caller_grant plan event sync standard quarantine sync_operate organization organization_domain membership membership_role membership_join membership_rls token invitation invitation_accept quota account hook doctor doctor_probe doctor_guard doctor_audit drift grants,$(wildcard sql/$(part).sql))
 SQL_SCRIPT = $(EXTENSION)--$(EXTVERSION).sql
 
 DATA = $(wildcard sql/upgrade/*--*--*.sql)
@@ -36,7 +36,7 @@ EXTRA_CLEAN = build src/*.bc src/errcodes_known.h results output_iso tmp_check r
 
 # These targets build in a place of their own and must work before there is any PostgreSQL; besides, PGXS has a
 # "check" of its own, one that only refuses. So it is either they or PGXS.
-THROWAWAY = check check-gotrue fuzz mutate soak demo demo-server demo-stop bench
+THROWAWAY = check check-gotrue check-js fuzz mutate soak demo demo-server demo-stop bench
 
 ifeq (,$(filter $(THROWAWAY),$(MAKECMDGOALS)))
 
@@ -82,12 +82,17 @@ else
 
 check:
 	scripts/setup.sh check
-	scripts/gotrue.sh --optional scripts/with-cluster.sh scripts/check.sh
+	scripts/gotrue.sh --optional scripts/js.sh --optional scripts/with-cluster.sh scripts/check.sh
 
 # The tests against a real auth server: the one that GOTRUE_SERVER names, or one built from its Go module.
 check-gotrue:
 	scripts/setup.sh gotrue
 	scripts/gotrue.sh scripts/with-cluster.sh scripts/check.sh gotrue
+
+# The examples of docs/supabase-js.md through the npm packages, which need Node.js.
+check-js:
+	scripts/setup.sh demo
+	scripts/js.sh scripts/with-cluster.sh scripts/check.sh js
 
 # What reads a stranger's bytes, as a program of its own: FUZZ_SECONDS (20) of libFuzzer for each such room.
 fuzz:

@@ -4,10 +4,11 @@
 #   scripts/with-cluster.sh scripts/check.sh [SUITE]...
 #   scripts/with-cluster.sh scripts/check.sh SUITE NAME...
 #
-# SUITE is regress, isolation, tap, pgtap, plpgsql or gotrue; without one they all run, gotrue where there is an auth
-# server to try. NAME is a test's file name without folder and ending; for regress the test "setup" is put before the
+# SUITE is regress, isolation, tap, pgtap, plpgsql, gotrue or js; without one they all run, gotrue where there is an auth
+# server to try, js where there are Node.js and the npm packages. NAME is a test's file name without folder and ending; for regress the test "setup" is put before the
 # named ones.
 # GOTRUE_SERVER: the auth server's program; GOTRUE_MISSING: why there is none. scripts/gotrue.sh sets them.
+# JS_MODULES: the folder of the npm packages; JS_MISSING: why there is none. scripts/js.sh sets them.
 # REQUIRE_ALL=1: a skipped test is a failure.
 
 # shellcheck source-path=SCRIPTDIR source=common.sh
@@ -183,6 +184,21 @@ pgtap() {
 	done < <(names 'test/pgtap/*.sql' "$@")
 }
 
+# What test/js/NAME.js makes of docs/NAME.md, in a database of its own.
+js() {
+	local name dir=$RUN_DIR/js
+	[ -d "${JS_MODULES:-}" ] || die "JS_MODULES must name the folder of the npm packages: see test/js/README.md"
+	mkdir -p "$dir"
+	while IFS= read -r name; do
+		server_ready
+		if scripts/fixture-db.sh js invite_sync >"$dir/$name.output" 2>&1; then
+			tap_file "js: $name" "$dir/$name.output" env NODE_PATH="$JS_MODULES" PGDATABASE=js node "test/js/$name.js"
+		else
+			tap_file "js: $name" "$dir/$name.failed" cat "$dir/$name.output"
+		fi
+	done < <(names 'test/js/*.js' "$@")
+}
+
 # Every plpgsql function of ours through plpgsql_check; bodies in SQL were checked when CREATE EXTENSION ran.
 plpgsql() {
 	if [ ! -e "$(pg_config --sharedir)/extension/plpgsql_check.control" ]; then
@@ -194,7 +210,7 @@ plpgsql() {
 	tap_file plpgsql "$RUN_DIR/plpgsql" psql -X -q -A -t -v ON_ERROR_STOP=1 -d plpgsql -f scripts/plpgsql_check.sql
 }
 
-all=" regress isolation tap pgtap plpgsql gotrue "
+all=" regress isolation tap pgtap plpgsql gotrue js "
 suites=() tests=()
 for word in "$@"; do
 	if [ ${#tests[@]} -eq 0 ] && [[ $all == *" $word "* ]]; then
@@ -206,11 +222,15 @@ done
 if [ ${#tests[@]} -gt 0 ] && [ ${#suites[@]} -ne 1 ]; then
 	die "usage: check.sh [SUITE]... or check.sh SUITE NAME..., a suite being one of$all"
 fi
-without=
+without=()
 if [ ${#suites[@]} -eq 0 ]; then
 	if [ -z "${GOTRUE_SERVER:-}" ]; then
-		without="gotrue did not run: ${GOTRUE_MISSING:-GOTRUE_SERVER names no auth server (test/gotrue/README.md)}"
+		without+=("gotrue did not run: ${GOTRUE_MISSING:-GOTRUE_SERVER names no auth server (test/gotrue/README.md)}")
 		all=${all/ gotrue / }
+	fi
+	if [ -z "${JS_MODULES:-}" ]; then
+		without+=("js did not run: ${JS_MISSING:-JS_MODULES names no npm packages (test/js/README.md)}")
+		all=${all/ js / }
 	fi
 	read -ra suites <<<"$all"
 fi
@@ -228,7 +248,7 @@ if [ "${REQUIRE_ALL:-0}" = 1 ] && [ "$skipped" -gt 0 ]; then
 	echo "$skipped skipped although everything is required"
 	failed=$((failed + skipped)) skipped=0
 fi
-[ -z "$without" ] || echo "$without"
+[ ${#without[@]} -eq 0 ] || printf '%s\n' "${without[@]}"
 echo "PostgreSQL $PG_MAJOR, $((SECONDS - start)) s"
 line="$passed passed, $failed failed"
 [ "$skipped" -eq 0 ] || line+=", $skipped skipped"

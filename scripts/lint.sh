@@ -88,7 +88,7 @@ compile)
 	;;
 text)
 	# what a script sources is checked with it
-	mapfile -t shell_scripts < <(find "$ROOT/scripts" "$ROOT/bench" -name '*.sh' -perm -u+x)
+	mapfile -t shell_scripts < <(find "$ROOT/scripts" "$ROOT/bench" "$ROOT/docker" -name '*.sh' -perm -u+x)
 	try shellcheck shellcheck -x "${shell_scripts[@]}" "$ROOT/.ci/run"
 	try 'version in META.json and CHANGELOG.md' version_copies
 	try 'what has one place in the source' one_place

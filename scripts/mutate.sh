@@ -6,6 +6,7 @@
 #   scripts/with-cluster.sh scripts/mutate.sh [NAME]...
 #
 # NAME is a room or room/mutation; without one all of them run.
+# MUTATIONS_OF=N, MUTATIONS_PARTS="1 2": of these only the first two of N parts, so that several runs can share them.
 
 # shellcheck source-path=SCRIPTDIR source=common.sh
 . "$(dirname "${BASH_SOURCE[0]}")/common.sh"
@@ -93,6 +94,11 @@ for ((i = 0; i <= n; i++)); do
 	fi
 done
 [ ${#todo[@]} -gt 0 ] || die "there is no such mutation: $*"
+if [ -n "${MUTATIONS_OF:-}" ]; then
+	for i in "${!todo[@]}"; do
+		case " $MUTATIONS_PARTS " in *" $((i % MUTATIONS_OF + 1)) "*) ;; *) unset "todo[i]" ;; esac
+	done
+fi
 if [ "$failed" -gt 0 ]; then
 	echo "test/mutations no longer fits the source"
 	echo "0 passed, $failed failed"

@@ -83,6 +83,8 @@ PATH=$root$("$PG_CONFIG" --bindir):$PATH
 RUN_DIR=$work/run
 SERVER_LOG=$work/server.log
 PGHOST=$socket_dir PGPORT=5432 PGUSER=supabase_admin PGDATABASE=postgres
+# A test that is killed cannot remove its temporary directories: they go with this one.
+export TMPDIR=$socket_dir
 export PATH ROOT BUILD_DIR RUN_DIR SERVER_LOG PGHOST PGPORT PGUSER PGDATABASE
 unset PGSERVICE PGOPTIONS PGPASSFILE PGHOSTADDR PGSSLMODE
 

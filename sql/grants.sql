@@ -232,11 +232,33 @@ CREATE FUNCTION invite_sync.api_grants()
         ('auth', 'FUNCTION invite_sync.custom_access_token_hook(jsonb)'),
         ('auth', 'FUNCTION invite_sync.password_verification_attempt_hook(jsonb)'),
         ('auth', 'FUNCTION invite_sync.mfa_verification_attempt_hook(jsonb)'),
+        -- room doctor
+        ('operator', 'FUNCTION invite_sync.doctor(boolean, jsonb)'),
+        ('operator', 'FUNCTION invite_sync.probe_signup(text[], boolean, text)'),
+        ('operator', 'FUNCTION invite_sync.probe_update(text[], boolean, text)'),
+        ('operator', 'FUNCTION invite_sync.probe_login(text[], boolean, text)'),
+        ('operator', 'FUNCTION invite_sync.probe_delete(text[], boolean, text)'),
+        ('operator', 'FUNCTION invite_sync.audit(text)'),
         -- triggers are created by the owner of auth.users
         ('auth', 'FUNCTION invite_sync.sync_on_insert()'),
         ('auth', 'FUNCTION invite_sync.sync_on_update()'),
         ('auth', 'FUNCTION invite_sync.sync_on_delete()'),
-        ('auth', 'FUNCTION invite_sync.sync_on_identity()')
+        ('auth', 'FUNCTION invite_sync.sync_on_identity()'),
+        -- room drift
+        ('operator', 'TABLE invite_sync.schema_snapshots'),
+        ('operator', 'TABLE invite_sync.drift_alerts'),
+        ('operator', 'FUNCTION invite_sync.describe_schema(text[])'),
+        ('operator', 'FUNCTION invite_sync.snapshot_schema(text[])'),
+        ('operator', 'FUNCTION invite_sync.schema_diff(bigint, bigint)'),
+        ('operator', 'FUNCTION invite_sync.approve_snapshot(bigint)'),
+        ('operator', 'FUNCTION invite_sync.approve_drift(bigint)'),
+        ('operator', 'FUNCTION invite_sync.check_drift()'),
+        ('operator', 'FUNCTION invite_sync.export_snapshot(bigint)'),
+        ('operator', 'FUNCTION invite_sync.import_snapshot(jsonb)'),
+        ('operator', 'FUNCTION invite_sync.assert_no_drift(jsonb, text[])'),
+        ('operator', 'FUNCTION invite_sync.schedule_drift_check(text)'),
+        ('operator', 'FUNCTION invite_sync.unschedule_drift_check()'),
+        ('operator', 'PROCEDURE invite_sync.prune_snapshots(interval, integer, integer)')
     $$;
 COMMENT ON FUNCTION invite_sync.api_grants() IS
     'What grant_api() and grant_operator() grant: audience (anon, user, service, auth, operator) and object. Operators also get what service gets. Internal.';

@@ -75,7 +75,8 @@ static char *claims_setting = NULL;
 static char *legacy_sub_setting = NULL;
 static bool claims_hooked = false;
 static bool legacy_hooked = false;
-static uint64 claims_version = 1;
+uint64		caller_claims_changes = 1;
+bool		caller_claims_heard = false;
 
 static Claims claims_cache;
 static uint64 claims_cache_version = 0;
@@ -95,7 +96,7 @@ PG_FUNCTION_INFO_V1(caller_require_direct_sql);
 static void
 claims_assign_hook(const char *newval, void *extra)
 {
-	claims_version++;
+	caller_claims_changes++;
 }
 
 /* Where no hook tells of changes: what the settings said when they were last looked at. */
@@ -120,13 +121,13 @@ same_as_seen(const char *name, char **seen)
 }
 
 uint64
-caller_claims_version(void)
+caller_claims_compared(void)
 {
 	if (unlikely(!claims_hooked && !same_as_seen(CLAIMS_GUC, &seen_claims)))
-		claims_version++;
+		caller_claims_changes++;
 	if (unlikely(!legacy_hooked && !same_as_seen(LEGACY_SUB_GUC, &seen_legacy_sub)))
-		claims_version++;
-	return claims_version;
+		caller_claims_changes++;
+	return caller_claims_changes;
 }
 
 /*
@@ -404,7 +405,7 @@ claims_get(void)
 	const char *json;
 	const char *legacy;
 
-	if (claims_hooked && legacy_hooked && claims_cache_version == claims_version)
+	if (caller_claims_heard && claims_cache_version == caller_claims_changes)
 		return &claims_cache;
 
 	json = claims_hooked ? claims_setting : GetConfigOption(CLAIMS_GUC, true, false);
@@ -419,7 +420,7 @@ claims_get(void)
 		claims_set_sub(&claims_cache, legacy);
 		claims_cache.malformed = !claims_cache.has_sub && claims_cache.external[0] == '\0';
 	}
-	claims_cache_version = claims_version;
+	claims_cache_version = caller_claims_changes;
 	return &claims_cache;
 }
 
@@ -506,6 +507,15 @@ caller_role_is_operator(Oid role)
 	return result;
 }
 
+Oid			caller_probed_role = InvalidOid;
+
+/* What a probe fires must not find the one who asked for it at the end of the line. */
+static Oid
+outer_role(void)
+{
+	return OidIsValid(caller_probed_role) ? caller_probed_role : GetOuterUserId();
+}
+
 /*
  * A security definer function lends its owner's rights in a restricted operation
  * as anywhere, and anybody who may make a temporary table can start one: an index
@@ -515,7 +525,7 @@ Oid
 caller_role(void)
 {
 	Oid			current = GetUserId();
-	Oid			outer = GetOuterUserId();
+	Oid			outer = outer_role();
 
 	if (!InSecurityRestrictedOperation() || has_privs_of_role(current, outer))
 		return outer;
@@ -553,7 +563,7 @@ caller_get(Caller *caller)
 {
 	const Claims *claims = claims_get();
 	Oid			role = caller_role();
-	Oid			outer = GetOuterUserId();
+	Oid			outer = outer_role();
 	Oid			anon_role = get_role_oid("anon", true);
 	bool		is_operator = false;
 	bool		privileged = false;
@@ -1084,4 +1094,5 @@ caller_init(void)
 	legacy_hooked = define_request_setting(LEGACY_SUB_GUC,
 										   "Subject of the request's token, as older versions of PostgREST set it.",
 										   &legacy_sub_setting);
+	caller_claims_heard = claims_hooked && legacy_hooked;
 }

@@ -58,11 +58,27 @@ extern void caller_get(Caller *caller);
  */
 extern Oid	caller_role(void);
 
+/* What caller_claims_version() is made of; nobody else's. */
+extern uint64 caller_claims_changes;
+extern bool caller_claims_heard;
+extern uint64 caller_claims_compared(void);
+
+/*
+ * Valid while a probe runs: the auth server's role, as which the probe's code
+ * runs and asks, whoever started the probe.
+ */
+extern Oid	caller_probed_role;
+
 /*
  * Another one whenever request.jwt.claims or its legacy twin may have changed.
- * Where the settings are not ours, it compares their text.
+ * Where the settings are not ours, it compares their text. Asked for each row of a
+ * query, so it is no call.
  */
-extern uint64 caller_claims_version(void);
+static inline uint64
+caller_claims_version(void)
+{
+	return likely(caller_claims_heard) ? caller_claims_changes : caller_claims_compared();
+}
 
 /* The claims of the request; NULL when there are none or they are malformed. Never raises. */
 extern Jsonb *caller_claims_jsonb(void);

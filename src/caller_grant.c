@@ -18,7 +18,7 @@ PG_FUNCTION_INFO_V1(caller_grant_settings);
 	"invite_sync.require_verified_email, invite_sync.invitation_ttl, invite_sync.default_quota, invite_sync.signup, " \
 	"invite_sync.password_min_length, invite_sync.accept_url, invite_sync.client_address_header, " \
 	"invite_sync.signup_policy, invite_sync.signup_domains, invite_sync.signup_without_email, invite_sync.token_claims_bytes, " \
-	"invite_sync.lockout_attempts, invite_sync.lockout_user_attempts, invite_sync.lockout_duration"
+	"invite_sync.lockout_attempts, invite_sync.lockout_user_attempts, invite_sync.lockout_duration, invite_sync.ddl_check"
 
 /*
  * grant_settings(role, give): GRANT or REVOKE SET on every setting of ours, as

@@ -219,7 +219,7 @@ event_insert(const char *kind, const char *action, const pg_uuid_t *actor,
 	 * is all that says who it was: the one of login or SET ROLE, which
 	 * functions around us do not change.
 	 */
-	event_set_text(values, nulls, ARG_ROLE, GetUserNameFromId(GetOuterUserId(), true));
+	event_set_text(values, nulls, ARG_ROLE, GetUserNameFromId(OidIsValid(caller_probed_role) ? caller_probed_role : GetOuterUserId(), true));
 	event_set_text(values, nulls, ARG_METHOD, event_request_method());
 	event_set_text(values, nulls, ARG_PATH, event_request_path());
 

@@ -14,6 +14,9 @@
 
 #include "account.h"
 #include "caller.h"
+#include "doctor_guard.h"
+#include "doctor_probe.h"
+#include "drift.h"
 #include "hook.h"
 #include "invitation.h"
 #include "membership.h"
@@ -84,6 +87,17 @@ int			invite_sync_token_claims_bytes = 4096;
 int			invite_sync_lockout_attempts = 0;
 int			invite_sync_lockout_user_attempts = 0;
 int			invite_sync_lockout_duration = 15 * MINUTE;
+
+static const struct config_enum_entry ddl_check_options[] = {
+	{"off", DDL_CHECK_OFF, false},
+	{"warn", DDL_CHECK_WARN, false},
+	{"probe", DDL_CHECK_PROBE, false},
+	{"refuse", DDL_CHECK_REFUSE, false},
+	{NULL, 0, false}
+};
+
+/* What DDL that breaks a sync meets. */
+int			invite_sync_ddl_check = DDL_CHECK_WARN;
 
 PGDLLEXPORT void _PG_init(void);
 
@@ -201,6 +215,20 @@ _PG_init(void)
 							15 * MINUTE, 1, 15 * MINUTE,
 							PGC_SUSET, GUC_UNIT_S, NULL, NULL, NULL);
 
+	DefineCustomEnumVariable("invite_sync.ddl_check",
+							 "What DDL meets that turns a sync which works into one that does not.",
+							 "warn: a warning; probe: also for what only a probed signup finds; refuse: an error.",
+							 &invite_sync_ddl_check,
+							 DDL_CHECK_WARN,
+							 ddl_check_options,
+							 PGC_SUSET, 0, NULL, NULL, NULL);
+	DefineCustomBoolVariable("invite_sync.probing",
+							 "Whether what runs now is part of a probe, and will be rolled back.",
+							 "For code that must not be tried; nobody can set it.",
+							 &probe_is_running,
+							 false,
+							 PGC_INTERNAL, GUC_NOT_IN_SAMPLE | GUC_DISALLOW_IN_FILE, NULL, NULL, NULL);
+
 	caller_init();
 	plan_init();
 	sync_init();
@@ -209,6 +237,8 @@ _PG_init(void)
 	invitation_init();
 	quota_init();
 	account_init();
+	guard_init();
+	drift_init();
 
 	/* last: from here on unknown settings under our name are errors */
 	MarkGUCPrefixReserved("invite_sync");

@@ -36,4 +36,15 @@ extern int	invite_sync_lockout_attempts;
 extern int	invite_sync_lockout_user_attempts;
 extern int	invite_sync_lockout_duration;	/* seconds */
 
+/* What DDL that breaks a sync meets. */
+typedef enum DdlCheck
+{
+	DDL_CHECK_OFF,
+	DDL_CHECK_WARN,
+	DDL_CHECK_PROBE,			/* a warning, also for what only a probe finds */
+	DDL_CHECK_REFUSE
+} DdlCheck;
+
+extern int	invite_sync_ddl_check;
+
 #endif							/* INVITE_SYNC_MODULE_H */

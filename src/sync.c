@@ -8390,6 +8390,152 @@ sync_check_targets(SyncTargetCheck **checks)
 }
 
 /* ---------------------------------------------------------------------
+ * Analysis, for who watches DDL
+ * ---------------------------------------------------------------------
+ */
+
+bool
+sync_concerns(Oid relid)
+{
+	char	   *name = get_rel_name(relid);
+	char	   *nsp = name ? get_namespace_name(get_rel_namespace(relid)) : NULL;
+
+	if (nsp == NULL)
+		return false;
+	load_registry(NULL);
+	if (relid == caller_auth_users_relid(true))
+		return true;
+	for (int i = 0; i < registry->ntargets; i++)
+	{
+		Target	   *t = &registry->targets[i];
+
+		/* by its name as well: after a restore the number is another's */
+		if (t->enabled && (t->relid == relid || (strcmp(t->table, name) == 0 && strcmp(t->schema, nsp) == 0)))
+			return true;
+	}
+	return false;
+}
+
+bool
+sync_has_targets(void)
+{
+	load_registry(NULL);
+	for (int i = 0; i < registry->ntargets; i++)
+		if (registry->targets[i].enabled)
+			return true;
+	return false;
+}
+
+static void
+analyse_kept(const char *sql, int nargs, Relation auth)
+{
+	if (sql != NULL)
+		check_no_secrets(plan_query(plan_try(sql, nargs, overwrite_argtypes)), RelationGetDescr(auth));
+}
+
+/* May the owner write its own table? Analysis does not ask. */
+static void
+check_owner_rights(const Target *t)
+{
+	if (pg_class_aclmask(t->relid, t->owner, ACL_INSERT | ACL_SELECT, ACLMASK_ALL) == (ACL_INSERT | ACL_SELECT))
+		return;
+	ereport(ERROR,
+			(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+			 errmsg("the owner of %s may not write it", target_display(t)),
+			 errhint("GRANT SELECT, INSERT, UPDATE ON %s TO %s;", target_display(t),
+					 quote_identifier(GetUserNameFromId(t->owner, false)))));
+}
+
+/*
+ * As add_target() does, but analysed only: no function of anybody's runs. And
+ * nobody is waited for: what is locked by others, they will look at.
+ */
+static void
+analyse_target(void *arg)
+{
+	Work	   *work = (Work *) arg;
+	Target	   *t = work->target;
+	EphemeralNamedRelationData enr;
+	MappingDraft draft;
+	Relation	rel;
+	Scope		scope;
+	Identities	identities;
+	int			key;
+
+	if (OidIsValid(t->relid) && !ConditionalLockRelationOid(t->relid, AccessShareLock))
+		ereport(ERROR,
+				(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
+				 errmsg("the target is locked")));
+	prepare_target(t, AccessShareLock);
+	rel = relation_open(t->relid, AccessShareLock);
+	memset(&draft, 0, sizeof(draft));
+	draft.n = t->ncolumns;
+	draft.columns = t->columns;
+	check_not_null_columns(rel, t->key, &draft);
+	check_owner_rights(t);
+	key = SPI_fnumber(RelationGetDescr(rel), t->key);
+	if (key <= 0 || !has_key_index(rel, key))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_COLUMN_REFERENCE),
+				 errmsg("there is no unique index on column %s of %s", quote_identifier(t->key), target_display(t)),
+				 errhint("ALTER TABLE %s ADD UNIQUE (%s);", target_display(t), quote_identifier(t->key))));
+	relation_close(rel, NoLock);
+	load_identities(t, work->auth, work->single, true, &identities);
+	SPI_connect();
+	register_identities(&identities);
+	scope_enter_target(&scope, t->owner, t->search_path);
+	register_source(&enr, work->auth, work->single);
+	analyse_kept(t->insert_sql, 0, work->auth);
+	analyse_kept(t->missing_sql, 0, work->auth);
+	analyse_kept(t->check_sql, 1, work->auth);
+	analyse_kept(t->update_sql, 1, work->auth);
+	scope_leave(&scope);
+	SPI_finish();
+	end_identities(&identities);
+}
+
+int
+sync_analyse_targets(SyncAnalysis **analyses)
+{
+	Oid			relid = caller_auth_users_relid(true);
+	Relation	auth;
+	SyncAnalysis *list;
+	int			n = 0;
+
+	*analyses = NULL;
+	load_registry(NULL);
+	if (!OidIsValid(relid) || !ConditionalLockRelationOid(relid, AccessShareLock))
+		return 0;
+	auth = try_relation_open(relid, NoLock);
+	if (auth == NULL)
+		return 0;
+	plan_hold();
+	load_registry(auth);
+	list = palloc0(sizeof(SyncAnalysis) * Max(registry->ntargets, 1));
+	for (int i = 0; i < registry->ntargets; i++)
+	{
+		Target	   *t = &registry->targets[i];
+		Work		work;
+
+		if (!t->enabled)
+			continue;
+		memset(&work, 0, sizeof(work));
+		work.target = t;
+		work.auth = auth;
+		work.single = tuplestore_begin_heap(false, false, work_mem);
+		list[n].id = t->id;
+		list[n].name = pstrdup(target_display(t));
+		(void) sync_run_contained(analyse_target, &work, false, (Failure **) &list[n].failure);
+		n++;
+		tuplestore_end(work.single);
+	}
+	plan_release();
+	relation_close(auth, AccessShareLock);
+	*analyses = list;
+	return n;
+}
+
+/* ---------------------------------------------------------------------
  * Verification
  * ---------------------------------------------------------------------
  */

@@ -102,6 +102,27 @@ typedef struct SyncTargetCheck
 extern int	sync_check_targets(SyncTargetCheck **checks);
 
 /*
+ * For who watches DDL: could writing to the table, or what a name in it means,
+ * matter to a sync? And is there any?
+ */
+extern bool sync_concerns(Oid relid);
+extern bool sync_has_targets(void);
+
+/*
+ * Analyse the statements of every enabled target as its owner, and plan and run
+ * none. Waits for nobody: a target locked by others has failed with
+ * lock_not_available.
+ */
+typedef struct SyncAnalysis
+{
+	int64		id;
+	const char *name;
+	const Failure *failure;		/* NULL: it analyses */
+} SyncAnalysis;
+
+extern int	sync_analyse_targets(SyncAnalysis **analyses);
+
+/*
  * What rooms that come later have to hear of. Their functions may raise: what
  * runs in the auth server's statement is contained, with bounded waits.
  */
@@ -141,6 +162,37 @@ typedef struct SyncListener
 
 extern void sync_listen(const SyncListener *listener);
 extern const SyncListener *sync_listener(int i);	/* NULL: there are no more */
+
+#define SYNC_JOBS			2
+#define SYNC_JOB_SETS_MAX	4
+
+typedef struct SyncJob
+{
+	const char *name;
+	const char *schedule;		/* NULL: as it is asked for */
+	const char *command;
+} SyncJob;
+
+/* Jobs of pg_cron that one function makes and another takes back. */
+typedef struct SyncJobs
+{
+	const char *title;			/* in config_sql() */
+	const char *schedule;		/* the function that makes them */
+	const char *unschedule;		/* the function that takes them back */
+	const char *instead;		/* what to call, and how often, without pg_cron */
+	const char *already;		/* notice: nothing to make */
+	const char *none;			/* notice: nothing to take back */
+	const char *scheduled_event;
+	const char *unscheduled_event;
+	SyncJob		job[SYNC_JOBS];
+} SyncJobs;
+
+/* At load: have config_sql() and uninstall_plan() know of a set. */
+extern void sync_add_jobs(const SyncJobs *jobs);
+
+/* The bodies of the two functions; both ask for an operator. */
+extern Datum sync_schedule_jobs(FunctionCallInfo fcinfo, const SyncJobs *set);
+extern Datum sync_unschedule_jobs(FunctionCallInfo fcinfo, const SyncJobs *set);
 
 /* Tell a listener; false when it failed, which is warned of and noted. */
 extern bool sync_tell_gone(const SyncListener *listener, const pg_uuid_t *user_ids, int64 nids);

@@ -1017,15 +1017,33 @@ sync_acknowledge_alert(PG_FUNCTION_ARGS)
  * ---------------------------------------------------------------------
  */
 
-static const struct
-{
-	const char *name;
-	const char *command;
-}			retry_jobs[] = {
-	/* two, so that a failure of one does not undo the other */
-	{"invite_sync_retry_quarantine", "SELECT invite_sync.retry_quarantine()"},
-	{"invite_sync_check_alerts", "SELECT invite_sync.check_alerts(due_only => true)"}
+static const SyncJobs retry_jobs = {
+	.title = "Retries by pg_cron",
+	.schedule = "schedule_retry",
+	.unschedule = "unschedule_retry",
+	.instead = "invite_sync.retry_quarantine() and invite_sync.check_alerts(due_only => true) every minute",
+	.already = gettext_noop("retries are scheduled so already"),
+	.none = gettext_noop("no retries are scheduled"),
+	.scheduled_event = "quarantine.retry_scheduled",
+	.unscheduled_event = "quarantine.retry_unscheduled",
+	.job = {
+		/* two, so that a failure of one does not undo the other */
+		{"invite_sync_retry_quarantine", NULL, "SELECT invite_sync.retry_quarantine()"},
+		{"invite_sync_check_alerts", NULL, "SELECT invite_sync.check_alerts(due_only => true)"}
+	}
 };
+
+/* Ours first, then those of rooms that come later. */
+static const SyncJobs *job_sets[SYNC_JOB_SETS_MAX] = {&retry_jobs};
+static int	njob_sets = 1;
+
+void
+sync_add_jobs(const SyncJobs *jobs)
+{
+	if (njob_sets == lengthof(job_sets))
+		elog(ERROR, "too many sets of jobs");
+	job_sets[njob_sets++] = jobs;
+}
 
 typedef struct CronJob
 {
@@ -1039,9 +1057,10 @@ typedef struct CronJob
 
 static SavedPlan cron_jobs_plan = {
 	.sql = "SELECT j.jobid, j.jobname::pg_catalog.text, j.schedule, j.command, j.username, j.active FROM cron.job AS j "
-	"WHERE j.jobname::pg_catalog.text IN ('invite_sync_retry_quarantine', 'invite_sync_check_alerts') "
+	"WHERE j.jobname::pg_catalog.text IN ($1, $2) "
 	"AND j.database = pg_catalog.current_database()::pg_catalog.text ORDER BY j.jobid",
-	.nargs = 0
+	.nargs = 2,
+	.argtypes = {TEXTOID, TEXTOID}
 };
 
 static SavedPlan cron_schedule_plan = {
@@ -1101,22 +1120,25 @@ scope_enter_cron(Scope *scope)
 	scope_enter_target(scope, caller_role(), "pg_catalog, pg_temp");
 }
 
-/* Our jobs in this database, as far as the caller may see them. */
+/* The jobs of a set in this database, as far as the caller may see them. */
 static int
-read_cron_jobs(CronJob **jobs)
+read_cron_jobs(const SyncJobs *set, CronJob **jobs)
 {
 	MemoryContext cxt = CurrentMemoryContext;
 	Oid			nsp = cron_schema();
 	Scope		scope;
+	Datum		args[SYNC_JOBS];
 	int			n;
 
 	*jobs = NULL;
 	if (!OidIsValid(nsp) ||
 		compat_namespace_aclcheck(nsp, caller_role(), ACL_USAGE) != ACLCHECK_OK)
 		return 0;
+	for (int i = 0; i < SYNC_JOBS; i++)
+		args[i] = CStringGetTextDatum(set->job[i].name);
 	SPI_connect();
 	scope_enter_cron(&scope);
-	plan_execute(&cron_jobs_plan, NULL, NULL, true, 0);
+	plan_execute(&cron_jobs_plan, args, NULL, true, 0);
 	n = (int) SPI_processed;
 	*jobs = MemoryContextAllocZero(cxt, sizeof(CronJob) * Max(n, 1));
 	for (int i = 0; i < n; i++)
@@ -1209,9 +1231,9 @@ choose_job_role(bool can_choose)
 	return GetUserNameFromId(outer, false);
 }
 
-/* schedule_retry(schedule) */
+/* The function (schedule text) RETURNS SETOF retry_job of a set of jobs. */
 Datum
-sync_schedule_retry(PG_FUNCTION_ARGS)
+sync_schedule_jobs(FunctionCallInfo fcinfo, const SyncJobs *set)
 {
 	static const Oid named_args[] = {TEXTOID, TEXTOID, TEXTOID};
 	static const Oid as_args[] = {TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, BOOLOID};
@@ -1226,7 +1248,7 @@ sync_schedule_retry(PG_FUNCTION_ARGS)
 
 	caller_require_operator();
 	InitMaterializedSRF(fcinfo, 0);
-	refuse_null(PG_ARGISNULL(0), "schedule", "Leave the argument out for every minute.");
+	refuse_null(PG_ARGISNULL(0), "schedule", "Leave the argument out for the usual one.");
 	schedule = text_to_cstring(PG_GETARG_TEXT_PP(0));
 
 	nsp = cron_schema();
@@ -1236,8 +1258,8 @@ sync_schedule_retry(PG_FUNCTION_ARGS)
 				 errmsg("pg_cron is not installed in this database"),
 				 errhint("Install it (on Debian the package postgresql-%d-cron), set shared_preload_libraries = 'pg_cron' and cron.database_name = '%s', "
 						 "restart the server, and run: CREATE EXTENSION pg_cron; "
-						 "or let another scheduler call invite_sync.retry_quarantine() and invite_sync.check_alerts(due_only => true) every minute.",
-						 PG_VERSION_NUM / 10000, get_database_name(MyDatabaseId))));
+						 "or let another scheduler call %s.",
+						 PG_VERSION_NUM / 10000, get_database_name(MyDatabaseId), set->instead)));
 	if (compat_namespace_aclcheck(nsp, caller_role(), ACL_USAGE) != ACLCHECK_OK)
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
@@ -1252,9 +1274,11 @@ sync_schedule_retry(PG_FUNCTION_ARGS)
 	role = choose_job_role(cron_has_function(nsp, "schedule_in_database", lengthof(as_args), as_args));
 	for_another = get_role_oid(role, false) != caller_role();
 
-	njobs = read_cron_jobs(&jobs);
-	for (size_t i = 0; i < lengthof(retry_jobs); i++)
+	njobs = read_cron_jobs(set, &jobs);
+	for (int i = 0; i < SYNC_JOBS; i++)
 	{
+		const SyncJob *wanted = &set->job[i];
+		const char *when = wanted->schedule ? wanted->schedule : schedule;
 		CronJob    *kept = NULL;
 		Datum		values[5];
 		bool		nulls[5] = {false, false, false, false, false};
@@ -1265,10 +1289,10 @@ sync_schedule_retry(PG_FUNCTION_ARGS)
 		{
 			CronJob    *job = &jobs[j];
 
-			if (strcmp(job->name, retry_jobs[i].name) != 0)
+			if (strcmp(job->name, wanted->name) != 0)
 				continue;
-			if (kept == NULL && job->active && strcmp(job->schedule, schedule) == 0 &&
-				strcmp(job->command, retry_jobs[i].command) == 0 && strcmp(job->role, role) == 0)
+			if (kept == NULL && job->active && strcmp(job->schedule, when) == 0 &&
+				strcmp(job->command, wanted->command) == 0 && strcmp(job->role, role) == 0)
 				kept = job;
 			else
 			{
@@ -1280,42 +1304,56 @@ sync_schedule_retry(PG_FUNCTION_ARGS)
 			id = kept->id;
 		else
 		{
-			id = cron_schedule(retry_jobs[i].name, schedule, retry_jobs[i].command,
+			id = cron_schedule(wanted->name, when, wanted->command,
 							   for_another ? role : NULL);
 			changed = true;
 		}
 		values[0] = Int64GetDatum(id);
-		values[1] = CStringGetTextDatum(retry_jobs[i].name);
-		values[2] = CStringGetTextDatum(schedule);
-		values[3] = CStringGetTextDatum(retry_jobs[i].command);
+		values[1] = CStringGetTextDatum(wanted->name);
+		values[2] = CStringGetTextDatum(when);
+		values[3] = CStringGetTextDatum(wanted->command);
 		values[4] = DirectFunctionCall1(namein, CStringGetDatum(role));
 		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
 	}
 	if (changed)
-		event_append("admin", "quarantine.retry_scheduled", NULL, NULL, NULL, NULL, NULL);
+		event_append("admin", set->scheduled_event, NULL, NULL, NULL, NULL, NULL);
 	else
 		ereport(NOTICE,
-				(errmsg("retries are scheduled so already")));
+				(errmsg("%s", _(set->already))));
 	return (Datum) 0;
+}
+
+/* The function () RETURNS boolean that takes them back. */
+Datum
+sync_unschedule_jobs(FunctionCallInfo fcinfo, const SyncJobs *set)
+{
+	CronJob    *jobs;
+	int			njobs;
+
+	caller_require_operator();
+	njobs = read_cron_jobs(set, &jobs);
+	for (int i = 0; i < njobs; i++)
+		cron_unschedule(jobs[i].id);
+	if (njobs > 0)
+		event_append("admin", set->unscheduled_event, NULL, NULL, NULL, NULL, NULL);
+	else
+		ereport(NOTICE,
+				(errmsg("%s", _(set->none))));
+	PG_RETURN_BOOL(njobs > 0);
+}
+
+/* schedule_retry(schedule) */
+Datum
+sync_schedule_retry(PG_FUNCTION_ARGS)
+{
+	return sync_schedule_jobs(fcinfo, &retry_jobs);
 }
 
 /* unschedule_retry() */
 Datum
 sync_unschedule_retry(PG_FUNCTION_ARGS)
 {
-	CronJob    *jobs;
-	int			njobs;
-
-	caller_require_operator();
-	njobs = read_cron_jobs(&jobs);
-	for (int i = 0; i < njobs; i++)
-		cron_unschedule(jobs[i].id);
-	if (njobs > 0)
-		event_append("admin", "quarantine.retry_unscheduled", NULL, NULL, NULL, NULL, NULL);
-	else
-		ereport(NOTICE,
-				(errmsg("no retries are scheduled")));
-	PG_RETURN_BOOL(njobs > 0);
+	return sync_unschedule_jobs(fcinfo, &retry_jobs);
 }
 
 /* ---------------------------------------------------------------------
@@ -1449,14 +1487,18 @@ sync_config_sql(PG_FUNCTION_ARGS)
 	for (int i = 0; (listener = sync_listener(i)) != NULL; i++)
 		for (int k = 0; k < listener->nconfig; k++)
 			append_section(&script, listener->config[k].title, listener->config[k].plan);
-	njobs = read_cron_jobs(&jobs);
-	for (int i = 0; i < njobs; i++)
+	for (int set = 0; set < njob_sets; set++)
 	{
-		if (strcmp(jobs[i].name, retry_jobs[0].name) != 0)
-			continue;
-		appendStringInfo(&script, "\n-- Retries by pg_cron\nSELECT job_name FROM invite_sync.schedule_retry(%s);\n",
-						 quote_literal_cstr(jobs[i].schedule));
-		break;
+		njobs = read_cron_jobs(job_sets[set], &jobs);
+		for (int i = 0; i < njobs; i++)
+		{
+			/* the first job has the schedule that was asked for */
+			if (strcmp(jobs[i].name, job_sets[set]->job[0].name) != 0)
+				continue;
+			appendStringInfo(&script, "\n-- %s\nSELECT job_name FROM invite_sync.%s(%s);\n",
+							 job_sets[set]->title, job_sets[set]->schedule, quote_literal_cstr(jobs[i].schedule));
+			break;
+		}
 	}
 	PG_RETURN_TEXT_P(cstring_to_text_with_len(script.data, script.len));
 }
@@ -1629,8 +1671,9 @@ sync_uninstall_plan(PG_FUNCTION_ARGS)
 	add_step(&steps, "SELECT invite_sync.config_sql();",
 			 "Keep what it returns: it makes this configuration again.");
 	add_steps(&steps, &waiting_plan);
-	if (read_cron_jobs(&jobs) > 0)
-		add_step(&steps, "SELECT invite_sync.unschedule_retry();", "Takes the jobs out of pg_cron.");
+	for (int set = 0; set < njob_sets; set++)
+		if (read_cron_jobs(job_sets[set], &jobs) > 0)
+			add_step(&steps, psprintf("SELECT invite_sync.%s();", job_sets[set]->unschedule), "Takes the jobs out of pg_cron.");
 	add_steps(&steps, &unguard_plan);
 	ntriggers = sync_triggers(&triggers);
 	for (int i = 0; i < ntriggers; i++)

@@ -13,7 +13,7 @@ use InviteSyncTest qw(session);
 use Socket qw(SOCK_STREAM);
 use Time::HiRes qw(sleep time);
 
-my $patience = 10 * ($ENV{PG_TEST_TIMEOUT_DEFAULT} || 60);
+my $patience = 3 * ($ENV{PG_TEST_TIMEOUT_DEFAULT} || 180);
 
 # n connections as a user who may log in (or a function of the number that says who). options: as in PGOPTIONS; sql: what each is sent first, or a function of its
 # number that says so.

@@ -87,6 +87,8 @@ INSERT INTO invite_sync.external_user (id, provider, external_id, email, user_id
 VALUES (gen_random_uuid(), 'clerk', E'user_\\tab\t', 'ada@x.example', gen_random_uuid(), '2020-02-03 04:05:06.789+00', '2026-01-01'), (gen_random_uuid(), 'auth0', 'invited_1', NULL, NULL, NULL, NULL);
 SELECT invite_sync.set_migration_policy('enforce', '2031-02-03 04:05:06.789+00');
 SELECT invite_sync.consume_rate_limit('export', key) FROM unnest(ARRAY['a', 'a', gen_random_uuid()::text]) AS key;
+SELECT invite_sync.approve_snapshot((SELECT id FROM invite_sync.import_snapshot('{"format": 1, "schemas": ["public"], "objects": {"table": {"public.\"tab\t\"": {}}}}')));
+SELECT invite_sync.check_drift();
 SQL
 	return;
 }

@@ -246,7 +246,7 @@ use Symbol qw(gensym);
 use Time::HiRes qw(time);
 
 my $mark = '-- end of answer --';
-my $patience = $ENV{PG_TEST_TIMEOUT_DEFAULT} || 60;
+my $patience = $ENV{PG_TEST_TIMEOUT_DEFAULT} || 180;
 
 # A connection as a role. One that may not log in is entered by SET ROLE from
 # authenticator, the way PostgREST does.

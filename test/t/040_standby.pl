@@ -72,6 +72,8 @@ my $token = value($primary, $db, "SELECT 'inv_' || translate(encode(uuid_send('$
 value($primary, $db, sprintf q{INSERT INTO invite_sync.external_user (id, provider, external_id, user_id) VALUES (gen_random_uuid(), 'clerk', 'user_a1', '%s')}, user_id('a', 1));
 # something is counted, for longer than the test lasts
 value($primary, $db, q{SELECT invite_sync.set_rate_limit('export', 1, '1 day'); SELECT invite_sync.consume_rate_limit('export', 'a'); SELECT invite_sync.grant_quota('} . user_id('a', 1) . q{', 1)});
+# a snapshot, and what was found to differ from it
+value($primary, $db, q{SELECT invite_sync.snapshot_schema('{public}'); SELECT invite_sync.approve_snapshot((SELECT id FROM invite_sync.import_snapshot('{"format": 1, "schemas": ["auth"], "objects": {}}'))); SELECT invite_sync.check_drift()});
 # none becomes due while the answers are compared
 value($primary, $db, q{UPDATE invite_sync.quarantine_entry SET next_retry_at = '2020-01-01'});
 
@@ -99,6 +101,9 @@ my %arguments = (
 	organizations_with_permission => q{'members.read'},
 	(map { $_ => "'$organization'" } qw(get_organization list_domains list_join_requests list_members list_roles seat_usage)),
 	get_invitation => "'$token'",
+	schema_diff => '1, 3',
+	export_snapshot => '1',
+	assert_no_drift => q{(SELECT invite_sync.export_snapshot(1)), '{role}'},
 	get_member => "'$organization', '" . user_id('a', 1) . "'");
 # Their comments say who uses them: our own functions and views, tried by these.
 my %internal = map { $_ => 1 } split /\n/, value($primary, $db, q{SELECT proname FROM pg_proc WHERE pronamespace = 'invite_sync'::regnamespace AND obj_description(oid, 'pg_proc') ~ '(Internal|own functions)'});
@@ -170,8 +175,8 @@ for my $query (sort keys %$expected)
 	is($on_standby->{$query}, $expected->{$query}, "$query: the same on a standby");
 	is($repeatable->{$query}, $expected->{$query}, "$query: the same on a standby in REPEATABLE READ");
 }
-isnt($expected->{"postgres: SELECT * FROM invite_sync.$_ t"}, '', "$_ has something to say") for qw(quarantine target_list activity_log error_log admin_log);
-isnt($expected->{"postgres: SELECT * FROM invite_sync.$_() t"}, '', "$_() has something to say") for qw(sync_status verify verify_events preservation_report unmigrated_users quota_report rate_limit_report);
+isnt($expected->{"postgres: SELECT * FROM invite_sync.$_ t"}, '', "$_ has something to say") for qw(quarantine target_list activity_log error_log admin_log schema_snapshots drift_alerts);
+isnt($expected->{"postgres: SELECT * FROM invite_sync.$_() t"}, '', "$_() has something to say") for qw(sync_status verify verify_events preservation_report unmigrated_users quota_report rate_limit_report describe_schema audit);
 like((grep { /^supabase_auth_admin: / } map { "$_: $expected->{$_}" } keys %$expected)[0], qr/\Q$organization\E/, 'the hook has something to say to the auth server');
 isnt($expected->{"authenticated: SELECT * FROM invite_sync.$_ t"}, '', "$_ has something to say to a user")
   for "list_members('$organization')", "list_join_requests('$organization')", "list_roles('$organization')", "list_domains('$organization')",

@@ -264,6 +264,18 @@ my %call = (
 	set_alert => q{SELECT invite_sync.set_alert('quarantined', 0)},
 	check_alerts => 'SELECT invite_sync.check_alerts()',
 	acknowledge_alert => 'SELECT invite_sync.acknowledge_alert(1)',
+	describe_schema => 'SELECT jsonb_typeof(invite_sync.describe_schema())',
+	snapshot_schema => 'SELECT invite_sync.snapshot_schema()',
+	import_snapshot => q{SELECT invite_sync.import_snapshot('{"format": 1, "schemas": ["public"], "objects": {}}')},
+	export_snapshot => 'SELECT jsonb_typeof(invite_sync.export_snapshot(1))',
+	schema_diff => 'SELECT count(*) FROM invite_sync.schema_diff(1)',
+	assert_no_drift => 'SELECT invite_sync.assert_no_drift(invite_sync.describe_schema())',
+	approve_snapshot => 'SELECT invite_sync.approve_snapshot(1)',
+	approve_drift => 'SELECT invite_sync.approve_drift(1)',
+	check_drift => 'SELECT invite_sync.check_drift()',
+	prune_snapshots => 'CALL invite_sync.prune_snapshots()',
+	schedule_drift_check => 'SELECT count(*) FROM invite_sync.schedule_drift_check()',
+	unschedule_drift_check => 'SELECT invite_sync.unschedule_drift_check()',
 	schedule_retry => 'SELECT count(*) FROM invite_sync.schedule_retry()',
 	unschedule_retry => 'SELECT invite_sync.unschedule_retry()',
 	close_quarantine => 'SELECT invite_sync.close_quarantine(1)',
@@ -357,6 +369,7 @@ my %call = (
 	grant_quota => "SELECT invite_sync.grant_quota('$member', 1)",
 	set_quota => "SELECT invite_sync.set_quota('$member', 5)",
 	quota_report => 'SELECT count(*) FROM invite_sync.quota_report()',
+	audit => 'SELECT count(*) FROM invite_sync.audit()',
 	backfill_quota => 'CALL invite_sync.backfill_quota(5)',
 	set_rate_limit => q{SELECT invite_sync.set_rate_limit('export', 100)},
 	drop_rate_limit => q{SELECT invite_sync.drop_rate_limit('export')},
@@ -562,8 +575,10 @@ SQL
 # so that there is an alert to be acknowledged
 make_work();
 value($node, $db, q{SELECT invite_sync.set_alert('missing', 0); SELECT invite_sync.check_alerts()});
+# and drift to be approved
+value($node, $db, q{SELECT invite_sync.approve_snapshot((SELECT id FROM invite_sync.import_snapshot('{"format": 1, "schemas": ["public"], "objects": {}}'))); SELECT invite_sync.check_drift()});
 # pg_cron is not there, and a superuser without claims is no user
-my %fails = (schedule_retry => '0A000', map { $_ => 'PT401' } qw(my_organizations leave_organization request_to_join cancel_join_request suggested_organizations
+my %fails = (schedule_retry => '0A000', schedule_drift_check => '0A000', map { $_ => 'PT401' } qw(my_organizations leave_organization request_to_join cancel_join_request suggested_organizations
 	bind_invitation accept_invitation accept_my_invitation my_invitations decline_my_invitation my_quota check_migration));
 
 my %heard = (postgres => 0, supabase_auth_admin => 0);

@@ -327,7 +327,7 @@ push @matrix,
 # ---------------------------------------------------------------------------
 # Nothing is missing from the table, and the audiences are those of api_grants()
 
-# rooms that have tests of their own: caller, event, sync, quarantine, invitation, account, hook
+# rooms that have tests of their own: caller, event, sync, quarantine, invitation, account, hook, doctor, drift
 my %elsewhere = map { $_ => 1 } qw(
   log_event redact_payload seal_events verify_events prune_events is_operator act_as health check_alerts set_alert acknowledge_alert
   schedule_retry unschedule_retry config_sql uninstall_plan require_direct target_name guarded_trigger_name sync_users ensure_user user_exists create_profile
@@ -338,7 +338,10 @@ my %elsewhere = map { $_ => 1 } qw(
   create_invitation create_invitations create_invite_link check_invitation resend_invitation revoke_invitation list_invitations
   set_invitation_policy import_invitations invitation_import_failed settle_invitations prune_invitations
   create_user import_users migration_status unmigrated_users set_migration_policy check_migration require_migrated complete_migration
-  create_migration_invitation complete_migration_by_token link_external_user);
+  create_migration_invitation complete_migration_by_token link_external_user
+  describe_schema snapshot_schema schema_diff approve_snapshot approve_drift check_drift export_snapshot import_snapshot assert_no_drift
+  prune_snapshots schedule_drift_check unschedule_drift_check
+  audit);
 my %audience = map { $_->[0] => join ' ', sort @{ $_->[2] } } @matrix;
 my %granted = map { split /\|/ } split /\n/, value($node, $db, q{
 SELECT p.proname, string_agg(DISTINCT g.audience, ' ' ORDER BY g.audience) FROM invite_sync.api_grants() AS g
@@ -413,7 +416,7 @@ for my $row (
 	[ role => { %$all, outsider => 4, removed => 3, map { $_ => 6 } @members } ],
 	[ permission => { %$all, outsider => 18, removed => 18, map { $_ => 18 } @members } ],
 	[ platform_role => { %$all, (map { $_ => 0 } qw(member manager admin owner)), grand => 1 } ],
-	map { [ $_ => { map { $_ => '42501' } @callers } ] } qw(membership_removal gone_user known_address user_invitation_quota rate_limit_rule rate_limit invitation invitation_grant invitation_acceptance invitation_key invitation_policy))
+	map { [ $_ => { map { $_ => '42501' } @callers } ] } qw(membership_removal gone_user known_address user_invitation_quota rate_limit_rule rate_limit invitation invitation_grant invitation_acceptance invitation_key invitation_policy schema_snapshot drift_alert))
 {
 	my ($table, $expected) = @$row;
 

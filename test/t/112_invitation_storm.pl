@@ -122,8 +122,10 @@ my @names = sort keys %operation;
 sub array { return 'ARRAY[' . join(', ', map { (my $s = $_) =~ s/'/''/g; "'$s'" } @_) . ']' }
 my $arguments = join ', ', array(@names), array(map { $operation{$_}[0] } @names), array(map { $operation{$_}[1] } @names);
 
-my $filler = session($node, $db, 'supabase_admin', options => '-c client_min_messages=error');
-my @session = map { session($node, $db, 'supabase_admin', options => '-c client_min_messages=error') } 1 .. $sessions;
+# A queue is as long as the machine is slow: whoever waits in it is here more patient than the 5 s of our own.
+my $options = '-c client_min_messages=error -c lock_timeout=50s';
+my $filler = session($node, $db, 'supabase_admin', options => $options);
+my @session = map { session($node, $db, 'supabase_admin', options => $options) } 1 .. $sessions;
 my $started = time;
 for (my $round = 0; time < $started + $seconds; $round++)
 {

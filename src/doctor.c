@@ -1,0 +1,291 @@
+/*-------------------------------------------------------------------------
+ *
+ * doctor.c
+ *	  doctor(): one run of all checks.
+ *
+ * The checks are run one after the other, each contained: a broken one hides
+ * nothing that the others find. Nobody's code runs, but in a probe: whatever
+ * names an object of a user's is analysed as its owner, never planned.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "compat.h"
+
+#include "catalog/pg_proc.h"
+#include "catalog/pg_type.h"
+#include "executor/spi.h"
+#include "fmgr.h"
+#include "funcapi.h"
+#include "utils/acl.h"
+#include "utils/builtins.h"
+#include "utils/guc.h"
+#include "utils/jsonb.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/regproc.h"
+
+#include "caller.h"
+#include "doctor.h"
+
+PG_FUNCTION_INFO_V1(doctor);
+
+#define FINDING_COLUMNS 6
+
+typedef struct Finding
+{
+	DoctorSeverity severity;
+	const char *text[FINDING_COLUMNS];	/* the columns, with the severity's word */
+} Finding;
+
+static const char *const severity_words[] = {"error", "warning", "info"};
+
+/* ---------------------------------------------------------------------
+ * Findings
+ * ---------------------------------------------------------------------
+ */
+
+static bool
+same_text(const char *a, const char *b)
+{
+	return a == b || (a != NULL && b != NULL && strcmp(a, b) == 0);
+}
+
+static void
+add_finding(Doctor *doctor, DoctorSeverity severity, const char *const *text)
+{
+	MemoryContext old;
+	Finding    *f;
+	ListCell   *lc;
+
+	/* two triggers may run one function: what is wrong with it is one cause */
+	foreach(lc, doctor->findings)
+	{
+		f = (Finding *) lfirst(lc);
+		if (same_text(f->text[2], text[2]) && same_text(f->text[3], text[3]) &&
+			same_text(f->text[4], text[4]))
+			return;
+	}
+	old = MemoryContextSwitchTo(doctor->cxt);
+	f = (Finding *) palloc0(sizeof(Finding));
+	f->severity = severity;
+	for (int i = 0; i < FINDING_COLUMNS; i++)
+		f->text[i] = text[i] ? pstrdup(text[i]) : NULL;
+	doctor->findings = lappend(doctor->findings, f);
+	MemoryContextSwitchTo(old);
+}
+
+void
+doctor_finding(Doctor *doctor, DoctorSeverity severity, const char *area, const char *object,
+			   const char *finding, const char *detail, const char *fix)
+{
+	const char *text[FINDING_COLUMNS];
+
+	text[0] = severity_words[severity];
+	text[1] = area;
+	text[2] = object;
+	text[3] = finding;
+	text[4] = detail;
+	text[5] = fix;
+	add_finding(doctor, severity, text);
+}
+
+bool
+doctor_confirm(Doctor *doctor, List *objects, const char *sentence)
+{
+	MemoryContext old = MemoryContextSwitchTo(doctor->cxt);
+	bool		found = false;
+	ListCell   *lc;
+
+	foreach(lc, doctor->findings)
+	{
+		Finding    *f = (Finding *) lfirst(lc);
+		ListCell   *object;
+
+		if (f->severity == DOCTOR_INFO)
+			continue;
+		foreach(object, objects)
+		{
+			if (!same_text(f->text[2], (const char *) lfirst(object)))
+				continue;
+			f->text[4] = f->text[4] ? psprintf("%s %s", f->text[4], sentence) : pstrdup(sentence);
+			found = true;
+			break;
+		}
+	}
+	MemoryContextSwitchTo(old);
+	return found;
+}
+
+void
+doctor_run(Doctor *doctor, SavedPlan *plan, Datum *values, const char *nulls)
+{
+	SPI_connect();
+	plan_execute(plan, values, nulls, true, 0);
+	for (uint64 i = 0; i < SPI_processed; i++)
+	{
+		const char *text[FINDING_COLUMNS];
+		DoctorSeverity severity = DOCTOR_INFO;
+
+		for (int c = 0; c < FINDING_COLUMNS; c++)
+			text[c] = SPI_getvalue(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, c + 1);
+		for (int s = DOCTOR_ERROR; s <= DOCTOR_INFO; s++)
+			if (same_text(text[0], severity_words[s]))
+				severity = (DoctorSeverity) s;
+		text[0] = severity_words[severity];
+		add_finding(doctor, severity, text);
+	}
+	SPI_finish();
+}
+
+typedef struct Contained
+{
+	Doctor	   *doctor;
+	void		(*fn) (Doctor *doctor, void *arg);
+	void	   *arg;
+} Contained;
+
+static void
+run_contained(void *arg)
+{
+	Contained  *c = (Contained *) arg;
+
+	c->fn(c->doctor, c->arg);
+}
+
+bool
+doctor_contained(Doctor *doctor, const char *area, const char *object,
+				 void (*fn) (Doctor *doctor, void *arg), void *arg)
+{
+	Contained	contained;
+	ErrorData  *edata;
+
+	contained.doctor = doctor;
+	contained.fn = fn;
+	contained.arg = arg;
+	edata = plan_contained(run_contained, &contained, false);
+	if (edata == NULL)
+		return true;
+	if (caller_must_rethrow(edata->sqlerrcode))
+		ReThrowError(edata);
+	doctor_finding(doctor, DOCTOR_INFO, area, object, "could not be looked at",
+				   psprintf("SQLSTATE %s: %s.", unpack_sql_state(edata->sqlerrcode), edata->message), NULL);
+	FreeErrorData(edata);
+	return false;
+}
+
+bool
+doctor_may_look(const Doctor *doctor, Oid owner)
+{
+	return doctor->superuser || !superuser_arg(owner);
+}
+
+char *
+doctor_relation_name(Oid relid)
+{
+	char	   *name = get_rel_name(relid);
+	char	   *nsp = name ? get_namespace_name(get_rel_namespace(relid)) : NULL;
+
+	return nsp ? quote_qualified_identifier(nsp, name) : NULL;
+}
+
+char *
+doctor_function_name(Oid funcid)
+{
+	return format_procedure_extended(funcid, FORMAT_PROC_FORCE_QUALIFY | FORMAT_PROC_INVALID_AS_NULL);
+}
+
+/* ---------------------------------------------------------------------
+ * doctor()
+ * ---------------------------------------------------------------------
+ */
+
+static void
+check_bodies(Doctor *doctor, void *arg)
+{
+	doctor_check_bodies(doctor);
+}
+
+static void
+check_tables(Doctor *doctor, void *arg)
+{
+	doctor_check_tables(doctor);
+}
+
+static void
+check_auth(Doctor *doctor, void *arg)
+{
+	doctor_check_auth(doctor, (Jsonb *) arg);
+}
+
+static void
+find_auth(Doctor *doctor, void *arg)
+{
+	Oid			relid = caller_auth_users_relid(true);
+
+	if (!OidIsValid(relid))
+	{
+		doctor_finding(doctor, DOCTOR_ERROR, "auth", "auth.users", "table auth.users does not exist",
+					   "There is nothing that users could be synced from.",
+					   "SELECT invite_sync.create_auth_schema();");
+		return;
+	}
+	doctor->auth_users = relid;
+	doctor->auth_role = caller_auth_owner();
+}
+
+static void
+return_findings(Doctor *doctor, ReturnSetInfo *rsinfo)
+{
+	for (int s = DOCTOR_ERROR; s <= DOCTOR_INFO; s++)
+	{
+		ListCell   *lc;
+
+		foreach(lc, doctor->findings)
+		{
+			Finding    *f = (Finding *) lfirst(lc);
+			Datum		values[FINDING_COLUMNS];
+			bool		nulls[FINDING_COLUMNS];
+
+			if ((int) f->severity != s)
+				continue;
+			for (int i = 0; i < FINDING_COLUMNS; i++)
+			{
+				nulls[i] = f->text[i] == NULL;
+				values[i] = nulls[i] ? (Datum) 0 : CStringGetTextDatum(f->text[i]);
+			}
+			tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
+		}
+	}
+}
+
+Datum
+doctor(PG_FUNCTION_ARGS)
+{
+	bool		probe = !PG_ARGISNULL(0) && PG_GETARG_BOOL(0);
+	Jsonb	   *auth_settings = PG_ARGISNULL(1) ? NULL : PG_GETARG_JSONB_P(1);
+	Doctor		run;
+	int			guc_level;
+
+	caller_require_operator();
+	if (auth_settings != NULL)
+		doctor_require_settings(auth_settings);
+	InitMaterializedSRF(fcinfo, 0);
+	memset(&run, 0, sizeof(run));
+	run.cxt = CurrentMemoryContext;
+	run.asker = caller_role();
+	run.superuser = superuser_arg(run.asker);
+
+	/* so that whatever spells names in a fix qualifies them */
+	guc_level = NewGUCNestLevel();
+	(void) set_config_option("search_path", "pg_catalog, pg_temp", PGC_USERSET, PGC_S_SESSION,
+							 GUC_ACTION_SAVE, true, 0, false);
+	doctor_contained(&run, "auth", "auth.users", find_auth, NULL);
+	doctor_contained(&run, "trigger", "auth.users", check_bodies, NULL);
+	doctor_contained(&run, "table", "auth.users", check_tables, NULL);
+	doctor_contained(&run, "auth", "auth", check_auth, auth_settings);
+	if (probe && OidIsValid(run.auth_users))
+		doctor_check_probe(&run);
+	AtEOXact_GUC(false, guc_level);
+	return_findings(&run, (ReturnSetInfo *) fcinfo->resultinfo);
+	return (Datum) 0;
+}

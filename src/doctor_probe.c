@@ -1,0 +1,1831 @@
+/*-------------------------------------------------------------------------
+ *
+ * doctor_probe.c
+ *	  Signups, updates, logins and deletions that are tried and rolled back.
+ *
+ * What fires at a signup runs here as it would there: as the auth server's
+ * role, under its settings. The user id is set as a security definer function
+ * sets it, not by SET ROLE, which the code that is probed could undo to become
+ * who asked; and not for a security-restricted operation, which queues no
+ * deferred constraint. For the same reason whatever of ours is called
+ * meanwhile takes the auth server's role for the one that asks.
+ *
+ * All is in one subtransaction that is never kept. Each statement is in one of
+ * its own, since its failure is a result; what the auth server does in one
+ * transaction ends with the checks that a COMMIT makes.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "compat.h"
+
+#include "access/xact.h"
+#include "catalog/namespace.h"
+#include "catalog/pg_proc.h"
+#include "catalog/pg_trigger.h"
+#include "catalog/pg_type.h"
+#include "commands/trigger.h"
+#include "executor/execdesc.h"
+#include "executor/executor.h"
+#include "executor/spi.h"
+#include "fmgr.h"
+#include "funcapi.h"
+#include "mb/pg_wchar.h"
+#include "nodes/makefuncs.h"
+#include "storage/lock.h"
+#include "storage/proc.h"
+#include "utils/acl.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/guc.h"
+#include "utils/json.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
+#include "utils/syscache.h"
+#include "utils/timeout.h"
+#include "utils/timestamp.h"
+#include "utils/uuid.h"
+
+#include "caller.h"
+#include "doctor.h"
+#include "doctor_effect.h"
+#include "doctor_probe.h"
+#include "module.h"
+#include "plan.h"
+#include "sync.h"
+
+PG_FUNCTION_INFO_V1(doctor_probe_signup);
+PG_FUNCTION_INFO_V1(doctor_probe_update);
+PG_FUNCTION_INFO_V1(doctor_probe_login);
+PG_FUNCTION_INFO_V1(doctor_probe_delete);
+
+#define AUTH_ROLE			"supabase_auth_admin"
+#define LOCK_TIMEOUT_MS		1000
+#define MESSAGE_BYTES		1000
+#define FRAME_BYTES			300
+#define FRAMES_MAX			30
+#define USUAL_BYTES			20	/* what an address's first part fits in, mostly */
+
+bool		probe_is_running = false;
+
+static const char *const kind_names[PROBE_KINDS] = {
+	"email", "email_without_metadata", "invited", "oauth", "phone", "anonymous"
+};
+
+/* A trigger of others on a table that the auth server writes. */
+typedef struct CustomTrigger
+{
+	Oid			oid;
+	const char *name;			/* "name ON table" */
+} CustomTrigger;
+
+typedef struct Run
+{
+	Probe	   *probe;
+	MemoryContext cxt;			/* outlives the subtransactions */
+	Oid			auth_users;
+	Oid			role;			/* the auth server's */
+	EffectWalk	walk;
+	CustomTrigger *triggers;
+	int			ntriggers;
+	List	   *deferred;		/* of DeferredName */
+	bool		can_defer;		/* all of them can be deferred again by name */
+	int			statement_timeout;	/* of the role, ms */
+
+	/* of the user that is tried */
+	ProbeKind	kind;
+	const char *without;
+	char	   *id;
+	char	   *email;			/* NULL: none */
+	char	   *phone;			/* NULL: none */
+	char	   *changed_email;
+	char	   *metadata;		/* JSON */
+	char	   *app_metadata;
+	char	   *own;			/* all that it says of itself, to know it again in messages */
+
+	/* while the checks of a COMMIT are made */
+	bool		commit_began;
+	const char *commit_name;
+	bool		timeout_started;
+	TimestampTz timeout_saved;
+} Run;
+
+typedef struct DeferredName
+{
+	const char *schema;
+	const char *name;
+	Oid			schema_owner;
+} DeferredName;
+
+/* ---------------------------------------------------------------------
+ * One trigger switched off, for this session and this probe
+ * ---------------------------------------------------------------------
+ */
+
+/*
+ * ALTER TABLE ... DISABLE TRIGGER would lock out every signup. The executor
+ * works on a copy of the table's triggers, and in that one it is off.
+ */
+static Oid	switched_off = InvalidOid;
+static bool hook_installed = false;
+static ExecutorStart_hook_type previous_start = NULL;
+
+static void
+start_without_trigger(QueryDesc *query, int eflags)
+{
+	ListCell   *lc;
+
+	if (previous_start)
+		previous_start(query, eflags);
+	else
+		standard_ExecutorStart(query, eflags);
+	if (!OidIsValid(switched_off) || query->estate == NULL)
+		return;
+	foreach(lc, query->estate->es_opened_result_relations)
+	{
+		TriggerDesc *desc = ((ResultRelInfo *) lfirst(lc))->ri_TrigDesc;
+
+		for (int i = 0; desc != NULL && i < desc->numtriggers; i++)
+			if (desc->triggers[i].tgoid == switched_off)
+				desc->triggers[i].tgenabled = TRIGGER_DISABLED;
+	}
+}
+
+static void
+install_hook(void)
+{
+	if (hook_installed)
+		return;
+	previous_start = ExecutorStart_hook;
+	ExecutorStart_hook = start_without_trigger;
+	hook_installed = true;
+}
+
+/* Another module may have put itself before us meanwhile: then it stays, and does nothing. */
+static void
+remove_hook(void)
+{
+	switched_off = InvalidOid;
+	if (hook_installed && ExecutorStart_hook == start_without_trigger)
+	{
+		ExecutorStart_hook = previous_start;
+		hook_installed = false;
+	}
+}
+
+/* ---------------------------------------------------------------------
+ * What an error says
+ * ---------------------------------------------------------------------
+ */
+
+static char *
+clipped(const char *text, int bytes)
+{
+	int			len = strlen(text);
+
+	return len <= bytes ? pstrdup(text) : psprintf("%.*s...", pg_mbcliplen(text, len, bytes), text);
+}
+
+static bool
+address_char(char c)
+{
+	return isalnum((unsigned char) c) || strchr("._%+-@", c) != NULL || IS_HIGHBIT_SET(c);
+}
+
+/*
+ * Triggers put into their messages what they have read. Whatever has an @ in it
+ * and is not the probe's own is taken for somebody's address.
+ */
+static char *
+without_addresses(const Run *run, const char *text)
+{
+	StringInfoData buf;
+	const char *p = text;
+
+	initStringInfo(&buf);
+	while (*p)
+	{
+		const char *from = p;
+		bool		is_address = false;
+
+		while (*p && address_char(*p) && *p != '\0')
+		{
+			is_address = is_address || *p == '@';
+			p++;
+		}
+		if (p == from)
+		{
+			appendStringInfoChar(&buf, *p++);
+			continue;
+		}
+		/* the sentence's full stop is no part of it */
+		if (is_address && p[-1] == '.')
+			p--;
+		if (is_address && strstr(run->own, pnstrdup(from, p - from)) == NULL)
+			appendStringInfoString(&buf, "[address]");
+		else
+			appendBinaryStringInfo(&buf, from, p - from);
+	}
+	return buf.data;
+}
+
+/* A value that could not be read as a number, say, is quoted at the end of the message. */
+static char *
+without_values(const Run *run, const ErrorData *e)
+{
+	char	   *message = without_addresses(run, e->message ? e->message : "");
+	char	   *quote = strstr(message, ": \"");
+
+	if (quote != NULL && ERRCODE_TO_CATEGORY(e->sqlerrcode) == ERRCODE_DATA_EXCEPTION)
+	{
+		char	   *end = strrchr(message, '"');
+		char	   *value = quote + 3;
+
+		if (end > value && strstr(run->own, pnstrdup(value, end - value)) == NULL)
+			message = psprintf("%.*s...%s", (int) (value - message), message, end);
+	}
+	return clipped(message, MESSAGE_BYTES);
+}
+
+static List *
+add_name(List *list, const char *name)
+{
+	ListCell   *lc;
+
+	foreach(lc, list)
+		if (strcmp((char *) lfirst(lc), name) == 0)
+			return list;
+	return lappend(list, unconstify(char *, name));
+}
+
+static bool
+starts(const char *text, const char *with)
+{
+	return strncmp(text, with, strlen(with)) == 0;
+}
+
+static bool
+begins_frame(const char *line)
+{
+	return starts(line, "PL/") || starts(line, "SQL statement \"") || starts(line, "SQL function \"") ||
+		starts(line, "SQL expression \"") || starts(line, "compilation of ") || starts(line, "COPY ") ||
+		starts(line, "while ") || starts(line, "referenced column") || starts(line, "JSON data") ||
+		starts(line, "automatic ") || starts(line, "parallel worker");
+}
+
+/*
+ * A call stack may name it without schema, and that of an SQL function without
+ * arguments: of those within reach, which is it?
+ */
+static const char *
+known_function(const Run *run, const char *name)
+{
+	bool		signature = strchr(name, '(') != NULL;
+	ListCell   *lc;
+
+	foreach(lc, run->walk.functions)
+	{
+		char	   *full = effect_function_name(lfirst_oid(lc));
+		char	   *compared = full ? pstrdup(full) : NULL;
+		size_t		len;
+		size_t		part = strlen(name);
+
+		if (compared == NULL)
+			continue;
+		if (!signature)
+			compared[strcspn(compared, "(")] = '\0';
+		len = strlen(compared);
+		if (len >= part && strcmp(compared + len - part, name) == 0 &&
+			(len == part || compared[len - part - 1] == '.'))
+			return full;
+	}
+	return name;
+}
+
+/* "PL/pgSQL function public.f() line 3 at SQL statement" and its like: the function, or NULL. */
+static const char *
+read_frame(const Run *run, const char *frame, int *line)
+{
+	const char *name = NULL;
+	const char *end = NULL;
+
+	*line = 0;
+	if (starts(frame, "PL/pgSQL function "))
+	{
+		name = frame + strlen("PL/pgSQL function ");
+		end = strstr(name, " line ");
+		if (end != NULL)
+			*line = atoi(end + strlen(" line "));
+		else
+			end = strstr(name, " while ");
+		if (end == NULL)
+			end = strstr(name, " during ");
+	}
+	else if (starts(frame, "compilation of PL/pgSQL function \""))
+	{
+		name = frame + strlen("compilation of PL/pgSQL function \"");
+		end = strstr(name, "\" near line ");
+		if (end != NULL)
+			*line = atoi(end + strlen("\" near line "));
+	}
+	else if (starts(frame, "SQL function \""))
+	{
+		name = frame + strlen("SQL function \"");
+		end = strchr(name, '"');
+	}
+	if (name == NULL)
+		return NULL;
+	return known_function(run, end ? pnstrdup(name, end - name) : name);
+}
+
+static void
+read_context(const Run *run, ProbeStep *step, const char *context, const char *own_sql)
+{
+	char	   *copy = context ? pstrdup(context) : NULL;
+	char	   *line;
+	char	   *rest = copy;
+	List	   *frames = NIL;
+	StringInfo	frame = NULL;
+	ListCell   *lc;
+
+	while (rest != NULL && *rest)
+	{
+		line = rest;
+		rest = strchr(rest, '\n');
+		if (rest != NULL)
+			*rest++ = '\0';
+		if (frame == NULL || begins_frame(line))
+		{
+			frame = makeStringInfo();
+			frames = lappend(frames, frame);
+		}
+		else
+			appendStringInfoChar(frame, ' ');
+		appendStringInfoString(frame, line);
+	}
+	foreach(lc, frames)
+	{
+		char	   *text = ((StringInfo) lfirst(lc))->data;
+		const char *function;
+		int			line_number;
+
+		/* the auth server's own statement, which the step names */
+		if (lnext(frames, lc) == NULL && own_sql != NULL && starts(text, "SQL statement \"") &&
+			strncmp(text + strlen("SQL statement \""), own_sql, 20) == 0)
+			break;
+		function = read_frame(run, text, &line_number);
+		if (function != NULL)
+		{
+			if (step->function == NULL)
+			{
+				step->function = function;
+				step->line = line_number;
+			}
+			step->functions = add_name(step->functions, function);
+		}
+		if (list_length(step->stack) < FRAMES_MAX)
+			step->stack = lappend(step->stack, clipped(without_addresses(run, text), FRAME_BYTES));
+	}
+}
+
+static const char *
+qualified(const char *schema, const char *name)
+{
+	return name == NULL ? NULL : quote_qualified_identifier(schema, name);
+}
+
+/* Raised on purpose, whatever its SQLSTATE: by whom it was raised tells, not what it says. */
+static bool
+raised_by_code(const ErrorData *e)
+{
+	return e->funcname != NULL &&
+		(strcmp(e->funcname, "exec_stmt_raise") == 0 || strcmp(e->funcname, "exec_stmt_assert") == 0);
+}
+
+static ProbeStep *
+add_step(Run *run, const char *name)
+{
+	ProbeStep  *step = palloc0(sizeof(ProbeStep));
+
+	step->kind = kind_names[run->kind];
+	step->step = name;
+	step->without_trigger = run->without;
+	run->probe->steps = lappend(run->probe->steps, step);
+	return step;
+}
+
+/* ---------------------------------------------------------------------
+ * Steps
+ * ---------------------------------------------------------------------
+ */
+
+typedef struct StepCall
+{
+	const char *sql;			/* NULL: what a COMMIT checks */
+	uint64		processed;
+} StepCall;
+
+static void
+check_deferred(void)
+{
+	ConstraintsSetStmt *stmt = makeNode(ConstraintsSetStmt);
+
+	stmt->deferred = false;
+	AfterTriggerSetState(stmt);
+}
+
+static void
+run_step(void *arg)
+{
+	StepCall   *call = (StepCall *) arg;
+
+	if (call->sql != NULL)
+	{
+		SPIPlanPtr	plan;
+		int			rc;
+
+		SPI_connect();
+		plan = plan_try(call->sql, 0, NULL);
+		rc = SPI_execute_plan(plan, NULL, NULL, false, 0);
+		if (rc < 0)
+			elog(ERROR, "SPI_execute_plan failed: %s", SPI_result_code_string(rc));
+		call->processed = SPI_processed;
+		SPI_finish();
+	}
+	else
+		check_deferred();
+}
+
+/*
+ * As they would be at the beginning of the next transaction. Nothing fires by
+ * this; it only needs names to be looked up in schemas that the role may not use.
+ */
+static void
+defer_again(Run *run)
+{
+	ListCell   *lc;
+
+	foreach(lc, run->deferred)
+	{
+		DeferredName *d = (DeferredName *) lfirst(lc);
+		ConstraintsSetStmt *stmt = makeNode(ConstraintsSetStmt);
+		Oid			userid;
+		int			sec_context;
+
+		stmt->deferred = true;
+		stmt->constraints = list_make1(makeRangeVar(pstrdup(d->schema), pstrdup(d->name), -1));
+		GetUserIdAndSecContext(&userid, &sec_context);
+		SetUserIdAndSecContext(d->schema_owner, sec_context);
+		AfterTriggerSetState(stmt);
+		SetUserIdAndSecContext(userid, sec_context);
+	}
+}
+
+/* The auth server's statement_timeout counts for each statement of its own, not for ours. */
+static bool
+start_timeout(const Run *run, TimestampTz *saved)
+{
+	TimestampTz finish;
+
+	*saved = 0;
+	if (run->statement_timeout <= 0)
+		return false;
+	finish = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), run->statement_timeout);
+	if (get_timeout_active(STATEMENT_TIMEOUT))
+	{
+		*saved = get_timeout_finish_time(STATEMENT_TIMEOUT);
+		if (*saved <= finish)
+			return false;
+	}
+	enable_timeout_at(STATEMENT_TIMEOUT, finish);
+	return true;
+}
+
+static void
+stop_timeout(bool started, TimestampTz saved)
+{
+	if (!started)
+		return;
+	disable_timeout(STATEMENT_TIMEOUT, false);
+	if (saved != 0)
+		enable_timeout_at(STATEMENT_TIMEOUT, saved);
+}
+
+/* Must it end the whole call? What a body raises under such a SQLSTATE, and the role's own timeout, is a result. */
+static bool
+ends_the_probe(const ErrorData *e, bool timeout_started)
+{
+	if (!caller_must_rethrow(e->sqlerrcode) || raised_by_code(e))
+		return false;
+	return !(timeout_started && e->sqlerrcode == ERRCODE_QUERY_CANCELED && e->message != NULL &&
+			 strstr(e->message, "statement timeout") != NULL);
+}
+
+/*
+ * PostgreSQL puts back what SET CONSTRAINTS has set when the subtransaction
+ * aborts in which it was set, but not when one around it does. So each one that
+ * is undone in the end begins with setting it, to what a new transaction finds.
+ */
+static void
+begin_transaction(Run *run)
+{
+	if (!run->can_defer)
+		return;
+	check_deferred();
+	defer_again(run);
+}
+
+static ErrorData *
+attempt(Run *run, StepCall *call, bool keep)
+{
+	ErrorContextCallback *contexts = error_context_stack;
+	TimestampTz saved;
+	bool		started = start_timeout(run, &saved);
+	ErrorData  *e;
+
+	/* who called us has no place in the call stack of the step */
+	error_context_stack = NULL;
+	e = plan_contained(run_step, call, keep);
+	error_context_stack = contexts;
+	stop_timeout(started, saved);
+	if (e != NULL && ends_the_probe(e, started))
+		ReThrowError(e);
+	return e;
+}
+
+static void
+describe_failure(Run *run, ProbeStep *step, const ErrorData *e, const char *sql)
+{
+	step->outcome = raised_by_code(e) ? PROBE_REFUSED : PROBE_FAILED;
+	step->sqlstate = pstrdup(unpack_sql_state(e->sqlerrcode));
+	step->message = without_values(run, e);
+	step->table = qualified(e->schema_name, e->table_name);
+	step->column = e->column_name;
+	step->constraint = e->constraint_name;
+	read_context(run, step, e->context, sql);
+
+	/* what the role of a session may do, no probe may */
+	if (e->sqlerrcode == ERRCODE_INSUFFICIENT_PRIVILEGE && e->message != NULL &&
+		strstr(e->message, "within security-definer function") != NULL)
+	{
+		step->outcome = PROBE_UNKNOWN;
+		step->message = psprintf("%s (no probe can tell whether a signup could)", step->message);
+	}
+	else if (e->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE && !raised_by_code(e))
+	{
+		step->outcome = PROBE_UNKNOWN;
+		step->message = psprintf("%s (somebody else holds the lock: try again)", step->message);
+	}
+}
+
+static bool
+try_step(Run *run, const char *name, const char *sql)
+{
+	StepCall	call = {.sql = sql};
+	ErrorData  *e = attempt(run, &call, true);
+	ProbeStep  *step = add_step(run, name);
+
+	if (e != NULL)
+		describe_failure(run, step, e, sql);
+	else if (call.processed == 0)
+	{
+		step->outcome = PROBE_FAILED;
+		step->message = "the statement wrote no row: a BEFORE trigger returned NULL, or a rule or a policy is in the way";
+	}
+	return step->outcome == PROBE_OK;
+}
+
+static void report_quarantine(Run *run);
+
+/*
+ * The end of what the auth server does in one transaction. The checks are made
+ * in the subtransaction that is undone in the end, for the sake of
+ * begin_transaction(): a failure ends it, and try_apart() writes it down.
+ */
+static bool
+try_commit(Run *run, const char *name)
+{
+	ErrorContextCallback *contexts = error_context_stack;
+	StepCall	call = {.sql = NULL};
+	ErrorData  *e = NULL;
+	ProbeStep  *step;
+
+	report_quarantine(run);
+	if (run->can_defer)
+	{
+		run->commit_began = true;
+		run->commit_name = name;
+		run->timeout_started = start_timeout(run, &run->timeout_saved);
+		error_context_stack = NULL;
+		check_deferred();
+		error_context_stack = contexts;
+		stop_timeout(run->timeout_started, run->timeout_saved);
+		run->commit_began = false;
+		defer_again(run);
+	}
+	else
+		e = attempt(run, &call, false);
+	step = add_step(run, name);
+	if (e != NULL)
+		describe_failure(run, step, e, NULL);
+	return step->outcome == PROBE_OK;
+}
+
+static SavedPlan quarantine_plan = {
+	.sql = "SELECT coalesce(pg_catalog.quote_ident(t.schema_name) OPERATOR(pg_catalog.||) '.' OPERATOR(pg_catalog.||) pg_catalog.quote_ident(t.table_name), "
+	"pg_catalog.quote_ident(q.trigger_name) OPERATOR(pg_catalog.||) ' ON auth.users'), "
+	"q.sqlstate, q.message, q.constraint_name::pg_catalog.text, q.column_name::pg_catalog.text, q.context, q.target_id IS NOT NULL, q.action "
+	"FROM invite_sync.quarantine_entry AS q LEFT JOIN invite_sync.target AS t ON t.id OPERATOR(pg_catalog.=) q.target_id "
+	"WHERE q.user_id OPERATOR(pg_catalog.=) $1 AND q.message OPERATOR(pg_catalog.!~~) 'link_pending%' ORDER BY q.id",
+	.nargs = 1,
+	.argtypes = {UUIDOID}
+};
+
+static SavedPlan forget_quarantine_plan = {
+	.sql = "DELETE FROM invite_sync.quarantine_entry AS q WHERE q.user_id OPERATOR(pg_catalog.=) $1",
+	.nargs = 1,
+	.argtypes = {UUIDOID}
+};
+
+/*
+ * Our own triggers fail no signup: what they contain is in quarantine, for as
+ * long as the probe lasts. Told once, hence forgotten.
+ */
+static void
+report_quarantine(Run *run)
+{
+	Datum		args[1];
+	Scope		scope;
+	MemoryContext cxt = CurrentMemoryContext;
+
+	args[0] = DirectFunctionCall1(uuid_in, CStringGetDatum(run->id));
+	SPI_connect();
+	scope_enter_own(&scope);
+	plan_execute(&quarantine_plan, args, NULL, false, 0);
+	for (uint64 i = 0; i < SPI_processed; i++)
+	{
+		HeapTuple	row = SPI_tuptable->vals[i];
+		TupleDesc	desc = SPI_tuptable->tupdesc;
+		MemoryContext old = MemoryContextSwitchTo(cxt);
+		ErrorData	e;
+		ProbeStep  *step = add_step(run, "sync");
+		char	   *state = SPI_getvalue(row, desc, 2);
+		char	   *value;
+		bool		isnull;
+
+		memset(&e, 0, sizeof(e));
+		e.sqlerrcode = MAKE_SQLSTATE(state[0], state[1], state[2], state[3], state[4]);
+		e.message = SPI_getvalue(row, desc, 3);
+		step->outcome = PROBE_FAILED;
+		step->sqlstate = pstrdup(state);
+		value = SPI_getvalue(row, desc, 1);
+		if (DatumGetBool(SPI_getbinval(row, desc, 7, &isnull)))
+			step->table = value ? pstrdup(value) : NULL;
+		step->message = psprintf("%s went to quarantine: %s", value ? value : "a target", without_values(run, &e));
+		value = SPI_getvalue(row, desc, 4);
+		step->constraint = value ? pstrdup(value) : NULL;
+		value = SPI_getvalue(row, desc, 5);
+		step->column = value ? pstrdup(value) : NULL;
+		read_context(run, step, SPI_getvalue(row, desc, 6), NULL);
+		MemoryContextSwitchTo(old);
+	}
+	if (SPI_processed > 0)
+		plan_execute(&forget_quarantine_plan, args, NULL, false, 0);
+	scope_leave(&scope);
+	SPI_finish();
+}
+
+/* ---------------------------------------------------------------------
+ * What the auth server says
+ * ---------------------------------------------------------------------
+ */
+
+typedef struct ColumnValue
+{
+	const char *name;			/* with a ? in front: not every auth schema has it */
+	const char *value;			/* SQL */
+} ColumnValue;
+
+static char *
+insert_sql(const char *table, const ColumnValue *columns, size_t n)
+{
+	Oid			nsp = get_namespace_oid("auth", true);
+	Oid			relid = OidIsValid(nsp) ? get_relname_relid(table, nsp) : InvalidOid;
+	StringInfoData names;
+	StringInfoData values;
+
+	if (!OidIsValid(relid))
+		return NULL;
+	initStringInfo(&names);
+	initStringInfo(&values);
+	for (size_t i = 0; i < n; i++)
+	{
+		const char *name = columns[i].name;
+
+		if (*name == '?' && get_attnum(relid, ++name) == InvalidAttrNumber)
+			continue;
+		appendStringInfo(&names, "%s%s", names.len ? ", " : "", quote_identifier(name));
+		appendStringInfo(&values, "%s%s", values.len ? ", " : "", columns[i].value);
+	}
+	return psprintf("INSERT INTO auth.%s (%s) VALUES (%s)", quote_identifier(table), names.data, values.data);
+}
+
+static char *
+update_sql(const Run *run, const char *set)
+{
+	return psprintf("UPDATE auth.users SET %s, updated_at = pg_catalog.now() WHERE id OPERATOR(pg_catalog.=) %s",
+					set, quote_literal_cstr(run->id));
+}
+
+static bool
+has_column(const Run *run, const char *name)
+{
+	return get_attnum(run->auth_users, name) != InvalidAttrNumber;
+}
+
+/* Not in this auth schema: nothing is said of it. */
+static bool
+try_if_there(Run *run, const char *name, char *sql)
+{
+	return sql == NULL || try_step(run, name, sql);
+}
+
+static char *
+random_uuid(void)
+{
+	pg_uuid_t	id;
+
+	if (!pg_strong_random(id.data, UUID_LEN))
+		ereport(ERROR,
+				(errcode(ERRCODE_INTERNAL_ERROR),
+				 errmsg("could not generate random values")));
+	id.data[6] = (id.data[6] & 0x0f) | 0x40;
+	id.data[8] = (id.data[8] & 0x3f) | 0x80;
+	return DatumGetCString(DirectFunctionCall1(uuid_out, UUIDPGetDatum(&id)));
+}
+
+static char *
+literal_or_null(const char *text)
+{
+	return text ? quote_literal_cstr(text) : pstrdup("NULL");
+}
+
+static void
+add_member(StringInfo json, const char *key, const char *value)
+{
+	if (json->len > 1)
+		appendStringInfoString(json, ", ");
+	escape_json(json, key);
+	appendStringInfoString(json, ": ");
+	escape_json(json, value);
+}
+
+/* A value for a key of a form, or NULL where only the application knows one. */
+static const char *
+form_value(const Run *run, const char *key, const char *type)
+{
+	size_t		len = strlen(key);
+
+	if (type == NULL || strcmp(type, "text") == 0 || strcmp(type, "varchar") == 0 || strcmp(type, "citext") == 0)
+	{
+		if (strstr(key, "email") != NULL)
+			return run->email;
+		if (strstr(key, "phone") != NULL)
+			return "99900000000";
+		if (strstr(key, "url") != NULL || strstr(key, "avatar") != NULL || strcmp(key, "picture") == 0)
+			return "https://probe.invalid/probe.png";
+		if (strstr(key, "user_name") != NULL || strstr(key, "username") != NULL)
+			return psprintf("probe_%.8s", run->id);
+		/* they name a row, or one of a few words */
+		if ((len > 3 && strcmp(key + len - 3, "_id") == 0) || strcmp(key, "id") == 0 || strstr(key, "role") != NULL ||
+			strstr(key, "type") != NULL || strstr(key, "plan") != NULL || strstr(key, "status") != NULL ||
+			strstr(key, "token") != NULL || strstr(key, "code") != NULL)
+			return NULL;
+		return psprintf("Probe %.8s", run->id);
+	}
+	if (starts(type, "int") || starts(type, "bigint") || starts(type, "smallint") || starts(type, "numeric") ||
+		starts(type, "decimal") || starts(type, "float") || starts(type, "double") || strcmp(type, "real") == 0)
+		return "30";
+	if (starts(type, "bool"))
+		return "true";
+	if (starts(type, "timestamp") || strcmp(type, "date") == 0)
+		return "2000-01-01";
+	return NULL;
+}
+
+/* What a form sends: what the bodies within reach ask for, and what forms send anyway. */
+static char *
+form_metadata(const Run *run)
+{
+	static const char *const usual[] = {"full_name", "name", "first_name", "last_name", "username", "avatar_url"};
+	StringInfoData json;
+	ListCell   *lc;
+
+	initStringInfo(&json);
+	appendStringInfoChar(&json, '{');
+	for (size_t i = 0; i < lengthof(usual); i++)
+		add_member(&json, usual[i], form_value(run, usual[i], NULL));
+	foreach(lc, run->walk.keys)
+	{
+		MetadataKey *key = (MetadataKey *) lfirst(lc);
+		const char *value;
+		bool		told = false;
+
+		for (size_t i = 0; i < lengthof(usual); i++)
+			told = told || strcmp(usual[i], key->name) == 0;
+		value = told ? NULL : form_value(run, key->name, key->type);
+		if (value != NULL)
+			add_member(&json, key->name, value);
+	}
+	appendStringInfoChar(&json, '}');
+	return json.data;
+}
+
+static void
+make_user(Run *run)
+{
+	const char *provider = run->kind == PROBE_OAUTH ? "google" : run->kind == PROBE_PHONE ? "phone" : "email";
+
+	run->id = random_uuid();
+	run->email = psprintf("probe-%s@probe.invalid", run->id);
+	run->changed_email = psprintf("probe-%s@probe.invalid", random_uuid());
+	run->phone = NULL;
+	run->metadata = "{}";
+	if (run->kind == PROBE_EMAIL)
+		run->metadata = form_metadata(run);
+	else if (run->kind == PROBE_OAUTH)
+		run->metadata = psprintf("{\"iss\": \"https://accounts.google.com\", \"sub\": \"%s\", \"name\": \"Probe %.8s\", \"email\": \"%s\", "
+								 "\"picture\": \"https://probe.invalid/probe.png\", \"full_name\": \"Probe %.8s\", \"avatar_url\": \"https://probe.invalid/probe.png\", "
+								 "\"provider_id\": \"%s\", \"email_verified\": true, \"phone_verified\": false}",
+								 run->id, run->id, run->email, run->id, run->id);
+	run->app_metadata = psprintf("{\"provider\": \"%s\", \"providers\": [\"%s\"]}", provider, provider);
+	if (run->kind == PROBE_ANONYMOUS)
+		run->app_metadata = "{}";
+	if (run->kind == PROBE_PHONE || run->kind == PROBE_ANONYMOUS)
+		run->email = NULL;
+	if (run->kind == PROBE_PHONE)
+	{
+		uint64		digits;
+
+		if (!pg_strong_random(&digits, sizeof(digits)))
+			ereport(ERROR,
+					(errcode(ERRCODE_INTERNAL_ERROR),
+					 errmsg("could not generate random values")));
+		run->phone = psprintf("999" "%011llu", (unsigned long long) (digits % UINT64CONST(100000000000)));
+	}
+	run->own = psprintf("%s %s %s %s %s", run->id, run->email ? run->email : "", run->changed_email,
+						run->phone ? run->phone : "", run->metadata);
+}
+
+/* INSERT, identity, what is known of its provider, and the mail's token: one transaction. */
+static bool
+try_signup(Run *run)
+{
+	const char *now = "pg_catalog.now()";
+	const char *id = quote_literal_cstr(run->id);
+	const char *email = literal_or_null(run->email);
+	bool		confirmed = run->kind == PROBE_OAUTH;
+	bool		anonymous = run->kind == PROBE_ANONYMOUS;
+	const char *token = quote_literal_cstr(random_uuid());
+	ColumnValue user[] = {
+		{"instance_id", "'00000000-0000-0000-0000-000000000000'"}, {"id", id}, {"aud", "'authenticated'"},
+		{"role", "'authenticated'"}, {"email", email},
+		{"encrypted_password", run->kind == PROBE_EMAIL || run->kind == PROBE_EMAIL_WITHOUT_METADATA || run->kind == PROBE_PHONE ?
+		"'$2a$10$PROBEPROBEPROBEPROBEPROBEPROBEPROBEPROBEPROBEPROBEPROBE'" : "''"},
+		{"email_confirmed_at", confirmed ? now : "NULL"}, {"invited_at", run->kind == PROBE_INVITED ? now : "NULL"},
+		{"confirmation_token", "''"}, {"recovery_token", "''"}, {"email_change_token_new", "''"}, {"email_change", "''"},
+		{"last_sign_in_at", "NULL"},
+		{"raw_app_meta_data", quote_literal_cstr(run->app_metadata)}, {"raw_user_meta_data", quote_literal_cstr(run->metadata)},
+		{"created_at", now}, {"updated_at", now},
+		{"?phone", literal_or_null(run->phone)}, {"?phone_change", "''"}, {"?phone_change_token", "''"},
+		{"?email_change_token_current", "''"}, {"?email_change_confirm_status", "0"}, {"?reauthentication_token", "''"},
+		{"?banned_until", "NULL"}, {"?is_sso_user", "false"}, {"?deleted_at", "NULL"},
+		{"?is_anonymous", anonymous ? "true" : "false"}
+	};
+	const char *provider = run->kind == PROBE_OAUTH ? "'google'" : run->kind == PROBE_PHONE ? "'phone'" : "'email'";
+	StringInfoData data;
+
+	if (anonymous && !has_column(run, "is_anonymous"))
+		return false;
+	if (!try_step(run, "insert user", insert_sql("users", user, lengthof(user))))
+		return false;
+	if (!anonymous)
+	{
+		ColumnValue identity[] = {
+			{"id", quote_literal_cstr(random_uuid())}, {"user_id", id}, {"provider", provider},
+			{"?provider_id", id}, {"identity_data", NULL}, {"last_sign_in_at", now}, {"created_at", now}, {"updated_at", now}
+		};
+
+		initStringInfo(&data);
+		appendStringInfoChar(&data, '{');
+		add_member(&data, "sub", run->id);
+		if (run->email != NULL)
+			add_member(&data, "email", run->email);
+		if (run->phone != NULL)
+			add_member(&data, "phone", run->phone);
+		appendStringInfoChar(&data, '}');
+		identity[4].value = quote_literal_cstr(data.data);
+		if (!try_if_there(run, "insert identity", insert_sql("identities", identity, lengthof(identity))))
+			return false;
+		if (!try_step(run, "update metadata",
+					  update_sql(run, psprintf("raw_app_meta_data = %s", quote_literal_cstr(run->app_metadata)))))
+			return false;
+	}
+	if (run->email != NULL && !confirmed)
+	{
+		ColumnValue mail[] = {
+			{"id", quote_literal_cstr(random_uuid())}, {"user_id", id}, {"token_type", "'confirmation_token'"},
+			{"token_hash", token}, {"relates_to", email}
+		};
+
+		if (!try_step(run, "update confirmation token",
+					  update_sql(run, psprintf("confirmation_token = %s, confirmation_sent_at = pg_catalog.now()", token))) ||
+			!try_if_there(run, "insert one-time token", insert_sql("one_time_tokens", mail, lengthof(mail))))
+			return false;
+	}
+	return try_commit(run, "commit signup");
+}
+
+static void
+try_login(void *arg)
+{
+	Run		   *run = (Run *) arg;
+	const char *now = "pg_catalog.now()";
+	const char *id = quote_literal_cstr(run->id);
+	const char *session = quote_literal_cstr(random_uuid());
+	const char *first_token = quote_literal_cstr(random_uuid());
+	ColumnValue login[] = {
+		{"id", session}, {"user_id", id}, {"created_at", now}, {"updated_at", now},
+		{"?aal", "'aal1'"}, {"?user_agent", "'invite_sync probe'"}, {"?ip", "'192.0.2.1'"}
+	};
+	ColumnValue refresh[] = {
+		{"instance_id", "'00000000-0000-0000-0000-000000000000'"}, {"token", first_token}, {"user_id", id}, {"revoked", "false"},
+		{"created_at", now}, {"updated_at", now}, {"?session_id", session}
+	};
+	char	   *session_sql;
+
+	begin_transaction(run);
+	if (run->kind == PROBE_EMAIL || run->kind == PROBE_EMAIL_WITHOUT_METADATA || run->kind == PROBE_INVITED ||
+		run->kind == PROBE_PHONE)
+	{
+		if (!try_step(run, "confirm user",
+					  update_sql(run, run->phone ? "phone_confirmed_at = pg_catalog.now()" :
+								 "email_confirmed_at = pg_catalog.now(), confirmation_token = ''")) ||
+			!try_commit(run, "commit confirmation"))
+			return;
+	}
+	if (!try_step(run, "update last sign-in", update_sql(run, "last_sign_in_at = pg_catalog.now()")))
+		return;
+	session_sql = insert_sql("sessions", login, lengthof(login));
+	if (!try_if_there(run, "insert session", session_sql) ||
+		(session_sql != NULL &&
+		 !try_if_there(run, "insert refresh token", insert_sql("refresh_tokens", refresh, lengthof(refresh)))) ||
+		!try_commit(run, "commit login") ||
+		session_sql == NULL)
+		return;
+	if (try_step(run, "log out", psprintf("DELETE FROM auth.sessions WHERE id OPERATOR(pg_catalog.=) %s", session)))
+		(void) try_commit(run, "commit logout");
+}
+
+static void
+try_update(void *arg)
+{
+	Run		   *run = (Run *) arg;
+
+	begin_transaction(run);
+	if (try_step(run, "update user metadata",
+				 update_sql(run, "raw_user_meta_data = coalesce(raw_user_meta_data, '{}') OPERATOR(pg_catalog.||) '{\"full_name\": \"Probe Changed\"}'")) &&
+		!try_commit(run, "commit user metadata"))
+		return;
+	if (try_step(run, "update password",
+				 update_sql(run, "encrypted_password = '$2a$10$CHANGEDCHANGEDCHANGEDCHANGEDCHANGEDCHANGEDCHANGEDCHANGEDCHA'")) &&
+		!try_commit(run, "commit password"))
+		return;
+	if (run->email == NULL)
+		return;
+	if (try_step(run, "request change of email",
+				 update_sql(run, psprintf("email_change = %s, email_change_token_new = %s, email_change_sent_at = pg_catalog.now()",
+										  quote_literal_cstr(run->changed_email), quote_literal_cstr(random_uuid())))) &&
+		try_step(run, "update email",
+				 update_sql(run, psprintf("email = %s, email_change = '', email_change_token_new = '', email_confirmed_at = pg_catalog.now()",
+										  quote_literal_cstr(run->changed_email)))))
+		(void) try_commit(run, "commit email");
+}
+
+static void
+try_soft_delete(void *arg)
+{
+	Run		   *run = (Run *) arg;
+
+	begin_transaction(run);
+	if (has_column(run, "deleted_at") &&
+		try_step(run, "soft delete user",
+				 update_sql(run, psprintf("email = %s, phone = %s, deleted_at = pg_catalog.now(), encrypted_password = '', raw_user_meta_data = '{}', "
+										  "raw_app_meta_data = '{}', confirmation_token = ''",
+										  run->email ? quote_literal_cstr(random_uuid()) : "NULL",
+										  run->phone ? quote_literal_cstr(psprintf("%.15s", random_uuid())) : "NULL"))))
+		(void) try_commit(run, "commit soft deletion");
+}
+
+static void
+try_delete(void *arg)
+{
+	Run		   *run = (Run *) arg;
+
+	begin_transaction(run);
+	if (try_step(run, "delete user",
+				 psprintf("DELETE FROM auth.users WHERE id OPERATOR(pg_catalog.=) %s", quote_literal_cstr(run->id))))
+		(void) try_commit(run, "commit deletion");
+}
+
+/* Each in a subtransaction of its own: what one of them does, another one does not find. */
+static void
+try_apart(Run *run, void (*fn) (void *))
+{
+	ErrorContextCallback *contexts = error_context_stack;
+	ErrorData  *e = plan_contained(fn, run, false);
+
+	error_context_stack = contexts;
+	if (e == NULL)
+		return;
+	if (run->commit_began)
+	{
+		run->commit_began = false;
+		stop_timeout(run->timeout_started, run->timeout_saved);
+		if (!ends_the_probe(e, run->timeout_started))
+		{
+			describe_failure(run, add_step(run, run->commit_name), e, NULL);
+			return;
+		}
+	}
+	ReThrowError(e);
+}
+
+static void
+try_kind(void *arg)
+{
+	Run		   *run = (Run *) arg;
+	int			actions = run->probe->actions;
+
+	begin_transaction(run);
+	make_user(run);
+	if (!try_signup(run))
+		return;
+	if (actions & PROBE_UPDATE)
+		try_apart(run, try_update);
+	if (actions & PROBE_LOGIN)
+		try_apart(run, try_login);
+	if (actions & PROBE_DELETE)
+	{
+		try_apart(run, try_soft_delete);
+		try_apart(run, try_delete);
+	}
+}
+
+/* ---------------------------------------------------------------------
+ * The auth server's session
+ * ---------------------------------------------------------------------
+ */
+
+/* What depends on how a session was begun or what it has set, and on what code may depend. */
+static const char *const session_settings[] = {
+	"search_path", "row_security", "session_replication_role", "statement_timeout", "lock_timeout",
+	"DateStyle", "IntervalStyle", "TimeZone", "bytea_output", "extra_float_digits", "standard_conforming_strings",
+	"transform_null_equals", "array_nulls", "quote_all_identifiers", "xmlbinary", "xmloption", "check_function_bodies",
+	"default_tablespace", "default_table_access_method", "default_text_search_config", "plpgsql.variable_conflict",
+	"plpgsql.check_asserts", "plpgsql.extra_errors", "plpgsql.extra_warnings"
+};
+
+/* Settings of roles and databases, the more particular ones last; of the role that asks, names only. */
+static SavedPlan settings_plan = {
+	.sql = "SELECT c.setting, s.setrole OPERATOR(pg_catalog.=) $1 OR s.setrole OPERATOR(pg_catalog.=) 0::pg_catalog.oid "
+	"FROM pg_catalog.pg_db_role_setting AS s CROSS JOIN LATERAL pg_catalog.unnest(s.setconfig) AS c (setting) "
+	"WHERE s.setrole OPERATOR(pg_catalog.=) ANY (ARRAY[0, $1, $2]::pg_catalog.oid[]) "
+	"AND (s.setdatabase OPERATOR(pg_catalog.=) 0::pg_catalog.oid OR s.setdatabase OPERATOR(pg_catalog.=) "
+	"(SELECT d.oid FROM pg_catalog.pg_database AS d WHERE d.datname OPERATOR(pg_catalog.=) pg_catalog.current_database())) "
+	"ORDER BY s.setrole OPERATOR(pg_catalog.=) $1, s.setrole, s.setdatabase",
+	.nargs = 2,
+	.argtypes = {OIDOID, OIDOID}
+};
+
+static SavedPlan boot_plan = {
+	.sql = "SELECT s.name, CASE WHEN s.name OPERATOR(pg_catalog.=) ANY ($2) THEN s.boot_val ELSE s.reset_val END "
+	"FROM pg_catalog.pg_settings AS s WHERE s.name OPERATOR(pg_catalog.=) ANY ($1)",
+	.nargs = 2,
+	.argtypes = {TEXTARRAYOID, TEXTARRAYOID}
+};
+
+static void
+set_for_probe(const char *name, const char *value)
+{
+	/* whoever asks may not do all of this by itself; nothing of it remains */
+	(void) set_config_option(name, value, PGC_SUSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, DEBUG2, false);
+}
+
+static char *
+setting_name(const char *setting)
+{
+	const char *equals = strchr(setting, '=');
+
+	return equals ? pnstrdup(setting, equals - setting) : pstrdup(setting);
+}
+
+static Datum
+text_list(List *list)
+{
+	Datum	   *elems = palloc(sizeof(Datum) * Max(list_length(list), 1));
+	ListCell   *lc;
+	int			n = 0;
+
+	foreach(lc, list)
+		elems[n++] = CStringGetTextDatum((char *) lfirst(lc));
+	return n == 0 ? PointerGetDatum(construct_empty_array(TEXTOID)) : plan_array(elems, NULL, n, TEXTOID);
+}
+
+/* As if the auth server had just connected. To be called as the role, so that its own "role" setting has no effect. */
+static void
+take_settings(Run *run)
+{
+	MemoryContext cxt = CurrentMemoryContext;
+	List	   *apply = NIL;
+	List	   *askers = NIL;
+	List	   *names = NIL;
+	List	   *defaults = NIL;
+	Datum		args[2];
+	Scope		scope;
+	ListCell   *lc;
+
+	for (size_t i = 0; i < lengthof(session_settings); i++)
+		names = lappend(names, pstrdup(session_settings[i]));
+	args[0] = ObjectIdGetDatum(run->role);
+	args[1] = ObjectIdGetDatum(GetSessionUserId());
+	SPI_connect();
+	scope_enter_own(&scope);
+	plan_execute(&settings_plan, args, NULL, true, 0);
+	for (uint64 i = 0; i < SPI_processed; i++)
+	{
+		bool		isnull;
+		char	   *setting = MemoryContextStrdup(cxt, SPI_getvalue(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1));
+		bool		theirs = DatumGetBool(SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 2, &isnull));
+		MemoryContext old = MemoryContextSwitchTo(cxt);
+
+		if (theirs)
+			apply = lappend(apply, setting);
+		else
+			askers = lappend(askers, setting_name(setting));
+		MemoryContextSwitchTo(old);
+	}
+	args[0] = text_list(names);
+	args[1] = text_list(askers);
+	plan_execute(&boot_plan, args, NULL, true, 0);
+	for (uint64 i = 0; i < SPI_processed; i++)
+	{
+		char	   *name = SPI_getvalue(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1);
+		char	   *value = SPI_getvalue(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 2);
+		MemoryContext old = MemoryContextSwitchTo(cxt);
+
+		defaults = lappend(defaults, psprintf("%s=%s", name, value ? value : ""));
+		MemoryContextSwitchTo(old);
+	}
+	/* leaving the scope puts back what it has set, so what stays is set after it */
+	scope_leave(&scope);
+	SPI_finish();
+
+	apply = list_concat(defaults, apply);
+	foreach(lc, apply)
+	{
+		char	   *setting = (char *) lfirst(lc);
+		char	   *name = setting_name(setting);
+
+		if (pg_strcasecmp(name, "role") == 0 || pg_strcasecmp(name, "session_authorization") == 0 ||
+			strchr(setting, '=') == NULL)
+			continue;
+		set_for_probe(name, strchr(setting, '=') + 1);
+	}
+	run->statement_timeout = StatementTimeout;
+	if (LockTimeout == 0 || LockTimeout > LOCK_TIMEOUT_MS)
+		set_for_probe("lock_timeout", psprintf("%d", LOCK_TIMEOUT_MS));
+	set_for_probe("request.jwt.claims", "");
+	set_for_probe("request.jwt.claim.sub", "");
+	/* what is contained is reported; nothing of it belongs in anybody's log */
+	set_for_probe("client_min_messages", "error");
+	set_for_probe("log_min_messages", "error");
+	/* call stacks are read */
+	set_for_probe("lc_messages", "C");
+}
+
+/* ---------------------------------------------------------------------
+ * The whole
+ * ---------------------------------------------------------------------
+ */
+
+static SavedPlan deferred_plan = {
+	.sql = "SELECT n.nspname::pg_catalog.text, c.conname::pg_catalog.text, n.nspowner, pg_catalog.bool_and(c.condeferrable) "
+	"FROM pg_catalog.pg_constraint AS c JOIN pg_catalog.pg_namespace AS n ON n.oid OPERATOR(pg_catalog.=) c.connamespace "
+	"WHERE c.contype OPERATOR(pg_catalog.=) ANY ('{f,p,u,x,t}'::pg_catalog.\"char\"[]) "
+	"AND (n.nspname, c.conname) OPERATOR(pg_catalog.=) ANY (SELECT n2.nspname, c2.conname FROM pg_catalog.pg_constraint AS c2 "
+	"JOIN pg_catalog.pg_namespace AS n2 ON n2.oid OPERATOR(pg_catalog.=) c2.connamespace WHERE c2.condeferred) "
+	"GROUP BY n.nspname, c.conname, n.nspowner",
+	.nargs = 0
+};
+
+/* Which are on tables that the auth server writes, and are neither ours nor PostgreSQL's. */
+static SavedPlan triggers_plan = {
+	.sql = "SELECT t.oid, pg_catalog.quote_ident(t.tgname) OPERATOR(pg_catalog.||) ' ON auth.' OPERATOR(pg_catalog.||) pg_catalog.quote_ident(c.relname) "
+	"FROM pg_catalog.pg_trigger AS t JOIN pg_catalog.pg_class AS c ON c.oid OPERATOR(pg_catalog.=) t.tgrelid "
+	"JOIN pg_catalog.pg_namespace AS n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace "
+	"JOIN pg_catalog.pg_proc AS p ON p.oid OPERATOR(pg_catalog.=) t.tgfoid "
+	"JOIN pg_catalog.pg_namespace AS f ON f.oid OPERATOR(pg_catalog.=) p.pronamespace "
+	"WHERE n.nspname OPERATOR(pg_catalog.=) 'auth' AND NOT t.tgisinternal AND t.tgenabled OPERATOR(pg_catalog.=) ANY ('{O,A}'::pg_catalog.\"char\"[]) "
+	"AND (f.nspname OPERATOR(pg_catalog.<>) 'invite_sync' OR p.proname OPERATOR(pg_catalog.=) 'guard') "
+	"ORDER BY c.relname, t.tgname",
+	.nargs = 0
+};
+
+static SavedPlan written_plan = {
+	.sql = "SELECT c.oid FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace AS n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace "
+	"WHERE n.nspname OPERATOR(pg_catalog.=) 'auth' AND c.relname OPERATOR(pg_catalog.=) ANY "
+	"('{users,identities,sessions,refresh_tokens,one_time_tokens}'::pg_catalog.name[])",
+	.nargs = 0
+};
+
+static void
+read_catalogs(Run *run)
+{
+	Scope		scope;
+	SyncTargetCheck *checks;
+	int			nchecks = sync_check_targets(&checks);
+	Oid		   *roots;
+	int			n = 0;
+	bool		isnull;
+
+	SPI_connect();
+	scope_enter_own(&scope);
+	plan_execute(&deferred_plan, NULL, NULL, true, 0);
+	run->can_defer = true;
+	for (uint64 i = 0; i < SPI_processed; i++)
+	{
+		HeapTuple	row = SPI_tuptable->vals[i];
+		TupleDesc	desc = SPI_tuptable->tupdesc;
+		MemoryContext old;
+		DeferredName *d;
+
+		/* a name that cannot be deferred as a whole stays as it is, and so do all */
+		if (!DatumGetBool(SPI_getbinval(row, desc, 4, &isnull)))
+		{
+			run->can_defer = false;
+			continue;
+		}
+		old = MemoryContextSwitchTo(run->cxt);
+		d = palloc(sizeof(DeferredName));
+		d->schema = SPI_getvalue(row, desc, 1);
+		d->name = SPI_getvalue(row, desc, 2);
+		d->schema_owner = DatumGetObjectId(SPI_getbinval(row, desc, 3, &isnull));
+		d->schema = MemoryContextStrdup(run->cxt, d->schema);
+		d->name = MemoryContextStrdup(run->cxt, d->name);
+		run->deferred = lappend(run->deferred, d);
+		MemoryContextSwitchTo(old);
+	}
+	plan_execute(&triggers_plan, NULL, NULL, true, 0);
+	run->triggers = MemoryContextAllocZero(run->cxt, sizeof(CustomTrigger) * Max(SPI_processed, 1));
+	run->ntriggers = (int) SPI_processed;
+	for (int i = 0; i < run->ntriggers; i++)
+	{
+		run->triggers[i].oid = DatumGetObjectId(SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1, &isnull));
+		run->triggers[i].name = MemoryContextStrdup(run->cxt, SPI_getvalue(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 2));
+	}
+	plan_execute(&written_plan, NULL, NULL, true, 0);
+	roots = MemoryContextAllocZero(run->cxt, sizeof(Oid) * (SPI_processed + nchecks + 1));
+	for (uint64 i = 0; i < SPI_processed; i++)
+		roots[n++] = DatumGetObjectId(SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1, &isnull));
+	scope_leave(&scope);
+	SPI_finish();
+	for (int i = 0; i < nchecks; i++)
+		if (OidIsValid(checks[i].relid) && checks[i].enabled)
+			roots[n++] = checks[i].relid;
+	effect_walk(&run->walk, roots, n);
+}
+
+/* One at a time. Not a key that pg_advisory_lock() could hold. */
+static void
+lock_probes(void)
+{
+	LOCKTAG		tag;
+
+	SET_LOCKTAG_ADVISORY(tag, MyDatabaseId, 0x696e7673, 0x70726f62, 3);
+	if (LockAcquire(&tag, ExclusiveLock, false, true) == LOCKACQUIRE_NOT_AVAIL)
+		ereport(ERROR,
+				(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
+				 errmsg("another session is probing this database"),
+				 errhint("One probe runs at a time: try again when it is done.")));
+}
+
+static void
+run_all(void *arg)
+{
+	Run		   *run = (Run *) arg;
+	Probe	   *probe = run->probe;
+	Oid			userid;
+	int			sec_context;
+	StepCall	pending = {.sql = NULL};
+	ErrorData  *e = NULL;
+
+	lock_probes();
+	read_catalogs(run);
+	probe->effects = run->walk.effects;
+	if (probe->effects != NIL && !probe->allow_side_effects)
+		return;
+
+	/* abort puts both back, and the settings */
+	(void) NewGUCNestLevel();
+	GetUserIdAndSecContext(&userid, &sec_context);
+	SetUserIdAndSecContext(run->role, sec_context | SECURITY_LOCAL_USERID_CHANGE);
+	take_settings(run);
+
+	/* what the caller's own transaction has left for its COMMIT is no part of the first step */
+	run->own = "";
+	e = attempt(run, &pending, false);
+	if (e != NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("the transaction waits for deferred constraints that fail"),
+				 errdetail("SQLSTATE %s.", unpack_sql_state(e->sqlerrcode)),
+				 errhint("Commit or roll back what was written before, then probe.")));
+	begin_transaction(run);
+
+	for (int t = -1; t < (probe->isolate ? run->ntriggers : 0); t++)
+	{
+		switched_off = t < 0 ? InvalidOid : run->triggers[t].oid;
+		run->without = t < 0 ? NULL : run->triggers[t].name;
+		if (t == 0)
+			install_hook();
+		for (int k = 0; k < PROBE_KINDS; k++)
+		{
+			if (!(probe->kinds & (1 << k)))
+				continue;
+			run->kind = (ProbeKind) k;
+			try_apart(run, try_kind);
+		}
+	}
+}
+
+void
+probe_require_writable(void)
+{
+	if (RecoveryInProgress() || XactReadOnly)
+		ereport(ERROR,
+				(errcode(ERRCODE_READ_ONLY_SQL_TRANSACTION),
+				 errmsg("a probe cannot run in a read-only transaction"),
+				 errdetail("It writes, and rolls back what it has written."),
+				 errhint("Call it in a transaction that may write, on the primary: in psql, or by probe_signup() and its like, which PostgREST does not run READ ONLY.")));
+	if (IsInParallelMode())
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_TRANSACTION_STATE),
+				 errmsg("a probe cannot run during a parallel operation")));
+	if (InSecurityRestrictedOperation() || probe_is_running)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("a probe cannot run here"),
+				 errhint("Call it directly, not from an index, a materialized view, a trigger of a target, or another probe.")));
+}
+
+static Oid
+auth_server_role(void)
+{
+	Oid			role = get_role_oid(AUTH_ROLE, true);
+
+	if (!OidIsValid(role))
+		role = caller_auth_owner();
+	if (superuser_arg(role))
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("the auth server's role is a superuser"),
+				 errdetail("Whatever fires at a signup would run as that superuser."),
+				 errhint("ALTER ROLE %s NOSUPERUSER;", quote_identifier(GetUserNameFromId(role, false)))));
+	return role;
+}
+
+void
+probe_run(Probe *probe)
+{
+	Run		   *run = palloc0(sizeof(Run));
+	ErrorData  *volatile e = NULL;
+
+	probe_require_writable();
+	run->probe = probe;
+	run->cxt = CurrentMemoryContext;
+	run->own = "";
+	run->auth_users = caller_auth_users_relid(false);
+	run->role = auth_server_role();
+
+	probe_is_running = true;
+	caller_probed_role = run->role;
+	PG_TRY();
+	{
+		e = plan_contained(run_all, run, false);
+	}
+	PG_FINALLY();
+	{
+		remove_hook();
+		probe_is_running = false;
+		caller_probed_role = InvalidOid;
+	}
+	PG_END_TRY();
+	if (e != NULL)
+		ReThrowError(e);
+}
+
+/* ---------------------------------------------------------------------
+ * For doctor(probe => true)
+ * ---------------------------------------------------------------------
+ */
+
+/* Steps that failed for one reason. */
+typedef struct ProbeCause
+{
+	const ProbeStep *first;
+	List	   *kinds;			/* of char *, each once */
+	List	   *steps;
+	DoctorSeverity severity;
+	List	   *functions;		/* those of the call stack, innermost first */
+} ProbeCause;
+
+static bool
+same(const char *a, const char *b)
+{
+	return a == b || (a != NULL && b != NULL && strcmp(a, b) == 0);
+}
+
+static bool
+same_cause(const ProbeStep *a, const ProbeStep *b)
+{
+	return a->outcome == b->outcome && same(a->sqlstate, b->sqlstate) && same(a->function, b->function) &&
+		a->line == b->line && same(a->table, b->table) && same(a->column, b->column) &&
+		same(a->constraint, b->constraint) && (a->sqlstate != NULL || same(a->message, b->message));
+}
+
+static char *
+joined(List *list)
+{
+	StringInfoData buf;
+	ListCell   *lc;
+
+	initStringInfo(&buf);
+	foreach(lc, list)
+		appendStringInfo(&buf, "%s%s", buf.len ? ", " : "", (char *) lfirst(lc));
+	return buf.data;
+}
+
+/* Whether there are users of kinds that most auth servers do not let in. */
+typedef struct KindsInUse
+{
+	bool		oauth;
+	bool		phone;
+	bool		anonymous;
+} KindsInUse;
+
+static SavedPlan kinds_plan = {
+	.sql = "SELECT EXISTS (SELECT 1 FROM " CALLER_AUTH_USERS " AS u WHERE u.is_anonymous), "
+	"EXISTS (SELECT 1 FROM " CALLER_AUTH_USERS " AS u WHERE u.email IS NULL AND NOT u.is_anonymous), "
+	"EXISTS (SELECT 1 FROM auth.identities AS i WHERE i.provider OPERATOR(pg_catalog.<>) ALL ('{email,phone}'::pg_catalog.text[]))",
+	.nargs = 0
+};
+
+static void
+find_kinds(Doctor *doctor, void *arg)
+{
+	KindsInUse *in_use = (KindsInUse *) arg;
+	Scope		scope;
+
+	if (!OidIsValid(get_relname_relid("identities", get_namespace_oid("auth", false))))
+		return;
+	SPI_connect();
+	scope_enter_auth(&scope);
+	plan_execute(&kinds_plan, NULL, NULL, true, 1);
+	if (SPI_processed == 1)
+	{
+		bool		isnull;
+
+		in_use->anonymous = DatumGetBool(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
+		in_use->phone = DatumGetBool(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 2, &isnull));
+		in_use->oauth = DatumGetBool(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 3, &isnull));
+	}
+	scope_leave(&scope);
+	SPI_finish();
+}
+
+static SavedPlan check_plan = {
+	.sql = "SELECT pg_catalog.pg_get_constraintdef(k.oid) FROM pg_catalog.pg_constraint AS k "
+	"JOIN pg_catalog.pg_class AS c ON c.oid OPERATOR(pg_catalog.=) k.conrelid "
+	"JOIN pg_catalog.pg_namespace AS n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace "
+	"WHERE k.conname OPERATOR(pg_catalog.=) $1 AND k.contype OPERATOR(pg_catalog.=) 'c' AND "
+	"pg_catalog.quote_ident(n.nspname) OPERATOR(pg_catalog.||) '.' OPERATOR(pg_catalog.||) pg_catalog.quote_ident(c.relname) OPERATOR(pg_catalog.=) $2",
+	.nargs = 2,
+	.argtypes = {NAMEOID, TEXTOID}
+};
+
+typedef struct CheckAsked
+{
+	const ProbeStep *step;
+	char	   *definition;
+} CheckAsked;
+
+static void
+find_check(Doctor *doctor, void *arg)
+{
+	CheckAsked *asked = (CheckAsked *) arg;
+	Datum		args[2];
+	Scope		scope;
+
+	args[0] = DirectFunctionCall1(namein, CStringGetDatum(asked->step->constraint));
+	args[1] = CStringGetTextDatum(asked->step->table);
+	SPI_connect();
+	scope_enter_own(&scope);
+	plan_execute(&check_plan, args, NULL, true, 1);
+	if (SPI_processed == 1)
+		asked->definition = MemoryContextStrdup(doctor->cxt, SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1));
+	scope_leave(&scope);
+	SPI_finish();
+}
+
+/*
+ * The address of a probe is long and of a domain that nobody has. What it alone
+ * may be too long for, or of the wrong domain, need not be anybody else's lot.
+ */
+static bool
+fails_for_its_address(Doctor *doctor, const ProbeStep *step)
+{
+	if (same(step->sqlstate, "22001"))
+	{
+		const char *limit = strchr(step->message, '(');
+
+		return limit != NULL && atoi(limit + 1) >= USUAL_BYTES;
+	}
+	if (same(step->sqlstate, "23514") && step->constraint != NULL && step->table != NULL)
+	{
+		CheckAsked	asked = {.step = step};
+		const char *p;
+
+		if (!doctor_contained(doctor, "probe", step->table, find_check, &asked) || asked.definition == NULL)
+			return false;
+		if (strstr(asked.definition, "email") != NULL || strchr(asked.definition, '@') != NULL)
+			return true;
+		if (strstr(asked.definition, "length(") == NULL)
+			return false;
+		for (p = strchr(asked.definition, '<'); p != NULL; p = strchr(p + 1, '<'))
+			if (atoi(p + strspn(p, "<= (")) >= USUAL_BYTES)
+				return true;
+	}
+	return false;
+}
+
+/*
+ * Every auth server makes users with an email address, and invites some, who
+ * send no metadata. Another kind counts when there are such users; OAuth, which
+ * brings less than a form, may be added any day.
+ */
+static DoctorSeverity
+severity_of(Doctor *doctor, const ProbeStep *step, const KindsInUse *in_use)
+{
+	if (step->outcome != PROBE_FAILED || fails_for_its_address(doctor, step))
+		return DOCTOR_INFO;
+	if (strcmp(step->kind, kind_names[PROBE_PHONE]) == 0)
+		return in_use->phone ? DOCTOR_ERROR : DOCTOR_INFO;
+	if (strcmp(step->kind, kind_names[PROBE_ANONYMOUS]) == 0)
+		return in_use->anonymous ? DOCTOR_ERROR : DOCTOR_INFO;
+	if (strcmp(step->kind, kind_names[PROBE_OAUTH]) == 0)
+		return in_use->oauth ? DOCTOR_ERROR : DOCTOR_WARNING;
+	return DOCTOR_ERROR;
+}
+
+static void
+tell_cause(Doctor *doctor, const ProbeCause *cause)
+{
+	const ProbeStep *step = cause->first;
+	StringInfoData detail;
+	List	   *objects = list_copy(cause->functions);
+	const char *object = step->function ? step->function : step->table ? step->table : "auth.users";
+	const char *finding;
+
+	initStringInfo(&detail);
+	if (step->sqlstate != NULL)
+		appendStringInfo(&detail, "SQLSTATE %s: ", step->sqlstate);
+	appendStringInfoString(&detail, step->message);
+	if (step->function != NULL)
+		appendStringInfo(&detail, ", in %s", step->function);
+	if (step->function != NULL && step->line > 0)
+		appendStringInfo(&detail, " line %d", step->line);
+	if (step->table != NULL)
+		appendStringInfo(&detail, ", table %s", step->table);
+	if (step->column != NULL)
+		appendStringInfo(&detail, ", column %s", quote_identifier(step->column));
+	if (step->constraint != NULL)
+		appendStringInfo(&detail, ", constraint %s", quote_identifier(step->constraint));
+	appendStringInfo(&detail, ". Users: %s; steps: %s.", joined(cause->kinds), joined(cause->steps));
+	if (cause->functions != NIL && list_length(cause->functions) > 1)
+		appendStringInfo(&detail, " Called from %s.", joined(list_copy_tail(cause->functions, 1)));
+
+	if (step->table != NULL)
+		objects = lappend(objects, unconstify(char *, step->table));
+	if (step->outcome == PROBE_FAILED && cause->severity != DOCTOR_INFO &&
+		doctor_confirm(doctor, objects, psprintf("The probe confirms it: %s", detail.data)))
+		return;
+	if (step->outcome == PROBE_REFUSED)
+		finding = "refuses the user of a probe on purpose";
+	else if (step->outcome == PROBE_UNKNOWN)
+		finding = "is what a probe could not tell about";
+	else if (strcmp((char *) linitial(cause->steps), "sync") == 0)
+		finding = "makes a probe's sync go to quarantine";
+	else
+		finding = psprintf("makes a probe fail at: %s", joined(cause->steps));
+	doctor_finding(doctor, cause->severity, "probe", object, finding, detail.data, NULL);
+}
+
+void
+doctor_check_probe(Doctor *doctor)
+{
+	Probe		probe;
+	KindsInUse	in_use;
+	List	   *causes = NIL;
+	ListCell   *lc;
+
+	/* there is no place to write to, and nobody to blame for it */
+	if (RecoveryInProgress())
+	{
+		doctor_finding(doctor, DOCTOR_INFO, "probe", "auth.users", "was not probed: this is a standby",
+					   "A probe writes, and rolls back what it has written. Ask the primary.", NULL);
+		return;
+	}
+	memset(&probe, 0, sizeof(probe));
+	memset(&in_use, 0, sizeof(in_use));
+	probe.kinds = PROBE_ALL_KINDS;
+	probe.actions = PROBE_UPDATE | PROBE_LOGIN | PROBE_DELETE;
+	probe_run(&probe);
+	doctor_contained(doctor, "probe", "auth.users", find_kinds, &in_use);
+
+	foreach(lc, probe.effects)
+	{
+		Effect	   *effect = (Effect *) lfirst(lc);
+
+		doctor_finding(doctor, DOCTOR_INFO, "probe", effect->object, "does what a rollback does not undo, so nothing was probed",
+					   psprintf("%s %s%s.", effect->object, effect->what,
+								effect->line > 0 ? psprintf(", line %d", effect->line) : ""),
+					   NULL);
+	}
+	foreach(lc, probe.steps)
+	{
+		ProbeStep  *step = (ProbeStep *) lfirst(lc);
+		ProbeCause *cause = NULL;
+		ListCell   *other;
+
+		if (step->outcome == PROBE_OK)
+			continue;
+		foreach(other, causes)
+			if (same_cause(((ProbeCause *) lfirst(other))->first, step))
+				cause = (ProbeCause *) lfirst(other);
+		if (cause == NULL)
+		{
+			cause = palloc0(sizeof(ProbeCause));
+			cause->first = step;
+			cause->severity = DOCTOR_INFO;
+			cause->functions = step->functions;
+			causes = lappend(causes, cause);
+		}
+		cause->kinds = add_name(cause->kinds, step->kind);
+		cause->steps = add_name(cause->steps, step->step);
+		cause->severity = Min(cause->severity, severity_of(doctor, step, &in_use));
+	}
+	foreach(lc, causes)
+		tell_cause(doctor, (ProbeCause *) lfirst(lc));
+}
+
+/* ---------------------------------------------------------------------
+ * SQL
+ * ---------------------------------------------------------------------
+ */
+
+static int
+kinds_arg(FunctionCallInfo fcinfo)
+{
+	Datum	   *elems;
+	bool	   *nulls;
+	int			n;
+	int			kinds = 0;
+
+	if (PG_ARGISNULL(0))
+		return PROBE_ALL_KINDS;
+	deconstruct_array(PG_GETARG_ARRAYTYPE_P(0), TEXTOID, -1, false, TYPALIGN_INT, &elems, &nulls, &n);
+	for (int i = 0; i < n; i++)
+	{
+		const char *name = nulls[i] ? NULL : TextDatumGetCString(elems[i]);
+		int			k = 0;
+
+		while (k < PROBE_KINDS && (name == NULL || strcmp(name, kind_names[k]) != 0))
+			k++;
+		if (k == PROBE_KINDS)
+			ereport(ERROR,
+					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					 errmsg("there is no such kind of user"),
+					 errhint("kinds: email, email_without_metadata, invited, oauth, phone, anonymous; NULL for all.")));
+		kinds |= 1 << k;
+	}
+	if (kinds == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("kinds names no kind of user"),
+				 errhint("kinds: email, email_without_metadata, invited, oauth, phone, anonymous; NULL for all.")));
+	return kinds;
+}
+
+static void
+put_text(Datum *values, bool *nulls, int i, const char *text)
+{
+	nulls[i] = text == NULL;
+	values[i] = text ? CStringGetTextDatum(text) : (Datum) 0;
+}
+
+static void
+put_step(ReturnSetInfo *rsinfo, const ProbeStep *step)
+{
+	Datum		values[12];
+	bool		nulls[12];
+
+	put_text(values, nulls, 0, step->kind);
+	put_text(values, nulls, 1, step->step);
+	put_text(values, nulls, 2, step->without_trigger);
+	nulls[3] = step->outcome == PROBE_UNKNOWN;
+	values[3] = BoolGetDatum(step->outcome == PROBE_OK);
+	put_text(values, nulls, 4, step->sqlstate);
+	put_text(values, nulls, 5, step->message);
+	put_text(values, nulls, 6, step->table);
+	put_text(values, nulls, 7, step->column);
+	put_text(values, nulls, 8, step->constraint);
+	put_text(values, nulls, 9, step->function);
+	nulls[10] = step->line == 0;
+	values[10] = Int32GetDatum(step->line);
+	nulls[11] = step->stack == NIL;
+	values[11] = nulls[11] ? (Datum) 0 : text_list(step->stack);
+	tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
+}
+
+static Datum
+probe_for_sql(FunctionCallInfo fcinfo, int actions)
+{
+	Probe		probe;
+	char	   *side_effects = PG_ARGISNULL(2) ? pstrdup("refuse") : text_to_cstring(PG_GETARG_TEXT_PP(2));
+	ListCell   *lc;
+
+	caller_require_operator();
+	memset(&probe, 0, sizeof(probe));
+	probe.actions = actions;
+	probe.kinds = kinds_arg(fcinfo);
+	probe.isolate = !PG_ARGISNULL(1) && PG_GETARG_BOOL(1);
+	probe.allow_side_effects = strcmp(side_effects, "allow") == 0;
+	if (!probe.allow_side_effects && strcmp(side_effects, "refuse") != 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("side_effects must be refuse or allow")));
+	InitMaterializedSRF(fcinfo, 0);
+	probe_run(&probe);
+	foreach(lc, probe.effects)
+	{
+		Effect	   *effect = (Effect *) lfirst(lc);
+		ProbeStep	step;
+
+		memset(&step, 0, sizeof(step));
+		step.step = "side effects";
+		step.outcome = probe.allow_side_effects ? PROBE_OK : PROBE_UNKNOWN;
+		step.message = psprintf("%s %s", effect->object, effect->what);
+		step.function = effect->function ? effect->object : NULL;
+		step.table = effect->function ? NULL : effect->object;
+		step.line = effect->line;
+		put_step((ReturnSetInfo *) fcinfo->resultinfo, &step);
+	}
+	foreach(lc, probe.steps)
+		put_step((ReturnSetInfo *) fcinfo->resultinfo, (ProbeStep *) lfirst(lc));
+	return (Datum) 0;
+}
+
+Datum
+doctor_probe_signup(PG_FUNCTION_ARGS)
+{
+	return probe_for_sql(fcinfo, 0);
+}
+
+Datum
+doctor_probe_update(PG_FUNCTION_ARGS)
+{
+	return probe_for_sql(fcinfo, PROBE_UPDATE);
+}
+
+Datum
+doctor_probe_login(PG_FUNCTION_ARGS)
+{
+	return probe_for_sql(fcinfo, PROBE_LOGIN);
+}
+
+Datum
+doctor_probe_delete(PG_FUNCTION_ARGS)
+{
+	return probe_for_sql(fcinfo, PROBE_DELETE);
+}

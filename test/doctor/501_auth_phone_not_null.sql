@@ -1,0 +1,8 @@
+-- case: auth.users.phone was made NOT NULL, but users by email have none
+-- sqlstate: 23502
+-- phase: insert
+-- expect-diagnosis: phone, not null
+-- kind: schema
+-- failing-statement: INSERT INTO auth.users (instance_id, id, aud, role, email, encrypted_password, raw_app_meta_data, raw_user_meta_data, created_at, updated_at, confirmation_token, recovery_token, email_change, email_change_token_new) VALUES ('00000000-0000-0000-0000-000000000000', '00000000-0000-4000-8000-000000000501', 'authenticated', 'authenticated', 'new.user@mail.example', 'x', '{"provider":"email","providers":["email"]}', '{}', now(), now(), '', '', '', '')
+
+alter table auth.users alter column phone set not null;

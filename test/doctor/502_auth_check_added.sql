@@ -1,0 +1,8 @@
+-- case: a check constraint on auth.users lets in one domain alone
+-- sqlstate: 23514
+-- phase: insert
+-- expect-diagnosis: check, staff_only
+-- kind: schema
+-- failing-statement: INSERT INTO auth.users (instance_id, id, aud, role, email, encrypted_password, raw_app_meta_data, raw_user_meta_data, created_at, updated_at, confirmation_token, recovery_token, email_change, email_change_token_new) VALUES ('00000000-0000-0000-0000-000000000000', '00000000-0000-4000-8000-000000000502', 'authenticated', 'authenticated', 'new.user@mail.example', 'x', '{"provider":"email","providers":["email"]}', '{}', now(), now(), '', '', '', '')
+
+alter table auth.users add constraint staff_only check (email like '%@staff.example');

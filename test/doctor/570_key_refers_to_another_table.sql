@@ -1,0 +1,20 @@
+-- case: the key of profiles refers to a table of the application that no signup fills
+-- sqlstate: 23503
+-- phase: insert
+-- expect-diagnosis: foreign key, members, auth.users
+-- kind: target
+-- failing-statement: INSERT INTO auth.users (instance_id, id, aud, role, email, encrypted_password, raw_app_meta_data, raw_user_meta_data, created_at, updated_at, confirmation_token, recovery_token, email_change, email_change_token_new) VALUES ('00000000-0000-0000-0000-000000000000', '00000000-0000-4000-8000-000000000570', 'authenticated', 'authenticated', 'new.user@mail.example', 'x', '{"provider":"email","providers":["email"]}', '{}', now(), now(), '', '', '', '')
+
+create table public.members (id uuid primary key, email text);
+create table public.profiles (id uuid primary key, email text, constraint profiles_member foreign key (id) references public.members (id) on delete cascade);
+create function public.make_profile() returns trigger
+language plpgsql security definer set search_path = '' as $body$
+begin
+  insert into public.profiles (id, email) values (new.id, new.email);
+  return new;
+end
+$body$;
+
+create trigger make_profile
+  after insert on auth.users
+  for each row execute function public.make_profile();

@@ -1,0 +1,568 @@
+-- audit(): what works and still should not be so. In a database of its own, as everything in a database is looked at.
+SET client_min_messages = warning;
+CREATE DATABASE doctor_audit;
+\c doctor_audit
+SET client_min_messages = warning;
+\set ECHO none
+\i test/fixture/auth_schema.sql
+SET client_min_messages = warning;
+\set ECHO all
+CREATE EXTENSION invite_sync;
+
+-- ---- an empty database: every check says what it looked at, and nothing else is above info ----
+SELECT area, check_name, severity, finding, detail FROM invite_sync.audit() WHERE object IS NULL;
+SELECT area, check_name, object, finding FROM invite_sync.audit() WHERE severity <> 'info';
+
+-- ---- who may ask, and for what ----
+SELECT count(*), count(DISTINCT area) AS areas FROM invite_sync.audit('auth_flow');
+SELECT invite_sync.audit('everything');
+SELECT invite_sync.audit('');
+SET ROLE service_role;
+SELECT invite_sync.audit();
+SET ROLE authenticated;
+SELECT invite_sync.audit();
+RESET ROLE;
+BEGIN;
+-- before anything can go wrong with the area
+SET LOCAL ROLE postgres;
+SET LOCAL request.jwt.claims = '{"role": "authenticated", "sub": "00000000-0000-4000-8000-000000000001"}';
+SELECT invite_sync.audit('everything');
+ROLLBACK;
+BEGIN READ ONLY;
+SET LOCAL ROLE postgres;
+SELECT count(*) > 30 AS looked FROM invite_sync.audit() WHERE finding = 'looked at';
+SELECT count(*) FROM invite_sync.audit() WHERE finding = 'not looked at';
+SHOW jit;
+COMMIT;
+
+-- ---- a healthy application, with all that looks like something and is nothing ----
+CREATE FUNCTION public.user_of(n integer) RETURNS uuid LANGUAGE sql IMMUTABLE AS
+    $$SELECT ('00000000-0000-4000-8000-' || lpad(n::text, 12, '0'))::uuid$$;
+REVOKE ALL ON FUNCTION public.user_of FROM PUBLIC, anon, authenticated;
+INSERT INTO auth.users (id, email, encrypted_password, email_confirmed_at, is_sso_user, last_sign_in_at)
+SELECT public.user_of(n), 'u' || n || '@x.example', '$2a$10$' || lpad(n::text, 53, 'x'), now(), n = 9, now() FROM generate_series(1, 9) n;
+INSERT INTO auth.sessions (id, user_id, created_at, updated_at, refreshed_at, aal)
+SELECT public.user_of(100 + n), public.user_of(n), now() - interval '20 days', now(), now() AT TIME ZONE 'UTC', 'aal1' FROM generate_series(1, 5) n;
+INSERT INTO auth.refresh_tokens (token, user_id, session_id, revoked, created_at)
+SELECT n || '-' || m, public.user_of(n), public.user_of(100 + n), m < 3, now() FROM generate_series(1, 5) n, generate_series(1, 3) m;
+INSERT INTO auth.one_time_tokens (id, user_id, token_type, token_hash, relates_to)
+SELECT public.user_of(n), public.user_of(n), 'recovery_token', 'hash' || n, '' FROM generate_series(1, 3) n;
+INSERT INTO auth.mfa_factors (id, user_id, factor_type, status, created_at, updated_at)
+VALUES (public.user_of(1), public.user_of(1), 'totp', 'verified', now() - interval '1 day', now());
+INSERT INTO auth.flow_state (id, provider_type, authentication_method, created_at, provider_access_token)
+VALUES (public.user_of(1), 'google', 'oauth', now() - interval '1 hour', 'theirs');
+INSERT INTO auth.sso_providers (id) VALUES (public.user_of(1));
+INSERT INTO auth.sso_domains (id, sso_provider_id, domain) VALUES (public.user_of(1), public.user_of(1), 'sso.example');
+INSERT INTO auth.identities (provider_id, user_id, identity_data, provider)
+VALUES ('9', public.user_of(9), '{}', 'sso:' || public.user_of(1));
+SET ROLE postgres;
+SELECT count(*) AS standard_tables FROM regexp_matches(invite_sync.create_standard_tables(), 'CREATE TABLE', 'g');
+SELECT organization_id AS acme FROM (SELECT (invite_sync.create_organization('Acme', 'acme', owner_id => public.user_of(1))).id AS organization_id) o \gset
+SELECT (invite_sync.add_member(:'acme', public.user_of(2), 'member')).user_id IS NOT NULL AS added;
+SELECT (invite_sync.create_invitation('guest@x.example', 'member', :'acme', inviter_id => public.user_of(1))).invitation_id IS NOT NULL AS invited;
+GRANT USAGE ON SCHEMA invite_sync TO postgres;
+CREATE TABLE public.projects (id uuid PRIMARY KEY DEFAULT gen_random_uuid(), organization_id uuid NOT NULL, name text,
+    created_by uuid REFERENCES auth.users ON DELETE SET NULL);
+CREATE INDEX ON public.projects (organization_id);
+SELECT invite_sync.protect_table('public.projects', 'organization_id') <> '' AS protected;
+-- policies by hand: a membership table of the application's own
+CREATE TABLE public.org_members (org_id uuid NOT NULL, user_id uuid NOT NULL REFERENCES auth.users ON DELETE CASCADE, role text NOT NULL DEFAULT 'member',
+    PRIMARY KEY (org_id, user_id));
+CREATE INDEX ON public.org_members (user_id);
+ALTER TABLE public.org_members ENABLE ROW LEVEL SECURITY;
+CREATE FUNCTION public.is_org_admin(_user uuid, _org uuid) RETURNS boolean LANGUAGE sql STABLE SECURITY DEFINER SET search_path = '' AS
+    $$SELECT EXISTS (SELECT 1 FROM public.org_members m WHERE m.user_id = _user AND m.org_id = _org AND m.role = 'admin')$$;
+CREATE FUNCTION public.my_orgs() RETURNS SETOF uuid LANGUAGE sql STABLE SECURITY DEFINER SET search_path = '' AS
+    $$SELECT m.org_id FROM public.org_members m WHERE m.user_id = (SELECT auth.uid())$$;
+CREATE POLICY own ON public.org_members FOR SELECT TO authenticated USING (user_id = (SELECT auth.uid()));
+CREATE POLICY admins ON public.org_members FOR ALL TO authenticated USING (public.is_org_admin((SELECT auth.uid()), org_id));
+CREATE POLICY service ON public.org_members TO service_role USING (true);
+CREATE TABLE public.documents (id bigint PRIMARY KEY, org_id uuid NOT NULL, published boolean, body text);
+CREATE INDEX ON public.documents (org_id);
+ALTER TABLE public.documents ENABLE ROW LEVEL SECURITY;
+CREATE POLICY members ON public.documents FOR SELECT USING (org_id IN (SELECT public.my_orgs()));
+CREATE POLICY members_write ON public.documents FOR INSERT WITH CHECK (EXISTS (SELECT 1 FROM public.org_members m WHERE m.user_id = auth.uid() AND m.org_id = documents.org_id));
+CREATE POLICY published ON public.documents FOR SELECT TO anon USING (published);
+-- open, and narrowed by another one
+CREATE TABLE public.files (id bigint PRIMARY KEY, tenant_id uuid);
+CREATE INDEX ON public.files (tenant_id);
+ALTER TABLE public.files ENABLE ROW LEVEL SECURITY;
+CREATE POLICY logged_in ON public.files USING (auth.uid() IS NOT NULL);
+CREATE POLICY tenant ON public.files AS RESTRICTIVE USING (tenant_id IN (SELECT public.my_orgs()));
+-- administrators of the platform compare no row, and ask a table
+CREATE TABLE public.platform_admins (user_id uuid PRIMARY KEY REFERENCES auth.users ON DELETE CASCADE);
+ALTER TABLE public.platform_admins ENABLE ROW LEVEL SECURITY;
+CREATE POLICY support ON public.documents FOR SELECT TO authenticated USING (EXISTS (SELECT 1 FROM public.platform_admins a WHERE a.user_id = auth.uid()));
+-- public on purpose, and a team that is no tenant
+CREATE TABLE public.matches (id bigint PRIMARY KEY, team_id bigint, score text);
+ALTER TABLE public.matches ENABLE ROW LEVEL SECURITY;
+CREATE POLICY everybody ON public.matches FOR SELECT USING (true);
+CREATE TABLE public.articles (id bigint PRIMARY KEY, title text);
+ALTER TABLE public.articles ENABLE ROW LEVEL SECURITY;
+CREATE POLICY everybody ON public.articles FOR SELECT USING (true);
+-- a role that is nobody's right
+CREATE TABLE public.messages (id bigint PRIMARY KEY, user_id uuid REFERENCES auth.users ON DELETE CASCADE, role text, content text);
+ALTER TABLE public.messages ENABLE ROW LEVEL SECURITY;
+CREATE POLICY own ON public.messages USING (user_id = auth.uid()) WITH CHECK (user_id = auth.uid());
+-- a right that its policy keeps as it is
+CREATE TABLE public.staff (user_id uuid PRIMARY KEY REFERENCES auth.users ON DELETE CASCADE, is_admin boolean NOT NULL DEFAULT false, nickname text);
+ALTER TABLE public.staff ENABLE ROW LEVEL SECURITY;
+CREATE POLICY own ON public.staff FOR UPDATE USING (user_id = auth.uid()) WITH CHECK (user_id = auth.uid() AND NOT is_admin);
+-- views that are bound, or ask
+CREATE VIEW public.my_documents WITH (security_invoker = on) AS SELECT * FROM public.documents;
+CREATE VIEW public.asking WITH (security_barrier) AS SELECT * FROM public.documents WHERE org_id IN (SELECT public.my_orgs());
+CREATE VIEW public.me AS SELECT email FROM auth.users WHERE id = auth.uid();
+CREATE MATERIALIZED VIEW public.totals AS SELECT count(*) FROM public.documents;
+REVOKE ALL ON public.totals FROM anon, authenticated;
+-- functions that ask, by way of another one too, or are for nobody
+CREATE FUNCTION public.my_document(id bigint) RETURNS text LANGUAGE sql SECURITY DEFINER SET search_path = '' AS
+    $$SELECT d.body FROM public.documents d WHERE d.id = $1 AND d.org_id IN (SELECT public.my_orgs())$$;
+CREATE FUNCTION public.document_by_token(token text) RETURNS text LANGUAGE sql SECURITY DEFINER SET search_path = '' AS
+    $$SELECT d.body FROM public.documents d WHERE d.body = token$$;
+CREATE FUNCTION public.for_cron() RETURNS bigint LANGUAGE sql SECURITY DEFINER SET search_path = '' AS $$SELECT count(*) FROM public.documents$$;
+REVOKE ALL ON FUNCTION public.for_cron FROM PUBLIC, anon, authenticated;
+CREATE FUNCTION public.on_document() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path = '' AS $$BEGIN UPDATE public.documents SET body = body; RETURN NULL; END$$;
+CREATE FUNCTION public.commented() RETURNS integer LANGUAGE plpgsql SECURITY DEFINER SET search_path = '' AS $$
+BEGIN
+    -- see public.documents
+    /* and public.files */
+    EXECUTE 'SELECT 1';
+    RETURN 1;
+END$$;
+-- out of reach
+CREATE SCHEMA private;
+CREATE TABLE private.ledger (id bigint, organization_id uuid, is_admin boolean);
+GRANT ALL ON private.ledger TO anon, authenticated;
+CREATE TABLE public.job_queue (id bigint, organization_id uuid);
+REVOKE ALL ON public.job_queue FROM anon, authenticated;
+RESET ROLE;
+SELECT area, check_name, object, finding, detail FROM invite_sync.audit() WHERE severity <> 'info' OR finding = 'not looked at';
+SELECT check_name, object, finding FROM invite_sync.audit() WHERE finding <> 'looked at';
+
+-- ---- each check by itself: what triggers it, and its fix as it stands, after which there is nothing ----
+CREATE SCHEMA audit_test;
+CREATE TABLE audit_test.healthy AS SELECT check_name, object, finding FROM invite_sync.audit() WHERE object IS NOT NULL;
+CREATE FUNCTION audit_test.found(area text, check_name text, OUT severity text, OUT object text, OUT finding text, OUT detail text, OUT fix text)
+    RETURNS SETOF record LANGUAGE sql AS $$
+    SELECT a.severity, a.object, a.finding, a.detail, a.fix FROM invite_sync.audit($1) a
+     WHERE a.check_name = $2 AND a.finding <> 'looked at' AND (a.check_name, coalesce(a.object, ''), a.finding) NOT IN (SELECT h.check_name, h.object, h.finding FROM audit_test.healthy h)$$;
+CREATE FUNCTION audit_test.mended(area text, check_name text) RETURNS text LANGUAGE plpgsql AS $$
+DECLARE
+    fixes text[] := ARRAY(SELECT f.fix FROM audit_test.found($1, $2) f WHERE f.fix IS NOT NULL);
+    fix text;
+BEGIN
+    -- a procedure that commits cannot be called in here
+    FOREACH fix IN ARRAY fixes LOOP
+        CONTINUE WHEN fix LIKE 'CALL %';
+        EXECUTE fix;
+    END LOOP;
+    RETURN format('%s fixes run, %s findings left; looked at: %s', cardinality(fixes), (SELECT count(*) FROM audit_test.found($1, $2)),
+                  (SELECT a.detail FROM invite_sync.audit($1) a WHERE a.check_name = $2 AND a.finding = 'looked at'));
+END$$;
+\x on
+
+\set check '\'auth_flow\', \'session_timebox\''
+UPDATE auth.sessions SET created_at = now() - interval '200 days' WHERE id = public.user_of(101);
+SELECT * FROM audit_test.found(:check);
+SELECT audit_test.mended(:check);
+
+\set check '\'auth_flow\', \'session_timeout\''
+UPDATE auth.sessions SET created_at = now() - interval '100 days', updated_at = now() - interval '99 days', refreshed_at = now() AT TIME ZONE 'UTC' - interval '91 days' WHERE id = public.user_of(102);
+SELECT * FROM audit_test.found(:check);
+SELECT audit_test.mended(:check);
+
+\set check '\'auth_flow\', \'access_token_expiry\''
+ALTER DATABASE doctor_audit SET "app.settings.jwt_exp" = '604800';
+ALTER ROLE anon IN DATABASE doctor_audit SET "app.settings.jwt_exp" = '86401';
+ALTER ROLE anon SET "app.settings.jwt_exp" = '86402';
+SELECT * FROM audit_test.found(:check);
+SELECT audit_test.mended(:check);
+ALTER ROLE anon RESET "app.settings.jwt_exp";
+
+\set check '\'auth_flow\', \'one_time_token_expiry\''
+UPDATE auth.one_time_tokens SET created_at = now() AT TIME ZONE 'UTC' - interval '25 hours' WHERE id = public.user_of(1);
+SELECT * FROM audit_test.found(:check);
+SELECT audit_test.mended(:check);
+
+\set check '\'auth_flow\', \'token_single_use\''
+UPDATE auth.refresh_tokens SET revoked = false WHERE token IN ('3-1', '3-2');
+DROP INDEX auth.one_time_tokens_user_id_token_type_key;
+SELECT * FROM audit_test.found(:check);
+SELECT audit_test.mended(:check);
+SELECT token FROM auth.refresh_tokens WHERE NOT revoked ORDER BY 1;
+
+\set check '\'auth_flow\', \'password_policy\''
+UPDATE auth.users SET encrypted_password = (SELECT u.encrypted_password FROM auth.users u WHERE u.id = public.user_of(1)) WHERE id = public.user_of(2);
+SET invite_sync.password_min_length = 6;
+SELECT * FROM audit_test.found(:check);
+SELECT audit_test.mended(:check);
+RESET invite_sync.password_min_length;
+UPDATE auth.users SET encrypted_password = '$2a$10$' || lpad('2', 53, 'x') WHERE id = public.user_of(2);
+
+\set check '\'auth_flow\', \'password_hashing\''
+UPDATE auth.users SET encrypted_password = 'in clear' WHERE id = public.user_of(1);
+UPDATE auth.users SET encrypted_password = '$2y$04$' || lpad('2', 53, 'x') WHERE id = public.user_of(2);
+UPDATE auth.users SET encrypted_password = '$argon2id$v=19$m=65536,t=3,p=4$c2FsdHNhbHQ$aGFzaA' WHERE id = public.user_of(3);
+SELECT * FROM audit_test.found(:check);
+UPDATE auth.users SET encrypted_password = '$2a$10$' || lpad(id::text, 53, 'x');
+
+\set check '\'auth_flow\', \'mfa\''
+UPDATE auth.sessions SET created_at = now() - interval '2 hours', refreshed_at = now() AT TIME ZONE 'UTC', user_id = public.user_of(1) WHERE id = public.user_of(103);
+DELETE FROM auth.mfa_factors WHERE user_id <> public.user_of(1);
+SELECT (invite_sync.add_member(:'acme', public.user_of(4), 'admin')).role;
+SELECT * FROM audit_test.found(:check);
+SELECT audit_test.mended(:check);
+-- where policies ask for the level it is no more than a remark
+UPDATE auth.sessions SET aal = 'aal1', created_at = now() - interval '2 hours', refreshed_at = now() AT TIME ZONE 'UTC', user_id = public.user_of(1) WHERE id = public.user_of(104);
+CREATE POLICY second ON public.staff AS RESTRICTIVE USING (auth.jwt() ->> 'aal' = 'aal2');
+SELECT severity, finding FROM audit_test.found(:check);
+DROP POLICY second ON public.staff;
+SELECT audit_test.mended(:check);
+SELECT (invite_sync.remove_member(:'acme', public.user_of(4))).user_id;
+
+\set check '\'auth_flow\', \'error_leakage\''
+ALTER ROLE authenticator SET pgrst.db_plan_enabled = 'true';
+ALTER ROLE anon IN DATABASE doctor_audit SET client_min_messages = 'debug1';
+ALTER ROLE authenticated SET client_min_messages = 'warning';
+CREATE FUNCTION public.email_exists(address text) RETURNS boolean LANGUAGE sql SECURITY DEFINER SET search_path = '' AS $$SELECT EXISTS (SELECT 1 FROM auth.users WHERE email = address)$$;
+CREATE FUNCTION public.my_email(fallback text) RETURNS text LANGUAGE sql SECURITY DEFINER SET search_path = '' AS $$SELECT coalesce(email, fallback) FROM auth.users WHERE id = auth.uid()$$;
+CREATE FUNCTION public.email_known(address text) RETURNS boolean LANGUAGE sql SECURITY INVOKER AS $$SELECT EXISTS (SELECT 1 FROM auth.users WHERE email = address)$$;
+SELECT * FROM audit_test.found(:check);
+SELECT audit_test.mended(:check);
+DROP FUNCTION public.email_exists, public.my_email, public.email_known;
+ALTER ROLE authenticated RESET client_min_messages;
+
+\set check '\'auth_flow\', \'orphan_refresh_tokens\''
+INSERT INTO auth.refresh_tokens (token, user_id, revoked) VALUES ('none', public.user_of(1), false), ('old', public.user_of(1), true);
+INSERT INTO auth.refresh_tokens (token, user_id, session_id, revoked) VALUES ('gone', public.user_of(77), public.user_of(105), false);
+SELECT * FROM audit_test.found(:check);
+SELECT audit_test.mended(:check);
+
+\set check '\'auth_flow\', \'sessions_of_deleted_users\''
+UPDATE auth.users SET deleted_at = now() WHERE id = public.user_of(5);
+SELECT * FROM audit_test.found(:check);
+SELECT audit_test.mended(:check);
+UPDATE auth.users SET deleted_at = NULL WHERE id = public.user_of(5);
+INSERT INTO auth.sessions (id, user_id, created_at, updated_at, refreshed_at, aal) SELECT public.user_of(100 + n), public.user_of(n), now(), now(), now() AT TIME ZONE 'UTC', 'aal1' FROM generate_series(1, 5) n ON CONFLICT DO NOTHING;
+
+\set check '\'tenant_isolation\', \'tables_without_rls\''
+CREATE TABLE public.invoices (id bigint PRIMARY KEY, "organizationId" uuid);
+CREATE TABLE public.players (id bigint PRIMARY KEY, team_id bigint);
+CREATE TABLE public."x""; drop table y; --" (id bigint PRIMARY KEY, belongs_to uuid REFERENCES invite_sync.organization ON DELETE CASCADE);
+CREATE TABLE public.parts (id bigint, tenant_id uuid) PARTITION BY HASH (id);
+CREATE TABLE public.parts_0 PARTITION OF public.parts FOR VALUES WITH (MODULUS 1, REMAINDER 0);
+ALTER TABLE public.parts ENABLE ROW LEVEL SECURITY;
+CREATE FOREIGN DATA WRAPPER audit_fdw;
+CREATE SERVER audit_server FOREIGN DATA WRAPPER audit_fdw;
+CREATE FOREIGN TABLE public.elsewhere (workspace_id bigint) SERVER audit_server;
+SELECT * FROM audit_test.found(:check);
+SELECT audit_test.mended(:check);
+DROP TABLE public.invoices, public.players, public.parts, public."x""; drop table y; --";
+DROP FOREIGN DATA WRAPPER audit_fdw CASCADE;
+
+\set check '\'tenant_isolation\', \'policies_that_compare_nothing\''
+CREATE POLICY a_true ON public.documents FOR SELECT TO authenticated USING (true);
+CREATE POLICY b_role ON public.documents FOR UPDATE USING (org_id IN (SELECT public.my_orgs())) WITH CHECK ((SELECT auth.role()) = 'authenticated' AND auth.uid() IS NOT NULL);
+CREATE POLICY "c; --" ON public.documents FOR DELETE USING (EXISTS (SELECT 1 FROM public.org_members m WHERE m.user_id = auth.uid() AND m.org_id = org_id));
+CREATE POLICY d_any ON public.projects FOR SELECT USING (EXISTS (SELECT 1 FROM public.org_members m WHERE m.user_id = auth.uid()));
+CREATE POLICY e_number ON public.matches FOR INSERT WITH CHECK (1 = 1);
+SELECT * FROM audit_test.found(:check);
+SELECT audit_test.mended(:check);
+
+\set check '\'tenant_isolation\', \'policies_that_ask_user_metadata\''
+CREATE FUNCTION public.is_boss() RETURNS boolean LANGUAGE sql STABLE AS $$SELECT auth.jwt() -> 'user_metadata' ->> 'boss' = 'yes'$$;
+CREATE FUNCTION public.is_no_boss() RETURNS boolean LANGUAGE sql STABLE AS $$SELECT /* not user_metadata */ auth.jwt() -> 'app_metadata' ->> 'boss' = 'yes' -- and not user_metadata
+$$;
+CREATE POLICY straight ON public.articles FOR UPDATE USING ((auth.jwt() -> 'user_metadata' ->> 'role') = 'editor');
+CREATE POLICY by_function ON public.articles FOR DELETE USING (public.is_boss());
+CREATE POLICY sound ON public.articles FOR INSERT WITH CHECK (public.is_no_boss());
+SELECT * FROM audit_test.found(:check);
+SELECT audit_test.mended(:check);
+DROP POLICY sound ON public.articles;
+DROP FUNCTION public.is_boss, public.is_no_boss;
+
+\set check '\'tenant_isolation\', \'views_that_bypass\''
+CREATE VIEW public.all_documents AS SELECT d.* FROM public.documents d;
+CREATE VIEW public.over_it AS SELECT count(*) FROM public.all_documents;
+CREATE VIEW public.people AS SELECT u.id, u.email FROM auth.users u;
+CREATE MATERIALIZED VIEW public.summary AS SELECT org_id, count(*) FROM public.documents GROUP BY 1;
+SELECT * FROM audit_test.found(:check);
+SELECT audit_test.mended(:check);
+DROP VIEW public.over_it, public.all_documents, public.people;
+DROP MATERIALIZED VIEW public.summary;
+
+\set check '\'tenant_isolation\', \'functions_that_bypass\''
+CREATE FUNCTION public.count_documents(org uuid) RETURNS bigint LANGUAGE sql STABLE SECURITY DEFINER SET search_path = '' AS $$SELECT count(*) FROM public.documents d WHERE d.org_id = org$$;
+CREATE FUNCTION public.atomic(org uuid) RETURNS bigint LANGUAGE sql STABLE SECURITY DEFINER SET search_path = '' BEGIN ATOMIC SELECT count(*) FROM public.documents d WHERE d.org_id = org; END;
+SELECT * FROM audit_test.found(:check);
+SELECT audit_test.mended(:check);
+DROP FUNCTION public.count_documents, public.atomic;
+
+\set check '\'tenant_isolation\', \'claims_for_tenant\''
+CREATE FUNCTION public.tenant_of_claims() RETURNS uuid LANGUAGE sql STABLE AS $$SELECT (current_setting('request.jwt.claims', true)::jsonb ->> 'tenant_id')::uuid$$;
+CREATE POLICY by_claim ON public.documents FOR UPDATE USING (org_id = (auth.jwt() -> 'app_metadata' ->> 'org_id')::uuid);
+CREATE POLICY by_function ON public.files FOR UPDATE USING (tenant_id = public.tenant_of_claims());
+CREATE POLICY by_setting ON public.files FOR DELETE USING (tenant_id = current_setting('app.tenant_id')::uuid);
+SELECT * FROM audit_test.found(:check);
+DROP POLICY by_claim ON public.documents;
+DROP POLICY by_function ON public.files;
+DROP POLICY by_setting ON public.files;
+DROP FUNCTION public.tenant_of_claims;
+
+\set check '\'tenant_isolation\', \'indexes_under_policies\''
+DROP INDEX public.documents_org_id_idx;
+INSERT INTO public.documents SELECT n, public.user_of(n % 100) FROM generate_series(1, 20000) n;
+ANALYZE public.documents;
+DROP INDEX public.files_tenant_id_idx;
+ANALYZE public.files;
+SELECT * FROM audit_test.found(:check);
+SELECT audit_test.mended(:check);
+
+\set check '\'invitation_security\', \'lifetime\''
+SET invite_sync.invitation_ttl = '20d';
+INSERT INTO invite_sync.organization (id, name, slug) VALUES (public.user_of(50), 'Long', 'long');
+SELECT ttl FROM invite_sync.set_invitation_policy(public.user_of(50), '29 days');
+SELECT * FROM audit_test.found(:check);
+SELECT audit_test.mended(:check);
+RESET invite_sync.invitation_ttl;
+\c
+\x on
+SHOW invite_sync.invitation_ttl;
+SELECT * FROM audit_test.found(:check);
+
+\set check '\'invitation_security\', \'verified_address\''
+SET invite_sync.require_verified_email = off;
+SELECT * FROM audit_test.found(:check);
+SELECT audit_test.mended(:check);
+\c
+\x on
+SELECT * FROM audit_test.found(:check);
+
+\set check '\'invitation_security\', \'quotas_and_limits\''
+SET invite_sync.default_quota = 100000;
+SELECT action FROM invite_sync.set_rate_limit('invite', NULL);
+SELECT action FROM invite_sync.set_rate_limit('check_invitation', 100, per => '10 minutes');
+SELECT action FROM invite_sync.set_rate_limit('my.own', 10000, per => '1 second');
+SELECT * FROM audit_test.found(:check);
+SELECT audit_test.mended(:check);
+\c
+\x on
+SELECT * FROM audit_test.found(:check);
+
+\set check '\'invitation_security\', \'open_links\''
+INSERT INTO invite_sync.invitation (id, kind, expires_at, max_uses, allowed_domain) VALUES (public.user_of(201), 'link', '2999-01-01 00:00Z', NULL, NULL),
+    (public.user_of(202), 'link', '2999-01-01 00:00Z', 5, NULL), (public.user_of(203), 'link', '2999-01-01 00:00Z', 10, NULL), (public.user_of(204), 'link', '2999-01-01 00:00Z', NULL, 'x.example'),
+    (public.user_of(205), 'link', now() - interval '1 day', NULL, NULL);
+INSERT INTO invite_sync.invitation_grant (invitation_id, organization_id, role_id, created_at)
+SELECT public.user_of(g.n), public.user_of(50), r.id, now() FROM (VALUES (201, 'member'), (202, 'admin'), (203, 'member'), (204, 'member'), (205, 'admin')) g (n, role) JOIN invite_sync.role r ON r.name = g.role AND r.built_in;
+SELECT * FROM audit_test.found(:check);
+SELECT audit_test.mended(:check);
+
+\set check '\'invitation_security\', \'inviters_gone\''
+INSERT INTO invite_sync.invitation (id, email, expires_at, inviter_id) VALUES (public.user_of(211), 'one@x.example', '2999-01-01 00:00Z', public.user_of(3)),
+    (public.user_of(212), 'two@x.example', '2999-01-01 00:00Z', public.user_of(4)), (public.user_of(213), 'three@x.example', '2999-01-01 00:00Z', public.user_of(5));
+UPDATE auth.users SET banned_until = '2998-01-01' WHERE id = public.user_of(3);
+UPDATE auth.users SET banned_until = '2001-01-01' WHERE id = public.user_of(5);
+SELECT * FROM audit_test.found(:check);
+SELECT audit_test.mended(:check);
+UPDATE auth.users SET banned_until = NULL;
+
+\set check '\'invitation_security\', \'tokens_in_clear\''
+CREATE TABLE public.invitations (id bigint PRIMARY KEY, email text, token uuid DEFAULT gen_random_uuid());
+CREATE TABLE public.invites (id bigint PRIMARY KEY, "invite_code" text, token_hash bytea, by_user uuid);
+ALTER TABLE public.invites ENABLE ROW LEVEL SECURITY;
+CREATE POLICY own ON public.invites USING (by_user = auth.uid());
+SELECT * FROM audit_test.found(:check);
+SELECT audit_test.mended(:check);
+DROP TABLE public.invitations, public.invites;
+
+\set check '\'permission_model\', \'roles_nobody_has\''
+SELECT role FROM invite_sync.create_role('auditor', ARRAY['members.read']);
+SELECT role FROM invite_sync.create_role('guest', ARRAY['members.read']);
+SELECT (invite_sync.add_member(public.user_of(50), public.user_of(1), 'guest')).role;
+UPDATE invite_sync.role SET id = public.user_of(61) WHERE name = 'auditor';
+UPDATE invite_sync.role_permission SET role_id = public.user_of(61) WHERE role_id NOT IN (SELECT id FROM invite_sync.role);
+SELECT * FROM audit_test.found(:check);
+SELECT audit_test.mended(:check);
+
+\set check '\'permission_model\', \'powers_of_api_roles\''
+ALTER ROLE authenticated BYPASSRLS CREATEDB;
+CREATE ROLE regress_audit_between;
+GRANT service_role TO regress_audit_between;
+GRANT regress_audit_between TO anon;
+CREATE ROLE regress_audit_harmless;
+GRANT regress_audit_harmless TO anon;
+CREATE SCHEMA "my plug-ins";
+GRANT CREATE ON SCHEMA "my plug-ins" TO authenticated;
+GRANT CREATE ON SCHEMA public TO PUBLIC;
+SELECT * FROM audit_test.found(:check);
+SELECT audit_test.mended(:check);
+DROP SCHEMA "my plug-ins";
+DROP ROLE regress_audit_between, regress_audit_harmless;
+
+\set check '\'permission_model\', \'functions_that_escalate\''
+CREATE FUNCTION public.exec_sql(query text) RETURNS void LANGUAGE plpgsql SECURITY DEFINER SET search_path = '' AS $$BEGIN EXECUTE query; END$$;
+CREATE FUNCTION public.count_of(tab text) RETURNS bigint LANGUAGE plpgsql SECURITY DEFINER SET search_path = '' AS $$DECLARE n bigint; BEGIN EXECUTE 'SELECT count(*) FROM ' || tab INTO n; RETURN n; END$$;
+CREATE FUNCTION public.quoted(tab text) RETURNS bigint LANGUAGE plpgsql SECURITY DEFINER SET search_path = '' AS $$DECLARE n bigint; BEGIN EXECUTE format('SELECT count(*) FROM public.%I', tab) INTO n; RETURN n; END$$;
+CREATE FUNCTION public.as_caller(query text) RETURNS void LANGUAGE plpgsql AS $$BEGIN EXECUTE query; END$$;
+CREATE FUNCTION public.unpinned() RETURNS integer LANGUAGE sql SECURITY DEFINER AS $$SELECT 1$$;
+GRANT CREATE ON SCHEMA private TO authenticated;
+SELECT * FROM audit_test.found(:check);
+SELECT audit_test.mended(:check);
+DROP FUNCTION public.exec_sql, public.count_of, public.quoted, public.as_caller, public.unpinned;
+REVOKE CREATE ON SCHEMA private FROM authenticated;
+
+\set check '\'permission_model\', \'self_granted_memberships\''
+CREATE POLICY join_any ON public.org_members FOR INSERT TO authenticated WITH CHECK (user_id = auth.uid());
+CREATE POLICY join_as_member ON public.org_members FOR INSERT TO authenticated WITH CHECK (user_id = auth.uid() AND role = 'member');
+CREATE TABLE public.user_roles (user_id uuid PRIMARY KEY, role text);
+ALTER TABLE public.user_roles ENABLE ROW LEVEL SECURITY;
+CREATE POLICY all_own ON public.user_roles USING (auth.uid() = user_id);
+SELECT * FROM audit_test.found(:check);
+SELECT audit_test.mended(:check);
+DROP POLICY join_as_member ON public.org_members;
+DROP TABLE public.user_roles;
+
+\set check '\'permission_model\', \'rights_in_columns\''
+CREATE TABLE public.customers (id uuid PRIMARY KEY, name text, role text, is_admin boolean, total integer GENERATED ALWAYS AS (1) STORED);
+ALTER TABLE public.customers ENABLE ROW LEVEL SECURITY;
+CREATE POLICY own ON public.customers FOR UPDATE TO authenticated USING (id = (SELECT auth.uid()));
+CREATE TABLE public.accounts_open (id uuid PRIMARY KEY, permissions text[]);
+CREATE TABLE public.guarded (id uuid PRIMARY KEY, is_admin boolean);
+ALTER TABLE public.guarded ENABLE ROW LEVEL SECURITY;
+CREATE POLICY own ON public.guarded FOR UPDATE TO authenticated USING (id = auth.uid());
+CREATE FUNCTION public.keep_admin() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN NEW.is_admin := OLD.is_admin; RETURN NEW; END$$;
+CREATE TRIGGER keep_admin BEFORE UPDATE ON public.guarded FOR EACH ROW EXECUTE FUNCTION public.keep_admin();
+CREATE TABLE public.narrow (id uuid PRIMARY KEY, name text, is_admin boolean);
+ALTER TABLE public.narrow ENABLE ROW LEVEL SECURITY;
+CREATE POLICY own ON public.narrow FOR UPDATE USING (id = auth.uid());
+REVOKE UPDATE ON public.narrow FROM anon, authenticated;
+GRANT UPDATE (name) ON public.narrow TO authenticated;
+SELECT * FROM audit_test.found(:check);
+SELECT audit_test.mended(:check);
+SELECT grantee, table_name, string_agg(column_name, ' ' ORDER BY column_name) AS may_update FROM information_schema.column_privileges
+ WHERE table_name IN ('customers', 'accounts_open') AND grantee IN ('anon', 'authenticated') AND privilege_type = 'UPDATE' GROUP BY 1, 2 ORDER BY 1, 2;
+DROP TABLE public.customers, public.accounts_open, public.guarded, public.narrow;
+DROP FUNCTION public.keep_admin;
+
+\set check '\'session_management\', \'expired_sessions\''
+UPDATE auth.sessions SET not_after = now() - interval '8 days' WHERE id = public.user_of(101);
+UPDATE auth.sessions SET not_after = now() - interval '1 day' WHERE id = public.user_of(102);
+SELECT * FROM audit_test.found(:check);
+SELECT audit_test.mended(:check);
+
+\set check '\'session_management\', \'sessions_of_banned_users\''
+UPDATE auth.users SET banned_until = now() + interval '1 day' WHERE id = public.user_of(3);
+UPDATE auth.users SET banned_until = now() - interval '1 day' WHERE id = public.user_of(4);
+SELECT * FROM audit_test.found(:check);
+SELECT audit_test.mended(:check);
+UPDATE auth.users SET banned_until = NULL;
+
+\set check '\'session_management\', \'parallel_sessions\''
+UPDATE invite_sync.organization SET max_concurrent_sessions = 2 WHERE id = public.user_of(50);
+INSERT INTO auth.sessions (id, user_id, created_at, updated_at) SELECT public.user_of(110 + n), public.user_of(1), now() - n * interval '1 hour', now() - n * interval '1 hour' FROM generate_series(1, 5) n;
+INSERT INTO auth.sessions (id, user_id, created_at, updated_at) SELECT public.user_of(120 + n), public.user_of(4), now(), now() FROM generate_series(1, 51) n;
+SELECT * FROM audit_test.found(:check);
+SELECT audit_test.mended(:check);
+SELECT id FROM auth.sessions WHERE user_id = public.user_of(1) ORDER BY 1;
+DELETE FROM auth.sessions WHERE user_id = public.user_of(4);
+
+\set check '\'session_management\', \'stale_flow_state\''
+UPDATE auth.flow_state SET created_at = now() - interval '8 days';
+INSERT INTO auth.flow_state (id, provider_type, authentication_method, created_at) VALUES (public.user_of(2), 'email', 'email', now() - interval '8 days');
+SELECT * FROM audit_test.found(:check);
+SELECT audit_test.mended(:check);
+
+\set check '\'session_management\', \'readable_auth_tables\''
+GRANT SELECT (id, email) ON auth.users TO authenticated;
+GRANT SELECT ON auth.sessions TO PUBLIC;
+SELECT * FROM audit_test.found(:check);
+SELECT audit_test.mended(:check);
+
+\set check '\'session_management\', \'lockout\''
+SET invite_sync.lockout_attempts = 0;
+DELETE FROM audit_test.healthy WHERE check_name = 'lockout';
+SELECT * FROM audit_test.found(:check);
+SELECT audit_test.mended(:check);
+\c
+\x on
+SELECT * FROM audit_test.found(:check);
+
+\set check '\'enterprise_readiness\', \'sso\''
+INSERT INTO auth.sso_providers (id) VALUES (public.user_of(2));
+UPDATE auth.users SET email = 'somebody@SSO.example' WHERE id = public.user_of(6);
+INSERT INTO auth.identities (provider_id, user_id, identity_data, provider) VALUES ('8', public.user_of(8), '{}', 'sso:' || public.user_of(3));
+SELECT * FROM audit_test.found(:check);
+DELETE FROM auth.sso_providers WHERE id = public.user_of(2);
+UPDATE auth.users SET email = 'u6@x.example' WHERE id = public.user_of(6);
+DELETE FROM auth.identities WHERE provider_id = '8';
+
+\set check '\'enterprise_readiness\', \'scim\''
+SELECT (invite_sync.add_member(:'acme', public.user_of(9), 'member')).role;
+UPDATE auth.users SET last_sign_in_at = now() - interval '91 days' WHERE id IN (public.user_of(9), public.user_of(2));
+SELECT * FROM audit_test.found(:check);
+SELECT (invite_sync.remove_member(:'acme', public.user_of(9))).user_id;
+
+\set check '\'enterprise_readiness\', \'domains\''
+INSERT INTO invite_sync.organization_domain (id, organization_id, domain, challenge, created_at, verified_at) VALUES (public.user_of(1), public.user_of(50), 'claimed.example', 'x', now() - interval '31 days', NULL),
+    (public.user_of(2), public.user_of(50), 'verified.example', 'x', now() - interval '31 days', now()), (public.user_of(3), public.user_of(50), 'new.example', 'x', now(), NULL);
+SELECT * FROM audit_test.found(:check);
+SELECT audit_test.mended(:check);
+INSERT INTO invite_sync.organization_domain (organization_id, domain, challenge, verified_at) VALUES (public.user_of(50), 'sso.example', 'x', now());
+SELECT finding FROM invite_sync.audit('enterprise_readiness') WHERE check_name = 'domains';
+
+\set check '\'enterprise_readiness\', \'audit_retention\''
+ALTER TABLE invite_sync.event DISABLE TRIGGER event_append_only;
+UPDATE invite_sync.event SET at = at - interval '3 years' WHERE id <= 3;
+SELECT * FROM audit_test.found(:check);
+SELECT fix FROM audit_test.found(:check) \gexec
+SELECT audit_test.mended(:check);
+-- what a seal of today covers goes with it, later
+SELECT count(*) > 0 AS sealed FROM invite_sync.seal_events();
+ALTER TABLE invite_sync.event DISABLE TRIGGER event_append_only;
+UPDATE invite_sync.event SET at = at - interval '3 years' WHERE id = 4;
+ALTER TABLE invite_sync.event ENABLE TRIGGER event_append_only;
+INSERT INTO invite_sync.event (at, kind, action) VALUES (now() - interval '2 days', 'admin', 'test');
+SELECT * FROM audit_test.found(:check);
+SELECT audit_test.mended(:check);
+
+\set check '\'enterprise_readiness\', \'erasure\''
+CREATE TABLE public.orders (id bigint PRIMARY KEY, buyer uuid REFERENCES auth.users, seller uuid NOT NULL CONSTRAINT "the seller" REFERENCES auth.users ON UPDATE CASCADE ON DELETE RESTRICT DEFERRABLE);
+SELECT * FROM audit_test.found(:check);
+SELECT audit_test.mended(:check);
+SELECT conname, pg_get_constraintdef(oid) FROM pg_constraint WHERE conrelid = 'public.orders'::regclass AND contype = 'f' ORDER BY 1;
+DROP TABLE public.orders;
+
+\set check '\'enterprise_readiness\', \'export\''
+CREATE TABLE public.clicks (id bigint PRIMARY KEY, user_id uuid);
+SELECT * FROM audit_test.found(:check);
+DROP TABLE public.clicks;
+
+\set check '\'enterprise_readiness\', \'dump\''
+CREATE ROLE regress_audit_owner;
+ALTER DATABASE doctor_audit OWNER TO regress_audit_owner;
+CREATE TABLE audit_test.extension AS SELECT extconfig, extcondition FROM pg_catalog.pg_extension WHERE extname = 'invite_sync';
+UPDATE pg_catalog.pg_extension SET extconfig = array_remove(extconfig, 'invite_sync.role'::regclass::oid), extcondition = extcondition[2:] WHERE extname = 'invite_sync';
+SELECT * FROM audit_test.found(:check);
+SELECT audit_test.mended(:check);
+
+UPDATE pg_catalog.pg_extension x SET (extconfig, extcondition) = (SELECT e.extconfig, e.extcondition FROM audit_test.extension e) WHERE extname = 'invite_sync';
+SELECT count(*) FROM audit_test.found(:check);
+
+-- ---- an auth server of another age, and one whose tables are not its own ----
+\x off
+SET client_min_messages = warning;
+DROP TABLE auth.flow_state CASCADE;
+ALTER TABLE auth.sessions DROP COLUMN not_after;
+ALTER TABLE auth.one_time_tokens OWNER TO postgres;
+CREATE FUNCTION auth.trap() RETURNS boolean LANGUAGE plpgsql AS $$BEGIN RAISE EXCEPTION 'ran as %', current_user; END$$;
+CREATE POLICY trap ON auth.sso_providers USING (auth.trap());
+ALTER TABLE auth.sso_providers FORCE ROW LEVEL SECURITY;
+SELECT check_name, severity, finding, detail FROM invite_sync.audit() WHERE finding NOT IN ('looked at') AND object IS NULL;
+DROP SCHEMA auth CASCADE;
+SELECT area, count(*) FILTER (WHERE finding = 'looked at') AS looked, count(*) FILTER (WHERE finding = 'not looked at' AND detail = 'There is no table auth.users.') AS without,
+    count(*) FILTER (WHERE finding = 'not looked at' AND detail <> 'There is no table auth.users.') AS failed FROM invite_sync.audit() GROUP BY 1 ORDER BY 1;
+
+\c postgres
+DROP DATABASE doctor_audit WITH (FORCE);
+DROP ROLE regress_audit_owner;
