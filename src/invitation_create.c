@@ -1411,7 +1411,9 @@ invitation_renew(const Inviter *inviter, Invitation *invitation, int64 ttl, bool
 		try_again();
 	if (invitation->ngrants > 0)
 	{
-		membership_run(&open_grants_plan, values, NULL);
+		/* of one that is pending those are closed that somebody has got otherwise, and their seats taken by that */
+		if (expired)
+			membership_run(&open_grants_plan, values, NULL);
 		if (expired && invitation->email != NULL)
 			invitation_require_seats(invitation->organization_ids, invitation->ngrants, 0);
 		touch(inviter, invitation->organization_ids, invitation->ngrants);
