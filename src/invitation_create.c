@@ -439,9 +439,9 @@ lock_affected(void *arg)
 {
 	LockAttempt *attempt = (LockAttempt *) arg;
 
-	organization_lock(attempt->locks->users, attempt->locks->nusers,
-					  attempt->locks->organizations, attempt->locks->norganizations);
-	return add_affected(attempt);
+	return organization_lock_once(attempt->locks->users, attempt->locks->nusers,
+								  attempt->locks->organizations, attempt->locks->norganizations) &&
+		add_affected(attempt);
 }
 
 /*
