@@ -439,9 +439,9 @@ lock_affected(void *arg)
 {
 	LockAttempt *attempt = (LockAttempt *) arg;
 
-	organization_lock(attempt->locks->users, attempt->locks->nusers,
-					  attempt->locks->organizations, attempt->locks->norganizations);
-	return add_affected(attempt);
+	return organization_lock_once(attempt->locks->users, attempt->locks->nusers,
+								  attempt->locks->organizations, attempt->locks->norganizations) &&
+		add_affected(attempt);
 }
 
 /*
@@ -1015,10 +1015,45 @@ static SavedPlan skip_locked_plan = {
 	.argtypes = {UUIDOID}
 };
 
+static SavedPlan lock_user_plan = {
+	.sql = "SELECT u.id FROM auth.users AS u WHERE u.id = $1 FOR NO KEY UPDATE SKIP LOCKED",
+	.nargs = 1,
+	.argtypes = {UUIDOID}
+};
+
+/* Somebody whom the look did not find, if that takes no waiting, which would be out of turn. */
+static bool
+locked_at_once(const pg_uuid_t *user_id)
+{
+	Datum		value = UUIDPGetDatum(user_id);
+	int			n;
+
+	(void) read_ids(&lock_user_plan, &value, NULL, true, &n);
+	return n == 1;
+}
+
+static bool
+all_locked(const Invitation *invitation, const InvitationLocks *locks)
+{
+	for (int i = 0; i < invitation->ngrants; i++)
+		if (!has_id(locks->organizations, locks->norganizations, &invitation->organization_ids[i]))
+			return false;
+	return true;
+}
+
+static void
+require_locked(const Invitation *invitation, const InvitationLocks *locks)
+{
+	if (!all_locked(invitation, locks))
+		try_again();
+}
+
 /*
  * What has expired is closed on the way, which gives its quota back. Those that
  * somebody else is closing are left to them, but for one that has the place in
- * the unique index.
+ * the unique index. So are those that expired between the look and the locks: to
+ * write down that seats of an organization are free takes its lock, and to wait
+ * for that now would be out of turn.
  */
 void
 invitation_close_expired(const Inviter *inviter, const InvitationRequest *request, const InvitationLocks *locks)
@@ -1032,7 +1067,9 @@ invitation_close_expired(const Inviter *inviter, const InvitationRequest *reques
 		pg_uuid_t	id;
 		Datum		value = UUIDPGetDatum(&ids[i]);
 
-		if (request->ngrants > 0 && !membership_one_id(&skip_locked_plan, &value, NULL, &id))
+		if (request->ngrants > 0 &&
+			(!invitation_read(&ids[i], true, false, &invitation) || !all_locked(&invitation, locks) ||
+			 !membership_one_id(&skip_locked_plan, &value, NULL, &id)))
 			continue;
 		if (!invitation_read(&ids[i], true, true, &invitation) || !invitation.stored_pending ||
 			invitation.status != INVITATION_EXPIRED)
@@ -1042,7 +1079,8 @@ invitation_close_expired(const Inviter *inviter, const InvitationRequest *reques
 		{
 			if (request->ngrants > 0)
 				continue;
-			try_again();
+			if (!locked_at_once(&invitation.inviter_id))
+				try_again();
 		}
 		invitation_close(&invitation, INVITATION_EXPIRED, NULL);
 		touch(inviter, invitation.organization_ids, invitation.ngrants);
@@ -1064,15 +1102,12 @@ invitation_same_offer(const InvitationRequest *request, const Invitation *invita
 }
 
 static void
-replace_one(const Inviter *inviter, Invitation *invitation, const InvitationLocks *locks)
+replace_one(const Inviter *inviter, Invitation *invitation)
 {
 	if (inviter->has_inviter && !invitation_own(inviter, invitation))
 		for (int i = 0; i < invitation->ngrants; i++)
 			if (!invitation_may(inviter, &invitation->organization_ids[i], "invitations.revoke"))
 				refuse("not_permitted", NULL, "Replacing somebody else's invitation needs invitations.revoke in all its organizations.");
-	for (int i = 0; i < invitation->ngrants; i++)
-		if (!has_id(locks->organizations, locks->norganizations, &invitation->organization_ids[i]))
-			try_again();
 	invitation_close(invitation, INVITATION_REVOKED, membership_actor(&inviter->as));
 	touch(inviter, invitation->organization_ids, invitation->ngrants);
 	invitation_log(inviter, "invitation.revoked", invitation);
@@ -1128,21 +1163,39 @@ pass_obstacles(const Inviter *inviter, InvitationRequest *request, const Invitat
 	{
 		Invitation	invitation;
 
-		if (!invitation_read(&ids[i], true, true, &invitation) || invitation.status != INVITATION_PENDING)
+		if (!invitation_read(&ids[i], true, false, &invitation) || invitation.status != INVITATION_PENDING)
 			continue;
 		if (!may_list(inviter, request, &invitation))
 		{
 			*shadow = true;
 			continue;
 		}
+		/* one to the application alone may have come since the first look */
+		if (!obstacle.listed)
+		{
+			obstacle.reason = "already_invited";
+			obstacle.detail = psprintf("invitation_id=%s", uuid_text(&ids[i]));
+			obstacle.listed = true;
+		}
+		/*
+		 * Only one of which all organizations are locked is locked itself: who
+		 * has another of them may have it, and want one of ours. What it gives
+		 * does not change.
+		 */
+		if (request->on_pending == ON_PENDING_REPLACE)
+			require_locked(&invitation, locks);
+		else if (!invitation_same_offer(request, &invitation))
+			invitation_refuse_obstacle(&obstacle);
+		if (!invitation_read(&ids[i], true, true, &invitation) || invitation.status != INVITATION_PENDING)
+			continue;
 		known++;
 		if (request->on_pending == ON_PENDING_REPLACE)
 		{
-			replace_one(inviter, &invitation, locks);
+			replace_one(inviter, &invitation);
 			continue;
 		}
 		/* renewed, it would be refused to who accepts where its inviter may not give any more what it gives */
-		if (known > 1 || !invitation_same_offer(request, &invitation) || !invitation_still_allowed(&invitation))
+		if (known > 1 || !invitation_still_allowed(&invitation))
 			invitation_refuse_obstacle(&obstacle);
 		ids[0] = invitation.id;
 	}
@@ -1294,13 +1347,15 @@ invitation_make(const Inviter *inviter, InvitationRequest *request, const Invita
 		if (!shadow && hidden_from(inviter, request))
 			invitation_require_seats(request->organization_ids, request->ngrants, 0);
 	}
-	if (!invitation_insert(inviter, request, &id, shadow, outcome))
+	for (int attempt = 1; !invitation_insert(inviter, request, &id, shadow, outcome); attempt++)
 	{
-		/* who got there first has committed by now */
+		/* who got there first has committed by now, and theirs may have ended since */
+		if (attempt == LOCK_ATTEMPTS)
+			try_again();
+		if (request->email != NULL)
+			invitation_close_expired(inviter, request, locks);
 		if (pass_obstacles(inviter, request, locks, &shadow, outcome))
 			return;
-		if (!invitation_insert(inviter, request, &id, shadow, outcome))
-			try_again();
 	}
 	memset(&made, 0, sizeof(made));
 	made.id = id;
@@ -1407,11 +1462,19 @@ invitation_renew(const Inviter *inviter, Invitation *invitation, int64 ttl, bool
 	values[4] = TimestampTzGetDatum(expires_at);
 	values[5] = BoolGetDatum(shadow);
 	values[6] = BoolGetDatum(charged);
-	if (!organization_try_unique(&renew_plan, values, nulls))
-		try_again();
+	for (int attempt = 1; !organization_try_unique(&renew_plan, values, nulls); attempt++)
+	{
+		/* what came in between is in the way as if it had been there before */
+		if (attempt == LOCK_ATTEMPTS || !expired || invitation->email == NULL)
+			try_again();
+		shadow = obstacles_to_return(inviter, invitation);
+		values[5] = BoolGetDatum(shadow);
+	}
 	if (invitation->ngrants > 0)
 	{
-		membership_run(&open_grants_plan, values, NULL);
+		/* of one that is pending those are closed that somebody has got otherwise, and their seats taken by that */
+		if (expired)
+			membership_run(&open_grants_plan, values, NULL);
 		if (expired && invitation->email != NULL)
 			invitation_require_seats(invitation->organization_ids, invitation->ngrants, 0);
 		touch(inviter, invitation->organization_ids, invitation->ngrants);

@@ -157,14 +157,15 @@ role_offered(const pg_uuid_t *organization_id, const pg_uuid_t *user_id, pg_uuid
  */
 
 /*
- * Those that give nothing without these organizations. What has expired already
- * is settled as that, or its quota would not be given back.
+ * Those that give nothing without these organizations: what somebody got otherwise
+ * they give no more. What has expired already is settled as that, or its quota
+ * would not be given back.
  */
 static SavedPlan bereft_plan = {
 	.sql = "SELECT coalesce((SELECT pg_catalog.array_agg(l.id ORDER BY l.id) FROM (SELECT i.id FROM invite_sync.invitation AS i "
 	"WHERE i.id IN (SELECT g.invitation_id FROM invite_sync.invitation_grant AS g WHERE g.organization_id = ANY ($1) AND g.open) "
 	"AND i.status = 'pending' AND i.expires_at > pg_catalog.clock_timestamp() AND i.platform_role_id IS NULL "
-	"AND NOT EXISTS (SELECT FROM invite_sync.invitation_grant AS o WHERE o.invitation_id = i.id AND o.organization_id <> ALL ($1)) "
+	"AND NOT EXISTS (SELECT FROM invite_sync.invitation_grant AS o WHERE o.invitation_id = i.id AND o.open AND o.organization_id <> ALL ($1)) "
 	"ORDER BY i.id FOR NO KEY UPDATE OF i) AS l), '{}')",
 	.nargs = 1,
 	.argtypes = {UUIDARRAYOID}

@@ -220,29 +220,57 @@ lock_paths(Datum ids)
 			 errhint("Try the transaction again.")));
 }
 
-void
-organization_lock(const pg_uuid_t *user_ids, int nusers,
-				  const pg_uuid_t *organization_ids, int norganizations)
+static void
+lock_users(const pg_uuid_t *user_ids, int nusers)
+{
+	Datum		ids = organization_uuid_array(user_ids, nusers);
+	Scope		scope;
+
+	SPI_connect();
+	scope_enter_auth(&scope);
+	plan_lookup(&lock_users_plan, &ids, NULL, false, 0);
+	scope_leave(&scope);
+	SPI_finish();
+}
+
+/* once: without a subtransaction of its own; false: the tree is another one now. */
+static bool
+lock_all(const pg_uuid_t *user_ids, int nusers,
+		 const pg_uuid_t *organization_ids, int norganizations, bool once)
 {
 	int			guc_level = NewGUCNestLevel();
+	bool		same = true;
 
 	if (LockTimeout <= 0)
 		(void) set_config_option("lock_timeout", LOCK_TIMEOUT_DEFAULT, PGC_USERSET, PGC_S_SESSION,
 								 GUC_ACTION_SAVE, true, 0, false);
 	if (nusers > 0)
-	{
-		Scope		scope;
-		Datum		ids = organization_uuid_array(user_ids, nusers);
-
-		SPI_connect();
-		scope_enter_auth(&scope);
-		plan_lookup(&lock_users_plan, &ids, NULL, false, 0);
-		scope_leave(&scope);
-		SPI_finish();
-	}
+		lock_users(user_ids, nusers);
 	if (norganizations > 0)
-		lock_paths(organization_uuid_array(organization_ids, norganizations));
+	{
+		Datum		ids = organization_uuid_array(organization_ids, norganizations);
+
+		if (once)
+			same = try_lock_paths(&ids);
+		else
+			lock_paths(ids);
+	}
 	AtEOXact_GUC(false, guc_level);
+	return same;
+}
+
+void
+organization_lock(const pg_uuid_t *user_ids, int nusers,
+				  const pg_uuid_t *organization_ids, int norganizations)
+{
+	(void) lock_all(user_ids, nusers, organization_ids, norganizations, false);
+}
+
+bool
+organization_lock_once(const pg_uuid_t *user_ids, int nusers,
+					   const pg_uuid_t *organization_ids, int norganizations)
+{
+	return lock_all(user_ids, nusers, organization_ids, norganizations, true);
 }
 
 void
@@ -1413,7 +1441,8 @@ try_lock_doomed(void *arg)
 	Datum		organizations_now;
 	Datum		users_now;
 
-	organization_lock(user_ids, nusers, organization_ids, norganizations);
+	if (!organization_lock_once(user_ids, nusers, organization_ids, norganizations))
+		return false;
 	read_tree(d->id, d->cascade, &organizations_now, &users_now);
 	return DatumGetBool(OidFunctionCall2(F_ARRAY_EQ, d->organizations, organizations_now)) &&
 		DatumGetBool(OidFunctionCall2(F_ARRAY_EQ, d->users, users_now));

@@ -69,6 +69,17 @@ extern void organization_lock(const pg_uuid_t *user_ids, int nusers,
 							  const pg_uuid_t *organization_ids, int norganizations);
 
 /*
+ * The same for plan_attempted(): false, and nothing is to stay locked, where one of
+ * the organizations was moved meanwhile. It makes no subtransaction: whoever comes
+ * to a row that one which has ended well has locked waits for the end of the whole
+ * transaction, and is not woken when the one around it is rolled back. So who gives
+ * locks back must have taken them in that very subtransaction, or goes on to wait
+ * for users while others still wait for what it has no more.
+ */
+extern bool organization_lock_once(const pg_uuid_t *user_ids, int nusers,
+								   const pg_uuid_t *organization_ids, int norganizations);
+
+/*
  * Write down that members, roles or seats of these (locked) organizations, and of the
  * pools whose seats they take, change: transactions with older snapshots then
  * fail with 40001 when they lock them.

@@ -20,7 +20,7 @@ my $patience = 3 * ($ENV{PG_TEST_TIMEOUT_DEFAULT} || 180);
 sub new
 {
 	my ($class, $node, $dbname, $user, $n, %params) = @_;
-	my $self = bless { member => [], poll => IO::Poll->new, control => session($node, $dbname, 'supabase_admin', name => 'crowd control') }, $class;
+	my $self = bless { member => [], active => {}, poll => IO::Poll->new, control => session($node, $dbname, 'supabase_admin', name => 'crowd control') }, $class;
 	my $path = $node->host . '/.s.PGSQL.' . $node->port;
 	my $startup = sub { join "\0", user => ref $user ? $user->($_[0]) : $user, database => $dbname, application_name => $params{name} || 'crowd',
 	  options => $params{options} || '', '', '' };
@@ -62,6 +62,7 @@ sub _flush
 
 	die "connection $member->{n} cannot be written to: $!" if !defined $written && !$!{EAGAIN} && !$!{EINTR};
 	substr $member->{out}, 0, $written || 0, '';
+	$self->{active}{ $member->{n} } = $member;
 	$self->{poll}->mask($member->{socket} => POLLIN | (length $member->{out} ? POLLOUT : 0));
 	return;
 }
@@ -122,19 +123,23 @@ sub _read
 	return;
 }
 
-# Whatever comes within some time; returns who has nothing outstanding any more and has answers to be taken.
+# Whatever comes within some time; returns who has nothing outstanding any more and has answers to be taken. Only those
+# who have something outstanding are looked at: of a thousand connections often few are asked.
 sub poll
 {
 	my ($self, $seconds) = @_;
 	my @done;
 
 	$self->{poll}->poll($seconds);
-	for my $member (@{ $self->{member} })
+	for my $member (map { $self->{active}{$_} } sort { $a <=> $b } keys %{ $self->{active} })
 	{
 		my $events = $member->{closed} ? 0 : $self->{poll}->events($member->{socket});
 		$self->_flush($member) if $events & POLLOUT;
 		$self->_read($member) if $events & (POLLIN | POLLERR | POLLHUP);
-		push @done, $member->{n} if $member->{waiting} == 0 && @{ $member->{results} };
+		next if $member->{waiting};
+		delete $self->{active}{ $member->{n} };
+		$self->{poll}->remove($member->{socket}) unless $member->{closed};
+		push @done, $member->{n} if @{ $member->{results} };
 	}
 	return @done;
 }
@@ -180,7 +185,8 @@ sub must
 # often they had to try again.
 #
 # sql: a function of the number. begin: how the transaction begins; where it is given they wait in the transaction,
-# which so has a snapshot older than everything that happens. Who is then told to try again (40001) does.
+# which so has a snapshot older than everything that happens. Who is then told to try again (40001) does unless there is
+# once, not more than some (25) at a time: all at once would mostly be in each other's way, as those know who wait before.
 sub together
 {
 	my ($self, $n, $sql, %params) = @_;
@@ -188,7 +194,7 @@ sub together
 	my $key = ++$self->{key};
 	my $deadline = time + $patience;
 	my @call = map { $sql->($_) } 0 .. $n - 1;
-	my $retries = 0;
+	my ($retries, $retrying, @refused, %again) = (0, 0);
 
 	$control->must("SELECT pg_advisory_lock($key)");
 	for my $i (0 .. $n - 1)
@@ -200,6 +206,7 @@ sub together
 	{
 		die "not all of $n connections came to wait within $patience s" if time > $deadline;
 		$self->poll(0.05);
+		sleep 0.02;
 	}
 	my $started = time;
 	$control->must("SELECT pg_advisory_unlock($key)");
@@ -211,12 +218,17 @@ sub together
 		for my $i ($self->poll(0.5))
 		{
 			my $result = ($self->take($i))[1];
-			if ($params{begin} && $result->{state} eq '40001')
-			{
-				$retries++;
-				$self->send($i, $params{begin}, $call[$i], 'ROLLBACK');
-			}
+			$retrying-- if delete $again{$i};
+			if ($params{begin} && !$params{once} && $result->{state} eq '40001') { push @refused, $i }
 			else { $results[$i] = $result }
+		}
+		while (@refused && $retrying < 25)
+		{
+			my $i = shift @refused;
+			$retries++;
+			$retrying++;
+			$again{$i} = 1;
+			$self->send($i, $params{begin}, $call[$i], 'ROLLBACK');
 		}
 	}
 	return (\@results, time - $started, $retries);

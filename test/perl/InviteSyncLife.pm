@@ -11,7 +11,7 @@ use InviteSyncTest qw(new_cluster session run_as signup_sql differences);
 use Time::HiRes qw(sleep time);
 
 our @EXPORT_OK = qw(
-  durable_cluster as_role value user_id bulk_signup_sql signup standard_targets in_use signups_and_events
+  durable_cluster invitations_fit as_role value user_id bulk_signup_sql signup standard_targets in_use signups_and_events
   registered_targets organizations out_of_step wait_for wait_for_server contents dumped_contents catalog_picture
 );
 
@@ -376,6 +376,42 @@ SQL
 		$picture{$name} = value($node, $dbname, "SET search_path = pg_catalog; $sql{$name}");
 	}
 	return \%picture;
+}
+
+# What is so of invitations whatever was done to them: [what, a query that finds where it is not].
+sub invitations_fit
+{
+	return (
+		[ 'nobody has accepted more often than it was used', q{
+SELECT i.id, i.uses FROM invite_sync.invitation AS i WHERE i.uses < (SELECT count(*) FROM invite_sync.invitation_acceptance AS a WHERE a.invitation_id = i.id)} ],
+		[ 'nor more often than it may be used, and what is used up is accepted', q{
+SELECT i.id, i.kind, i.status, i.uses, i.max_uses FROM invite_sync.invitation AS i
+WHERE i.uses > CASE i.kind WHEN 'email' THEN 1 ELSE coalesce(i.max_uses, 1000000) END OR (i.status = 'accepted') <> (i.uses = CASE i.kind WHEN 'email' THEN 1 ELSE i.max_uses END)
+	AND NOT (i.status = 'accepted' AND i.kind = 'email' AND i.uses = 0)} ],
+		[ 'members and invitations fit into the seats', q{
+SELECT o.slug, o.seat_limit, o.bonus_seats, invite_sync.seats_used(o.id), invite_sync.seats_pending(o.id) FROM invite_sync.organization AS o
+WHERE invite_sync.seats_used(o.id) + invite_sync.seats_pending(o.id) > o.seat_limit + o.bonus_seats} ],
+		[ 'what is used of a quota are invitations that count', q{
+SELECT q.user_id, q.granted, q.used, count(i.id) FROM invite_sync.user_invitation_quota AS q LEFT JOIN invite_sync.invitation AS i ON i.inviter_id = q.user_id AND i.charged
+GROUP BY 1, 2, 3 HAVING q.used <> count(i.id) OR q.used > q.granted} ],
+		[ 'an address has one invitation to an organization', q{
+SELECT i.email, g.organization_id, array_agg(i.id) FROM invite_sync.invitation AS i JOIN invite_sync.invitation_grant AS g ON g.invitation_id = i.id AND g.open
+WHERE i.kind = 'email' AND i.status = 'pending' AND i.expires_at > now() AND NOT i.shadow GROUP BY 1, 2 HAVING count(*) > 1} ],
+		[ 'what has ended gives nothing', q{
+SELECT i.id, i.status FROM invite_sync.invitation AS i JOIN invite_sync.invitation_grant AS g ON g.invitation_id = i.id AND g.open WHERE i.status <> 'pending'} ],
+		[ 'and what is pending gives something', q{
+SELECT i.id, i.kind, i.email FROM invite_sync.invitation AS i WHERE i.status = 'pending' AND i.expires_at > now() AND NOT i.alone AND i.platform_role_id IS NULL
+	AND NOT EXISTS (SELECT FROM invite_sync.invitation_grant AS g WHERE g.invitation_id = i.id AND g.open)} ],
+		[ 'nothing belongs to an organization that is gone', q{
+SELECT g.invitation_id, g.organization_id FROM invite_sync.invitation_grant AS g WHERE g.organization_id NOT IN (SELECT o.id FROM invite_sync.organization AS o)
+UNION ALL SELECT m.id, m.organization_id FROM invite_sync.membership AS m WHERE m.organization_id NOT IN (SELECT o.id FROM invite_sync.organization AS o)} ],
+		[ 'nor to a user who is', q{
+SELECT x.what, x.user_id FROM (SELECT 'acceptance' AS what, a.user_id FROM invite_sync.invitation_acceptance AS a UNION SELECT 'membership', m.user_id FROM invite_sync.membership AS m
+	UNION SELECT 'quota', q.user_id FROM invite_sync.user_invitation_quota AS q
+	UNION SELECT 'inviter', i.inviter_id FROM invite_sync.invitation AS i WHERE i.status = 'pending' AND i.expires_at > now() AND i.inviter_id IS NOT NULL) AS x
+LEFT JOIN auth.users AS u ON u.id = x.user_id AND u.deleted_at IS NULL WHERE u.id IS NULL} ],
+		[ 'verify() finds no error', q{
+SELECT area, object, finding FROM invite_sync.verify() WHERE severity = 'error'} ]);
 }
 
 1;

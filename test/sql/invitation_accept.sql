@@ -524,9 +524,12 @@ SELECT invite('m8', 'm8@home.example', 'labs:admin'), invite('m8, link', NULL, '
 SELECT invite('d1', 'dan@team.example', 'bolt:member', '{"inviter": "jon"}'), invite('d2', 'dan@team.example', 'bolt:member labs:editor'), invite('d3', NULL, 'bolt:member'),
        invite('d4', 'dan@team.example', 'bolt:member', jsonb_build_object('platform_role_id', role('pa'))), invite('d5', 'dan@team.example', 'bolt:member', jsonb_build_object('expires_at', clock_timestamp())),
        invite('d6', 'dan@team.example');
+-- the other one of its organizations they are a member of otherwise: sent again it does not give that, and take a seat for it, once more
+SELECT invite('d8', 'fay@team.example', 'bolt:member labs:member'), try(NULL, $$add_member(org('labs'), u('fay'))$$), state('d8');
+SELECT try(NULL, $$resend_invitation(i('d8'))$$) IS NOT NULL AS answered, state('d8');
 INSERT INTO invite_sync.invitation_policy (organization_id, ttl) VALUES (org('bolt'), '1 day'), (org('labs'), '1 day');
 SELECT try('jon', $$delete_organization(org('bolt'))$$);
-SELECT name, state(name) FROM unnest(ARRAY['d1', 'd2', 'd3', 'd4', 'd5', 'd6', 'm1']) AS x (name);
+SELECT name, state(name) FROM unnest(ARRAY['d1', 'd2', 'd3', 'd4', 'd5', 'd6', 'd8', 'm1']) AS x (name);
 SELECT count(*) FROM invite_sync.invitation_grant AS g WHERE NOT EXISTS (SELECT FROM invite_sync.organization AS o WHERE o.id = g.organization_id);
 SELECT count(*) FROM invite_sync.invitation_policy;
 SELECT accept('dan', 'd1'), accept('m1', 'm1'), accept('dan', 'd2'), roles('dan'), accept('dan', 'd4');
