@@ -64,7 +64,8 @@ for (grep { $_->[0] eq 'COPY' } map { @$_ } @stages)
 		ok(-e "$root/$from", "$from is there");
 		ok($let_through{$from}, "$from is not ignored");
 		next if $to =~ m{^/};
-		system('cp', '-R', "$root/$from", $source) == 0 or die "cp $from";
+		# a directory's contents go to the name that follows, files into the directory
+		system('cp', '-R', "$root/$from", "$source/$to") == 0 or die "cp $from";
 	}
 }
 unlink glob("$source/src/*.o $source/src/*.bc"), "$source/src/errcodes_known.h";
