@@ -160,7 +160,7 @@ sub draw
 
 my %told;
 my $storming = InviteSyncCrowd->new($node, $db, sub { $_[0] < 28 ? 'authenticator' : $_[0] < 36 ? 'supabase_auth_admin' : 'supabase_admin' }, 40,
-	name => 'storm', options => '-c statement_timeout=0 -c lock_timeout=0 -c client_min_messages=error');
+	name => 'storm', options => '-c statement_timeout=0 -c lock_timeout=50s -c client_min_messages=error');
 sub storm
 {
 	my ($isolation, $time, @wanted) = @_;
