@@ -1795,6 +1795,10 @@ body_failed(Body *body, ErrorData *edata, Node *raw)
 			if (body->path_unknown || body->doubts > 0)
 				return;
 			break;
+		case ERRCODE_UNDEFINED_COLUMN:
+			if (body->doubts > 0)
+				return;
+			break;
 		default:
 			break;
 	}
