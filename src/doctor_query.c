@@ -484,7 +484,10 @@ nullness(Body *body, Query *query, Node *node, Why *why)
 	{
 		case T_Const:
 			why->text = "the value is NULL";
-			return ((Const *) node)->constisnull ? NULL_ALWAYS : NULL_NEVER;
+			if (!((Const *) node)->constisnull)
+				return NULL_NEVER;
+			/* it may stand for what is known only at run time */
+			return body->uncertain ? NULL_UNKNOWN : NULL_ALWAYS;
 		case T_CoalesceExpr:
 			{
 				Nullness	least = NULL_ALWAYS;
