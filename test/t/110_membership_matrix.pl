@@ -341,7 +341,7 @@ my %elsewhere = map { $_ => 1 } qw(
   create_migration_invitation complete_migration_by_token link_external_user
   describe_schema snapshot_schema schema_diff approve_snapshot approve_drift check_drift export_snapshot import_snapshot assert_no_drift
   prune_snapshots schedule_drift_check unschedule_drift_check
-  audit);
+  doctor audit probe_signup probe_update probe_login probe_delete);
 my %audience = map { $_->[0] => join ' ', sort @{ $_->[2] } } @matrix;
 my %granted = map { split /\|/ } split /\n/, value($node, $db, q{
 SELECT p.proname, string_agg(DISTINCT g.audience, ' ' ORDER BY g.audience) FROM invite_sync.api_grants() AS g
