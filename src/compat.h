@@ -64,6 +64,13 @@ compat_json_lex(char *json, int len, int encoding)
 	pg_proc_aclcheck((proc), (role), (mode))
 #endif
 
+/* 16 lets it answer softly. */
+#if PG_VERSION_NUM >= 160000
+#define compat_qualified_name(text) stringToQualifiedNameList((text), NULL)
+#else
+#define compat_qualified_name(text) stringToQualifiedNameList(text)
+#endif
+
 /* What a query needs rights on: 16 took that out of its range table. */
 typedef struct CompatPerms
 {

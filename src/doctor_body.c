@@ -284,12 +284,30 @@ note_endless(Doctor *doctor, Relation rel, const Trigger *trigger, const Writer 
 				   fix);
 }
 
+/* The one function in C that people put on their tables: it sets the column that its argument names. */
+static void
+check_moddatetime(Doctor *doctor, const Writer *writer, Relation rel, const Trigger *trigger)
+{
+	char	   *name = get_func_name(trigger->tgfoid);
+	char	   *table = doctor_relation_name(RelationGetRelid(rel));
+
+	if (name == NULL || table == NULL || strcmp(name, "moddatetime") != 0 || trigger->tgnargs != 1 ||
+		get_attnum(RelationGetRelid(rel), trigger->tgargs[0]) != InvalidAttrNumber)
+		return;
+	doctor_finding(doctor, writer->contained ? DOCTOR_WARNING : DOCTOR_ERROR, "trigger",
+				   psprintf("%s ON %s", quote_identifier(trigger->tgname), table),
+				   psprintf("moddatetime() is given column %s, which %s does not have", quote_identifier(trigger->tgargs[0]), table),
+				   psprintf("Each UPDATE of %s fails. SQLSTATE 09000.", table),
+				   psprintf("ALTER TABLE %s ADD COLUMN %s timestamptz DEFAULT pg_catalog.now();", table, quote_identifier(trigger->tgargs[0])));
+}
+
 static void
 reach_trigger(Doctor *doctor, const Writer *writer, Relation rel, const Trigger *trigger, int depth)
 {
 	BodyCall	call;
 	Oid			function = guarded_function(doctor->bodies, trigger->tgoid);
 
+	check_moddatetime(doctor, writer, rel, trigger);
 	memset(&call, 0, sizeof(call));
 	call.parent = writer->call;
 	call.funcid = OidIsValid(function) ? function : trigger->tgfoid;
@@ -568,31 +586,28 @@ body_found_edit(Body *body, DoctorSeverity severity, int sqlstate, const char *f
 	((BodyFinding *) llast(body->found))->by_edit = true;
 }
 
-/*
- * Have a piece of the statement's text put into something else. False where the
- * statement is not found as it is in the body: INTO has been taken out of it.
- */
-bool
-body_edit(Body *body, int from, int to, const char *before, const char *after)
+/* Where the line of the statement begins, or NULL. */
+const char *
+body_line(Body *body)
 {
 	const char *line = body->source;
-	const char *at;
-	MemoryContext old;
-	BodyEdit   *edit;
-	ListCell   *lc;
 
-	if (body->source == NULL || body->sql == NULL || body->language == SQLlanguageId)
-		return false;
 	for (int i = 1; i < body->line && line != NULL; i++)
 	{
 		line = strchr(line, '\n');
 		line = line ? line + 1 : NULL;
 	}
-	at = line ? strstr(line, body->sql) : NULL;
-	if (at == NULL)
-		return false;
-	from += (int) (at - body->source);
-	to += (int) (at - body->source);
+	return line;
+}
+
+/* Have a piece of the body's text put into something else, or replaced. */
+bool
+body_edit_source(Body *body, int from, int to, const char *before, const char *after, bool replace)
+{
+	MemoryContext old;
+	BodyEdit   *edit;
+	ListCell   *lc;
+
 	foreach(lc, body->edits)
 	{
 		BodyEdit   *e = (BodyEdit *) lfirst(lc);
@@ -606,11 +621,30 @@ body_edit(Body *body, int from, int to, const char *before, const char *after)
 	edit = (BodyEdit *) palloc(sizeof(BodyEdit));
 	edit->from = from;
 	edit->to = to;
-	edit->before = before;
-	edit->after = after;
+	edit->before = pstrdup(before);
+	edit->after = pstrdup(after);
+	edit->replace = replace;
 	body->edits = lappend(body->edits, edit);
 	MemoryContextSwitchTo(old);
 	return true;
+}
+
+/*
+ * The same, counted in the statement. False where that is not found as it is in
+ * the body: INTO has been taken out of it.
+ */
+bool
+body_edit(Body *body, int from, int to, const char *before, const char *after, bool replace)
+{
+	const char *line = body_line(body);
+	const char *at;
+
+	if (line == NULL || body->sql == NULL || body->language == SQLlanguageId)
+		return false;
+	at = strstr(line, body->sql);
+	if (at == NULL)
+		return false;
+	return body_edit_source(body, from + (int) (at - body->source), to + (int) (at - body->source), before, after, replace);
 }
 
 static int
@@ -643,7 +677,8 @@ edited_function(Body *body)
 
 		appendBinaryStringInfo(&s, body->source + done, e->from - done);
 		appendStringInfoString(&s, e->before);
-		appendBinaryStringInfo(&s, body->source + e->from, e->to - e->from);
+		if (!e->replace)
+			appendBinaryStringInfo(&s, body->source + e->from, e->to - e->from);
 		appendStringInfoString(&s, e->after);
 		done = e->to;
 	}
@@ -654,22 +689,36 @@ edited_function(Body *body)
 }
 
 /*
- * Where nothing else mends what fails in a trigger on auth.users itself: contain
- * it, until somebody mends the body. Not where it refuses users on purpose.
+ * Where nothing else mends it: keep the failure from the auth server, until
+ * somebody mends the body. Not where it refuses users on purpose.
  */
 static char *
-contain_trigger(Body *body)
+contain_trigger(Body *body, const char **how)
 {
 	const BodyCall *call = body->call;
+	const BodyCall *nearest = NULL;
 
-	while (call->parent != NULL)
-		call = call->parent;
-	if (call->relid != body->doctor->auth_users || call->contained || !TRIGGER_FOR_AFTER(call->trigger_type) ||
-		!TRIGGER_FOR_ROW(call->trigger_type) || body->refuses || body_mentions(body, "assert"))
+	for (;; call = call->parent)
+	{
+		if (nearest == NULL && OidIsValid(call->trigger))
+			nearest = call;
+		if (call->parent == NULL)
+			break;
+	}
+	if (call->contained || nearest == NULL)
 		return NULL;
-	return psprintf("SELECT invite_sync.guard_trigger(%s);", quote_literal_cstr(call->trigger_name));
+	if (nearest->relid != body->doctor->auth_users)
+	{
+		*how = "Until the body is mended, the auth server is served with this trigger off, and what it does is not done.";
+		return psprintf("ALTER TABLE %s DISABLE TRIGGER %s;", doctor_relation_name(nearest->relid),
+						quote_identifier(nearest->trigger_name));
+	}
+	if (body->refuses || body_mentions(body, "assert") ||
+		(TRIGGER_FOR_BEFORE(nearest->trigger_type) && body_mentions(body, "null")))
+		return NULL;
+	*how = "Until the body is mended, guard_trigger() keeps its failures from the auth server.";
+	return psprintf("SELECT invite_sync.guard_trigger(%s);", quote_literal_cstr(nearest->trigger_name));
 }
-
 static char *
 join(List *strings, const char *separator)
 {
@@ -768,12 +817,13 @@ report(Body *body)
 		BodyFinding *f = (BodyFinding *) lfirst(lc);
 		const char *detail = f->detail;
 		const char *fix = f->fix;
+		const char *how = NULL;
 
 		if (f->by_edit && (fix = edited_function(body)) != NULL && (body->misplaced != NIL || body->make_definer))
 			fix = psprintf("%s\n%s", fix, body_fix(body));
 		if (fix == NULL && f->severity != DOCTOR_INFO && strcmp(f->area, "function") == 0 &&
-			(fix = contain_trigger(body)) != NULL)
-			detail = psprintf("%s Until the body is mended, guard_trigger() keeps its failures from the auth server.", detail);
+			(fix = contain_trigger(body, &how)) != NULL)
+			detail = psprintf("%s %s", detail, how);
 		doctor_finding(doctor, f->severity, f->area, f->object, f->finding, detail, fix);
 	}
 }

@@ -68,13 +68,14 @@ typedef struct BodyFinding
 	bool		by_edit;		/* the fix is the body with all edits */
 } BodyFinding;
 
-/* A piece of the body's text that is to be put into something. */
+/* A piece of the body's text that is to be put into something, or replaced. */
 typedef struct BodyEdit
 {
 	int			from;
 	int			to;
 	const char *before;
 	const char *after;
+	bool		replace;		/* what stands there goes */
 } BodyEdit;
 
 /* What the body writes or calls. */
@@ -139,7 +140,9 @@ extern void body_found(Body *body, DoctorSeverity severity, int sqlstate, const 
 					   const char *object, const char *finding, const char *detail, const char *fix);
 extern void body_writes(Body *body, Oid relid, CmdType command, Bitmapset *columns, bool certain);
 extern void body_calls(Body *body, Oid funcid);
-extern bool body_edit(Body *body, int from, int to, const char *before, const char *after);
+extern bool body_edit_source(Body *body, int from, int to, const char *before, const char *after, bool replace);
+extern bool body_edit(Body *body, int from, int to, const char *before, const char *after, bool replace);
+extern const char *body_line(Body *body);
 extern void body_found_edit(Body *body, DoctorSeverity severity, int sqlstate, const char *finding, const char *detail);
 extern const char *body_where(Body *body);	/* "line 3 of public.f()" */
 extern const char *body_events(int events);
@@ -160,6 +163,8 @@ extern void body_query(Body *body, Query *query);
 extern void body_expression(Body *body, Node *expr);
 extern void body_failed(Body *body, ErrorData *edata, Node *raw);
 extern List *body_words(Node *expr);
+extern bool body_always_true(Body *body, Query *query);
+extern bool body_uses_new(Body *body, Query *query);
 extern void body_cast(Body *body, Node *value, Oid type);
 extern void body_denied(Body *body, const char *privilege, const char *kind, const char *object);
 

@@ -50,6 +50,8 @@ typedef struct Statement
 	bool		returns;		/* there are rows to be put somewhere */
 	bool		is_select;
 	bool		is_utility;
+	bool		always_true;	/* a condition, for the auth server */
+	bool		may_be_empty;	/* rows that depend on the user */
 	TupleDesc	desc;			/* of the rows, in the body's memory */
 } Statement;
 
@@ -360,6 +362,8 @@ analysed(Body *body, Query *query, void *arg)
 		return;
 	}
 	s->returns = targets != NIL;
+	s->may_be_empty = query->commandType == CMD_SELECT && query->jointree->fromlist != NIL &&
+		(!query->hasAggs || query->groupClause != NIL) && body_uses_new(body, query);
 	s->is_select = query->commandType == CMD_SELECT;
 	if (targets == NIL)
 		return;
@@ -495,22 +499,24 @@ guards(Body *body, Query *query, void *arg)
 
 	body->guards = list_concat(body->guards, body_words((Node *) query));
 	guard_walker((Node *) query, body);
+	((Statement *) arg)->always_true = body_always_true(body, query);
 	MemoryContextSwitchTo(old);
 	analysed(body, query, arg);
 }
 
 /* What it asks for is looked after, whatever its branches do. */
-static void
+static bool
 condition(Body *body, PLpgSQL_expr *expr)
 {
 	Statement	statement;
 
 	if (expr == NULL)
-		return;
+		return false;
 	memset(&statement, 0, sizeof(statement));
 	statement.body = body;
 	statement.expr = expr;
 	body_analyse(body, expr->query, expr->parseMode, parser_setup, &statement, guards, &statement);
+	return statement.always_true;
 }
 
 static bool
@@ -660,6 +666,45 @@ always_returns(List *stmts)
 	return false;
 }
 
+/* A RETURN that returns the wrong row; written anew where it stands alone in its line. */
+static void
+found_return(Body *body, const char *finding, const char *detail)
+{
+	const char *line = body_line(body);
+	const char *end;
+
+	while (line != NULL && (*line == ' ' || *line == '\t'))
+		line++;
+	end = line ? line + strcspn(line, ";\n") : NULL;
+	if (line != NULL && pg_strncasecmp(line, "return", 6) == 0 && *end == ';' &&
+		body_edit_source(body, (int) (line - body->source), (int) (end - body->source),
+						 !TRIGGER_FOR_DELETE(body->call->trigger_type) ? "return new" :
+						 body->call->trigger_type & (TRIGGER_TYPE_INSERT | TRIGGER_TYPE_UPDATE) ? "return coalesce(new, old)" : "return old",
+						 "", true))
+		body_found_edit(body, DOCTOR_ERROR, 0, finding, detail);
+	else
+		body_found(body, DOCTOR_ERROR, 0, "function", body->name, finding, detail, NULL);
+}
+
+/* The end of the body where nothing returns: before its END, unless that ends a handler too. */
+static bool
+edit_return(Body *body)
+{
+	int			len = (int) strlen(body->source);
+	int			type = body->call->trigger_type;
+
+	if (FUNCTION(body)->action->exceptions != NULL)
+		return false;
+	while (len > 0 && strchr(" \t\r\n;", body->source[len - 1]) != NULL)
+		len--;
+	if (len < 4 || pg_strncasecmp(body->source + len - 3, "end", 3) != 0 ||
+		strchr(" \t\r\n;", body->source[len - 4]) == NULL)
+		return false;
+	return body_edit_source(body, len - 3, len - 3,
+							!TRIGGER_FOR_DELETE(type) ? "  return new;\n" :
+							type & (TRIGGER_TYPE_INSERT | TRIGGER_TYPE_UPDATE) ? "  return coalesce(new, old);\n" : "  return old;\n", "", false);
+}
+
 static void
 check_return(Body *body, PLpgSQL_stmt_return *stmt)
 {
@@ -680,18 +725,14 @@ check_return(Body *body, PLpgSQL_stmt_return *stmt)
 	returns_null = stmt->expr != NULL && pg_strncasecmp(text, "null", 4) == 0 && strspn(text + 4, " ") == strlen(text + 4);
 	if (returns_null || (stmt->retvarno >= 0 && stmt->retvarno == func->old_varno && TRIGGER_FOR_INSERT(type) && !TRIGGER_FOR_UPDATE(type) && !TRIGGER_FOR_DELETE(type)) ||
 		(stmt->retvarno >= 0 && stmt->retvarno == func->new_varno && TRIGGER_FOR_DELETE(type) && !TRIGGER_FOR_INSERT(type) && !TRIGGER_FOR_UPDATE(type)))
-		body_found(body, DOCTOR_ERROR, 0, "function", body->name,
-				   psprintf("a BEFORE trigger returns null: the %s of %s silently does nothing", body_events(body->call->events), table),
-				   psprintf("At %s. RETURN %s in a BEFORE ROW trigger lets the row go on; null skips it. %s", body_where(body),
-							TRIGGER_FOR_DELETE(type) ? "OLD" : "NEW",
-							TRIGGER_FOR_DELETE(type) && !returns_null ? "NEW is null in a trigger on DELETE." :
-							!returns_null ? "OLD is null in a trigger on INSERT." : "As it is no row passes."),
-				   NULL);
+		found_return(body, psprintf("a BEFORE trigger returns null: the %s of %s silently does nothing", body_events(body->call->events), table),
+					 psprintf("At %s. RETURN %s in a BEFORE ROW trigger lets the row go on; null skips it. %s", body_where(body),
+							  TRIGGER_FOR_DELETE(type) ? "OLD" : "NEW",
+							  TRIGGER_FOR_DELETE(type) && !returns_null ? "NEW is null in a trigger on DELETE." :
+							  !returns_null ? "OLD is null in a trigger on INSERT." : "As it is no row passes."));
 	else if (stmt->retvarno >= 0 && stmt->retvarno == func->old_varno && TRIGGER_FOR_UPDATE(type) && !TRIGGER_FOR_DELETE(type))
-		body_found(body, DOCTOR_ERROR, 0, "function", body->name,
-				   psprintf("a BEFORE UPDATE trigger returns OLD: no change of %s is ever stored", table),
-				   psprintf("At %s. RETURN NEW lets the change go on.", body_where(body)),
-				   NULL);
+		found_return(body, psprintf("a BEFORE UPDATE trigger returns OLD: no change of %s is ever stored", table),
+					 psprintf("At %s. RETURN NEW lets the change go on.", body_where(body)));
 }
 
 /* ---------------------------------------------------------------------
@@ -803,14 +844,26 @@ walk_execsql(Body *body, PLpgSQL_stmt_execsql *stmt)
 		return;
 	}
 	if (stmt->into)
+	{
 		target_assigned(body, stmt->target, statement.desc, statement.value);
+		if (stmt->strict && statement.may_be_empty)
+			body_found(body, DOCTOR_WARNING, ERRCODE_NO_DATA_FOUND, "function", body->name,
+					   "INTO STRICT fails for users for whom there is no row",
+					   psprintf("At %s: query returned no rows.", body_where(body)),
+					   NULL);
+	}
 	else if (statement.returns)
-		body_found(body, DOCTOR_ERROR, ERRCODE_SYNTAX_ERROR, "function", body->name,
-				   "a statement fails: query has no destination for result data",
-				   psprintf("At %s: %s.", body_where(body),
-							statement.is_select ? "a SELECT whose result is not wanted is written PERFORM in PL/pgSQL, one whose result is wanted has INTO"
-							: "RETURNING needs INTO, or has to go"),
-				   NULL);
+	{
+		const char *finding = "a statement fails: query has no destination for result data";
+		const char *detail = psprintf("At %s: %s.", body_where(body),
+									  statement.is_select ? "a SELECT whose result is not wanted is written PERFORM in PL/pgSQL, one whose result is wanted has INTO"
+									  : "RETURNING needs INTO, or has to go");
+
+		if (pg_strncasecmp(stmt->sqlstmt->query, "select", 6) == 0 && body_edit(body, 0, 6, "perform", "", true))
+			body_found_edit(body, DOCTOR_ERROR, ERRCODE_SYNTAX_ERROR, finding, detail);
+		else
+			body_found(body, DOCTOR_ERROR, ERRCODE_SYNTAX_ERROR, "function", body->name, finding, detail, NULL);
+	}
 }
 
 static void
@@ -830,6 +883,27 @@ walk_raise(Body *body, PLpgSQL_stmt_raise *stmt)
 							doctor_relation_name(body->call->relid)),
 				   psprintf("RAISE EXCEPTION at %s: a gate. Whom it refuses the auth server answers with \"Database error\".", body_where(body)),
 				   NULL);
+}
+
+/* A branch that the auth server always comes into, since it has no request: does it raise? */
+static void
+check_refusal(Body *body, List *stmts)
+{
+	ListCell   *lc;
+
+	foreach(lc, stmts)
+	{
+		PLpgSQL_stmt *stmt = (PLpgSQL_stmt *) lfirst(lc);
+
+		if (!is_exception(stmt))
+			continue;
+		body->refuses = true;
+		body_found(body, DOCTOR_ERROR, ERRCODE_RAISE_EXCEPTION, "function", body->name,
+				   "the trigger refuses what the auth server does, which has no user's request: auth.uid() is null there",
+				   psprintf("RAISE EXCEPTION at line %d of the body of %s. Let the condition pass where auth.uid() is null, or where the role is the auth server's or the definer's.",
+							stmt->lineno, body->name),
+				   NULL);
+	}
 }
 
 static void
@@ -865,7 +939,8 @@ walk_statement(Body *body, PLpgSQL_stmt *stmt)
 			{
 				PLpgSQL_stmt_if *s = (PLpgSQL_stmt_if *) stmt;
 
-				condition(body, s->cond);
+				if (condition(body, s->cond))
+					check_refusal(body, s->then_body);
 				foreach(lc, s->elsif_list)
 					condition(body, ((PLpgSQL_if_elsif *) lfirst(lc))->cond);
 				walk_branch(body, s->cond, s->then_body);
@@ -1101,13 +1176,17 @@ body_walk_plpgsql(Body *body)
 	if (OidIsValid(body->call->trigger) && !always_returns(func->action->body))
 	{
 		bool		none = !body_mentions(body, "return");
+		const char *finding;
+		const char *detail;
 
 		body->line = 0;
-		body_found(body, none ? DOCTOR_ERROR : DOCTOR_WARNING, ERRCODE_S_R_E_FUNCTION_EXECUTED_NO_RETURN_STATEMENT,
-				   "function", body->name,
-				   none ? "control reaches the end of the trigger function without RETURN" :
-				   "control can reach the end of the trigger function without RETURN",
-				   psprintf("Also a trigger whose result does not matter has to return something: end %s with RETURN NEW (or RETURN NULL after the statement).", body->name),
-				   NULL);
+		finding = none ? "control reaches the end of the trigger function without RETURN" :
+			"control can reach the end of the trigger function without RETURN";
+		detail = psprintf("Also a trigger whose result does not matter has to return something: let %s end with RETURN NEW, or RETURN OLD in a trigger on DELETE.", body->name);
+		if (edit_return(body))
+			body_found_edit(body, none ? DOCTOR_ERROR : DOCTOR_WARNING, ERRCODE_S_R_E_FUNCTION_EXECUTED_NO_RETURN_STATEMENT, finding, detail);
+		else
+			body_found(body, none ? DOCTOR_ERROR : DOCTOR_WARNING, ERRCODE_S_R_E_FUNCTION_EXECUTED_NO_RETURN_STATEMENT,
+					   "function", body->name, finding, detail, NULL);
 	}
 }

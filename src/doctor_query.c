@@ -11,6 +11,8 @@
  */
 #include "compat.h"
 
+#include <ctype.h>
+
 #include "access/htup_details.h"
 #include "access/relation.h"
 #include "access/sysattr.h"
@@ -34,6 +36,7 @@
 #include "utils/guc.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
+#include "utils/regproc.h"
 #include "utils/relcache.h"
 #include "utils/syscache.h"
 #include "utils/varlena.h"
@@ -85,7 +88,7 @@ body_denied(Body *body, const char *privilege, const char *kind, const char *obj
 	}
 	body_found(body, DOCTOR_ERROR, ERRCODE_INSUFFICIENT_PRIVILEGE,
 			   strcmp(kind, "FUNCTION") == 0 ? "function" : "table", object,
-			   psprintf("permission denied: role %s may not %s %s %s",
+			   psprintf("permission denied: role %s has no %s on %s %s",
 						GetUserNameFromId(body->role, true), privilege, asc_tolower(kind, strlen(kind)), object),
 			   psprintf("%s runs as %s%s.", body->name, GetUserNameFromId(body->role, true),
 						body->definer ? ", its owner (SECURITY DEFINER)" : ""),
@@ -147,7 +150,7 @@ check_rights(Body *body, Query *query)
 			body_denied(body, words.data, "TABLE", name);
 		else
 			body_found(body, DOCTOR_ERROR, ERRCODE_INSUFFICIENT_PRIVILEGE, "table", name,
-					   psprintf("permission denied: role %s, the owner of a view, may not %s table %s",
+					   psprintf("permission denied: role %s, the owner of a view, has no %s on table %s",
 								GetUserNameFromId(role, true), words.data, name),
 					   psprintf("%s reads it by way of the view.", body_where(body)),
 					   psprintf("GRANT %s ON TABLE %s TO %s;", words.data, name,
@@ -301,6 +304,18 @@ metadata_field(Body *body, Node *node)
 	return metadata_field(body, (Node *) linitial(args)) ? field : NULL;
 }
 
+/* Where a plain text constant that begins there ends; -1: it is none. */
+static int
+literal_end(const char *sql, int at)
+{
+	if (sql == NULL || at < 0 || at >= (int) strlen(sql) || sql[at] != '\'')
+		return -1;
+	for (at++; sql[at] != '\0' && sql[at] != '\''; at++)
+		if (sql[at] == '\\')
+			return -1;
+	return sql[at] == '\'' && sql[at + 1] != '\'' ? at + 1 : -1;
+}
+
 /* Put such an expression into a call, where it stands in the statement itself and as simple as can be. */
 static bool
 edit_metadata(Body *body, Node *node, const char *before, const char *after)
@@ -317,14 +332,8 @@ edit_metadata(Body *body, Node *node, const char *before, const char *after)
 		return false;
 	from = ((Param *) linitial(op->args))->location;
 	to = ((Const *) lsecond(op->args))->location;
-	if (from < 0 || to <= from || to >= (int) strlen(body->sql) || body->sql[to] != '\'')
-		return false;
-	for (to++; body->sql[to] != '\0' && body->sql[to] != '\''; to++)
-		if (body->sql[to] == '\\')
-			return false;
-	if (body->sql[to] != '\'' || body->sql[to + 1] == '\'')
-		return false;
-	return body_edit(body, from, to + 1, before, after);
+	to = from < 0 || to <= from ? -1 : literal_end(body->sql, to);
+	return to > 0 && body_edit(body, from, to, before, after, false);
 }
 
 static bool
@@ -429,6 +438,23 @@ nullness_of_ref(Body *body, Query *query, BodyRef *ref, Why *why)
 	}
 }
 
+/* auth.uid() and its like: what the request of an API user says. */
+static bool
+is_request_function(Body *body, Oid funcid)
+{
+	static const char *const names[] = {"uid", "role", "email", "jwt"};
+	char	   *name;
+
+	if (funcid < FirstNormalObjectId || get_func_namespace(funcid) != get_rel_namespace(body->doctor->auth_users) ||
+		get_func_nargs(funcid) != 0)
+		return false;
+	name = get_func_name(funcid);
+	for (int i = 0; i < (int) lengthof(names); i++)
+		if (name != NULL && strcmp(name, names[i]) == 0)
+			return true;
+	return false;
+}
+
 /* May it be null? Only what is seen to be so counts. */
 static Nullness
 nullness(Body *body, Query *query, Node *node, Why *why)
@@ -447,7 +473,8 @@ nullness(Body *body, Query *query, Node *node, Why *why)
 	field = metadata_field(body, node);
 	if (field != NULL)
 	{
-		if (is_guarded(body, field))
+		/* the auth server sets these itself */
+		if (is_guarded(body, field) || strcmp(field, "provider") == 0 || strcmp(field, "providers") == 0 || strcmp(field, "sub") == 0)
 			return NULL_UNKNOWN;
 		why->text = psprintf("metadata has no field \"%s\" for users who are invited, or sign up with a one-time password or another provider", field);
 		why->severity = DOCTOR_WARNING;
@@ -481,9 +508,24 @@ nullness(Body *body, Query *query, Node *node, Why *why)
 				return NULL_UNKNOWN;
 			return nullness_of_list(body, query, ((OpExpr *) node)->args, why);
 		case T_FuncExpr:
+			if (is_request_function(body, ((FuncExpr *) node)->funcid))
+			{
+				why->text = psprintf("%s is null, because the auth server's connection carries no user's request",
+									 doctor_function_name(((FuncExpr *) node)->funcid));
+				return NULL_ALWAYS;
+			}
 			if (!func_strict(((FuncExpr *) node)->funcid))
 				return NULL_UNKNOWN;
 			return nullness_of_list(body, query, ((FuncExpr *) node)->args, why);
+		case T_SubLink:
+			{
+				Query	   *sub = castNode(Query, ((SubLink *) node)->subselect);
+
+				if (((SubLink *) node)->subLinkType != EXPR_SUBLINK || sub->jointree->fromlist != NIL ||
+					sub->setOperations != NULL || list_length(sub->targetList) != 1)
+					return NULL_UNKNOWN;
+				return nullness(body, sub, (Node *) linitial_node(TargetEntry, sub->targetList)->expr, why);
+			}
 		case T_NullIfExpr:
 			return nullness(body, query, (Node *) linitial(((NullIfExpr *) node)->args), why);
 		case T_CoerceViaIO:
@@ -534,6 +576,168 @@ body_words(Node *expr)
 
 	collect_words(expr, &words);
 	return words;
+}
+
+/* What a condition is for the auth server, as far as that can be seen. */
+typedef enum Truth
+{
+	TRUTH_YES,
+	TRUTH_NO,
+	TRUTH_NULL,
+	TRUTH_OPEN
+} Truth;
+
+/* A text that it surely is: a constant, or coalesce() of nulls and one. */
+static char *
+sure_text(Body *body, Query *query, Node *node)
+{
+	node = strip(node);
+	if (node != NULL && IsA(node, CoalesceExpr))
+	{
+		ListCell   *lc;
+
+		foreach(lc, ((CoalesceExpr *) node)->args)
+		{
+			Why			why;
+
+			if (nullness(body, query, (Node *) lfirst(lc), &why) != NULL_ALWAYS)
+				return constant_text((Node *) lfirst(lc));
+		}
+	}
+	return constant_text(node);
+}
+
+static bool
+is_never_null(Body *body, Node *node)
+{
+	BodyRef    *ref = ref_of(body, strip(node));
+
+	if (ref != NULL && ref->field != NULL && OidIsValid(body->call->relid))
+	{
+		AttrNumber	attno = get_attnum(body->call->relid, ref->field);
+		HeapTuple	tuple = SearchSysCache2(ATTNUM, ObjectIdGetDatum(body->call->relid), Int16GetDatum(attno));
+		bool		result = HeapTupleIsValid(tuple) && ((Form_pg_attribute) GETSTRUCT(tuple))->attnotnull;
+
+		if (HeapTupleIsValid(tuple))
+			ReleaseSysCache(tuple);
+		return result;
+	}
+	return constant_text(node) != NULL;
+}
+
+static Truth
+truth(Body *body, Query *query, Node *node)
+{
+	Why			why;
+	Truth		result;
+	ListCell   *lc;
+
+	node = strip(node);
+	if (node == NULL)
+		return TRUTH_OPEN;
+	switch (nodeTag(node))
+	{
+		case T_NullTest:
+			if (nullness(body, query, (Node *) ((NullTest *) node)->arg, &why) != NULL_ALWAYS)
+				return TRUTH_OPEN;
+			return ((NullTest *) node)->nulltesttype == IS_NULL ? TRUTH_YES : TRUTH_NO;
+		case T_BoolExpr:
+			{
+				BoolExpr   *b = (BoolExpr *) node;
+				Truth		decides = b->boolop == AND_EXPR ? TRUTH_NO : TRUTH_YES;
+				bool		null = false;
+				bool		open = false;
+
+				if (b->boolop == NOT_EXPR)
+				{
+					result = truth(body, query, (Node *) linitial(b->args));
+					return result == TRUTH_YES ? TRUTH_NO : result == TRUTH_NO ? TRUTH_YES : result;
+				}
+				foreach(lc, b->args)
+				{
+					result = truth(body, query, (Node *) lfirst(lc));
+					if (result == decides)
+						return decides;
+					null = null || result == TRUTH_NULL;
+					open = open || result == TRUTH_OPEN;
+				}
+				return open ? TRUTH_OPEN : null ? TRUTH_NULL : decides == TRUTH_YES ? TRUTH_NO : TRUTH_YES;
+			}
+		case T_DistinctExpr:
+			{
+				Node	   *left = (Node *) linitial(((DistinctExpr *) node)->args);
+				Node	   *right = (Node *) lsecond(((DistinctExpr *) node)->args);
+
+				if ((nullness(body, query, left, &why) == NULL_ALWAYS && is_never_null(body, right)) ||
+					(nullness(body, query, right, &why) == NULL_ALWAYS && is_never_null(body, left)))
+					return TRUTH_YES;
+				return TRUTH_OPEN;
+			}
+		case T_OpExpr:
+			{
+				OpExpr	   *op = (OpExpr *) node;
+				char	   *left;
+				char	   *right;
+				char	   *name;
+
+				if (!func_strict(get_opcode(op->opno)) || list_length(op->args) != 2)
+					return TRUTH_OPEN;
+				if (nullness_of_list(body, query, op->args, &why) == NULL_ALWAYS)
+					return TRUTH_NULL;
+				left = sure_text(body, query, (Node *) linitial(op->args));
+				right = sure_text(body, query, (Node *) lsecond(op->args));
+				name = get_opname(op->opno);
+				if (left == NULL || right == NULL || op->opno >= FirstNormalObjectId || name == NULL ||
+					(strcmp(name, "=") != 0 && strcmp(name, "<>") != 0))
+					return TRUTH_OPEN;
+				return (strcmp(left, right) == 0) == (strcmp(name, "=") == 0) ? TRUTH_YES : TRUTH_NO;
+			}
+		default:
+			return TRUTH_OPEN;
+	}
+}
+
+static bool
+asks_request_walker(Node *node, Body *body)
+{
+	if (node == NULL)
+		return false;
+	if (IsA(node, FuncExpr) && is_request_function(body, ((FuncExpr *) node)->funcid))
+		return true;
+	if (IsA(node, Query))
+		return query_tree_walker((Query *) node, asks_request_walker, (void *) body, 0);
+	return expression_tree_walker(node, asks_request_walker, (void *) body);
+}
+
+static bool
+uses_new_walker(Node *node, Body *body)
+{
+	BodyRef    *ref;
+
+	if (node == NULL)
+		return false;
+	ref = ref_of(body, node);
+	if (ref != NULL && ref->is_new)
+		return true;
+	if (IsA(node, Query))
+		return query_tree_walker((Query *) node, uses_new_walker, (void *) body, 0);
+	return expression_tree_walker(node, uses_new_walker, (void *) body);
+}
+
+/* Does what it finds depend on the user? */
+bool
+body_uses_new(Body *body, Query *query)
+{
+	return uses_new_walker((Node *) query, body);
+}
+
+/* Does this condition hold for the auth server always, because of what it asks of the request? */
+bool
+body_always_true(Body *body, Query *query)
+{
+	return query->commandType == CMD_SELECT && list_length(query->targetList) == 1 &&
+		asks_request_walker((Node *) query, body) &&
+		truth(body, query, (Node *) linitial_node(TargetEntry, query->targetList)->expr) == TRUTH_YES;
 }
 
 /* ---------------------------------------------------------------------
@@ -951,7 +1155,7 @@ check_unique(Body *body, Query *query, Relation rel, Form_pg_attribute att, Targ
 		name = alone ? get_rel_name(lfirst_oid(lc)) : NULL;
 		if (name == NULL || body_sets_column(body, RelationGetRelid(rel), NameStr(att->attname)))
 			continue;
-		body_found(body, value != NULL && !sometimes ? DOCTOR_ERROR : field != NULL ? DOCTOR_INFO : DOCTOR_WARNING,
+		body_found(body, value != NULL && !sometimes ? DOCTOR_ERROR : DOCTOR_WARNING,
 				   ERRCODE_UNIQUE_VIOLATION, "function", body->name,
 				   psprintf("two users can get the same value in column %s of %s, which is unique",
 							quote_identifier(NameStr(att->attname)), table),
@@ -976,7 +1180,7 @@ check_length(Body *body, Query *query, Relation rel, Form_pg_attribute att, Targ
 	field = metadata_field(body, (Node *) linitial(f->args));
 	if (field == NULL || is_guarded(body, field))
 		return;
-	body_found(body, n <= 30 ? DOCTOR_WARNING : DOCTOR_INFO, ERRCODE_STRING_DATA_RIGHT_TRUNCATION, "function", body->name,
+	body_found(body, n <= 50 ? DOCTOR_WARNING : DOCTOR_INFO, ERRCODE_STRING_DATA_RIGHT_TRUNCATION, "function", body->name,
 			   psprintf("metadata field \"%s\" may be longer than column %s of %s", field,
 						quote_identifier(NameStr(att->attname)), doctor_relation_name(RelationGetRelid(rel))),
 			   psprintf("At %s: value too long for type character varying(%d).", body_where(body), n),
@@ -1095,6 +1299,10 @@ check_write(Body *body, Query *query)
 	if (query->resultRelation == 0 || query->commandType == CMD_SELECT)
 		return;
 	rte = rt_fetch(query->resultRelation, query->rtable);
+	if (rte->rtekind == RTE_RELATION && rte->relkind == RELKIND_MATVIEW)
+		body_found(body, DOCTOR_ERROR, ERRCODE_WRONG_OBJECT_TYPE, "function", body->name,
+				   psprintf("a statement fails: cannot change materialized view %s", doctor_relation_name(rte->relid)),
+				   psprintf("At %s.", body_where(body)), NULL);
 	if (rte->rtekind != RTE_RELATION || (rte->relkind != RELKIND_RELATION && rte->relkind != RELKIND_PARTITIONED_TABLE))
 		return;
 	foreach(lc, query->targetList)
@@ -1211,6 +1419,29 @@ expression_walker(Node *node, Body *body)
 			if (name != NULL && pg_class_aclcheck(sequence, body->role, ACL_USAGE | ACL_UPDATE) != ACLCHECK_OK)
 				body_denied(body, "USAGE", "SEQUENCE", name);
 		}
+		if (f->funcid == F_CURRENT_SETTING_TEXT)
+		{
+			char	   *name = constant_text((Node *) first);
+
+			/*
+			 * A name with a dot is nobody's until it is set. Those of a request
+			 * may be known here only because our own library reads them.
+			 */
+			if (name != NULL && strchr(name, '.') != NULL &&
+				(strncmp(name, "request.", 8) == 0 || GetConfigOption(name, true, false) == NULL) &&
+				doctor_role_setting(body->doctor->auth_role, name) == NULL && !body_mentions(body, "set_config"))
+			{
+				const char *finding = psprintf("setting %s is not set in the auth server's connection", name);
+				const char *detail = psprintf("At %s: unrecognized configuration parameter \"%s\". current_setting('%s', true) is null instead.",
+											  body_where(body), name, name);
+				int			end = literal_end(body->sql, first->location);
+
+				if (end > 0 && body_edit(body, end, end, ", true", "", false))
+					body_found_edit(body, DOCTOR_ERROR, ERRCODE_UNDEFINED_OBJECT, finding, detail);
+				else
+					body_found(body, DOCTOR_ERROR, ERRCODE_UNDEFINED_OBJECT, "function", body->name, finding, detail, NULL);
+			}
+		}
 		if (f->funcid == F_SET_CONFIG)
 		{
 			char	   *name = constant_text((Node *) first);
@@ -1263,6 +1494,12 @@ path_holds(Body *body, const char *schema)
 	return false;
 }
 
+static char *
+at_line(Body *body)
+{
+	return body->line > 0 ? psprintf(" (line %d)", body->line) : "";
+}
+
 /* A name that other schemas hold: have the path hold one of them. */
 static bool
 add_to_path(Body *body, const char *what, const char *name, List *schemas)
@@ -1292,8 +1529,8 @@ add_to_path(Body *body, const char *what, const char *name, List *schemas)
 		if (body->pinned == NULL)
 			body->add_first = true;
 		keep(body, &body->misplaced,
-			 psprintf("%s %s does not exist there, %s.%s does (line %d)", what, quote_identifier(name),
-					  quote_identifier(schema), quote_identifier(name), body->line));
+			 psprintf("%s %s does not exist there, %s.%s does%s", what, quote_identifier(name),
+					  quote_identifier(schema), quote_identifier(name), at_line(body)));
 		body->changed = true;
 		return true;
 	}
@@ -1333,6 +1570,63 @@ fix_extension(const char *extension, const char *schema)
 	return psprintf("CREATE EXTENSION IF NOT EXISTS %s;", quote_identifier(extension));
 }
 
+/* Does this name differ from that one in how it is spelled, but not in what it says? */
+static bool
+is_alike(const char *a, const char *b)
+{
+	if (pg_strncasecmp(a, "raw_", 4) == 0)
+		a += 4;
+	if (pg_strncasecmp(b, "raw_", 4) == 0)
+		b += 4;
+	for (;;)
+	{
+		while (*a == '_')
+			a++;
+		while (*b == '_')
+			b++;
+		if (pg_tolower((unsigned char) *a) != pg_tolower((unsigned char) *b))
+			return false;
+		if (*a == '\0')
+			return true;
+		a++;
+		b++;
+	}
+}
+
+/* The one column of the table that the name may have meant, or NULL. */
+static char *
+column_alike(Oid relid, const char *name)
+{
+	char	   *found = NULL;
+
+	char	   *column;
+
+	for (AttrNumber i = 1; (column = get_attname(relid, i, true)) != NULL; i++)
+	{
+		if (strncmp(column, "........pg.dropped", 18) == 0 || !is_alike(column, name))
+			continue;
+		if (found != NULL)
+			return NULL;
+		found = column;
+	}
+	return found;
+}
+
+/* Have a name, written without quotes, that stands in the statement at or after this place, replaced. */
+static bool
+edit_name(Body *body, int location, const char *name, const char *by)
+{
+	size_t		len = strlen(name);
+
+	if (location < 0 || location > (int) strlen(body->sql))
+		return false;
+	for (const char *s = body->sql + location; *s; s++)
+		if (pg_strncasecmp(s, name, len) == 0 && (s == body->sql || (!isalnum((unsigned char) s[-1]) && s[-1] != '_')) &&
+			!isalnum((unsigned char) s[len]) && s[len] != '_' && s[len] != '"')
+			return body_edit(body, (int) (s - body->sql), (int) (s - body->sql + len), quote_identifier(by), "", true);
+	return false;
+}
+
 static void
 missing_relation(Body *body, const char *full, const char *message)
 {
@@ -1342,6 +1636,8 @@ missing_relation(Body *body, const char *full, const char *message)
 	List	   *elsewhere;
 	List	   *similar;
 	ListCell   *lc;
+	const char *finding;
+	const char *detail;
 
 	foreach(lc, body->temporary)
 		if (strcmp((char *) lfirst(lc), name) == 0)
@@ -1350,11 +1646,22 @@ missing_relation(Body *body, const char *full, const char *message)
 	if (schema == NULL && add_to_path(body, "relation", name, elsewhere))
 		return;
 	similar = name_relation_schemas(name, true);
-	body_found(body, DOCTOR_ERROR, ERRCODE_UNDEFINED_TABLE, "function", body->name,
-			   psprintf("relation %s does not exist", full),
-			   psprintf("At %s: %s.%s", body_where(body), message,
-						similar ? psprintf(" There is %s; names are case sensitive where they were made in double quotes.", joined(similar)) : ""),
-			   NULL);
+	finding = psprintf("relation %s does not exist", full);
+	detail = psprintf("At %s: %s.%s", body_where(body), message,
+					  similar ? psprintf(" There is %s; names are case sensitive where they were made in double quotes.", joined(similar)) : "");
+	if (list_length(similar) == 1)
+	{
+		Oid			relid = RangeVarGetRelid(makeRangeVarFromNameList(compat_qualified_name((char *) linitial(similar))), NoLock, true);
+		char	   *true_name = OidIsValid(relid) ? get_rel_name(relid) : NULL;
+
+		if (true_name != NULL && schema != NULL && strcmp(get_namespace_name(get_rel_namespace(relid)), schema) == 0 &&
+			edit_name(body, 0, name, true_name))
+		{
+			body_found_edit(body, DOCTOR_ERROR, ERRCODE_UNDEFINED_TABLE, finding, detail);
+			return;
+		}
+	}
+	body_found(body, DOCTOR_ERROR, ERRCODE_UNDEFINED_TABLE, "function", body->name, finding, detail, NULL);
 }
 
 static void
@@ -1416,6 +1723,59 @@ missing_schema(Body *body, const char *schema, const char *message)
 						extension ? psprintf(" It comes with extension %s, which is not installed%s.", extension,
 											 name_extension_available(extension) ? "" : ", nor is it available on this server") : ""),
 			   fix_extension(extension, NULL));
+}
+
+/* A column, or a field of NEW, that has another spelling: that is said, and written. */
+static bool
+missing_column(Body *body, const char *name, const char *message, Node *raw)
+{
+	Oid			relid = InvalidOid;
+	char	   *column;
+	size_t		len;
+	const char *finding = psprintf("a statement fails: %s", message);
+	const char *detail;
+
+	if (strncmp(message, "record \"new\" ", 13) == 0 || strncmp(message, "record \"old\" ", 13) == 0)
+	{
+		relid = body->call->relid;
+		name = quoted(message + 13);
+	}
+	else if (strstr(message, " of relation ") != NULL && raw != NULL)
+	{
+		RangeVar   *target = IsA(raw, InsertStmt) ? ((InsertStmt *) raw)->relation :
+			IsA(raw, UpdateStmt) ? ((UpdateStmt *) raw)->relation : NULL;
+
+		if (target != NULL && target->schemaname != NULL)
+			relid = RangeVarGetRelid(target, NoLock, true);
+		else if (target != NULL)
+		{
+			List	   *schemas = name_relation_schemas(target->relname, false);
+
+			if (list_length(schemas) == 1)
+				relid = get_relname_relid(target->relname, get_namespace_oid((char *) linitial(schemas), false));
+		}
+	}
+	if (!OidIsValid(relid) || name == NULL)
+		return false;
+	column = column_alike(relid, name);
+	len = strlen(name);
+	/* a time of day has one type */
+	if (column == NULL && get_rel_namespace(relid) != get_rel_namespace(body->doctor->auth_users) && len > 3 &&
+		strcmp(name + len - 3, "_at") == 0)
+	{
+		body_found(body, DOCTOR_ERROR, ERRCODE_UNDEFINED_COLUMN, "function", body->name, finding,
+				   psprintf("At %s: %s.", body_where(body), message),
+				   psprintf("ALTER TABLE %s ADD COLUMN %s timestamptz;", doctor_relation_name(relid), quote_identifier(name)));
+		return true;
+	}
+	if (column == NULL)
+		return false;
+	detail = psprintf("At %s: %s. There is a column %s.", body_where(body), message, quote_identifier(column));
+	if (edit_name(body, 0, name, column))
+		body_found_edit(body, DOCTOR_ERROR, ERRCODE_UNDEFINED_COLUMN, finding, detail);
+	else
+		body_found(body, DOCTOR_ERROR, ERRCODE_UNDEFINED_COLUMN, "function", body->name, finding, detail, NULL);
+	return true;
 }
 
 /* What analysis raised: it would be raised by the auth server's statement. */
@@ -1493,6 +1853,8 @@ body_failed(Body *body, ErrorData *edata, Node *raw)
 		default:
 			break;
 	}
+	if (edata->sqlerrcode == ERRCODE_UNDEFINED_COLUMN && name != NULL && missing_column(body, name, message, raw))
+		return;
 	/* no judgement on what has types that are only known at run time, or on what was not the statement's fault */
 	if (body->uncertain)
 		return;
@@ -1504,6 +1866,9 @@ body_failed(Body *body, ErrorData *edata, Node *raw)
 		case ERRCODE_CARDINALITY_VIOLATION:
 			break;
 		default:
+			/* a view that cannot be written */
+			if (edata->sqlerrcode == ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE && strncmp(message, "cannot ", 7) == 0)
+				break;
 			return;
 	}
 	body_found(body, DOCTOR_ERROR, edata->sqlerrcode, "function", body->name,
@@ -1582,9 +1947,9 @@ check_shadowed(Body *body, Node *raw, bool failed)
 			MemoryContextSwitchTo(old);
 			body->add_first = true;
 			keep(body, &body->misplaced,
-				 psprintf("%s means %s.%s there, not %s.%s (line %d)", quote_identifier(name),
+				 psprintf("%s means %s.%s there, not %s.%s%s", quote_identifier(name),
 						  quote_identifier(get_namespace_name(auth)), quote_identifier(name),
-						  quote_identifier(schema), quote_identifier(name), body->line));
+						  quote_identifier(schema), quote_identifier(name), at_line(body)));
 			body->changed = true;
 			return true;
 		}
