@@ -1025,10 +1025,14 @@ body_sets_column(Body *body, Oid relid, const char *column)
  * ---------------------------------------------------------------------
  */
 
+/* By its number where that is true, else (after a restore) by its name. */
 static SavedPlan guarded_plan = {
-	.sql = "SELECT t.oid, CASE WHEN EXISTS (SELECT FROM pg_catalog.pg_proc AS p WHERE p.oid OPERATOR(pg_catalog.=) g.function_id) THEN g.function_id END "
-	"FROM invite_sync.guarded_trigger AS g JOIN pg_catalog.pg_trigger AS t ON t.tgname OPERATOR(pg_catalog.=) g.trigger_name "
-	"WHERE t.tgrelid OPERATOR(pg_catalog.=) $1 AND g.registered_in OPERATOR(pg_catalog.=) $2",
+	.sql = "SELECT t.oid, p.oid FROM invite_sync.guarded_trigger AS g "
+	"JOIN pg_catalog.pg_trigger AS t ON t.tgname OPERATOR(pg_catalog.=) g.trigger_name "
+	"JOIN pg_catalog.pg_proc AS p ON CASE WHEN g.registered_in OPERATOR(pg_catalog.=) $2 THEN p.oid OPERATOR(pg_catalog.=) g.function_id "
+	"ELSE p.proname OPERATOR(pg_catalog.=) g.function_name AND p.pronargs OPERATOR(pg_catalog.=) 0 END "
+	"JOIN pg_catalog.pg_namespace AS n ON n.oid OPERATOR(pg_catalog.=) p.pronamespace "
+	"WHERE t.tgrelid OPERATOR(pg_catalog.=) $1 AND (g.registered_in OPERATOR(pg_catalog.=) $2 OR n.nspname OPERATOR(pg_catalog.=) g.function_schema)",
 	.nargs = 2,
 	.argtypes = {OIDOID, TEXTOID}
 };
@@ -1040,7 +1044,7 @@ find_guarded(Doctor *doctor, void *arg)
 	Datum		values[2];
 
 	values[0] = ObjectIdGetDatum(doctor->auth_users);
-	values[1] = CStringGetTextDatum(caller_lineage(InvalidSnapshot));
+	values[1] = CStringGetTextDatum(caller_database_identity());
 	SPI_connect();
 	scope_enter_own(&scope);
 	plan_execute(&guarded_plan, values, NULL, true, 0);

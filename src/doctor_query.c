@@ -484,7 +484,10 @@ nullness(Body *body, Query *query, Node *node, Why *why)
 	{
 		case T_Const:
 			why->text = "the value is NULL";
-			return ((Const *) node)->constisnull ? NULL_ALWAYS : NULL_NEVER;
+			if (!((Const *) node)->constisnull)
+				return NULL_NEVER;
+			/* it may stand for what is known only at run time */
+			return body->uncertain ? NULL_UNKNOWN : NULL_ALWAYS;
 		case T_CoalesceExpr:
 			{
 				Nullness	least = NULL_ALWAYS;
@@ -1793,6 +1796,10 @@ body_failed(Body *body, ErrorData *edata, Node *raw)
 		case ERRCODE_UNDEFINED_OBJECT:
 		case ERRCODE_UNDEFINED_SCHEMA:
 			if (body->path_unknown || body->doubts > 0)
+				return;
+			break;
+		case ERRCODE_UNDEFINED_COLUMN:
+			if (body->doubts > 0)
 				return;
 			break;
 		default:
