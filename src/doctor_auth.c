@@ -307,37 +307,37 @@ check_column(Auth *auth, const char *table, const AuthColumn *known, Form_pg_att
 	{
 		if (att->attnotnull && !att->atthasdef && !given)
 			doctor_finding(auth->doctor, DOCTOR_ERROR, "auth", object,
-						   psprintf("column %s was added NOT NULL without a default", column),
+						   psprintf("column %s of %s was added NOT NULL without a default", column, object),
 						   "The auth server does not know of it and leaves it out: its INSERT fails with SQLSTATE 23502.",
 						   psprintf("ALTER TABLE %s ALTER COLUMN %s DROP NOT NULL;", object, column));
 		else
 			doctor_finding(auth->doctor, DOCTOR_INFO, "auth", object,
-						   psprintf("column %s was added", column),
+						   psprintf("column %s of %s was added", column, object),
 						   "The auth server's migrations up to " LAST_MIGRATION " do not make it. What is the application's own is better kept in a table of its own.",
 						   NULL);
 		return;
 	}
 	if (known->writes_null && att->attnotnull)
 		doctor_finding(auth->doctor, DOCTOR_ERROR, "auth", object,
-					   psprintf("column %s is NOT NULL, and the auth server writes NULL into it", column),
+					   psprintf("column %s of %s is NOT NULL, and the auth server writes NULL into it", column, object),
 					   "A row without such a value is usual (a user has no phone, or no email, or was never invited): the statement fails with SQLSTATE 23502.",
 					   psprintf("ALTER TABLE %s ALTER COLUMN %s DROP NOT NULL;", object, column));
 	if (!kind_fits(known->kind, att->atttypid))
 		doctor_finding(auth->doctor, DOCTOR_ERROR, "auth", object,
-					   psprintf("column %s is of type %s and not %s", column,
+					   psprintf("column %s of %s is of type %s and not %s", column, object,
 								format_type_with_typemod(att->atttypid, att->atttypmod), kind_name(known->kind)),
 					   "The auth server cannot read or write it, nor run its migrations over it.", NULL);
 	else if (known->kind == TEXT_VALUE && known->length > 0 &&
 			 (att->atttypid == VARCHAROID || att->atttypid == BPCHAROID) &&
 			 att->atttypmod >= (int32) VARHDRSZ && att->atttypmod - (int32) VARHDRSZ < known->length)
 		doctor_finding(auth->doctor, DOCTOR_ERROR, "auth", object,
-					   psprintf("column %s is too short: %s", column,
+					   psprintf("column %s of %s is too short: %s", column, object,
 								format_type_with_typemod(att->atttypid, att->atttypmod)),
 					   psprintf("Values of %d characters are usual in it: the statement fails with SQLSTATE 22001, value too long for type.", known->length),
 					   psprintf("ALTER TABLE %s ALTER COLUMN %s TYPE character varying(255);", object, column));
 	if (att->attgenerated != '\0' && strcmp(known->column, "confirmed_at") != 0 && strcmp(known->column, "email") != 0)
 		doctor_finding(auth->doctor, DOCTOR_ERROR, "auth", object,
-					   psprintf("column %s is generated", column),
+					   psprintf("column %s of %s is generated", column, object),
 					   "The auth server writes it: the statement fails with SQLSTATE 428C9.", NULL);
 }
 
@@ -371,7 +371,7 @@ check_renamed(Auth *auth, const char *table, Relation rel)
 	if (ngone != 1 || ncome != 1 || gone->kind == OTHER_VALUE || !kind_fits(gone->kind, come->atttypid))
 		return false;
 	doctor_finding(auth->doctor, DOCTOR_ERROR, "auth", psprintf("auth.%s", table),
-				   psprintf("column %s is missing, and there is a column %s: was it renamed?", gone->column,
+				   psprintf("column %s of auth.%s is missing, and there is a column %s: was it renamed?", gone->column, table,
 							quote_identifier(NameStr(come->attname))),
 				   psprintf(DROPPED, "42703"),
 				   psprintf("ALTER TABLE auth.%s RENAME COLUMN %s TO %s;", table, quote_identifier(NameStr(come->attname)),
@@ -392,7 +392,7 @@ check_table(Auth *auth, const char *table)
 		for (size_t i = 0; i < lengthof(auth_columns) && migration[0] == '\0'; i++)
 			if (strcmp(auth_columns[i].table, table) == 0)
 				migration = auth_columns[i].migration;
-		missing(auth, psprintf("auth.%s", table), "the table", migration, "42P01", NULL);
+		missing(auth, psprintf("auth.%s", table), psprintf("the table auth.%s", table), migration, "42P01", NULL);
 		return;
 	}
 	rel = try_relation_open(relid, AccessShareLock);
@@ -410,7 +410,7 @@ check_table(Auth *auth, const char *table)
 	for (size_t i = 0; i < lengthof(auth_columns) && !renamed; i++)
 		if (strcmp(auth_columns[i].table, table) == 0 && is_needed(&auth_columns[i]) &&
 			get_attnum(relid, auth_columns[i].column) == InvalidAttrNumber)
-			missing(auth, psprintf("auth.%s", table), psprintf("column %s", auth_columns[i].column),
+			missing(auth, psprintf("auth.%s", table), psprintf("column %s of auth.%s", auth_columns[i].column, table),
 					auth_columns[i].migration, "42703", fix_column(&auth_columns[i]));
 	relation_close(rel, AccessShareLock);
 }
@@ -499,7 +499,7 @@ static SavedPlan structure_plans[] = {
 	},
 	{
 		.sql = "SELECT CASE WHEN " NO_POLICY("'a'") " THEN 'error' ELSE 'warning' END, 'auth', pg_catalog.format('auth.%I', c.relname), "
-		"'row level security is forced: it holds for the auth server, too', "
+		"pg_catalog.format('row level security of auth.%I is forced: it holds for the auth server, too', c.relname), "
 		"CASE WHEN " NO_POLICY("'a'") " THEN 'No policy is for the role ' OPERATOR(pg_catalog.||) pg_catalog.quote_ident(r.rolname) OPERATOR(pg_catalog.||) "
 		"': it sees no row, and its INSERT fails with SQLSTATE 42501, new row violates row-level security policy.' "
 		"ELSE 'The auth server sees and writes no row but those that a policy lets it.' END, "
@@ -512,7 +512,7 @@ static SavedPlan structure_plans[] = {
 	/* CHECK and EXCLUDE constraints of others */
 	{
 		.sql = "SELECT CASE WHEN k.contype = 'c' AND ($3 > '" LAST_MIGRATION "') THEN 'info' ELSE 'warning' END, 'auth', pg_catalog.format('auth.%I', c.relname), "
-		"pg_catalog.format('the %s constraint %I was added', CASE k.contype WHEN 'c' THEN 'check' ELSE 'exclusion' END, k.conname), "
+		"pg_catalog.format('the %s constraint %I was added to auth.%I', CASE k.contype WHEN 'c' THEN 'check' ELSE 'exclusion' END, k.conname, c.relname), "
 		"pg_catalog.format('%s. A user for whom it does not hold can neither sign up nor log in: SQLSTATE %s.', pg_catalog.pg_get_constraintdef(k.oid), "
 		"CASE k.contype WHEN 'c' THEN '23514' ELSE '23P01' END), "
 		"pg_catalog.format('ALTER TABLE auth.%I DROP CONSTRAINT %I;', c.relname, k.conname) "
@@ -526,7 +526,7 @@ static SavedPlan structure_plans[] = {
 	/* foreign keys of auth.users: it has none of its own */
 	{
 		.sql = "SELECT CASE WHEN s.always THEN 'error' WHEN s.given THEN 'warning' ELSE 'info' END, 'auth', 'auth.users', "
-		"pg_catalog.format('the foreign key %I was added, to %s', k.conname, k.confrelid::pg_catalog.regclass), "
+		"pg_catalog.format('the foreign key %I was added to auth.users, which refers to %s', k.conname, k.confrelid::pg_catalog.regclass), "
 		"pg_catalog.format('%s. %s', pg_catalog.pg_get_constraintdef(k.oid), CASE WHEN s.always "
 		"THEN 'A new user has no such row there: every signup fails with SQLSTATE 23503.' "
 		"ELSE 'Whatever fills this column at signup must name a row that is there, else SQLSTATE 23503.' END), "
@@ -553,7 +553,7 @@ static SavedPlan structure_plans[] = {
 	/* unique indexes of others */
 	{
 		.sql = "SELECT CASE WHEN x.same THEN 'error' ELSE 'warning' END, 'auth', pg_catalog.format('auth.%I', c.relname), "
-		"pg_catalog.format('the unique index %I was %s', i.relname, CASE WHEN x.theirs THEN 'changed' ELSE 'added' END), "
+		"pg_catalog.format('the unique index %I on auth.%I was %s', i.relname, c.relname, CASE WHEN x.theirs THEN 'changed' ELSE 'added' END), "
 		"pg_catalog.format('%s. %s', pg_catalog.pg_get_indexdef(i.oid), CASE WHEN x.same "
 		"THEN 'Two users have the same value there as a rule: the second one''s signup or login fails with SQLSTATE 23505, duplicate key value violates unique constraint.' "
 		"ELSE 'Two users may have the same value there: then the second one''s signup fails with SQLSTATE 23505, duplicate key value violates unique constraint.' END), "
@@ -578,7 +578,7 @@ static SavedPlan structure_plans[] = {
 	},
 	/* its own unique indexes that are gone or not valid */
 	{
-		.sql = "SELECT 'warning', 'auth', 'auth.users', pg_catalog.format('the unique index %I is %s', w.name, CASE WHEN i.oid IS NULL THEN 'missing' ELSE 'not valid' END), "
+		.sql = "SELECT 'warning', 'auth', 'auth.users', pg_catalog.format('the unique index %I on auth.users is %s', w.name, CASE WHEN i.oid IS NULL THEN 'missing' ELSE 'not valid' END), "
 		"'Two users can get the same address, number or id, and the auth server logs in the one that it finds first.', "
 		"CASE WHEN i.oid IS NOT NULL THEN pg_catalog.format('REINDEX INDEX auth.%I;', w.name) ELSE w.fix END "
 		"FROM (VALUES ('users_pkey', 'ALTER TABLE auth.users ADD CONSTRAINT users_pkey PRIMARY KEY (id);'), "
@@ -591,7 +591,7 @@ static SavedPlan structure_plans[] = {
 	},
 	/* rules, kinds */
 	{
-		.sql = "SELECT 'error', 'auth', pg_catalog.format('auth.%I', c.relname), pg_catalog.format('the rule %I rewrites the auth server''s statements', w.rulename), "
+		.sql = "SELECT 'error', 'auth', pg_catalog.format('auth.%I', c.relname), pg_catalog.format('the rule %I on auth.%I rewrites the auth server''s statements', w.rulename, c.relname), "
 		"pg_catalog.format('%s The auth server counts the rows that it wrote and reads them back.', pg_catalog.pg_get_ruledef(w.oid)), "
 		"pg_catalog.format('DROP RULE %I ON auth.%I;', w.rulename, c.relname) "
 		"FROM pg_catalog.pg_rewrite AS w JOIN pg_catalog.pg_class AS c ON c.oid = w.ev_class WHERE c.relnamespace = $1 AND c.relkind IN ('r', 'p') "
@@ -599,7 +599,7 @@ static SavedPlan structure_plans[] = {
 		AUTH_ARGS
 	},
 	{
-		.sql = "SELECT 'warning', 'auth', pg_catalog.format('auth.%I', c.relname), 'the table is UNLOGGED', "
+		.sql = "SELECT 'warning', 'auth', pg_catalog.format('auth.%I', c.relname), pg_catalog.format('the table auth.%I is UNLOGGED', c.relname), "
 		"'A crash of the server empties it, and standbys do not have it.', pg_catalog.format('ALTER TABLE auth.%I SET LOGGED;', c.relname) "
 		"FROM pg_catalog.pg_class AS c WHERE c.relnamespace = $1 AND c.relkind IN ('r', 'p') AND c.relname IN ('users', 'identities', 'sessions', 'refresh_tokens') "
 		"AND c.relpersistence = 'u'",
@@ -806,7 +806,8 @@ check_rows(Doctor *doctor, void *arg)
 	found = count_rows(check->table, check->condition, &detail);
 	scope_leave(&scope);
 	if (found)
-		doctor_finding(doctor, check->severity, check->area, psprintf("auth.%s", check->table), check->finding,
+		doctor_finding(doctor, check->severity, check->area, psprintf("auth.%s", check->table),
+					   psprintf("%s (auth.%s)", check->finding, check->table),
 					   detail.data, check->fix ? replace_condition(check->fix, check->condition) : NULL);
 	SPI_finish();
 }
@@ -866,10 +867,10 @@ typedef struct ColumnCheck
 } ColumnCheck;
 
 static const ColumnCheck column_checks[] = {
-	{null_question, "NULL in %s, which the auth server cannot read",
+	{null_question, "NULL in %s of auth.users, which the auth server cannot read",
 		"The auth server reads these columns into values that know no NULL: Scan error, converting NULL to string is unsupported. "
 	"Login, recovery and the list of users answer 500, Database error querying schema or finding user."},
-	{time_question, "a time in %s that the auth server cannot read: infinity, or too far away",
+	{time_question, "a time in %s of auth.users that the auth server cannot read: infinity, or too far away",
 	"The auth server knows no infinity and no year after 9999: Scan error, or json: year outside of range. Login answers 500."},
 };
 
@@ -1068,7 +1069,7 @@ check_role_search_path(Auth *auth, const char *role, const RoleSetting *setting)
 	if (setting == NULL)
 	{
 		if (auth->by_server && strcmp(role, AUTH_ROLE) == 0)
-			doctor_finding(auth->doctor, DOCTOR_WARNING, "role", role, "search_path is not set for the role",
+			doctor_finding(auth->doctor, DOCTOR_WARNING, "role", role, psprintf("search_path is not set for the role %s", role),
 						   "The auth server names its tables without a schema and finds them by its search_path, which Supabase's image sets for the role. Unless the connection string sets it (search_path=auth), relation \"users\" does not exist: SQLSTATE 42P01.",
 						   psprintf("ALTER ROLE %s SET search_path = auth;", role));
 		return;
@@ -1078,12 +1079,12 @@ check_role_search_path(Auth *auth, const char *role, const RoleSetting *setting)
 	foreach(lc, path)
 		found = found || strcmp((char *) lfirst(lc), "auth") == 0;
 	if (!found)
-		doctor_finding(auth->doctor, DOCTOR_ERROR, "role", role, "search_path of the role lacks schema auth",
+		doctor_finding(auth->doctor, DOCTOR_ERROR, "role", role, psprintf("search_path of the role %s lacks schema auth", role),
 					   psprintf("It is set to %s %s. The auth server names its tables without a schema: relation \"users\" does not exist, SQLSTATE 42P01, or another table of that name is taken.",
 								setting->value, setting_place(setting)),
 					   fix_search_path(auth, role, setting));
 	else if ((hidden = hidden_tables(path, auth->schema)) != NULL)
-		doctor_finding(auth->doctor, DOCTOR_ERROR, "role", role, "search_path of the role has another schema before auth, with tables of the same names",
+		doctor_finding(auth->doctor, DOCTOR_ERROR, "role", role, psprintf("search_path of the role %s has another schema before auth, with tables of the same names", role),
 					   psprintf("It is set to %s %s. The auth server names its tables without a schema and takes these for its own: %s.",
 								setting->value, setting_place(setting), hidden),
 					   fix_search_path(auth, role, setting));
@@ -1100,29 +1101,29 @@ check_setting(Auth *auth, const char *role, const RoleSetting *setting)
 
 		if (ms > 0 && ms < timeouts[i].least)
 			doctor_finding(doctor, DOCTOR_WARNING, "role", role,
-						   psprintf("%s of the role is %d ms", setting->name, ms),
+						   psprintf("%s of the role %s is %d ms", setting->name, role, ms),
 						   psprintf("Set %s. %s", setting_place(setting), timeouts[i].detail),
 						   reset_fix(auth, setting, "0"));
 	}
 	if (strcmp(setting->name, "default_transaction_read_only") == 0 && is_on(setting->value))
-		doctor_finding(doctor, DOCTOR_ERROR, "role", role, "default_transaction_read_only is on for the role",
+		doctor_finding(doctor, DOCTOR_ERROR, "role", role, psprintf("default_transaction_read_only is on for the role %s", role),
 					   psprintf("Set %s. Signups and logins write: cannot execute INSERT in a read-only transaction, SQLSTATE 25006.", setting_place(setting)),
 					   reset_fix(auth, setting, "off"));
 	if (strcmp(setting->name, "session_replication_role") == 0 && pg_strcasecmp(setting->value, "replica") == 0)
-		doctor_finding(doctor, DOCTOR_ERROR, "role", role, "session_replication_role is replica for the role",
+		doctor_finding(doctor, DOCTOR_ERROR, "role", role, psprintf("session_replication_role is replica for the role %s", role),
 					   psprintf("Set %s. No trigger fires and no foreign key is checked for what the auth server writes: users are not synced.", setting_place(setting)),
 					   reset_fix(auth, setting, "origin"));
 	if (strcmp(setting->name, "row_security") == 0 && !is_on(setting->value))
-		doctor_finding(doctor, DOCTOR_WARNING, "role", role, "row_security is off for the role",
+		doctor_finding(doctor, DOCTOR_WARNING, "role", role, psprintf("row_security is off for the role %s", role),
 					   psprintf("Set %s. What a trigger reads or writes under row level security fails: query would be affected by row-level security policy, SQLSTATE 42501.", setting_place(setting)),
 					   reset_fix(auth, setting, "on"));
 	if (strcmp(setting->name, "role") == 0 && pg_strcasecmp(setting->value, "none") != 0 &&
 		strcmp(setting->value, GetUserNameFromId(auth->role, false)) != 0)
-		doctor_finding(doctor, DOCTOR_ERROR, "role", role, psprintf("the role becomes another one: role is %s", quote_identifier(setting->value)),
+		doctor_finding(doctor, DOCTOR_ERROR, "role", role, psprintf("the role %s becomes another one: role is %s", role, quote_identifier(setting->value)),
 					   psprintf("Set %s. The auth server's statements run with that one's rights.", setting_place(setting)),
 					   reset_fix(auth, setting, "none"));
 	if (strcmp(setting->name, "default_transaction_isolation") == 0 && pg_strcasecmp(setting->value, "serializable") == 0)
-		doctor_finding(doctor, DOCTOR_WARNING, "role", role, "default_transaction_isolation is serializable for the role",
+		doctor_finding(doctor, DOCTOR_WARNING, "role", role, psprintf("default_transaction_isolation is serializable for the role %s", role),
 					   psprintf("Set %s. The auth server does not try again what fails with SQLSTATE 40001, could not serialize access.", setting_place(setting)),
 					   reset_fix(auth, setting, "'read committed'"));
 	if (strcmp(setting->name, "invite_sync.enabled") == 0 && !is_on(setting->value))
@@ -1165,16 +1166,16 @@ check_role_settings(Doctor *doctor, void *arg)
 /* $1 the auth server's role, $2 does an auth server use it */
 static SavedPlan role_plans[] = {
 	{
-		.sql = "SELECT 'error', 'role', pg_catalog.quote_ident(r.rolname), w.finding, w.detail, pg_catalog.format(w.fix, r.rolname) "
+		.sql = "SELECT 'error', 'role', pg_catalog.quote_ident(r.rolname), pg_catalog.format(w.finding, r.rolname), w.detail, pg_catalog.format(w.fix, r.rolname) "
 		"FROM pg_catalog.pg_roles AS r CROSS JOIN LATERAL (VALUES "
-		"(NOT r.rolcanlogin, 'the role may not log in', 'The auth server cannot connect: role is not permitted to log in, SQLSTATE 28000.', 'ALTER ROLE %I LOGIN;'), "
-		"(r.rolconnlimit = 0, 'the role may have no connection', 'The auth server cannot connect: too many connections for role, SQLSTATE 53300.', 'ALTER ROLE %I CONNECTION LIMIT -1;'), "
-		"(r.rolvaliduntil <= pg_catalog.now(), 'the password of the role has expired', 'The auth server cannot connect: password authentication failed, SQLSTATE 28P01.', 'ALTER ROLE %I VALID UNTIL ''infinity'';')) "
+		"(NOT r.rolcanlogin, 'the role %I may not log in', 'The auth server cannot connect: role is not permitted to log in, SQLSTATE 28000.', 'ALTER ROLE %I LOGIN;'), "
+		"(r.rolconnlimit = 0, 'the role %I may have no connection', 'The auth server cannot connect: too many connections for role, SQLSTATE 53300.', 'ALTER ROLE %I CONNECTION LIMIT -1;'), "
+		"(r.rolvaliduntil <= pg_catalog.now(), 'the password of the role %I has expired', 'The auth server cannot connect: password authentication failed, SQLSTATE 28P01.', 'ALTER ROLE %I VALID UNTIL ''infinity'';')) "
 		"AS w (holds, finding, detail, fix) WHERE r.oid = $1 AND $2 AND w.holds",
 		.nargs = 2, .argtypes = {OIDOID, BOOLOID}
 	},
 	{
-		.sql = "SELECT 'error', 'role', pg_catalog.quote_ident(r.rolname), 'the role has no CONNECT on the database', "
+		.sql = "SELECT 'error', 'role', pg_catalog.quote_ident(r.rolname), pg_catalog.format('the role %I has no CONNECT on the database', r.rolname), "
 		"'The auth server cannot connect: permission denied for database, SQLSTATE 42501.', "
 		"pg_catalog.format('GRANT CONNECT ON DATABASE %I TO %I;', pg_catalog.current_database(), r.rolname) FROM pg_catalog.pg_roles AS r "
 		"WHERE r.oid = $1 AND $2 AND NOT pg_catalog.has_database_privilege(r.oid, pg_catalog.current_database(), 'CONNECT')",
@@ -1505,7 +1506,7 @@ check_all(Doctor *doctor, Jsonb *auth_settings)
 		if (OidIsValid(get_relname_relid("schema_migrations", auth.schema)))
 			doctor_contained(doctor, "auth", "auth.schema_migrations", find_migration, &auth);
 		else
-			doctor_finding(doctor, DOCTOR_ERROR, "auth", "auth.schema_migrations", "the table is missing",
+			doctor_finding(doctor, DOCTOR_ERROR, "auth", "auth.schema_migrations", "the table auth.schema_migrations is missing",
 						   "The auth server runs all its migrations again when it starts, over tables that are there, and fails.", NULL);
 		doctor_contained(doctor, "auth", "auth", check_columns, &auth);
 		doctor_contained(doctor, "auth", "auth", check_structure, &auth);

@@ -107,7 +107,7 @@ static SavedPlan table_plans[] = {
 	{
 		.sql = "WITH RECURSIVE " TARGETS ", " KEYS ", " GOING ", " WENT " "
 		"SELECT CASE WHEN s.everybody AND k.profile THEN 'error' ELSE 'warning' END, 'delete', k.conrelid::pg_catalog.regclass::pg_catalog.text, "
-		"pg_catalog.format('foreign key %I to %s without ON DELETE CASCADE blocks the deletion of users', k.conname, k.confrelid::pg_catalog.regclass), "
+		"pg_catalog.format('foreign key %I of %s to %s without ON DELETE CASCADE blocks the deletion of users', k.conname, k.conrelid::pg_catalog.regclass, k.confrelid::pg_catalog.regclass), "
 		"pg_catalog.format('%s. A user with a row there cannot be deleted: update or delete on table violates foreign key constraint, SQLSTATE 23503%s.%s', "
 		"pg_catalog.pg_get_constraintdef(k.oid), CASE WHEN k.condeferred THEN ', at COMMIT, since it is deferred' ELSE '' END, "
 		"CASE WHEN s.depth > 0 THEN ' It is reached by way of ' OPERATOR(pg_catalog.||) s.way OPERATOR(pg_catalog.||) ', whose rows go with the user.' ELSE '' END), "
@@ -124,7 +124,7 @@ static SavedPlan table_plans[] = {
 	{
 		.sql = "WITH RECURSIVE " KEYS ", " GOING ", " WENT " "
 		"SELECT 'error', 'delete', k.conrelid::pg_catalog.regclass::pg_catalog.text, "
-		"pg_catalog.format('foreign key %I is ON DELETE %s, and column %s is NOT NULL', k.conname, CASE k.confdeltype WHEN 'n' THEN 'SET NULL' ELSE 'SET DEFAULT' END, "
+		"pg_catalog.format('foreign key %I of %s is ON DELETE %s, and column %s is NOT NULL', k.conname, k.conrelid::pg_catalog.regclass, CASE k.confdeltype WHEN 'n' THEN 'SET NULL' ELSE 'SET DEFAULT' END, "
 		"pg_catalog.string_agg(pg_catalog.quote_ident(a.attname), ', ')), "
 		"pg_catalog.format('A user with a row in %s cannot be deleted: null value violates not-null constraint, SQLSTATE 23502. Either the rows go with the user (ON DELETE CASCADE), or the column may be NULL.', "
 		"k.conrelid::pg_catalog.regclass), "
@@ -143,7 +143,7 @@ static SavedPlan table_plans[] = {
 	{
 		.sql = "WITH RECURSIVE " KEYS ", " GOING ", " WENT " "
 		"SELECT 'warning', 'delete', k.conrelid::pg_catalog.regclass::pg_catalog.text, "
-		"pg_catalog.format('foreign key %I is ON DELETE SET DEFAULT', k.conname), "
+		"pg_catalog.format('foreign key %I of %s is ON DELETE SET DEFAULT', k.conname, k.conrelid::pg_catalog.regclass), "
 		"pg_catalog.format('The default of %I is %s: when there is no such row in %s, a user with a row here cannot be deleted, SQLSTATE 23503.', a.attname, "
 		"pg_catalog.pg_get_expr(d.adbin, d.adrelid), k.confrelid::pg_catalog.regclass), NULL "
 		"FROM went AS s JOIN keys AS k ON k.confrelid = s.relid JOIN pg_catalog.pg_attribute AS a ON a.attrelid = k.conrelid AND a.attnum = ANY (coalesce(k.confdelsetcols, k.conkey)) "
@@ -155,7 +155,7 @@ static SavedPlan table_plans[] = {
 	{
 		.sql = "WITH RECURSIVE " KEYS ", " GOING ", " WENT " "
 		"SELECT 'error', 'delete', k.conrelid::pg_catalog.regclass::pg_catalog.text, "
-		"pg_catalog.format('the owner %I of the table may not use its schema or write it', o.rolname), "
+		"pg_catalog.format('the owner %I of %s may not use its schema or write it', o.rolname, k.conrelid::pg_catalog.regclass), "
 		"pg_catalog.format('Foreign key %I acts as the owner of the table: a user with a row there cannot be deleted, permission denied, SQLSTATE 42501.', k.conname), "
 		"pg_catalog.format('GRANT USAGE ON SCHEMA %I TO %I; GRANT SELECT, UPDATE, DELETE ON %s TO %I;', n.nspname, o.rolname, k.conrelid::pg_catalog.regclass, o.rolname) "
 		"FROM went AS s JOIN keys AS k ON k.confrelid = s.relid JOIN pg_catalog.pg_class AS c ON c.oid = k.conrelid JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace "
@@ -169,7 +169,7 @@ static SavedPlan table_plans[] = {
 		"UNION SELECT k.conrelid, 'deletion' FROM went AS s JOIN keys AS k ON k.confrelid = s.relid AND k.confdeltype IN ('n', 'd') "
 		"UNION SELECT r.relid, 'update' FROM ROWS FROM (pg_catalog.unnest($2), pg_catalog.unnest($3), pg_catalog.unnest($4)) AS r (relid, role, commands) WHERE r.commands & 20 <> 0) "
 		"SELECT 'error', CASE t.what WHEN 'deletion' THEN 'delete' ELSE 'table' END, c.oid::pg_catalog.regclass::pg_catalog.text, "
-		"pg_catalog.format('the table has no replica identity and publication %I publishes its updates or deletes', p.pubname), "
+		"pg_catalog.format('the table %s has no replica identity and publication %I publishes its updates or deletes', c.oid::pg_catalog.regclass, p.pubname), "
 		"pg_catalog.format('The %s of a user with a row there fails: cannot update or delete from table because it does not have a replica identity, SQLSTATE 55000. A primary key would be one.', t.what), "
 		"pg_catalog.format('ALTER TABLE %s REPLICA IDENTITY FULL;', c.oid::pg_catalog.regclass) "
 		"FROM (SELECT t.relid, pg_catalog.min(t.what) AS what FROM touched AS t GROUP BY t.relid) AS t JOIN pg_catalog.pg_class AS c ON c.oid = t.relid "
@@ -181,7 +181,7 @@ static SavedPlan table_plans[] = {
 	},
 	/* foreign keys that are off */
 	{
-		.sql = "SELECT 'warning', 'delete', k.conrelid::pg_catalog.regclass::pg_catalog.text, pg_catalog.format('foreign key %I is not enforced: its trigger is disabled', k.conname), "
+		.sql = "SELECT 'warning', 'delete', k.conrelid::pg_catalog.regclass::pg_catalog.text, pg_catalog.format('foreign key %I of %s is not enforced: its trigger is disabled', k.conname, k.conrelid::pg_catalog.regclass), "
 		"pg_catalog.format('On %s. Rows stay behind when their users are deleted, or refer to nobody.', g.tgrelid::pg_catalog.regclass), "
 		"pg_catalog.format('ALTER TABLE %s ENABLE TRIGGER %I;', g.tgrelid::pg_catalog.regclass, g.tgname) "
 		"FROM pg_catalog.pg_trigger AS g JOIN pg_catalog.pg_constraint AS k ON k.oid = g.tgconstraint AND k.contype = 'f' "
@@ -204,7 +204,7 @@ static SavedPlan table_plans[] = {
 		"AND NOT EXISTS (SELECT FROM pg_catalog.pg_constraint AS o WHERE o.conrelid = k.conrelid AND o.confrelid = $1 AND o.contype = 'f' AND o.conkey = k.conkey) END "
 		"AND NOT EXISTS (SELECT FROM written AS o WHERE o.relid = k.confrelid)) "
 		"SELECT CASE k.on_error WHEN 'raise' THEN 'error' ELSE 'warning' END, CASE WHEN k.is_target THEN 'target' ELSE 'table' END, k.conrelid::pg_catalog.regclass::pg_catalog.text, "
-		"pg_catalog.format('foreign key %I refers to %s and not to auth.users%s', k.conname, k.confrelid::pg_catalog.regclass, "
+		"pg_catalog.format('foreign key %I of %s refers to %s and not to auth.users%s', k.conname, k.conrelid::pg_catalog.regclass, k.confrelid::pg_catalog.regclass, "
 		"CASE WHEN k.condeferred THEN ', and is deferred: the INSERT passes and the COMMIT fails' ELSE '' END), "
 		"pg_catalog.format('%s. Column %I holds the id of the user, and no signup makes a row in %s: insert or update violates foreign key constraint, SQLSTATE 23503%s.', pg_catalog.pg_get_constraintdef(k.oid), k.attname, "
 		"k.confrelid::pg_catalog.regclass, CASE k.on_error WHEN 'raise' THEN '' ELSE ', which goes to quarantine' END), "
@@ -217,8 +217,8 @@ static SavedPlan table_plans[] = {
 		.sql = "WITH " TARGETS ", " WRITTEN " "
 		"SELECT CASE WHEN t.on_error = 'quarantine' AND r.oid = t.relowner THEN 'warning' ELSE 'error' END, CASE WHEN t.relid IS NOT NULL THEN 'target' ELSE 'table' END, "
 		"c.oid::pg_catalog.regclass::pg_catalog.text, "
-		"CASE WHEN s.n = 0 THEN pg_catalog.format('row level security %s, and no policy lets %I insert', CASE WHEN s.is_owner THEN 'is forced' ELSE 'is enabled' END, r.rolname) "
-		"ELSE pg_catalog.format('row level security %s, and its policies ask who is logged in (auth.uid()), which nobody is at signup', CASE WHEN s.is_owner THEN 'is forced' ELSE 'is enabled' END) END, "
+		"CASE WHEN s.n = 0 THEN pg_catalog.format('row level security of %s %s, and no policy lets %I insert', c.oid::pg_catalog.regclass, CASE WHEN s.is_owner THEN 'is forced' ELSE 'is enabled' END, r.rolname) "
+		"ELSE pg_catalog.format('row level security of %s %s, and its policies ask who is logged in (auth.uid()), which nobody is at signup', c.oid::pg_catalog.regclass, CASE WHEN s.is_owner THEN 'is forced' ELSE 'is enabled' END) END, "
 		"pg_catalog.format('What writes it at signup runs as %I%s: new row violates row-level security policy, SQLSTATE 42501.%s', r.rolname, "
 		"CASE WHEN s.is_owner THEN ', the owner, whom FORCE ROW LEVEL SECURITY includes' ELSE '' END, "
 		"CASE WHEN s.n > 0 THEN ' Policies: ' OPERATOR(pg_catalog.||) s.names OPERATOR(pg_catalog.||) '.' ELSE '' END), "
@@ -237,7 +237,7 @@ static SavedPlan table_plans[] = {
 	{
 		.sql = "WITH " TARGETS ", " WRITTEN " "
 		"SELECT CASE t.on_error WHEN 'raise' THEN 'error' ELSE 'warning' END, 'target', c.oid::pg_catalog.regclass::pg_catalog.text, "
-		"pg_catalog.format('the default of column %I takes from sequence %s, which %I may not use', a.attname, s.oid::pg_catalog.regclass, r.rolname), "
+		"pg_catalog.format('the default of column %I of %s takes from sequence %s, which %I may not use', a.attname, c.oid::pg_catalog.regclass, s.oid::pg_catalog.regclass, r.rolname), "
 		"'Permission denied for sequence, SQLSTATE 42501.', "
 		"pg_catalog.format('GRANT USAGE ON SEQUENCE %s TO %I;', s.oid::pg_catalog.regclass, r.rolname) "
 		"FROM written AS w JOIN pg_catalog.pg_class AS c ON c.oid = w.relid JOIN pg_catalog.pg_roles AS r ON r.oid = w.role JOIN targets AS t ON t.relid = c.oid AND t.relowner = r.oid "
@@ -252,7 +252,7 @@ static SavedPlan table_plans[] = {
 	/* a partitioned table that has nowhere to put the row */
 	{
 		.sql = "WITH " WRITTEN " SELECT 'error', 'table', c.oid::pg_catalog.regclass::pg_catalog.text, "
-		"CASE WHEN x.last IS NULL THEN 'the partitioned table has no partition' ELSE 'the last partition of the table has ended: there is none for now' END, "
+		"pg_catalog.format(CASE WHEN x.last IS NULL THEN 'the partitioned table %s has no partition' ELSE 'the last partition of %s has ended: there is none for now' END, c.oid::pg_catalog.regclass), "
 		"pg_catalog.format('No partition of relation found for row, SQLSTATE 23514.%s', ' The last one ends at ' OPERATOR(pg_catalog.||) x.last::pg_catalog.text OPERATOR(pg_catalog.||) '.'), "
 		"pg_catalog.format('CREATE TABLE %I.%I PARTITION OF %s %s;', n.nspname, pg_catalog.left(c.relname, 50) OPERATOR(pg_catalog.||) '_default', c.oid::pg_catalog.regclass, "
 		"CASE p.partstrat WHEN 'h' THEN 'FOR VALUES WITH (MODULUS 1, REMAINDER 0)' ELSE 'DEFAULT' END) "
@@ -269,7 +269,7 @@ static SavedPlan table_plans[] = {
 	},
 	/* rules */
 	{
-		.sql = "WITH " WRITTEN " SELECT 'warning', 'table', c.oid::pg_catalog.regclass::pg_catalog.text, pg_catalog.format('the rule %I rewrites what is written here at signup', x.rulename), "
+		.sql = "WITH " WRITTEN " SELECT 'warning', 'table', c.oid::pg_catalog.regclass::pg_catalog.text, pg_catalog.format('the rule %I on %s rewrites what is written at signup', x.rulename, c.oid::pg_catalog.regclass), "
 		"pg_catalog.pg_get_ruledef(x.oid), pg_catalog.format('DROP RULE %I ON %s;', x.rulename, c.oid::pg_catalog.regclass) "
 		"FROM (SELECT DISTINCT w.relid FROM written AS w) AS w JOIN pg_catalog.pg_class AS c ON c.oid = w.relid JOIN pg_catalog.pg_rewrite AS x ON x.ev_class = c.oid "
 		"WHERE c.relkind IN ('r', 'p') AND x.ev_enabled <> 'D' AND x.ev_type IN ('2', '3')",
@@ -281,7 +281,7 @@ static SavedPlan table_plans[] = {
 	/* NOT NULL and nothing to put there */
 	{
 		.sql = "WITH " TARGETS " SELECT CASE t.on_error WHEN 'raise' THEN 'error' ELSE 'warning' END, 'target', t.relid::pg_catalog.regclass::pg_catalog.text, "
-		"pg_catalog.format('column %I is NOT NULL without a default, and the mapping does not fill it', a.attname), "
+		"pg_catalog.format('column %I of %s is NOT NULL without a default, and the mapping does not fill it', a.attname, t.relid::pg_catalog.regclass), "
 		"pg_catalog.format('Null value violates not-null constraint, SQLSTATE 23502: %s. Give it a default, or a source: SELECT invite_sync.set_target(%L, mapping => ...).', "
 		"CASE t.on_error WHEN 'raise' THEN 'every signup fails' ELSE 'every new user goes to quarantine' END, t.relid::pg_catalog.regclass), "
 		"pg_catalog.format('ALTER TABLE %s ALTER COLUMN %I DROP NOT NULL;', t.relid::pg_catalog.regclass, a.attname) "
@@ -296,7 +296,7 @@ static SavedPlan table_plans[] = {
 	{
 		.sql = "WITH " TARGETS " SELECT CASE WHEN m.expression ~* '^\\s*\\(?\\s*(users\\.)?raw_(user|app)_meta_data\\s*-' THEN CASE t.on_error WHEN 'raise' THEN 'error' ELSE 'warning' END ELSE 'info' END, "
 		"'target', t.relid::pg_catalog.regclass::pg_catalog.text, "
-		"pg_catalog.format('column %I is NOT NULL and filled from what not every user has', a.attname), "
+		"pg_catalog.format('column %I of %s is NOT NULL and filled from what not every user has', a.attname, t.relid::pg_catalog.regclass), "
 		"pg_catalog.format('Its source is %s. Invited users have no metadata of a form, users by telephone no address, others no number; anonymous ones nothing: null value violates not-null constraint, SQLSTATE 23502.', m.expression), "
 		"pg_catalog.format('ALTER TABLE %s ALTER COLUMN %I DROP NOT NULL;', t.relid::pg_catalog.regclass, a.attname) "
 		"FROM targets AS t JOIN invite_sync.mapping AS m ON m.target_id = t.id JOIN pg_catalog.pg_attribute AS a ON a.attrelid = t.relid AND a.attname = m.column_name "
@@ -308,7 +308,7 @@ static SavedPlan table_plans[] = {
 	{
 		.sql = "WITH " TARGETS ", " WRITTEN ", every AS (SELECT DISTINCT w.relid FROM written AS w) "
 		"SELECT CASE WHEN m.expression IS NULL OR t.on_error = 'raise' THEN 'error' ELSE 'warning' END, CASE WHEN t.relid IS NOT NULL THEN 'target' ELSE 'table' END, w.relid::pg_catalog.regclass::pg_catalog.text, "
-		"pg_catalog.format('column %I is unique, and %s', a.attname, CASE WHEN m.expression IS NOT NULL THEN 'its source is the same for many users' ELSE 'its default is the same for all' END), "
+		"pg_catalog.format('column %I of %s is unique, and %s', a.attname, w.relid::pg_catalog.regclass, CASE WHEN m.expression IS NOT NULL THEN 'its source is the same for many users' ELSE 'its default is the same for all' END), "
 		"pg_catalog.format('%s: %s. The second user collides: duplicate key value violates unique constraint %I, SQLSTATE 23505.', "
 		"CASE WHEN m.expression IS NOT NULL THEN 'Source' ELSE 'Default' END, coalesce(m.expression, pg_catalog.pg_get_expr(d.adbin, d.adrelid)), i.indexrelid::pg_catalog.regclass), "
 		"CASE WHEN m.expression IS NULL THEN pg_catalog.format('ALTER TABLE %s ALTER COLUMN %I DROP DEFAULT%s;', w.relid::pg_catalog.regclass, a.attname, "
@@ -326,7 +326,7 @@ static SavedPlan table_plans[] = {
 	{
 		.sql = "WITH " TARGETS ", " WRITTEN " "
 		"SELECT DISTINCT 'warning', 'target', t.relid::pg_catalog.regclass::pg_catalog.text, "
-		"pg_catalog.format('its trigger %I writes %s, which has a deferred constraint: %I', g.tgname, w.relid::pg_catalog.regclass, k.conname), "
+		"pg_catalog.format('trigger %I of %s writes %s, which has a deferred constraint: %I', g.tgname, t.relid::pg_catalog.regclass, w.relid::pg_catalog.regclass, k.conname), "
 		"'A sync runs with restricted rights, in which nothing can wait for the COMMIT: every user goes to quarantine with SQLSTATE 42501, cannot fire deferred trigger within security-restricted operation.', "
 		"pg_catalog.format('ALTER TABLE %s ALTER CONSTRAINT %I DEFERRABLE INITIALLY IMMEDIATE;', k.conrelid::pg_catalog.regclass, k.conname) "
 		"FROM targets AS t JOIN pg_catalog.pg_trigger AS g ON g.tgrelid = t.relid AND NOT g.tgisinternal AND g.tgenabled IN ('O', 'A') JOIN pg_catalog.pg_proc AS p ON p.oid = g.tgfoid "
@@ -460,7 +460,7 @@ look_for_orphans(Doctor *doctor, void *arg)
 			appendStringInfo(&detail, "%s%s", i > 0 ? ", " : "", SPI_getvalue(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1));
 		appendStringInfoString(&detail, gone > 5 ? ", ...)." : ").");
 		doctor_finding(doctor, q->contained ? DOCTOR_WARNING : DOCTOR_ERROR, q->contained ? "target" : "table", q->table,
-					   "orphan rows of users who are gone hold an email address or number that must be unique", detail.data,
+					   psprintf("orphan rows of %s, whose users are gone, hold an email address or number that must be unique", q->table), detail.data,
 					   psprintf("DELETE FROM %s AS t WHERE NOT EXISTS (SELECT FROM auth.users AS u WHERE u.id = t.%s);",
 								q->table, quote_identifier(q->column)));
 	}
@@ -509,7 +509,7 @@ look_for_default(Doctor *doctor, void *arg)
 		if (HeapTupleIsValid(tuple))
 			ReleaseSysCache(tuple);
 		doctor_finding(doctor, q->contained ? DOCTOR_WARNING : DOCTOR_ERROR, q->contained ? "target" : "table", q->table,
-					   psprintf("the default of column %s names no row of %s", quote_identifier(q->column), q->other_name),
+					   psprintf("the default of column %s of %s names no row of %s", quote_identifier(q->column), q->table, q->other_name),
 					   psprintf("A row that leaves the column out violates foreign key constraint %s, SQLSTATE 23503. Make the row that the default names, or choose another default.", q->text),
 					   optional ? psprintf("ALTER TABLE %s ALTER COLUMN %s DROP DEFAULT;", q->table, quote_identifier(q->column)) : NULL);
 	}
@@ -530,7 +530,7 @@ look_for_sequence(Doctor *doctor, void *arg)
 	scope_leave(&scope);
 	if (SPI_processed > 0)
 		doctor_finding(doctor, q->contained ? DOCTOR_WARNING : DOCTOR_ERROR, q->contained ? "target" : "table", q->table,
-					   psprintf("sequence %s is behind the values of column %s", q->other_name, quote_identifier(q->column)),
+					   psprintf("sequence %s is behind the values of column %s of %s", q->other_name, quote_identifier(q->column), q->table),
 					   "The next number it gives is not above all that are there, as after rows were copied with their numbers: duplicate key value violates unique constraint, SQLSTATE 23505.",
 					   psprintf("SELECT pg_catalog.setval(%s, (SELECT pg_catalog.max(t.%s) FROM %s AS t));",
 								quote_literal_cstr(q->other_name), quote_identifier(q->column), q->table));
