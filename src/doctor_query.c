@@ -484,7 +484,10 @@ nullness(Body *body, Query *query, Node *node, Why *why)
 	{
 		case T_Const:
 			why->text = "the value is NULL";
-			return ((Const *) node)->constisnull ? NULL_ALWAYS : NULL_NEVER;
+			if (!((Const *) node)->constisnull)
+				return NULL_NEVER;
+			/* it may stand for what is known only at run time */
+			return body->uncertain ? NULL_UNKNOWN : NULL_ALWAYS;
 		case T_CoalesceExpr:
 			{
 				Nullness	least = NULL_ALWAYS;
@@ -1180,7 +1183,7 @@ check_length(Body *body, Query *query, Relation rel, Form_pg_attribute att, Targ
 	field = metadata_field(body, (Node *) linitial(f->args));
 	if (field == NULL || is_guarded(body, field))
 		return;
-	body_found(body, n <= 50 ? DOCTOR_WARNING : DOCTOR_INFO, ERRCODE_STRING_DATA_RIGHT_TRUNCATION, "function", body->name,
+	body_found(body, n <= 40 ? DOCTOR_WARNING : DOCTOR_INFO, ERRCODE_STRING_DATA_RIGHT_TRUNCATION, "function", body->name,
 			   psprintf("metadata field \"%s\" may be longer than column %s of %s", field,
 						quote_identifier(NameStr(att->attname)), doctor_relation_name(RelationGetRelid(rel))),
 			   psprintf("At %s: value too long for type character varying(%d).", body_where(body), n),
@@ -1793,6 +1796,10 @@ body_failed(Body *body, ErrorData *edata, Node *raw)
 		case ERRCODE_UNDEFINED_OBJECT:
 		case ERRCODE_UNDEFINED_SCHEMA:
 			if (body->path_unknown || body->doubts > 0)
+				return;
+			break;
+		case ERRCODE_UNDEFINED_COLUMN:
+			if (body->doubts > 0)
 				return;
 			break;
 		default:

@@ -327,7 +327,7 @@ push @matrix,
 # ---------------------------------------------------------------------------
 # Nothing is missing from the table, and the audiences are those of api_grants()
 
-# rooms that have tests of their own: caller, event, sync, quarantine, invitation, account, hook
+# rooms that have tests of their own: caller, event, sync, quarantine, invitation, account, hook, doctor
 my %elsewhere = map { $_ => 1 } qw(
   log_event redact_payload seal_events verify_events prune_events is_operator act_as health check_alerts set_alert acknowledge_alert
   schedule_retry unschedule_retry config_sql uninstall_plan require_direct target_name guarded_trigger_name sync_users ensure_user user_exists create_profile
@@ -338,7 +338,7 @@ my %elsewhere = map { $_ => 1 } qw(
   create_invitation create_invitations create_invite_link check_invitation resend_invitation revoke_invitation list_invitations
   set_invitation_policy import_invitations invitation_import_failed settle_invitations prune_invitations
   create_user import_users migration_status unmigrated_users set_migration_policy check_migration require_migrated complete_migration
-  create_migration_invitation complete_migration_by_token link_external_user);
+  create_migration_invitation complete_migration_by_token link_external_user doctor);
 my %audience = map { $_->[0] => join ' ', sort @{ $_->[2] } } @matrix;
 my %granted = map { split /\|/ } split /\n/, value($node, $db, q{
 SELECT p.proname, string_agg(DISTINCT g.audience, ' ' ORDER BY g.audience) FROM invite_sync.api_grants() AS g
