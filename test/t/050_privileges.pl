@@ -385,6 +385,10 @@ my %later = (
 	uninstall_plan => 'SELECT count(*) FROM invite_sync.uninstall_plan()',
 	health => 'SELECT invite_sync.health()',
 	doctor => 'SELECT count(*) FROM invite_sync.doctor()',
+	probe_signup => q{SELECT count(*) FROM invite_sync.probe_signup('{anonymous}')},
+	probe_update => q{SELECT count(*) FROM invite_sync.probe_update('{anonymous}')},
+	probe_login => q{SELECT count(*) FROM invite_sync.probe_login('{anonymous}')},
+	probe_delete => q{SELECT count(*) FROM invite_sync.probe_delete('{anonymous}')},
 	act_as => q{SELECT invite_sync.act_as(NULL, 'anon')});
 my @routines = @{ found(q{
 SELECT proname FROM pg_proc WHERE pronamespace = 'invite_sync'::regnamespace AND prorettype <> 'trigger'::regtype
@@ -670,9 +674,12 @@ for my $role (qw(supabase_auth_admin bystander))
 	is(run_as($node, $db, $role, "ALTER ROLE $role SET invite_sync.enabled = off")->{sqlstate}, '42501', "$role cannot set it for its own connections");
 	is(run_as($node, $db, $role, "SET invite_sync.enabled = off; ALTER ROLE $role SET invite_sync.enabled FROM CURRENT")->{sqlstate}, '42501', 'nor from a placeholder');
 }
-my @settings = @{ found(q{SELECT name FROM invite_sync.is_operator(), pg_settings WHERE name LIKE 'invite\_sync.%' ORDER BY 1}) };
-is(scalar @settings, 18, 'there are settings');
+my @settings = @{ found(q{SELECT name FROM invite_sync.is_operator(), pg_settings WHERE name LIKE 'invite\_sync.%' AND name <> 'invite_sync.probing' ORDER BY 1}) };
+is(scalar @settings, 19, 'there are settings');
 my $loaded = "SELECT invite_sync.is_operator();";
+is(value($node, $db, "$loaded SELECT context FROM pg_settings WHERE name = 'invite_sync.probing'"), "t\ninternal", 'invite_sync.probing is for nobody');
+is(run_as($node, $db, $_, "$loaded SET invite_sync.probing = on")->{sqlstate}, '55P02', "not for $_")
+  for qw(supabase_admin postgres service_role);
 for my $setting (@settings)
 {
 	is(value($node, $db, "$loaded SELECT context FROM pg_settings WHERE name = '$setting'"), "t\nsuperuser", "$setting is for superusers");
