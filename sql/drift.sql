@@ -52,6 +52,7 @@ CREATE FUNCTION invite_sync.drift_content(schemas text[]) RETURNS jsonb
     SET extra_float_digits = 1
     SET bytea_output = 'hex'
     SET lc_monetary = 'C'
+    SET enable_nestloop = off
     SET jit = off
     AS $$
 WITH ext AS MATERIALIZED (
