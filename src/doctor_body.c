@@ -953,7 +953,12 @@ analyse_call(Doctor *doctor, void *arg)
 	Datum		source;
 
 	if (!HeapTupleIsValid(tuple))
+	{
+		/* dropped meanwhile */
+		MemoryContextSwitchTo(old);
+		MemoryContextDelete(cxt);
 		return;
+	}
 	proc = (Form_pg_proc) GETSTRUCT(tuple);
 	memset(&body, 0, sizeof(body));
 	body.doctor = doctor;
