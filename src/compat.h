@@ -117,6 +117,17 @@ compat_query_perms(Query *query)
 	return result;
 }
 
+/* 18 runs an AFTER trigger as the role that was current when it was queued, not when it fires. */
+static inline bool
+compat_trigger_keeps_role(void)
+{
+#if PG_VERSION_NUM >= 180000
+	return true;
+#else
+	return false;
+#endif
+}
+
 /* 17 put the parts of a virtual transaction id together. */
 #if PG_VERSION_NUM >= 170000
 #define compat_my_lxid() (MyProc->vxid.lxid)

@@ -11,6 +11,8 @@
  */
 #include "compat.h"
 
+#include "access/htup_details.h"
+#include "catalog/pg_namespace.h"
 #include "catalog/pg_proc.h"
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
@@ -22,7 +24,7 @@
 #include "utils/jsonb.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
-#include "utils/regproc.h"
+#include "utils/syscache.h"
 
 #include "caller.h"
 #include "doctor.h"
@@ -164,7 +166,36 @@ doctor_relation_name(Oid relid)
 char *
 doctor_function_name(Oid funcid)
 {
-	return format_procedure_extended(funcid, FORMAT_PROC_FORCE_QUALIFY | FORMAT_PROC_INVALID_AS_NULL);
+	HeapTuple	tuple = SearchSysCache1(PROCOID, ObjectIdGetDatum(funcid));
+	Form_pg_proc proc;
+	char	   *nsp;
+	StringInfoData s;
+
+	if (!HeapTupleIsValid(tuple))
+		return NULL;
+	proc = (Form_pg_proc) GETSTRUCT(tuple);
+	nsp = get_namespace_name(proc->pronamespace);
+	initStringInfo(&s);
+	if (nsp != NULL)
+		appendStringInfo(&s, "%s(", quote_qualified_identifier(nsp, NameStr(proc->proname)));
+	for (int i = 0; nsp != NULL && i < proc->pronargs; i++)
+	{
+		Oid			type = proc->proargtypes.values[i];
+		HeapTuple	type_tuple = SearchSysCache1(TYPEOID, ObjectIdGetDatum(type));
+		bool		builtin = HeapTupleIsValid(type_tuple) &&
+			((Form_pg_type) GETSTRUCT(type_tuple))->typnamespace == PG_CATALOG_NAMESPACE;
+
+		if (HeapTupleIsValid(type_tuple))
+			ReleaseSysCache(type_tuple);
+		/* whatever search_path is in force */
+		appendStringInfo(&s, "%s%s", i > 0 ? ", " : "",
+						 format_type_extended(type, -1, builtin ? FORMAT_TYPE_ALLOW_INVALID : FORMAT_TYPE_ALLOW_INVALID | FORMAT_TYPE_FORCE_QUALIFY));
+	}
+	ReleaseSysCache(tuple);
+	if (nsp == NULL)
+		return NULL;
+	appendStringInfoChar(&s, ')');
+	return s.data;
 }
 
 /* ---------------------------------------------------------------------

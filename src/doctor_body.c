@@ -219,6 +219,7 @@ fires_for(const Trigger *trigger, CmdType command, Bitmapset *columns)
 typedef struct Writer
 {
 	Oid			role;
+	Oid			after_role;		/* of AFTER triggers, where it is another */
 	const char *path;
 	BodyCall   *call;			/* NULL: the auth server itself */
 	int			events;
@@ -311,7 +312,7 @@ reach_trigger(Doctor *doctor, const Writer *writer, Relation rel, const Trigger 
 	memset(&call, 0, sizeof(call));
 	call.parent = writer->call;
 	call.funcid = OidIsValid(function) ? function : trigger->tgfoid;
-	call.role = writer->role;
+	call.role = TRIGGER_FOR_AFTER(trigger->tgtype) && OidIsValid(writer->after_role) ? writer->after_role : writer->role;
 	call.path = writer->path;
 	call.events = writer->events;
 	call.contained = writer->contained || OidIsValid(function);
@@ -325,10 +326,11 @@ reach_trigger(Doctor *doctor, const Writer *writer, Relation rel, const Trigger 
 	call.condition_words = condition_words(doctor, trigger->tgqual);
 	call.new_table = trigger->tgnewtable ? MemoryContextStrdup(doctor->cxt, trigger->tgnewtable) : NULL;
 	call.old_table = trigger->tgoldtable ? MemoryContextStrdup(doctor->cxt, trigger->tgoldtable) : NULL;
-	/* it waits for the COMMIT, and runs as who gives that */
+	/* it waits for the COMMIT, and runs under the path of who gives that */
 	if (trigger->tginitdeferred && writer->call != NULL)
 	{
-		call.role = doctor->auth_role;
+		if (!compat_trigger_keeps_role())
+			call.role = doctor->auth_role;
 		call.path = doctor->bodies->auth_path;
 		call.contained = false;
 	}
@@ -357,7 +359,10 @@ reach_table(Doctor *doctor, const Writer *writer, Oid relid, CmdType command, Bi
 			Writer		cascade = *writer;
 			CmdType		then;
 
-			/* a foreign key's action: as the owner of the table that refers to this one */
+			/*
+			 * A foreign key's action: as the owner of the table that refers to
+			 * this one. Its AFTER triggers wait for the end of the statement.
+			 */
 			if (command != CMD_DELETE || !OidIsValid(trigger->tgconstrrelid))
 				continue;
 			if (trigger->tgfoid == F_RI_FKEY_CASCADE_DEL)
@@ -374,6 +379,8 @@ reach_table(Doctor *doctor, const Writer *writer, Oid relid, CmdType command, Bi
 				if (!HeapTupleIsValid(tuple))
 					continue;
 				cascade.role = ((Form_pg_class) GETSTRUCT(tuple))->relowner;
+				if (!compat_trigger_keeps_role() && !OidIsValid(cascade.after_role))
+					cascade.after_role = writer->role;
 				ReleaseSysCache(tuple);
 			}
 			reach_table(doctor, &cascade, trigger->tgconstrrelid, then, NULL, depth + 1);
@@ -455,6 +462,7 @@ follow_effects(Body *body)
 			Writer		writer;
 
 			note_reach(body->doctor, e->id, body->role, 1 << e->command, body->call->events);
+			memset(&writer, 0, sizeof(writer));
 			writer.role = body->role;
 			writer.path = body->path;
 			writer.call = body->call;
@@ -570,7 +578,8 @@ body_found(Body *body, DoctorSeverity severity, int sqlstate, const char *area,
 	f->area = area;
 	f->object = pstrdup(object);
 	f->finding = pstrdup(finding);
-	f->detail = psprintf("%s%s%s%s", detail,
+	f->detail = psprintf("%s%s%s%s%s",
+						 strstr(finding, object) || strstr(detail, object) ? "" : psprintf("%s. ", object), detail,
 						 sqlstate ? psprintf(" SQLSTATE %s.", unpack_sql_state(sqlstate)) : "",
 						 caught ? " An exception handler catches it: the auth server goes on, what the body does is lost." : "",
 						 psprintf(" %s", body_way(body->call)));
@@ -797,7 +806,7 @@ report(Body *body)
 		doctor_finding(doctor, caught ? DOCTOR_WARNING : DOCTOR_ERROR, "function", body->name,
 					   body->pinned ? "the search_path that the function sets does not hold what its body names without a schema"
 					   : "the function sets no search_path, and names without a schema are not found in the caller's",
-					   psprintf("It runs under %s, which %s: %s. %s",
+					   psprintf("%s runs under %s, which %s: %s. %s", body->name,
 								shown_path(body->pinned ? body->pinned : body->call->path),
 								body->pinned ? "it sets itself" : "is the auth server's or that of the function that calls it",
 								join(body->misplaced, "; "), way),
@@ -807,8 +816,8 @@ report(Body *body)
 		doctor_finding(doctor, body->call->contained ? DOCTOR_WARNING : DOCTOR_ERROR, "function", body->name,
 					   psprintf("security definer is missing: permission denied for role %s",
 								GetUserNameFromId(body->call->role, true)),
-					   psprintf("The function runs as %s, the auth server's role, who may not: %s. SQLSTATE 42501. As SECURITY DEFINER it runs as its owner %s. %s",
-								GetUserNameFromId(body->call->role, true), join(body->denied, "; "),
+					   psprintf("%s runs as %s, the auth server's role, who may not: %s. SQLSTATE 42501. As SECURITY DEFINER it runs as its owner %s. %s",
+								body->name, GetUserNameFromId(body->call->role, true), join(body->denied, "; "),
 								GetUserNameFromId(body->owner, true), way),
 					   body_fix(body));
 	all = body->found;

@@ -1183,7 +1183,7 @@ check_length(Body *body, Query *query, Relation rel, Form_pg_attribute att, Targ
 	field = metadata_field(body, (Node *) linitial(f->args));
 	if (field == NULL || is_guarded(body, field))
 		return;
-	body_found(body, n <= 50 ? DOCTOR_WARNING : DOCTOR_INFO, ERRCODE_STRING_DATA_RIGHT_TRUNCATION, "function", body->name,
+	body_found(body, n <= 40 ? DOCTOR_WARNING : DOCTOR_INFO, ERRCODE_STRING_DATA_RIGHT_TRUNCATION, "function", body->name,
 			   psprintf("metadata field \"%s\" may be longer than column %s of %s", field,
 						quote_identifier(NameStr(att->attname)), doctor_relation_name(RelationGetRelid(rel))),
 			   psprintf("At %s: value too long for type character varying(%d).", body_where(body), n),
