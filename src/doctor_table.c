@@ -292,6 +292,31 @@ static SavedPlan table_plans[] = {
 		"AND NOT " FILLED_BY_TRIGGER("t.relid", "a.attname"),
 		TABLE_ARGS
 	},
+	/* NOT NULL, with a default that asks who is logged in */
+	{
+		.sql = "WITH " TARGETS " SELECT CASE t.on_error WHEN 'raise' THEN 'error' ELSE 'warning' END, 'target', t.relid::pg_catalog.regclass::pg_catalog.text, "
+		"pg_catalog.format('column %I of %s is NOT NULL, and its default %s is NULL at signup', a.attname, t.relid::pg_catalog.regclass, pg_catalog.pg_get_expr(d.adbin, d.adrelid)), "
+		"'Nobody is logged in yet: null value violates not-null constraint, SQLSTATE 23502. Give the column a source in the mapping.', "
+		"pg_catalog.format('ALTER TABLE %s ALTER COLUMN %I DROP NOT NULL;', t.relid::pg_catalog.regclass, a.attname) "
+		"FROM targets AS t JOIN pg_catalog.pg_attribute AS a ON a.attrelid = t.relid AND a.attnum > 0 AND a.attnotnull AND a.attgenerated = '' AND a.attname <> t.key "
+		"JOIN pg_catalog.pg_attrdef AS d ON d.adrelid = a.attrelid AND d.adnum = a.attnum "
+		"WHERE pg_catalog.pg_get_expr(d.adbin, d.adrelid) ~ '^auth\\.(uid|role|email|jwt)\\(\\)' "
+		"AND NOT EXISTS (SELECT FROM invite_sync.mapping AS m WHERE m.target_id = t.id AND m.column_name = a.attname) AND NOT " FILLED_BY_TRIGGER("t.relid", "a.attname"),
+		TABLE_ARGS
+	},
+	/* CHECKs against the empty text that a mapping makes */
+	{
+		.sql = "WITH " TARGETS " SELECT CASE t.on_error WHEN 'raise' THEN 'error' ELSE 'warning' END, 'target', t.relid::pg_catalog.regclass::pg_catalog.text, "
+		"pg_catalog.format('check constraint %I of %s refuses an empty %I, which the mapping makes', k.conname, t.relid::pg_catalog.regclass, a.attname), "
+		"pg_catalog.format('%s, and the source is %s: where a user has nothing there, the row violates check constraint, SQLSTATE 23514. A source that is NULL instead passes.', "
+		"pg_catalog.pg_get_constraintdef(k.oid), m.expression), "
+		"pg_catalog.format('ALTER TABLE %s DROP CONSTRAINT %I;', t.relid::pg_catalog.regclass, k.conname) "
+		"FROM targets AS t JOIN invite_sync.mapping AS m ON m.target_id = t.id JOIN pg_catalog.pg_attribute AS a ON a.attrelid = t.relid AND a.attname = m.column_name "
+		"JOIN pg_catalog.pg_constraint AS k ON k.conrelid = t.relid AND k.contype = 'c' AND k.conkey = ARRAY[a.attnum] "
+		"WHERE m.expression ~* 'coalesce\\s*\\(.*,\\s*''''(::[a-z ]+)?\\s*\\)\\s*$' AND pg_catalog.pg_get_constraintdef(k.oid) ~ '(<> ''''|length\\(.*\\) (> [0-9]|>= [1-9]))' "
+		"AND pg_catalog.pg_get_constraintdef(k.oid) !~ ' OR ' AND NOT " FILLED_BY_TRIGGER("t.relid", "a.attname"),
+		TABLE_ARGS
+	},
 	/* NOT NULL and filled from what not every user has */
 	{
 		.sql = "WITH " TARGETS " SELECT CASE WHEN m.expression ~* '^\\s*\\(?\\s*(users\\.)?raw_(user|app)_meta_data\\s*-' THEN CASE t.on_error WHEN 'raise' THEN 'error' ELSE 'warning' END ELSE 'info' END, "

@@ -72,6 +72,22 @@ SELECT invite_sync.set_target('public.people', mapping => '{"email": "coalesce(e
 \o
 SELECT severity, area, object, finding, fix FROM invite_sync.doctor() WHERE area = 'target';
 ROLLBACK;
+-- defaults that ask who is logged in, and CHECKs against what the mapping makes of nothing
+BEGIN;
+ALTER TABLE public.people ADD COLUMN who uuid DEFAULT auth.uid(), ADD COLUMN maybe uuid DEFAULT auth.uid();
+UPDATE public.people SET who = id;
+ALTER TABLE public.people ALTER COLUMN who SET NOT NULL, ADD CONSTRAINT named CHECK (name <> ''), ADD CONSTRAINT long CHECK (char_length(name) >= 1), ADD CONSTRAINT addressed CHECK (email <> ''), ADD CONSTRAINT short CHECK (length(name) < 100);
+SELECT * FROM public.said ORDER BY finding COLLATE "C";
+\o /dev/null
+SELECT invite_sync.set_target('public.people', mapping => '{"email": "email", "name": "coalesce(raw_user_meta_data->>''name'', '''')"}');
+\o
+SELECT * FROM public.said ORDER BY finding COLLATE "C";
+SELECT public.sign_up(2);
+SELECT public.quarantined();
+SELECT fix FROM public.said WHERE finding NOT LIKE '%quarantine%' \gexec
+SELECT resolved FROM invite_sync.retry_quarantine(due_only => false);
+SELECT * FROM public.said;
+ROLLBACK;
 -- unique, and the same for many
 BEGIN;
 ALTER TABLE public.people ALTER COLUMN code SET DEFAULT 'none', ADD UNIQUE (name), ADD UNIQUE (email);
