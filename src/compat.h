@@ -12,6 +12,7 @@
 
 #include "common/jsonapi.h"
 #include "miscadmin.h"
+#include "nodes/parsenodes.h"
 #include "storage/proc.h"
 #include "utils/rel.h"
 #if PG_VERSION_NUM >= 160000
@@ -62,6 +63,59 @@ compat_json_lex(char *json, int len, int encoding)
 #define compat_proc_aclcheck(proc, role, mode) \
 	pg_proc_aclcheck((proc), (role), (mode))
 #endif
+
+/* 16 lets it answer softly. */
+#if PG_VERSION_NUM >= 160000
+#define compat_qualified_name(text) stringToQualifiedNameList((text), NULL)
+#else
+#define compat_qualified_name(text) stringToQualifiedNameList(text)
+#endif
+
+/* What a query needs rights on: 16 took that out of its range table. */
+typedef struct CompatPerms
+{
+	Oid			relid;
+	AclMode		required;
+	Oid			check_as;
+	Bitmapset  *selected;
+	Bitmapset  *inserted;
+	Bitmapset  *updated;
+} CompatPerms;
+
+#if PG_VERSION_NUM >= 160000
+typedef RTEPermissionInfo compat_perms_node;
+#define compat_perms_list(query) ((query)->rteperminfos)
+#define compat_perms_relid(p) ((p)->relid)
+#else
+typedef RangeTblEntry compat_perms_node;
+#define compat_perms_list(query) ((query)->rtable)
+#define compat_perms_relid(p) ((p)->rtekind == RTE_RELATION ? (p)->relid : InvalidOid)
+#endif
+
+static inline List *
+compat_query_perms(Query *query)
+{
+	List	   *result = NIL;
+	ListCell   *lc;
+
+	foreach(lc, compat_perms_list(query))
+	{
+		compat_perms_node *node = (compat_perms_node *) lfirst(lc);
+		CompatPerms *p;
+
+		if (!OidIsValid(compat_perms_relid(node)) || node->requiredPerms == 0)
+			continue;
+		p = (CompatPerms *) palloc(sizeof(CompatPerms));
+		p->relid = node->relid;
+		p->required = node->requiredPerms;
+		p->check_as = node->checkAsUser;
+		p->selected = node->selectedCols;
+		p->inserted = node->insertedCols;
+		p->updated = node->updatedCols;
+		result = lappend(result, p);
+	}
+	return result;
+}
 
 /* 17 put the parts of a virtual transaction id together. */
 #if PG_VERSION_NUM >= 170000

@@ -18,6 +18,7 @@
 #include "funcapi.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
+#include "utils/guc.h"
 #include "utils/jsonb.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
@@ -236,6 +237,7 @@ doctor(PG_FUNCTION_ARGS)
 	bool		probe = !PG_ARGISNULL(0) && PG_GETARG_BOOL(0);
 	Jsonb	   *auth_settings = PG_ARGISNULL(1) ? NULL : PG_GETARG_JSONB_P(1);
 	Doctor		run;
+	int			guc_level;
 
 	caller_require_operator();
 	InitMaterializedSRF(fcinfo, 0);
@@ -244,12 +246,17 @@ doctor(PG_FUNCTION_ARGS)
 	run.asker = caller_role();
 	run.superuser = superuser_arg(run.asker);
 
+	/* so that whatever spells names in a fix qualifies them */
+	guc_level = NewGUCNestLevel();
+	(void) set_config_option("search_path", "pg_catalog, pg_temp", PGC_USERSET, PGC_S_SESSION,
+							 GUC_ACTION_SAVE, true, 0, false);
 	doctor_contained(&run, "auth", "auth.users", find_auth, NULL);
 	doctor_contained(&run, "trigger", "auth.users", check_bodies, NULL);
 	doctor_contained(&run, "table", "auth.users", check_tables, NULL);
 	doctor_contained(&run, "auth", "auth", check_auth, auth_settings);
 	if (probe)
 		doctor_check_probe(&run);
+	AtEOXact_GUC(false, guc_level);
 	return_findings(&run, (ReturnSetInfo *) fcinfo->resultinfo);
 	return (Datum) 0;
 }

@@ -12,6 +12,7 @@
 #define INVITE_SYNC_DOCTOR_H
 
 #include "nodes/pg_list.h"
+#include "utils/array.h"
 #include "utils/jsonb.h"
 
 #include "plan.h"
@@ -32,6 +33,7 @@ typedef struct Doctor
 	Oid			auth_role;		/* its owner, the auth server's role; invalid: none, or a superuser */
 	List	   *findings;		/* private to doctor.c */
 	List	   *reached;		/* of DoctorReach; private to doctor_body.c */
+	struct BodyRun *bodies;		/* private to doctor_body.c */
 } Doctor;
 
 /*
@@ -61,6 +63,12 @@ extern bool doctor_contained(Doctor *doctor, const char *area, const char *objec
 
 /* May what belongs to this role be analysed in its scope? Not a superuser's, but for one. */
 extern bool doctor_may_look(const Doctor *doctor, Oid owner);
+
+/* What new sessions of this role have for a setting, by ALTER ROLE or ALTER DATABASE; NULL: nothing of their own. */
+extern char *doctor_role_setting(Oid role, const char *name);
+
+/* The value of a setting in an array of name=value (proconfig, setconfig), or NULL. */
+extern char *doctor_setting(ArrayType *settings, const char *name);
 
 /* Qualified, quoted names; NULL: it is gone. */
 extern char *doctor_relation_name(Oid relid);	/* public.profiles */

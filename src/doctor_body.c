@@ -3,27 +3,1242 @@
  * doctor_body.c
  *	  Triggers on auth.users and what they reach: are their functions sound?
  *
+ * A list of calls is worked off. It begins with the triggers on the tables of
+ * the auth server; what a body writes adds the triggers of that table, what it
+ * calls the function. Each is analysed as whom and under which search_path it
+ * will run. Names that this path does not hold, and rights that the role does
+ * not have, are gathered over the whole body, and the body is analysed again as
+ * the one statement that mends both would make it: so the fix is tried, and
+ * what else is wrong comes to light. What is reached is analysed as if called
+ * from the mended body, so that each cause is told once.
+ *
  *-------------------------------------------------------------------------
  */
 #include "compat.h"
 
+#include "access/genam.h"
+#include "access/htup_details.h"
+#include "access/relation.h"
+#include "access/table.h"
+#include "catalog/dependency.h"
+#include "catalog/indexing.h"
+#include "catalog/namespace.h"
+#include "catalog/pg_authid.h"
+#include "catalog/pg_class.h"
+#include "catalog/pg_db_role_setting.h"
+#include "catalog/pg_depend.h"
+#include "catalog/pg_extension.h"
+#include "catalog/pg_language.h"
+#include "catalog/pg_proc.h"
+#include "catalog/pg_trigger.h"
+#include "catalog/pg_type.h"
+#include "commands/extension.h"
+#include "commands/proclang.h"
+#include "commands/trigger.h"
+#include "executor/functions.h"
+#include "executor/spi.h"
+#include "funcapi.h"
+#include "nodes/nodeFuncs.h"
+#include "utils/acl.h"
+#include "utils/builtins.h"
+#include "utils/fmgroids.h"
+#include "utils/guc.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/rel.h"
+#include "utils/snapmgr.h"
+#include "utils/syscache.h"
+#include "utils/varlena.h"
+
+#include "caller.h"
 #include "doctor.h"
+#include "doctor_body.h"
+
+#define PASSES_MAX	6
+#define DEPTH_MAX	16
+#define CALLS_MAX	5000
+
+struct BodyRun
+{
+	List	   *calls;			/* BodyCall, in order of discovery */
+	List	   *guarded;		/* Oid of the trigger, Oid of its function, ... */
+	char	   *auth_path;		/* search_path of the auth server's sessions */
+};
+
+/* ---------------------------------------------------------------------
+ * What is reached
+ * ---------------------------------------------------------------------
+ */
+
+static void
+note_reach(Doctor *doctor, Oid relid, Oid role, int command, int events)
+{
+	ListCell   *lc;
+	DoctorReach *r;
+	MemoryContext old;
+
+	foreach(lc, doctor->reached)
+	{
+		r = (DoctorReach *) lfirst(lc);
+		if (r->relid == relid && r->role == role)
+		{
+			r->commands |= command;
+			r->events |= events;
+			return;
+		}
+	}
+	old = MemoryContextSwitchTo(doctor->cxt);
+	r = (DoctorReach *) palloc(sizeof(DoctorReach));
+	r->relid = relid;
+	r->role = role;
+	r->commands = command;
+	r->events = events;
+	doctor->reached = lappend(doctor->reached, r);
+	MemoryContextSwitchTo(old);
+}
 
 const DoctorReach *
 doctor_reaches(Doctor *doctor, int *n)
 {
-	*n = list_length(doctor->reached);
-	return NULL;
+	DoctorReach *all = (DoctorReach *) palloc(sizeof(DoctorReach) * (list_length(doctor->reached) + 1));
+	ListCell   *lc;
+
+	*n = 0;
+	foreach(lc, doctor->reached)
+		all[(*n)++] = *(DoctorReach *) lfirst(lc);
+	return all;
 }
 
 const Oid *
 doctor_reached(Doctor *doctor, int *n)
 {
+	Oid		   *all = (Oid *) palloc(sizeof(Oid) * (list_length(doctor->reached) + 1));
+	List	   *seen = NIL;
+	ListCell   *lc;
+
 	*n = 0;
-	return NULL;
+	foreach(lc, doctor->reached)
+	{
+		Oid			relid = ((DoctorReach *) lfirst(lc))->relid;
+
+		if (!list_member_oid(seen, relid))
+		{
+			seen = lappend_oid(seen, relid);
+			all[(*n)++] = relid;
+		}
+	}
+	return all;
+}
+
+/* ---------------------------------------------------------------------
+ * Calls
+ * ---------------------------------------------------------------------
+ */
+
+static bool
+same_call(const BodyCall *a, const BodyCall *b)
+{
+	return a->funcid == b->funcid && a->role == b->role && strcmp(a->path, b->path) == 0 &&
+		a->relid == b->relid && a->trigger_type == b->trigger_type && a->contained == b->contained;
+}
+
+static void
+add_call(Doctor *doctor, const BodyCall *call)
+{
+	ListCell   *lc;
+	MemoryContext old;
+	BodyCall   *c;
+	struct BodyRun *run = doctor->bodies;
+
+	if (list_length(run->calls) >= CALLS_MAX)
+		return;
+	foreach(lc, run->calls)
+		if (same_call((BodyCall *) lfirst(lc), call))
+		{
+			((BodyCall *) lfirst(lc))->events |= call->events;
+			return;
+		}
+	old = MemoryContextSwitchTo(doctor->cxt);
+	c = (BodyCall *) palloc(sizeof(BodyCall));
+	*c = *call;
+	c->path = pstrdup(call->path);
+	run->calls = lappend(run->calls, c);
+	MemoryContextSwitchTo(old);
+}
+
+/* An extension's function is not its user's to mend. */
+static bool
+is_of_extension(Oid classid, Oid objid)
+{
+	return OidIsValid(getExtensionOfObject(classid, objid));
+}
+
+/* Where a trigger is guarded, the function that it had before. */
+static Oid
+guarded_function(const struct BodyRun *run, Oid trigger)
+{
+	for (int i = 0; i + 1 < list_length(run->guarded); i += 2)
+		if (list_nth_oid(run->guarded, i) == trigger)
+			return list_nth_oid(run->guarded, i + 1);
+	return InvalidOid;
+}
+
+static List *
+condition_words(Doctor *doctor, const char *qual)
+{
+	MemoryContext old = MemoryContextSwitchTo(doctor->cxt);
+	List	   *words = qual ? body_words((Node *) stringToNode(qual)) : NIL;
+
+	MemoryContextSwitchTo(old);
+	return words;
+}
+
+static bool
+fires_for(const Trigger *trigger, CmdType command, Bitmapset *columns)
+{
+	switch (command)
+	{
+		case CMD_INSERT:
+			return TRIGGER_FOR_INSERT(trigger->tgtype);
+		case CMD_DELETE:
+			return TRIGGER_FOR_DELETE(trigger->tgtype);
+		case CMD_UPDATE:
+			if (!TRIGGER_FOR_UPDATE(trigger->tgtype))
+				return false;
+			if (trigger->tgnattr == 0 || columns == NULL)
+				return true;
+			for (int i = 0; i < trigger->tgnattr; i++)
+				if (bms_is_member(trigger->tgattr[i], columns))
+					return true;
+			return false;
+		default:
+			return false;
+	}
+}
+
+typedef struct Writer
+{
+	Oid			role;
+	const char *path;
+	BodyCall   *call;			/* NULL: the auth server itself */
+	int			events;
+	bool		contained;
+	bool		certain;
+} Writer;
+
+static bool is_caught(Body *body, int sqlstate);
+static void reach_table(Doctor *doctor, const Writer *writer, Oid relid, CmdType command,
+						Bitmapset *columns, int depth);
+
+/* A trigger that is not on, and would do something if it were. */
+static void
+note_disabled(Doctor *doctor, Relation rel, const Trigger *trigger)
+{
+	char	   *table = doctor_relation_name(RelationGetRelid(rel));
+	char	   *function = doctor_function_name(trigger->tgfoid);
+
+	if (is_of_extension(ProcedureRelationId, trigger->tgfoid) || table == NULL || function == NULL)
+		return;
+	doctor_finding(doctor, DOCTOR_WARNING, "trigger",
+				   psprintf("%s ON %s", quote_identifier(trigger->tgname), table),
+				   trigger->tgenabled == TRIGGER_DISABLED ? "the trigger is disabled" : "the trigger is enabled for replicas only",
+				   psprintf("%s is not called: what it does for users is not done. If that is meant, drop the trigger.", function),
+				   psprintf("ALTER TABLE %s ENABLE TRIGGER %s;", table, quote_identifier(trigger->tgname)));
+}
+
+/* Is this call in the making already under way, with nothing in between that would end it? */
+static bool
+is_endless(const Writer *writer, const Trigger *trigger)
+{
+	bool		certain = writer->certain && writer->call != NULL;
+
+	for (BodyCall *c = writer->call; c != NULL && certain; c = c->parent)
+	{
+		if (c->trigger == trigger->tgoid)
+			return !c->has_condition;
+		certain = c->certain && !c->has_condition;
+	}
+	return false;
+}
+
+static void
+note_endless(Doctor *doctor, Relation rel, const Trigger *trigger, const Writer *writer)
+{
+	char	   *table = doctor_relation_name(RelationGetRelid(rel));
+	char	   *function = doctor_function_name(trigger->tgfoid);
+	char	   *definition = TextDatumGetCString(DirectFunctionCall1(pg_get_triggerdef, ObjectIdGetDatum(trigger->tgoid)));
+	char	   *execute = NULL;
+	char	   *fix = NULL;
+
+	/* the last one: a name before it may be anything */
+	for (char *s = definition; (s = strstr(s, " EXECUTE FUNCTION ")) != NULL; s++)
+		execute = s;
+	if (execute != NULL && strncmp(definition, "CREATE TRIGGER ", 15) == 0)
+		fix = psprintf("CREATE OR REPLACE TRIGGER %.*s WHEN (pg_catalog.pg_trigger_depth() = 0)%s;",
+					   (int) (execute - definition - 15), definition + 15, execute);
+	doctor_finding(doctor, writer->contained ? DOCTOR_WARNING : DOCTOR_ERROR, "trigger",
+				   psprintf("%s ON %s", quote_identifier(trigger->tgname), table),
+				   "the trigger fires itself: infinite recursion until the stack depth limit is exceeded",
+				   psprintf("%s leads to a write of %s that fires the trigger again, and no condition ends that: SQLSTATE 54001, on each %s. Let the trigger fire only when it is not called by itself (pg_trigger_depth()), or in a BEFORE trigger set the columns of NEW.",
+							function, table, body_events(writer->events)),
+				   fix);
+}
+
+/* The one function in C that people put on their tables: it sets the column that its argument names. */
+static void
+check_moddatetime(Doctor *doctor, const Writer *writer, Relation rel, const Trigger *trigger)
+{
+	char	   *name = get_func_name(trigger->tgfoid);
+	char	   *table = doctor_relation_name(RelationGetRelid(rel));
+
+	if (name == NULL || table == NULL || strcmp(name, "moddatetime") != 0 || trigger->tgnargs != 1 ||
+		get_attnum(RelationGetRelid(rel), trigger->tgargs[0]) != InvalidAttrNumber)
+		return;
+	doctor_finding(doctor, writer->contained ? DOCTOR_WARNING : DOCTOR_ERROR, "trigger",
+				   psprintf("%s ON %s", quote_identifier(trigger->tgname), table),
+				   psprintf("moddatetime() is given column %s, which %s does not have", quote_identifier(trigger->tgargs[0]), table),
+				   psprintf("Each UPDATE of %s fails. SQLSTATE 09000.", table),
+				   psprintf("ALTER TABLE %s ADD COLUMN %s timestamptz DEFAULT pg_catalog.now();", table, quote_identifier(trigger->tgargs[0])));
+}
+
+static void
+reach_trigger(Doctor *doctor, const Writer *writer, Relation rel, const Trigger *trigger, int depth)
+{
+	BodyCall	call;
+	Oid			function = guarded_function(doctor->bodies, trigger->tgoid);
+
+	check_moddatetime(doctor, writer, rel, trigger);
+	memset(&call, 0, sizeof(call));
+	call.parent = writer->call;
+	call.funcid = OidIsValid(function) ? function : trigger->tgfoid;
+	call.role = writer->role;
+	call.path = writer->path;
+	call.events = writer->events;
+	call.contained = writer->contained || OidIsValid(function);
+	call.certain = writer->certain;
+	call.depth = depth;
+	call.relid = RelationGetRelid(rel);
+	call.trigger = trigger->tgoid;
+	call.trigger_name = MemoryContextStrdup(doctor->cxt, trigger->tgname);
+	call.trigger_type = trigger->tgtype;
+	call.has_condition = trigger->tgqual != NULL;
+	call.condition_words = condition_words(doctor, trigger->tgqual);
+	call.new_table = trigger->tgnewtable ? MemoryContextStrdup(doctor->cxt, trigger->tgnewtable) : NULL;
+	call.old_table = trigger->tgoldtable ? MemoryContextStrdup(doctor->cxt, trigger->tgoldtable) : NULL;
+	/* it waits for the COMMIT, and runs as who gives that */
+	if (trigger->tginitdeferred && writer->call != NULL)
+	{
+		call.role = doctor->auth_role;
+		call.path = doctor->bodies->auth_path;
+		call.contained = false;
+	}
+	add_call(doctor, &call);
+}
+
+/* What a write of this table sets off. */
+static void
+reach_table(Doctor *doctor, const Writer *writer, Oid relid, CmdType command, Bitmapset *columns, int depth)
+{
+	Relation	rel;
+	TriggerDesc *triggers;
+
+	if (depth > DEPTH_MAX || !SearchSysCacheExists1(RELOID, ObjectIdGetDatum(relid)))
+		return;
+	rel = try_relation_open(relid, AccessShareLock);
+	if (rel == NULL)
+		return;
+	triggers = rel->trigdesc;
+	for (int i = 0; triggers != NULL && i < triggers->numtriggers; i++)
+	{
+		const Trigger *trigger = &triggers->triggers[i];
+
+		if (trigger->tgisinternal)
+		{
+			Writer		cascade = *writer;
+			CmdType		then;
+
+			/* a foreign key's action: as the owner of the table that refers to this one */
+			if (command != CMD_DELETE || !OidIsValid(trigger->tgconstrrelid))
+				continue;
+			if (trigger->tgfoid == F_RI_FKEY_CASCADE_DEL)
+				then = CMD_DELETE;
+			else if (trigger->tgfoid == F_RI_FKEY_SETNULL_DEL || trigger->tgfoid == F_RI_FKEY_SETDEFAULT_DEL)
+				then = CMD_UPDATE;
+			else
+				continue;
+			if (trigger->tgconstrrelid == relid)
+				continue;
+			{
+				HeapTuple	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(trigger->tgconstrrelid));
+
+				if (!HeapTupleIsValid(tuple))
+					continue;
+				cascade.role = ((Form_pg_class) GETSTRUCT(tuple))->relowner;
+				ReleaseSysCache(tuple);
+			}
+			reach_table(doctor, &cascade, trigger->tgconstrrelid, then, NULL, depth + 1);
+			continue;
+		}
+		if (!fires_for(trigger, command, columns))
+			continue;
+		if (trigger->tgenabled == TRIGGER_DISABLED || trigger->tgenabled == TRIGGER_FIRES_ON_REPLICA)
+		{
+			note_disabled(doctor, rel, trigger);
+			continue;
+		}
+		if (is_endless(writer, trigger))
+			note_endless(doctor, rel, trigger, writer);
+		reach_trigger(doctor, writer, rel, trigger, depth);
+	}
+	relation_close(rel, AccessShareLock);
+}
+
+static void
+add_effect(Body *body, bool is_call, Oid id, CmdType command, Bitmapset *columns, bool certain)
+{
+	MemoryContext old = MemoryContextSwitchTo(body->cxt);
+	BodyEffect *e = (BodyEffect *) palloc(sizeof(BodyEffect));
+
+	e->is_call = is_call;
+	e->id = id;
+	e->command = command;
+	e->columns = bms_copy(columns);
+	e->contained = is_caught(body, ERRCODE_INTERNAL_ERROR);
+	e->certain = certain && body->conditions == 0;
+	body->effects = lappend(body->effects, e);
+	MemoryContextSwitchTo(old);
+}
+
+void
+body_writes(Body *body, Oid relid, CmdType command, Bitmapset *columns, bool certain)
+{
+	add_effect(body, false, relid, command, columns, certain);
+}
+
+void
+body_calls(Body *body, Oid funcid)
+{
+	if (funcid != body->call->funcid)
+		add_effect(body, true, funcid, CMD_NOTHING, NULL, true);
+}
+
+/* What the last pass has found to be written and called is looked at next. */
+static void
+follow_effects(Body *body)
+{
+	ListCell   *lc;
+	bool		depth_asked = body_mentions(body, "pg_trigger_depth");
+
+	foreach(lc, body->effects)
+	{
+		BodyEffect *e = (BodyEffect *) lfirst(lc);
+
+		if (e->is_call)
+		{
+			BodyCall	call;
+
+			if (body->call->depth >= DEPTH_MAX)
+				continue;
+			memset(&call, 0, sizeof(call));
+			call.parent = body->call;
+			call.funcid = e->id;
+			call.role = body->role;
+			call.path = body->path;
+			call.events = body->call->events;
+			call.contained = e->contained;
+			call.certain = e->certain && !depth_asked;
+			call.depth = body->call->depth + 1;
+			add_call(body->doctor, &call);
+		}
+		else
+		{
+			Writer		writer;
+
+			note_reach(body->doctor, e->id, body->role, 1 << e->command, body->call->events);
+			writer.role = body->role;
+			writer.path = body->path;
+			writer.call = body->call;
+			writer.events = body->call->events;
+			writer.contained = e->contained;
+			writer.certain = e->certain && !depth_asked;
+			reach_table(body->doctor, &writer, e->id, e->command, e->columns, body->call->depth + 1);
+		}
+	}
+}
+
+/* ---------------------------------------------------------------------
+ * Findings of a body
+ * ---------------------------------------------------------------------
+ */
+
+const char *
+body_events(int events)
+{
+	static const struct
+	{
+		CmdType		command;
+		const char *word;
+	}			words[] = {{CMD_INSERT, "INSERT"}, {CMD_UPDATE, "UPDATE"}, {CMD_DELETE, "DELETE"}};
+	StringInfoData s;
+
+	initStringInfo(&s);
+	for (int i = 0; i < (int) lengthof(words); i++)
+		if (events & (1 << words[i].command))
+			appendStringInfo(&s, "%s%s", s.len ? ", " : "", words[i].word);
+	return s.data;
+}
+
+/* By which way the auth server comes here. */
+static const char *
+body_way(const BodyCall *call)
+{
+	const BodyCall *first = call;
+	StringInfoData s;
+
+	initStringInfo(&s);
+	while (first->parent != NULL)
+		first = first->parent;
+	for (const BodyCall *c = call; c != NULL; c = c->parent)
+		if (OidIsValid(c->trigger))
+		{
+			appendStringInfo(&s, "It is called by trigger %s on %s", quote_identifier(c->trigger_name),
+							 doctor_relation_name(c->relid));
+			if (c->relid != first->relid && OidIsValid(first->relid))
+				appendStringInfo(&s, ", which trigger %s on %s leads to", quote_identifier(first->trigger_name),
+								 doctor_relation_name(first->relid));
+			break;
+		}
+	if (s.len > 0)
+		appendStringInfo(&s, " (%s of the auth server).", body_events(call->events));
+	return s.data;
+}
+
+const char *
+body_where(Body *body)
+{
+	if (body->line > 0)
+		return psprintf("line %d of the body of %s", body->line, body->name);
+	return psprintf("the body of %s", body->name);
+}
+
+static bool
+text_mentions(const char *text, const char *word)
+{
+	size_t		len = strlen(word);
+
+	for (; *text; text++)
+		if (pg_strncasecmp(text, word, len) == 0)
+			return true;
+	return false;
+}
+
+bool
+body_mentions(Body *body, const char *word)
+{
+	return body->source != NULL && text_mentions(body->source, word);
+}
+
+/* Do the handlers around the statement, or somebody further out, catch it? */
+static bool
+is_caught(Body *body, int sqlstate)
+{
+	ListCell   *lc;
+
+	if (body->call->contained)
+		return true;
+	foreach(lc, body->handlers)
+	{
+		ListCell   *lc2;
+
+		foreach(lc2, (List *) lfirst(lc))
+			if (lfirst_int(lc2) == -1 || lfirst_int(lc2) == sqlstate ||
+				(ERRCODE_IS_CATEGORY(lfirst_int(lc2)) && ERRCODE_TO_CATEGORY(sqlstate) == lfirst_int(lc2)))
+				return true;
+	}
+	return false;
+}
+
+void
+body_found(Body *body, DoctorSeverity severity, int sqlstate, const char *area,
+		   const char *object, const char *finding, const char *detail, const char *fix)
+{
+	MemoryContext old = MemoryContextSwitchTo(body->cxt);
+	BodyFinding *f = (BodyFinding *) palloc0(sizeof(BodyFinding));
+	bool		caught = is_caught(body, sqlstate);
+
+	f->severity = caught ? (severity == DOCTOR_ERROR ? DOCTOR_WARNING : DOCTOR_INFO) : severity;
+	f->area = area;
+	f->object = pstrdup(object);
+	f->finding = pstrdup(finding);
+	f->detail = psprintf("%s%s%s%s", detail,
+						 sqlstate ? psprintf(" SQLSTATE %s.", unpack_sql_state(sqlstate)) : "",
+						 caught ? " An exception handler catches it: the auth server goes on, what the body does is lost." : "",
+						 psprintf(" %s", body_way(body->call)));
+	f->fix = fix ? pstrdup(fix) : NULL;
+	body->found = lappend(body->found, f);
+	MemoryContextSwitchTo(old);
+}
+
+void
+body_found_edit(Body *body, DoctorSeverity severity, int sqlstate, const char *finding, const char *detail)
+{
+	body_found(body, severity, sqlstate, "function", body->name, finding, detail, NULL);
+	((BodyFinding *) llast(body->found))->by_edit = true;
+}
+
+/* Where the line of the statement begins, or NULL. */
+const char *
+body_line(Body *body)
+{
+	const char *line = body->source;
+
+	for (int i = 1; i < body->line && line != NULL; i++)
+	{
+		line = strchr(line, '\n');
+		line = line ? line + 1 : NULL;
+	}
+	return line;
+}
+
+/* Have a piece of the body's text put into something else, or replaced. */
+bool
+body_edit_source(Body *body, int from, int to, const char *before, const char *after, bool replace)
+{
+	MemoryContext old;
+	BodyEdit   *edit;
+	ListCell   *lc;
+
+	foreach(lc, body->edits)
+	{
+		BodyEdit   *e = (BodyEdit *) lfirst(lc);
+
+		if (e->from == from && e->to == to)
+			return true;
+		if (e->from < to && from < e->to)
+			return false;
+	}
+	old = MemoryContextSwitchTo(body->cxt);
+	edit = (BodyEdit *) palloc(sizeof(BodyEdit));
+	edit->from = from;
+	edit->to = to;
+	edit->before = pstrdup(before);
+	edit->after = pstrdup(after);
+	edit->replace = replace;
+	body->edits = lappend(body->edits, edit);
+	MemoryContextSwitchTo(old);
+	return true;
+}
+
+/*
+ * The same, counted in the statement. False where that is not found as it is in
+ * the body: INTO has been taken out of it.
+ */
+bool
+body_edit(Body *body, int from, int to, const char *before, const char *after, bool replace)
+{
+	const char *line = body_line(body);
+	const char *at;
+
+	if (line == NULL || body->sql == NULL || body->language == SQLlanguageId)
+		return false;
+	at = strstr(line, body->sql);
+	if (at == NULL)
+		return false;
+	return body_edit_source(body, from + (int) (at - body->source), to + (int) (at - body->source), before, after, replace);
+}
+
+static int
+compare_edits(const ListCell *a, const ListCell *b)
+{
+	return ((BodyEdit *) lfirst(a))->from - ((BodyEdit *) lfirst(b))->from;
+}
+
+/* The function with its edits, as one statement. */
+static char *
+edited_function(Body *body)
+{
+	char	   *definition = TextDatumGetCString(DirectFunctionCall1(pg_get_functiondef, ObjectIdGetDatum(body->call->funcid)));
+	char	   *at = strstr(definition, body->source);
+	size_t		len = strlen(definition);
+	StringInfoData s;
+	int			done = 0;
+	ListCell   *lc;
+
+	if (at == NULL)
+		return NULL;
+	while (len > 0 && definition[len - 1] == '\n')
+		definition[--len] = '\0';
+	list_sort(body->edits, compare_edits);
+	initStringInfo(&s);
+	appendBinaryStringInfo(&s, definition, (int) (at - definition));
+	foreach(lc, body->edits)
+	{
+		BodyEdit   *e = (BodyEdit *) lfirst(lc);
+
+		appendBinaryStringInfo(&s, body->source + done, e->from - done);
+		appendStringInfoString(&s, e->before);
+		if (!e->replace)
+			appendBinaryStringInfo(&s, body->source + e->from, e->to - e->from);
+		appendStringInfoString(&s, e->after);
+		done = e->to;
+	}
+	appendStringInfoString(&s, body->source + done);
+	appendStringInfoString(&s, at + strlen(body->source));
+	appendStringInfoChar(&s, ';');
+	return s.data;
+}
+
+/*
+ * Where nothing else mends it: keep the failure from the auth server, until
+ * somebody mends the body. Not where it refuses users on purpose.
+ */
+static char *
+contain_trigger(Body *body, const char **how)
+{
+	const BodyCall *call = body->call;
+	const BodyCall *nearest = NULL;
+
+	for (;; call = call->parent)
+	{
+		if (nearest == NULL && OidIsValid(call->trigger))
+			nearest = call;
+		if (call->parent == NULL)
+			break;
+	}
+	if (call->contained || nearest == NULL)
+		return NULL;
+	if (nearest->relid != body->doctor->auth_users)
+	{
+		*how = "Until the body is mended, the auth server is served with this trigger off, and what it does is not done.";
+		return psprintf("ALTER TABLE %s DISABLE TRIGGER %s;", doctor_relation_name(nearest->relid),
+						quote_identifier(nearest->trigger_name));
+	}
+	if (body->refuses || body_mentions(body, "assert") ||
+		(TRIGGER_FOR_BEFORE(nearest->trigger_type) && body_mentions(body, "null")))
+		return NULL;
+	*how = "Until the body is mended, guard_trigger() keeps its failures from the auth server.";
+	return psprintf("SELECT invite_sync.guard_trigger(%s);", quote_literal_cstr(nearest->trigger_name));
+}
+static char *
+join(List *strings, const char *separator)
+{
+	StringInfoData s;
+	ListCell   *lc;
+
+	initStringInfo(&s);
+	foreach(lc, strings)
+		appendStringInfo(&s, "%s%s", s.len ? separator : "", (char *) lfirst(lc));
+	return s.data;
+}
+
+/* A search_path to SET: a list of quoted names. */
+static char *
+path_text(Body *body)
+{
+	List	   *names = NIL;
+	List	   *result = NIL;
+	ListCell   *lc;
+
+	if (!SplitIdentifierString(pstrdup(body->pinned ? body->pinned : body->call->path), ',', &names))
+		names = NIL;
+	foreach(lc, body->add_schemas)
+		result = lappend(result, pstrdup(quote_identifier((char *) lfirst(lc))));
+	/* a path that the function never chose is replaced, unless the body lives by it */
+	if (body->pinned || !body->add_first || body->add_schemas == NIL)
+	{
+		List	   *own = NIL;
+
+		foreach(lc, names)
+		{
+			char	   *name = (char *) lfirst(lc);
+
+			if (name[0] != '\0' && strcmp(name, "pg_temp") != 0)
+				own = lappend(own, pstrdup(quote_identifier(name)));
+		}
+		result = body->add_first ? list_concat(result, own) : list_concat(own, result);
+	}
+	if (result == NIL)
+		return pstrdup("''");
+	return psprintf("%s, pg_temp", join(result, ", "));
+}
+
+/* The one statement that mends names and rights of the whole body. */
+static char *
+body_fix(Body *body)
+{
+	bool		pin = body->add_schemas != NIL || (body->make_definer && body->pinned == NULL);
+
+	return psprintf("ALTER %s %s%s%s;", body->kind, body->name,
+					body->make_definer ? " SECURITY DEFINER" : "",
+					pin ? psprintf(" SET search_path = %s", path_text(body)) : "");
+}
+
+static const char *
+shown_path(const char *path)
+{
+	return path[0] == '\0' || strcmp(path, "\"\"") == 0 ? "the empty search_path" : psprintf("search_path %s", path);
+}
+
+static void
+report(Body *body)
+{
+	Doctor	   *doctor = body->doctor;
+	ListCell   *lc;
+	List	   *all;
+	const char *way;
+
+	body->line = 0;
+	body->handlers = NIL;
+	way = body_way(body->call);
+	if (body->misplaced != NIL)
+	{
+		bool		caught = body->call->contained;
+
+		doctor_finding(doctor, caught ? DOCTOR_WARNING : DOCTOR_ERROR, "function", body->name,
+					   body->pinned ? "the search_path that the function sets does not hold what its body names without a schema"
+					   : "the function sets no search_path, and names without a schema are not found in the caller's",
+					   psprintf("It runs under %s, which %s: %s. %s",
+								shown_path(body->pinned ? body->pinned : body->call->path),
+								body->pinned ? "it sets itself" : "is the auth server's or that of the function that calls it",
+								join(body->misplaced, "; "), way),
+					   body_fix(body));
+	}
+	if (body->denied != NIL && body->make_definer)
+		doctor_finding(doctor, body->call->contained ? DOCTOR_WARNING : DOCTOR_ERROR, "function", body->name,
+					   psprintf("security definer is missing: permission denied for role %s",
+								GetUserNameFromId(body->call->role, true)),
+					   psprintf("The function runs as %s, the auth server's role, who may not: %s. SQLSTATE 42501. As SECURITY DEFINER it runs as its owner %s. %s",
+								GetUserNameFromId(body->call->role, true), join(body->denied, "; "),
+								GetUserNameFromId(body->owner, true), way),
+					   body_fix(body));
+	all = body->found;
+	foreach(lc, all)
+	{
+		BodyFinding *f = (BodyFinding *) lfirst(lc);
+		const char *detail = f->detail;
+		const char *fix = f->fix;
+		const char *how = NULL;
+
+		if (f->by_edit && (fix = edited_function(body)) != NULL && (body->misplaced != NIL || body->make_definer))
+			fix = psprintf("%s\n%s", fix, body_fix(body));
+		if (fix == NULL && f->severity != DOCTOR_INFO && strcmp(f->area, "function") == 0 &&
+			(fix = contain_trigger(body, &how)) != NULL)
+			detail = psprintf("%s %s", detail, how);
+		doctor_finding(doctor, f->severity, f->area, f->object, f->finding, detail, fix);
+	}
+}
+
+/* ---------------------------------------------------------------------
+ * One body
+ * ---------------------------------------------------------------------
+ */
+
+static void
+sql_parser_setup(ParseState *pstate, void *arg)
+{
+	sql_fn_parser_setup(pstate, (SQLFunctionParseInfoPtr) arg);
+}
+
+static void
+walk_sql(Body *body)
+{
+	HeapTuple	tuple = SearchSysCache1(PROCOID, ObjectIdGetDatum(body->call->funcid));
+	SQLFunctionParseInfoPtr info;
+	Datum		sqlbody;
+	bool		isnull;
+	Form_pg_proc proc;
+
+	if (!HeapTupleIsValid(tuple))
+		return;
+	proc = (Form_pg_proc) GETSTRUCT(tuple);
+	for (int i = 0; i < proc->pronargs; i++)
+		if (IsPolymorphicType(proc->proargtypes.values[i]))
+		{
+			ReleaseSysCache(tuple);
+			return;
+		}
+	sqlbody = SysCacheGetAttr(PROCOID, tuple, Anum_pg_proc_prosqlbody, &isnull);
+	if (!isnull)
+	{
+		/* its names are bound already */
+		Node	   *n = (Node *) stringToNode(TextDatumGetCString(sqlbody));
+		List	   *queries = IsA(n, List) ? linitial_node(List, castNode(List, n)) : list_make1(n);
+		ListCell   *lc;
+
+		foreach(lc, queries)
+			if (IsA(lfirst(lc), Query))
+				body_query(body, (Query *) lfirst(lc));
+	}
+	else
+	{
+		info = prepare_sql_fn_parse_info(tuple, NULL, InvalidOid);
+		body_analyse(body, body->source, RAW_PARSE_DEFAULT, sql_parser_setup, info, NULL, NULL);
+	}
+	ReleaseSysCache(tuple);
+}
+
+static void
+walk(Body *body)
+{
+	body->found = NIL;
+	body->effects = NIL;
+	body->edits = NIL;
+	body->refuses = false;
+	body->sql = NULL;
+	body->refs = NIL;
+	body->guards = list_copy(body->call->condition_words);
+	body->conditions = 0;
+	body->doubts = 0;
+	body->handlers = NIL;
+	body->temporary = NIL;
+	body->path_unknown = false;
+	body->changed = false;
+	body->line = 0;
+	body->vars = NULL;
+	body->nvars = 0;
+	if (body->language == SQLlanguageId)
+		walk_sql(body);
+	else
+		body_walk_plpgsql(body);
+}
+
+static char *
+pinned_path(HeapTuple tuple)
+{
+	bool		isnull;
+	Datum		config = SysCacheGetAttr(PROCOID, tuple, Anum_pg_proc_proconfig, &isnull);
+
+	return isnull ? NULL : doctor_setting(DatumGetArrayTypeP(config), "search_path");
+}
+
+static void
+new_path(Body *body)
+{
+	StringInfoData s;
+	List	   *names = NIL;
+
+	body->path = pstrdup(body->pinned ? body->pinned : body->call->path);
+	if (body->add_schemas == NIL)
+		return;
+	/* path_text() is what SET is given; '' stands alone */
+	initStringInfo(&s);
+	appendStringInfoString(&s, path_text(body));
+	if (SplitIdentifierString(pstrdup(s.data), ',', &names))
+		body->path = s.data;
+}
+
+static void
+analyse_call(Doctor *doctor, void *arg)
+{
+	BodyCall   *call = (BodyCall *) arg;
+	MemoryContext cxt = AllocSetContextCreate(doctor->cxt, "doctor body", ALLOCSET_DEFAULT_SIZES);
+	MemoryContext old = MemoryContextSwitchTo(cxt);
+	HeapTuple	tuple = SearchSysCache1(PROCOID, ObjectIdGetDatum(call->funcid));
+	Form_pg_proc proc;
+	Body		body;
+	bool		isnull;
+	Datum		source;
+
+	if (!HeapTupleIsValid(tuple))
+		return;
+	proc = (Form_pg_proc) GETSTRUCT(tuple);
+	memset(&body, 0, sizeof(body));
+	body.doctor = doctor;
+	body.call = call;
+	body.cxt = cxt;
+	body.name = doctor_function_name(call->funcid);
+	body.language = proc->prolang;
+	body.owner = proc->proowner;
+	body.definer = proc->prosecdef;
+	body.pinned = pinned_path(tuple);
+	body.kind = proc->prokind == PROKIND_PROCEDURE ? "PROCEDURE" : "FUNCTION";
+	source = SysCacheGetAttr(PROCOID, tuple, Anum_pg_proc_prosrc, &isnull);
+	body.source = isnull ? NULL : TextDatumGetCString(source);
+	ReleaseSysCache(tuple);
+	body.role = body.definer ? body.owner : call->role;
+	new_path(&body);
+	if (body.language != SQLlanguageId && body.language != get_language_oid("plpgsql", true))
+	{
+		/* what is in C or another language says nothing to us */
+		MemoryContextSwitchTo(old);
+		MemoryContextDelete(cxt);
+		return;
+	}
+	if (!doctor_may_look(doctor, body.owner) || !doctor_may_look(doctor, body.role))
+	{
+		doctor_finding(doctor, DOCTOR_INFO, "function", body.name, "was not looked at: it is a superuser's",
+					   psprintf("Only a superuser's doctor() analyses what runs as one. %s", body_way(call)), NULL);
+		MemoryContextSwitchTo(old);
+		MemoryContextDelete(cxt);
+		return;
+	}
+	for (int pass = 0; pass < PASSES_MAX; pass++)
+	{
+		walk(&body);
+		if (!body.changed)
+			break;
+		body.role = body.definer || body.make_definer ? body.owner : call->role;
+		new_path(&body);
+	}
+	report(&body);
+	follow_effects(&body);
+	MemoryContextSwitchTo(old);
+	MemoryContextDelete(cxt);
+}
+
+/* Does a BEFORE INSERT trigger of the table perhaps fill the column? Where that cannot be seen, yes. */
+bool
+body_sets_column(Body *body, Oid relid, const char *column)
+{
+	Relation	rel = try_relation_open(relid, AccessShareLock);
+	bool		result = false;
+	Oid			plpgsql = get_language_oid("plpgsql", true);
+
+	if (rel == NULL)
+		return true;
+	for (int i = 0; rel->trigdesc != NULL && i < rel->trigdesc->numtriggers && !result; i++)
+	{
+		const Trigger *trigger = &rel->trigdesc->triggers[i];
+		HeapTuple	tuple;
+		Datum		source;
+		bool		isnull;
+		char	   *code;
+
+		if (trigger->tgisinternal || !TRIGGER_FOR_BEFORE(trigger->tgtype) || !TRIGGER_FOR_ROW(trigger->tgtype) ||
+			!TRIGGER_FOR_INSERT(trigger->tgtype) || trigger->tgenabled == TRIGGER_DISABLED)
+			continue;
+		tuple = SearchSysCache1(PROCOID, ObjectIdGetDatum(trigger->tgfoid));
+		if (!HeapTupleIsValid(tuple))
+			continue;
+		source = SysCacheGetAttr(PROCOID, tuple, Anum_pg_proc_prosrc, &isnull);
+		code = isnull ? NULL : TextDatumGetCString(source);
+		result = ((Form_pg_proc) GETSTRUCT(tuple))->prolang != plpgsql || code == NULL ||
+			text_mentions(code, column) || text_mentions(code, "populate_record") || text_mentions(code, "execute");
+		ReleaseSysCache(tuple);
+	}
+	relation_close(rel, AccessShareLock);
+	return result;
+}
+
+/* ---------------------------------------------------------------------
+ * The run
+ * ---------------------------------------------------------------------
+ */
+
+/* By its number where that is true, else (after a restore) by its name. */
+static SavedPlan guarded_plan = {
+	.sql = "SELECT t.oid, p.oid FROM invite_sync.guarded_trigger AS g "
+	"JOIN pg_catalog.pg_trigger AS t ON t.tgname OPERATOR(pg_catalog.=) g.trigger_name "
+	"JOIN pg_catalog.pg_proc AS p ON CASE WHEN g.registered_in OPERATOR(pg_catalog.=) $2 THEN p.oid OPERATOR(pg_catalog.=) g.function_id "
+	"ELSE p.proname OPERATOR(pg_catalog.=) g.function_name AND p.pronargs OPERATOR(pg_catalog.=) 0 END "
+	"JOIN pg_catalog.pg_namespace AS n ON n.oid OPERATOR(pg_catalog.=) p.pronamespace "
+	"WHERE t.tgrelid OPERATOR(pg_catalog.=) $1 AND (g.registered_in OPERATOR(pg_catalog.=) $2 OR n.nspname OPERATOR(pg_catalog.=) g.function_schema)",
+	.nargs = 2,
+	.argtypes = {OIDOID, TEXTOID}
+};
+
+static void
+find_guarded(Doctor *doctor, void *arg)
+{
+	Scope		scope;
+	Datum		values[2];
+
+	values[0] = ObjectIdGetDatum(doctor->auth_users);
+	values[1] = CStringGetTextDatum(caller_database_identity());
+	SPI_connect();
+	scope_enter_own(&scope);
+	plan_execute(&guarded_plan, values, NULL, true, 0);
+	for (uint64 i = 0; i < SPI_processed; i++)
+	{
+		bool		isnull;
+		Oid			trigger = DatumGetObjectId(SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1, &isnull));
+		Oid			function = DatumGetObjectId(SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 2, &isnull));
+		MemoryContext old;
+
+		if (isnull)
+			continue;
+		old = MemoryContextSwitchTo(doctor->cxt);
+		doctor->bodies->guarded = lappend_oid(lappend_oid(doctor->bodies->guarded, trigger), function);
+		MemoryContextSwitchTo(old);
+	}
+	scope_leave(&scope);
+	SPI_finish();
+}
+
+/* The auth server's own statements: on each table of its schema that has triggers. */
+static void
+find_auth_triggers(Doctor *doctor, void *arg)
+{
+	Relation	pg_class = table_open(RelationRelationId, AccessShareLock);
+	ScanKeyData key[1];
+	SysScanDesc scan;
+	HeapTuple	tuple;
+	List	   *tables = NIL;
+	ListCell   *lc;
+	static const CmdType commands[] = {CMD_INSERT, CMD_UPDATE, CMD_DELETE};
+	Oid			namespace = get_rel_namespace(doctor->auth_users);
+
+	ScanKeyInit(&key[0], Anum_pg_class_relowner, BTEqualStrategyNumber, F_OIDEQ,
+				ObjectIdGetDatum(doctor->auth_role));
+	scan = systable_beginscan(pg_class, InvalidOid, false, NULL, 1, key);
+	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
+	{
+		Form_pg_class form = (Form_pg_class) GETSTRUCT(tuple);
+
+		if (form->relnamespace == namespace && form->relhastriggers &&
+			(form->relkind == RELKIND_RELATION || form->relkind == RELKIND_PARTITIONED_TABLE))
+			tables = form->oid == doctor->auth_users ? lcons_oid(form->oid, tables) : lappend_oid(tables, form->oid);
+	}
+	systable_endscan(scan);
+	table_close(pg_class, AccessShareLock);
+	foreach(lc, tables)
+		for (int i = 0; i < (int) lengthof(commands); i++)
+		{
+			Writer		writer;
+
+			memset(&writer, 0, sizeof(writer));
+			writer.role = doctor->auth_role;
+			writer.path = doctor->bodies->auth_path;
+			writer.events = 1 << commands[i];
+			writer.certain = true;
+			reach_table(doctor, &writer, lfirst_oid(lc), commands[i], NULL, 0);
+		}
+}
+
+static SavedPlan targets_plan = {
+	.sql = "SELECT c.oid, c.relowner, t.search_path FROM invite_sync.target AS t JOIN pg_catalog.pg_class AS c "
+	"ON c.oid OPERATOR(pg_catalog.=) t.relation::pg_catalog.oid "
+	"WHERE t.enabled AND t.registered_in OPERATOR(pg_catalog.=) $1 ORDER BY t.id",
+	.nargs = 1,
+	.argtypes = {TEXTOID}
+};
+
+/* A sync writes as the target's owner, and what fails goes to quarantine. */
+static void
+find_targets(Doctor *doctor, void *arg)
+{
+	Scope		scope;
+	Datum		values[1];
+	uint64		n;
+	SPITupleTable *rows;
+
+	values[0] = CStringGetTextDatum(caller_lineage(InvalidSnapshot));
+	SPI_connect();
+	scope_enter_own(&scope);
+	plan_execute(&targets_plan, values, NULL, true, 0);
+	scope_leave(&scope);
+	n = SPI_processed;
+	rows = SPI_tuptable;
+	for (uint64 i = 0; i < n; i++)
+	{
+		bool		isnull;
+		Oid			relid = DatumGetObjectId(SPI_getbinval(rows->vals[i], rows->tupdesc, 1, &isnull));
+		Writer		writer;
+
+		memset(&writer, 0, sizeof(writer));
+		writer.role = DatumGetObjectId(SPI_getbinval(rows->vals[i], rows->tupdesc, 2, &isnull));
+		writer.path = MemoryContextStrdup(doctor->cxt, SPI_getvalue(rows->vals[i], rows->tupdesc, 3));
+		writer.events = (1 << CMD_INSERT) | (1 << CMD_UPDATE);
+		writer.certain = true;
+		note_reach(doctor, relid, writer.role, (1 << CMD_INSERT) | (1 << CMD_UPDATE), writer.events);
+		writer.contained = true;
+		reach_table(doctor, &writer, relid, CMD_INSERT, NULL, 1);
+		reach_table(doctor, &writer, relid, CMD_UPDATE, NULL, 1);
+	}
+	SPI_finish();
+}
+
+/* The value of a setting in an array of name=value, or NULL. */
+char *
+doctor_setting(ArrayType *settings, const char *name)
+{
+	Datum	   *elems;
+	bool	   *nulls;
+	int			n;
+	char	   *result = NULL;
+	size_t		len = strlen(name);
+
+	deconstruct_array(settings, TEXTOID, -1, false, TYPALIGN_INT, &elems, &nulls, &n);
+	for (int i = 0; i < n; i++)
+	{
+		char	   *s = nulls[i] ? NULL : TextDatumGetCString(elems[i]);
+
+		if (s != NULL && pg_strncasecmp(s, name, len) == 0 && s[len] == '=')
+			result = s + len + 1;
+	}
+	return result;
+}
+
+static char *
+setting_of(Oid database, Oid role, const char *name)
+{
+	Relation	rel = table_open(DbRoleSettingRelationId, AccessShareLock);
+	ScanKeyData key[2];
+	SysScanDesc scan;
+	HeapTuple	tuple;
+	char	   *result = NULL;
+
+	ScanKeyInit(&key[0], Anum_pg_db_role_setting_setdatabase, BTEqualStrategyNumber, F_OIDEQ,
+				ObjectIdGetDatum(database));
+	ScanKeyInit(&key[1], Anum_pg_db_role_setting_setrole, BTEqualStrategyNumber, F_OIDEQ,
+				ObjectIdGetDatum(role));
+	scan = systable_beginscan(rel, DbRoleSettingDatidRolidIndexId, true, NULL, 2, key);
+	tuple = systable_getnext(scan);
+	if (HeapTupleIsValid(tuple))
+	{
+		bool		isnull;
+		Datum		config = heap_getattr(tuple, Anum_pg_db_role_setting_setconfig, RelationGetDescr(rel), &isnull);
+
+		if (!isnull)
+			result = doctor_setting(DatumGetArrayTypeP(config), name);
+	}
+	systable_endscan(scan);
+	table_close(rel, AccessShareLock);
+	return result;
+}
+
+char *
+doctor_role_setting(Oid role, const char *name)
+{
+	char	   *value = setting_of(MyDatabaseId, role, name);
+
+	if (value == NULL)
+		value = setting_of(InvalidOid, role, name);
+	if (value == NULL)
+		value = setting_of(MyDatabaseId, InvalidOid, name);
+	if (value == NULL)
+		value = setting_of(InvalidOid, InvalidOid, name);
+	return value;
 }
 
 void
 doctor_check_bodies(Doctor *doctor)
 {
+	struct BodyRun this_run;
+
+	if (!OidIsValid(doctor->auth_role))
+		return;
+	memset(&this_run, 0, sizeof(this_run));
+	doctor->bodies = &this_run;
+	this_run.auth_path = doctor_role_setting(doctor->auth_role, "search_path");
+	if (this_run.auth_path == NULL)
+		this_run.auth_path = "\"$user\", public";
+	doctor_contained(doctor, "trigger", "auth.users", find_guarded, NULL);
+	doctor_contained(doctor, "trigger", "auth.users", find_auth_triggers, NULL);
+	doctor_contained(doctor, "target", "invite_sync.target", find_targets, NULL);
+
+	/* the list grows meanwhile */
+	for (int i = 0; i < list_length(this_run.calls); i++)
+	{
+		BodyCall   *call = (BodyCall *) list_nth(this_run.calls, i);
+		char	   *name;
+
+		CHECK_FOR_INTERRUPTS();
+		if (call->funcid < FirstNormalObjectId || is_of_extension(ProcedureRelationId, call->funcid))
+			continue;
+		name = doctor_function_name(call->funcid);
+		if (name != NULL)
+			doctor_contained(doctor, "function", name, analyse_call, call);
+	}
+	doctor->bodies = NULL;
 }

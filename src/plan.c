@@ -164,6 +164,26 @@ plan_make(const char *sql, int nargs, const Oid *argtypes)
 	return plan;
 }
 
+List *
+plan_analyse_hooked(const char *sql, RawParseMode mode, ParserSetupHook setup, void *setup_arg)
+{
+	SPIPrepareOptions options;
+	SPIPlanPtr	plan;
+	List	   *queries = NIL;
+	ListCell   *lc;
+
+	memset(&options, 0, sizeof(options));
+	options.parserSetup = setup;
+	options.parserSetupArg = setup_arg;
+	options.parseMode = mode;
+	plan = SPI_prepare_extended(sql, &options);
+	if (plan == NULL)
+		elog(ERROR, "SPI_prepare_extended failed: %s", SPI_result_code_string(SPI_result));
+	foreach(lc, SPI_plan_get_plan_sources(plan))
+		queries = list_concat(queries, ((CachedPlanSource *) lfirst(lc))->query_list);
+	return queries;
+}
+
 Query *
 plan_query(SPIPlanPtr plan)
 {

@@ -10,6 +10,8 @@
 
 #include "executor/spi.h"
 #include "fmgr.h"
+#include "nodes/params.h"
+#include "parser/parser.h"
 #include "utils/uuid.h"
 
 #define PLAN_MAX_ARGS 16
@@ -68,6 +70,13 @@ extern void plan_retire(SPIPlanPtr plan);
  * functions. Not kept; gone with the SPI connection. Returns the one Query.
  */
 extern Query *plan_analyse(const char *sql, int nargs, const Oid *argtypes);
+
+/*
+ * The same for what somebody else's language says: with its parser hooks, in the
+ * mode that its grammar needs. Returns the rewritten queries of all statements.
+ */
+extern List *plan_analyse_hooked(const char *sql, RawParseMode mode, ParserSetupHook setup,
+								 void *setup_arg);
 
 /* The analysed query of a kept statement. */
 extern Query *plan_query(SPIPlanPtr plan);

@@ -372,6 +372,7 @@ my %later = (
 	config_sql => 'SELECT invite_sync.config_sql()',
 	uninstall_plan => 'SELECT count(*) FROM invite_sync.uninstall_plan()',
 	health => 'SELECT invite_sync.health()',
+	doctor => 'SELECT count(*) FROM invite_sync.doctor()',
 	act_as => q{SELECT invite_sync.act_as(NULL, 'anon')});
 my @routines = @{ found(q{
 SELECT proname FROM pg_proc WHERE pronamespace = 'invite_sync'::regnamespace AND prorettype <> 'trigger'::regtype

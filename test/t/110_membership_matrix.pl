@@ -338,7 +338,7 @@ my %elsewhere = map { $_ => 1 } qw(
   create_invitation create_invitations create_invite_link check_invitation resend_invitation revoke_invitation list_invitations
   set_invitation_policy import_invitations invitation_import_failed settle_invitations prune_invitations
   create_user import_users migration_status unmigrated_users set_migration_policy check_migration require_migrated complete_migration
-  create_migration_invitation complete_migration_by_token link_external_user
+  create_migration_invitation complete_migration_by_token link_external_user doctor
   audit);
 my %audience = map { $_->[0] => join ' ', sort @{ $_->[2] } } @matrix;
 my %granted = map { split /\|/ } split /\n/, value($node, $db, q{

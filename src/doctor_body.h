@@ -1,0 +1,183 @@
+/*-------------------------------------------------------------------------
+ *
+ * doctor_body.h
+ *	  Bodies of functions, as doctor() analyses them: what its files share.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef INVITE_SYNC_DOCTOR_BODY_H
+#define INVITE_SYNC_DOCTOR_BODY_H
+
+#include "nodes/parsenodes.h"
+#include "nodes/primnodes.h"
+#include "parser/parse_node.h"
+
+#include "doctor.h"
+
+/* A function that will be called: as whom, under which path, by what. */
+typedef struct BodyCall
+{
+	struct BodyCall *parent;	/* from whose body; NULL: by the auth server's statement */
+	Oid			funcid;
+	Oid			role;
+	const char *path;			/* the value of search_path */
+	int			events;			/* 1 << CmdType of the auth server's statement */
+	bool		contained;		/* somebody above catches its failure */
+	bool		certain;		/* no condition stands between the parent and this call */
+	int			depth;
+
+	/* a trigger function */
+	Oid			relid;			/* the trigger's table, or invalid */
+	Oid			trigger;
+	const char *trigger_name;
+	int			trigger_type;	/* pg_trigger.tgtype */
+	bool		has_condition;	/* it has a WHEN clause */
+	List	   *condition_words;	/* char *: texts in it */
+	const char *new_table;
+	const char *old_table;
+} BodyCall;
+
+/* What a Param that our parser hooks made stands for. */
+typedef struct BodyRef
+{
+	int			dno;			/* PL/pgSQL's number of the variable */
+	bool		is_new;
+	bool		is_old;
+	bool		whole;			/* the record itself */
+	const char *field;			/* of a record, or NULL */
+} BodyRef;
+
+/* What is known of a variable of the body. */
+typedef struct BodyVar
+{
+	int			assigned;		/* how often, so far */
+	Node	   *value;			/* of the assignment, where it is known */
+	bool		guarded;		/* some condition asks for it */
+	TupleDesc	desc;			/* a record's columns, where they are known */
+	bool		unclear;		/* they are now these, now others */
+} BodyVar;
+
+typedef struct BodyFinding
+{
+	DoctorSeverity severity;
+	const char *area;
+	const char *object;
+	const char *finding;
+	const char *detail;
+	const char *fix;
+	bool		by_edit;		/* the fix is the body with all edits */
+} BodyFinding;
+
+/* A piece of the body's text that is to be put into something, or replaced. */
+typedef struct BodyEdit
+{
+	int			from;
+	int			to;
+	const char *before;
+	const char *after;
+	bool		replace;		/* what stands there goes */
+} BodyEdit;
+
+/* What the body writes or calls. */
+typedef struct BodyEffect
+{
+	bool		is_call;
+	Oid			id;				/* the table or the function */
+	CmdType		command;
+	Bitmapset  *columns;
+	bool		contained;
+	bool		certain;
+} BodyEffect;
+
+/* The analysis of one call. */
+typedef struct Body
+{
+	Doctor	   *doctor;
+	BodyCall   *call;
+	MemoryContext cxt;
+	char	   *name;
+	char	   *source;			/* prosrc */
+	Oid			language;
+	Oid			owner;
+	bool		definer;		/* SECURITY DEFINER */
+	char	   *pinned;			/* SET search_path, or NULL */
+	char	   *kind;			/* "FUNCTION" or "PROCEDURE" */
+
+	/* as whom and where it is analysed: as it is, or as its fix makes it */
+	Oid			role;
+	char	   *path;
+	bool		make_definer;
+	List	   *add_schemas;	/* char *: to search_path */
+	bool		add_first;		/* in front of what is there */
+	bool		changed;		/* in this pass: there must be another */
+
+	/* over all passes */
+	List	   *misplaced;		/* char *: names found elsewhere */
+	List	   *denied;			/* char *: what makes it a definer's */
+
+	/* of the pass */
+	List	   *found;			/* BodyFinding */
+	List	   *effects;		/* BodyEffect */
+	List	   *edits;			/* BodyEdit */
+	bool		refuses;		/* it raises on purpose */
+	const char *sql;			/* the statement */
+	List	   *refs;			/* BodyRef */
+	BodyVar    *vars;
+	int			nvars;
+	List	   *guards;			/* char *: texts that conditions so far ask for */
+	int			conditions;		/* how many are around the statement */
+	int			doubts;			/* of them such as ask for what exists */
+	List	   *handlers;		/* List of int (SQLSTATE, -1: any) around the statement */
+	List	   *temporary;		/* char *: tables that it makes itself */
+	bool		path_unknown;	/* it changes search_path or role itself */
+	void	   *function;		/* PLpgSQL_function */
+	int			line;
+	bool		uncertain;		/* the statement holds what has no known type */
+} Body;
+
+/* doctor_body.c */
+extern void body_found(Body *body, DoctorSeverity severity, int sqlstate, const char *object_area,
+					   const char *object, const char *finding, const char *detail, const char *fix);
+extern void body_writes(Body *body, Oid relid, CmdType command, Bitmapset *columns, bool certain);
+extern void body_calls(Body *body, Oid funcid);
+extern bool body_edit_source(Body *body, int from, int to, const char *before, const char *after, bool replace);
+extern bool body_edit(Body *body, int from, int to, const char *before, const char *after, bool replace);
+extern const char *body_line(Body *body);
+extern void body_found_edit(Body *body, DoctorSeverity severity, int sqlstate, const char *finding, const char *detail);
+extern const char *body_where(Body *body);	/* "line 3 of public.f()" */
+extern const char *body_events(int events);
+extern bool body_mentions(Body *body, const char *word);
+extern bool body_sets_column(Body *body, Oid relid, const char *column);
+
+/* doctor_query.c: statements */
+typedef void (*BodyAnalysed) (Body *body, Query *query, void *arg);
+
+/*
+ * Analyse a statement as the body's role under its path, in a subtransaction;
+ * each query goes through the checks, then to "analysed" (may be NULL). False:
+ * it is no good, which has been noted.
+ */
+extern bool body_analyse(Body *body, const char *sql, RawParseMode mode, ParserSetupHook setup,
+						 void *setup_arg, BodyAnalysed analysed, void *arg);
+extern void body_query(Body *body, Query *query);
+extern void body_expression(Body *body, Node *expr);
+extern void body_failed(Body *body, ErrorData *edata, Node *raw);
+extern List *body_words(Node *expr);
+extern bool body_always_true(Body *body, Query *query);
+extern bool body_uses_new(Body *body, Query *query);
+extern void body_cast(Body *body, Node *value, Oid type);
+extern void body_denied(Body *body, const char *privilege, const char *kind, const char *object);
+
+/* doctor_name.c: where names are */
+extern List *name_relation_schemas(const char *name, bool any_case);
+extern List *name_function_schemas(const char *name);
+extern List *name_type_schemas(const char *name);
+extern List *name_operator_schemas(const char *name);
+extern const char *name_function_extension(const char *schema, const char *name);
+extern const char *name_type_extension(const char *name);
+extern bool name_extension_available(const char *extension);
+
+/* doctor_plpgsql.c */
+extern void body_walk_plpgsql(Body *body);
+
+#endif							/* INVITE_SYNC_DOCTOR_BODY_H */

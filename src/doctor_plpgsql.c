@@ -1,0 +1,1192 @@
+/*-------------------------------------------------------------------------
+ *
+ * doctor_plpgsql.c
+ *	  Bodies in PL/pgSQL, statement by statement.
+ *
+ * PL/pgSQL compiles the function, as it does before the first call, and we walk
+ * what it makes of it. Its own parser hooks need the records of a running call;
+ * ours know NEW and OLD from the trigger's table, and other records from the
+ * statements that filled them. What has no type before it runs is a NULL of
+ * unknown type to the parser, and then only missing names are believed.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "compat.h"
+
+#include "access/htup_details.h"
+#include "catalog/namespace.h"
+#include "catalog/pg_collation.h"
+#include "catalog/pg_trigger.h"
+#include "catalog/pg_type.h"
+#include "commands/trigger.h"
+#include "executor/executor.h"
+#include "executor/spi.h"
+#include "fmgr.h"
+#include "funcapi.h"
+#include "nodes/makefuncs.h"
+#include "nodes/nodeFuncs.h"
+#include "parser/parser.h"
+#include "plpgsql.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+#include "utils/rel.h"
+#include "utils/relcache.h"
+#include "utils/syscache.h"
+#include "utils/typcache.h"
+
+#include "caller.h"
+#include "doctor_body.h"
+#include "plan.h"
+
+typedef PLpgSQL_function *(*compile_fn) (FunctionCallInfo fcinfo, bool for_validator);
+
+/* What a statement is analysed with. */
+typedef struct Statement
+{
+	Body	   *body;
+	PLpgSQL_expr *expr;
+	Oid			type;			/* of the first column of its result */
+	Node	   *value;			/* the first column, where it is the only one */
+	bool		returns;		/* there are rows to be put somewhere */
+	bool		is_select;
+	bool		is_utility;
+	bool		always_true;	/* a condition, for the auth server */
+	bool		may_be_empty;	/* rows that depend on the user */
+	TupleDesc	desc;			/* of the rows, in the body's memory */
+} Statement;
+
+static void walk_list(Body *body, List *stmts);
+
+#define FUNCTION(body) ((PLpgSQL_function *) (body)->function)
+
+/* ---------------------------------------------------------------------
+ * Variables
+ * ---------------------------------------------------------------------
+ */
+
+/* As plpgsql does: from the innermost block outwards, then the labels. */
+static PLpgSQL_nsitem *
+lookup(PLpgSQL_nsitem *item, const char *name1, const char *name2, const char *name3, int *names_used)
+{
+	while (item != NULL)
+	{
+		PLpgSQL_nsitem *i;
+
+		for (i = item; i->itemtype != PLPGSQL_NSTYPE_LABEL; i = i->prev)
+			if (strcmp(i->name, name1) == 0 && (name2 == NULL || i->itemtype != PLPGSQL_NSTYPE_VAR))
+			{
+				*names_used = 1;
+				return i;
+			}
+		if (name2 != NULL && strcmp(i->name, name1) == 0)
+			for (PLpgSQL_nsitem *j = item; j->itemtype != PLPGSQL_NSTYPE_LABEL; j = j->prev)
+				if (strcmp(j->name, name2) == 0 && (name3 == NULL || j->itemtype != PLPGSQL_NSTYPE_VAR))
+				{
+					*names_used = 2;
+					return j;
+				}
+		item = i->prev;
+	}
+	*names_used = 0;
+	return NULL;
+}
+
+/* The columns of a record variable, or NULL: they are not known. Released with the memory. */
+static TupleDesc
+record_desc(Body *body, int dno)
+{
+	PLpgSQL_function *func = FUNCTION(body);
+	PLpgSQL_rec *rec = (PLpgSQL_rec *) func->datums[dno];
+
+	if ((dno == func->new_varno || dno == func->old_varno) && OidIsValid(body->call->relid))
+		return dno < body->nvars && body->vars[dno].unclear ? NULL : body->vars[dno].desc;
+	if (rec->rectypeid != RECORDOID && OidIsValid(rec->rectypeid))
+	{
+		TupleDesc	shared = lookup_rowtype_tupdesc_domain(rec->rectypeid, -1, true);
+		TupleDesc	result;
+
+		if (shared == NULL)
+			return NULL;
+		result = CreateTupleDescCopy(shared);
+		ReleaseTupleDesc(shared);
+		return result;
+	}
+	return dno < body->nvars && !body->vars[dno].unclear ? body->vars[dno].desc : NULL;
+}
+
+static Node *
+make_param(Body *body, BodyRef *ref, Oid type, int32 typmod, Oid collation, int location)
+{
+	MemoryContext old = MemoryContextSwitchTo(body->cxt);
+	BodyRef    *kept = (BodyRef *) palloc(sizeof(BodyRef));
+	Param	   *param;
+
+	*kept = *ref;
+	kept->field = ref->field ? pstrdup(ref->field) : NULL;
+	body->refs = lappend(body->refs, kept);
+	MemoryContextSwitchTo(old);
+	param = makeNode(Param);
+	param->paramkind = PARAM_EXTERN;
+	param->paramid = list_length(body->refs);
+	param->paramtype = type;
+	param->paramtypmod = typmod;
+	param->paramcollid = OidIsValid(collation) ? collation : get_typcollation(type);
+	param->location = location;
+	return (Node *) param;
+}
+
+/* A NULL that takes on whatever type it is needed to have. */
+static Node *
+make_unknown(Body *body, int location)
+{
+	Const	   *c = makeConst(UNKNOWNOID, -1, InvalidOid, -2, (Datum) 0, true, false);
+
+	c->location = location;
+	body->uncertain = true;
+	return (Node *) c;
+}
+
+static Node *
+make_variable(Body *body, int dno, int location)
+{
+	PLpgSQL_function *func = FUNCTION(body);
+	PLpgSQL_datum *datum = func->datums[dno];
+	BodyRef		ref;
+
+	memset(&ref, 0, sizeof(ref));
+	ref.dno = dno;
+	ref.is_new = dno == func->new_varno;
+	ref.is_old = dno == func->old_varno;
+	switch (datum->dtype)
+	{
+		case PLPGSQL_DTYPE_VAR:
+		case PLPGSQL_DTYPE_PROMISE:
+			{
+				PLpgSQL_type *type = ((PLpgSQL_var *) datum)->datatype;
+
+				if (type->ttype == PLPGSQL_TTYPE_PSEUDO)
+					return make_unknown(body, location);
+				return make_param(body, &ref, type->typoid, type->atttypmod, type->collation, location);
+			}
+		case PLPGSQL_DTYPE_REC:
+			{
+				PLpgSQL_rec *rec = (PLpgSQL_rec *) datum;
+
+				ref.whole = true;
+				if ((ref.is_new || ref.is_old) && OidIsValid(body->call->relid))
+					return make_param(body, &ref, get_rel_type_id(body->call->relid), -1, InvalidOid, location);
+				if (rec->rectypeid != RECORDOID && OidIsValid(rec->rectypeid))
+					return make_param(body, &ref, rec->rectypeid, -1, InvalidOid, location);
+				return make_param(body, &ref, RECORDOID, -1, InvalidOid, location);
+			}
+		default:
+			return make_unknown(body, location);
+	}
+}
+
+static Node *
+make_field(Body *body, int dno, const char *field, int location)
+{
+	PLpgSQL_function *func = FUNCTION(body);
+	TupleDesc	desc;
+	BodyRef		ref;
+
+	if ((dno == func->new_varno || dno == func->old_varno) && !OidIsValid(body->call->relid))
+		return make_unknown(body, location);
+	desc = record_desc(body, dno);
+	if (desc == NULL)
+		return make_unknown(body, location);
+	memset(&ref, 0, sizeof(ref));
+	ref.dno = dno;
+	ref.is_new = dno == func->new_varno;
+	ref.is_old = dno == func->old_varno;
+	ref.field = field;
+	for (int i = 0; i < desc->natts; i++)
+	{
+		Form_pg_attribute att = TupleDescAttr(desc, i);
+
+		if (!att->attisdropped && strcmp(NameStr(att->attname), field) == 0)
+			return make_param(body, &ref, att->atttypid, att->atttypmod, att->attcollation, location);
+	}
+	ereport(ERROR,
+			(errcode(ERRCODE_UNDEFINED_COLUMN),
+			 errmsg("record \"%s\" has no field \"%s\"", ((PLpgSQL_rec *) func->datums[dno])->refname, field)));
+	return NULL;				/* keep the compiler quiet */
+}
+
+/* What a name means as a variable, or NULL. */
+static Node *
+resolve(ParseState *pstate, ColumnRef *cref, bool or_raise)
+{
+	Statement  *statement = (Statement *) pstate->p_ref_hook_state;
+	Body	   *body = statement->body;
+	const char *names[3] = {NULL, NULL, NULL};
+	int			n = list_length(cref->fields);
+	bool		star = false;
+	int			used = 0;
+	PLpgSQL_nsitem *item;
+
+	if (n < 1 || n > 3)
+		return NULL;
+	for (int i = 0; i < n; i++)
+	{
+		Node	   *field = (Node *) list_nth(cref->fields, i);
+
+		if (IsA(field, A_Star))
+			star = true;
+		else
+			names[i] = strVal(field);
+	}
+	if (star)
+		n--;
+	if (n < 1 || names[0] == NULL)
+		return NULL;
+	item = lookup(statement->expr->ns, names[0], names[1], names[2], &used);
+	if (item == NULL)
+		return NULL;
+	if (item->itemtype == PLPGSQL_NSTYPE_VAR)
+		return used == n && !star ? make_variable(body, item->itemno, cref->location) : NULL;
+	if (item->itemtype != PLPGSQL_NSTYPE_REC)
+		return NULL;
+	if (used == n)
+		return make_variable(body, item->itemno, cref->location);
+	if (used == n - 1 && !star)
+	{
+		if (or_raise)
+			return make_field(body, item->itemno, names[n - 1], cref->location);
+		/* where a column has the name, a record that lacks the field is no rival */
+		{
+			TupleDesc	desc = record_desc(body, item->itemno);
+
+			for (int i = 0; desc != NULL && i < desc->natts; i++)
+				if (!TupleDescAttr(desc, i)->attisdropped &&
+					strcmp(NameStr(TupleDescAttr(desc, i)->attname), names[n - 1]) == 0)
+					return make_field(body, item->itemno, names[n - 1], cref->location);
+		}
+	}
+	return NULL;
+}
+
+static Node *
+pre_columnref(ParseState *pstate, ColumnRef *cref)
+{
+	Statement  *statement = (Statement *) pstate->p_ref_hook_state;
+
+	if (FUNCTION(statement->body)->resolve_option == PLPGSQL_RESOLVE_VARIABLE)
+		return resolve(pstate, cref, false);
+	return NULL;
+}
+
+static Node *
+post_columnref(ParseState *pstate, ColumnRef *cref, Node *var)
+{
+	Statement  *statement = (Statement *) pstate->p_ref_hook_state;
+	PLpgSQL_resolve_option option = FUNCTION(statement->body)->resolve_option;
+	Node	   *mine;
+
+	if (option == PLPGSQL_RESOLVE_VARIABLE && var == NULL)
+		return resolve(pstate, cref, true);
+	if (option == PLPGSQL_RESOLVE_VARIABLE || (option == PLPGSQL_RESOLVE_COLUMN && var != NULL))
+		return NULL;
+	mine = resolve(pstate, cref, var == NULL);
+	if (mine != NULL && var != NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_AMBIGUOUS_COLUMN),
+				 errmsg("column reference \"%s\" is ambiguous", NameListToString(cref->fields)),
+				 errhint("It could refer to either a PL/pgSQL variable or a table column.")));
+	return mine;
+}
+
+static Node *
+paramref(ParseState *pstate, ParamRef *pref)
+{
+	Statement  *statement = (Statement *) pstate->p_ref_hook_state;
+	char		name[32];
+	int			used;
+	PLpgSQL_nsitem *item;
+
+	snprintf(name, sizeof(name), "$%d", pref->number);
+	item = lookup(statement->expr->ns, name, NULL, NULL, &used);
+	return item != NULL && item->itemtype != PLPGSQL_NSTYPE_LABEL ?
+		make_variable(statement->body, item->itemno, pref->location) : NULL;
+}
+
+static void
+parser_setup(ParseState *pstate, void *arg)
+{
+	pstate->p_pre_columnref_hook = pre_columnref;
+	pstate->p_post_columnref_hook = post_columnref;
+	pstate->p_paramref_hook = paramref;
+	pstate->p_ref_hook_state = arg;
+}
+
+/* ---------------------------------------------------------------------
+ * Expressions
+ * ---------------------------------------------------------------------
+ */
+
+static void
+analysed(Body *body, Query *query, void *arg)
+{
+	Statement  *s = (Statement *) arg;
+	List	   *targets = query->commandType == CMD_SELECT ? query->targetList : query->returningList;
+	MemoryContext old;
+
+	if (query->commandType == CMD_UTILITY)
+	{
+		s->is_utility = true;
+		if (query->utilityStmt != NULL && IsA(query->utilityStmt, VariableSetStmt))
+		{
+			VariableSetStmt *set = (VariableSetStmt *) query->utilityStmt;
+
+			if (set->name == NULL || strcmp(set->name, "search_path") == 0 || strcmp(set->name, "role") == 0)
+				body->path_unknown = true;
+		}
+		else if (query->utilityStmt != NULL)
+		{
+			RangeVar   *made = NULL;
+
+			if (IsA(query->utilityStmt, CreateStmt))
+				made = ((CreateStmt *) query->utilityStmt)->relation;
+			else if (IsA(query->utilityStmt, CreateTableAsStmt))
+				made = ((CreateTableAsStmt *) query->utilityStmt)->into->rel;
+			if (made != NULL)
+			{
+				old = MemoryContextSwitchTo(body->cxt);
+				body->temporary = lappend(body->temporary, pstrdup(made->relname));
+				MemoryContextSwitchTo(old);
+			}
+			else
+				body->path_unknown = body->path_unknown || !IsA(query->utilityStmt, NotifyStmt);
+		}
+		return;
+	}
+	s->returns = targets != NIL;
+	s->may_be_empty = query->commandType == CMD_SELECT && query->jointree->fromlist != NIL &&
+		(!query->hasAggs || query->groupClause != NIL) && body_uses_new(body, query);
+	s->is_select = query->commandType == CMD_SELECT;
+	if (targets == NIL)
+		return;
+	s->type = exprType((Node *) linitial_node(TargetEntry, targets)->expr);
+	old = MemoryContextSwitchTo(body->cxt);
+	if (list_length(targets) == 1 && query->commandType == CMD_SELECT && query->jointree->fromlist == NIL)
+		s->value = (Node *) copyObject(linitial_node(TargetEntry, targets)->expr);
+	s->desc = ExecCleanTypeFromTL(targets);
+	MemoryContextSwitchTo(old);
+}
+
+static bool
+analyse(Body *body, PLpgSQL_expr *expr, Statement *statement)
+{
+	Statement	own;
+
+	if (statement == NULL)
+		statement = &own;
+	memset(statement, 0, sizeof(Statement));
+	if (expr == NULL)
+		return true;
+	statement->body = body;
+	statement->expr = expr;
+	return body_analyse(body, expr->query, expr->parseMode, parser_setup, statement, analysed, statement);
+}
+
+static void
+analyse_list(Body *body, List *exprs)
+{
+	ListCell   *lc;
+
+	foreach(lc, exprs)
+		analyse(body, (PLpgSQL_expr *) lfirst(lc), NULL);
+}
+
+/* ---------------------------------------------------------------------
+ * Assignments and conditions
+ * ---------------------------------------------------------------------
+ */
+
+static void
+assigned(Body *body, int dno, Node *value)
+{
+	if (dno < 0 || dno >= body->nvars)
+		return;
+	body->vars[dno].assigned++;
+	body->vars[dno].value = value;
+}
+
+static bool
+same_columns(TupleDesc a, TupleDesc b)
+{
+	if (a->natts != b->natts)
+		return false;
+	for (int i = 0; i < a->natts; i++)
+		if (strcmp(NameStr(TupleDescAttr(a, i)->attname), NameStr(TupleDescAttr(b, i)->attname)) != 0 ||
+			TupleDescAttr(a, i)->atttypid != TupleDescAttr(b, i)->atttypid)
+			return false;
+	return true;
+}
+
+static void
+record_assigned(Body *body, int dno, TupleDesc desc)
+{
+	BodyVar    *var;
+
+	if (dno < 0 || dno >= body->nvars)
+		return;
+	var = &body->vars[dno];
+	if (desc == NULL || (var->desc != NULL && !same_columns(var->desc, desc)))
+		var->unclear = true;
+	var->desc = desc;
+}
+
+/* INTO, and the variable of a loop. */
+static void
+target_assigned(Body *body, PLpgSQL_variable *target, TupleDesc desc, Node *value)
+{
+	if (target == NULL)
+		return;
+	if (target->dtype == PLPGSQL_DTYPE_ROW)
+	{
+		PLpgSQL_row *row = (PLpgSQL_row *) target;
+
+		for (int i = 0; i < row->nfields; i++)
+			assigned(body, row->varnos[i], row->nfields == 1 ? value : NULL);
+	}
+	else if (target->dtype == PLPGSQL_DTYPE_REC)
+	{
+		PLpgSQL_rec *rec = (PLpgSQL_rec *) target;
+
+		if (rec->rectypeid == RECORDOID && rec->dno != FUNCTION(body)->new_varno && rec->dno != FUNCTION(body)->old_varno)
+			record_assigned(body, rec->dno, desc);
+	}
+	else
+		assigned(body, target->dno, NULL);
+}
+
+/* A value of the body's goes into a variable of its own type: is it metadata read as a number? */
+static void
+check_assigned(Body *body, int dno, Node *value)
+{
+	PLpgSQL_datum *datum = FUNCTION(body)->datums[dno];
+
+	if (value != NULL && (datum->dtype == PLPGSQL_DTYPE_VAR) && exprType(value) == TEXTOID)
+		body_cast(body, value, ((PLpgSQL_var *) datum)->datatype->typoid);
+}
+
+static bool
+guard_walker(Node *node, Body *body)
+{
+	if (node == NULL)
+		return false;
+	if (IsA(node, Param) && ((Param *) node)->paramkind == PARAM_EXTERN &&
+		((Param *) node)->paramid >= 1 && ((Param *) node)->paramid <= list_length(body->refs))
+	{
+		BodyRef    *ref = (BodyRef *) list_nth(body->refs, ((Param *) node)->paramid - 1);
+
+		if (ref->field != NULL)
+			body->guards = lappend(body->guards, pstrdup(ref->field));
+		else if (ref->dno >= 0 && ref->dno < body->nvars)
+			body->vars[ref->dno].guarded = true;
+	}
+	if (IsA(node, Query))
+		return query_tree_walker((Query *) node, guard_walker, (void *) body, 0);
+	return expression_tree_walker(node, guard_walker, (void *) body);
+}
+
+static void
+guards(Body *body, Query *query, void *arg)
+{
+	MemoryContext old = MemoryContextSwitchTo(body->cxt);
+
+	body->guards = list_concat(body->guards, body_words((Node *) query));
+	guard_walker((Node *) query, body);
+	((Statement *) arg)->always_true = body_always_true(body, query);
+	MemoryContextSwitchTo(old);
+	analysed(body, query, arg);
+}
+
+/* What it asks for is looked after, whatever its branches do. */
+static bool
+condition(Body *body, PLpgSQL_expr *expr)
+{
+	Statement	statement;
+
+	if (expr == NULL)
+		return false;
+	memset(&statement, 0, sizeof(statement));
+	statement.body = body;
+	statement.expr = expr;
+	body_analyse(body, expr->query, expr->parseMode, parser_setup, &statement, guards, &statement);
+	return statement.always_true;
+}
+
+static bool
+mentions(const char *text, const char *word)
+{
+	size_t		len = strlen(word);
+
+	for (; *text; text++)
+		if (pg_strncasecmp(text, word, len) == 0)
+			return true;
+	return false;
+}
+
+/* Does a condition ask what there is, or where the trigger is? Then its branch knows better than we. */
+static bool
+is_doubt(PLpgSQL_expr *expr)
+{
+	static const char *const words[] = {"to_reg", "pg_extension", "pg_class", "pg_proc", "pg_namespace", "pg_tables",
+		"information_schema", "pg_available", "tg_table", "tg_relid", "tg_relname", "tg_name", "tg_argv", "tg_nargs",
+	"has_table_privilege", "has_schema_privilege", "has_function_privilege"};
+
+	for (int i = 0; expr != NULL && i < (int) lengthof(words); i++)
+		if (mentions(expr->query, words[i]))
+			return true;
+	return false;
+}
+
+/* TG_OP = 'DELETE' in a trigger that is none on DELETE: never so. */
+static bool
+is_other_operation(Body *body, PLpgSQL_expr *expr)
+{
+	static const struct
+	{
+		const char *word;
+		int			type;
+	}			operations[] = {{"'INSERT'", TRIGGER_TYPE_INSERT}, {"'UPDATE'", TRIGGER_TYPE_UPDATE},
+	{"'DELETE'", TRIGGER_TYPE_DELETE}, {"'TRUNCATE'", TRIGGER_TYPE_TRUNCATE}};
+	const char *s = expr->query;
+
+	if (!OidIsValid(body->call->trigger))
+		return false;
+	while (*s == ' ' || *s == '(' || *s == '\n' || *s == '\t')
+		s++;
+	if (pg_strncasecmp(s, "tg_op", 5) != 0)
+		return false;
+	s += 5;
+	while (*s == ' ')
+		s++;
+	if (*s++ != '=')
+		return false;
+	while (*s == ' ')
+		s++;
+	for (int i = 0; i < (int) lengthof(operations); i++)
+		if (strncmp(s, operations[i].word, strlen(operations[i].word)) == 0 &&
+			strspn(s + strlen(operations[i].word), " )\n\t") == strlen(s + strlen(operations[i].word)))
+			return (body->call->trigger_type & operations[i].type) == 0;
+	return false;
+}
+
+static void
+walk_branch(Body *body, PLpgSQL_expr *cond, List *stmts)
+{
+	bool		doubt = is_doubt(cond);
+
+	if (cond != NULL && is_other_operation(body, cond))
+		return;
+	body->conditions++;
+	body->doubts += doubt;
+	walk_list(body, stmts);
+	body->doubts -= doubt;
+	body->conditions--;
+}
+
+/* ---------------------------------------------------------------------
+ * RETURN
+ * ---------------------------------------------------------------------
+ */
+
+static bool
+is_exception(PLpgSQL_stmt *stmt)
+{
+	return stmt->cmd_type == PLPGSQL_STMT_RAISE && ((PLpgSQL_stmt_raise *) stmt)->elog_level >= ERROR;
+}
+
+/* Does no way through the statements come out at their end? */
+static bool
+always_returns(List *stmts)
+{
+	ListCell   *lc;
+
+	foreach(lc, stmts)
+	{
+		PLpgSQL_stmt *stmt = (PLpgSQL_stmt *) lfirst(lc);
+		ListCell   *lc2;
+		bool		all = true;
+
+		switch (stmt->cmd_type)
+		{
+			case PLPGSQL_STMT_RETURN:
+				return true;
+			case PLPGSQL_STMT_RAISE:
+				if (is_exception(stmt))
+					return true;
+				break;
+			case PLPGSQL_STMT_LOOP:
+				/* it ends by RETURN or EXIT, and that is another question */
+				return true;
+			case PLPGSQL_STMT_BLOCK:
+				{
+					PLpgSQL_stmt_block *block = (PLpgSQL_stmt_block *) stmt;
+
+					all = always_returns(block->body);
+					if (block->exceptions != NULL)
+						foreach(lc2, block->exceptions->exc_list)
+							all = all && always_returns(((PLpgSQL_exception *) lfirst(lc2))->action);
+					if (all)
+						return true;
+					break;
+				}
+			case PLPGSQL_STMT_IF:
+				{
+					PLpgSQL_stmt_if *s = (PLpgSQL_stmt_if *) stmt;
+
+					all = s->else_body != NIL && always_returns(s->then_body) && always_returns(s->else_body);
+					foreach(lc2, s->elsif_list)
+						all = all && always_returns(((PLpgSQL_if_elsif *) lfirst(lc2))->stmts);
+					if (all)
+						return true;
+					break;
+				}
+			case PLPGSQL_STMT_CASE:
+				{
+					PLpgSQL_stmt_case *s = (PLpgSQL_stmt_case *) stmt;
+
+					/* without ELSE it raises */
+					all = !s->have_else || always_returns(s->else_stmts);
+					foreach(lc2, s->case_when_list)
+						all = all && always_returns(((PLpgSQL_case_when *) lfirst(lc2))->stmts);
+					if (all)
+						return true;
+					break;
+				}
+			default:
+				break;
+		}
+	}
+	return false;
+}
+
+/* A RETURN that returns the wrong row; written anew where it stands alone in its line. */
+static void
+found_return(Body *body, const char *finding, const char *detail)
+{
+	const char *line = body_line(body);
+	const char *end;
+
+	while (line != NULL && (*line == ' ' || *line == '\t'))
+		line++;
+	end = line ? line + strcspn(line, ";\n") : NULL;
+	if (line != NULL && pg_strncasecmp(line, "return", 6) == 0 && *end == ';' &&
+		body_edit_source(body, (int) (line - body->source), (int) (end - body->source),
+						 !TRIGGER_FOR_DELETE(body->call->trigger_type) ? "return new" :
+						 body->call->trigger_type & (TRIGGER_TYPE_INSERT | TRIGGER_TYPE_UPDATE) ? "return coalesce(new, old)" : "return old",
+						 "", true))
+		body_found_edit(body, DOCTOR_ERROR, 0, finding, detail);
+	else
+		body_found(body, DOCTOR_ERROR, 0, "function", body->name, finding, detail, NULL);
+}
+
+/* The end of the body where nothing returns: before its END, unless that ends a handler too. */
+static bool
+edit_return(Body *body)
+{
+	int			len = (int) strlen(body->source);
+	int			type = body->call->trigger_type;
+
+	if (FUNCTION(body)->action->exceptions != NULL)
+		return false;
+	while (len > 0 && strchr(" \t\r\n;", body->source[len - 1]) != NULL)
+		len--;
+	if (len < 4 || pg_strncasecmp(body->source + len - 3, "end", 3) != 0 ||
+		strchr(" \t\r\n;", body->source[len - 4]) == NULL)
+		return false;
+	return body_edit_source(body, len - 3, len - 3,
+							!TRIGGER_FOR_DELETE(type) ? "  return new;\n" :
+							type & (TRIGGER_TYPE_INSERT | TRIGGER_TYPE_UPDATE) ? "  return coalesce(new, old);\n" : "  return old;\n", "", false);
+}
+
+static void
+check_return(Body *body, PLpgSQL_stmt_return *stmt)
+{
+	PLpgSQL_function *func = FUNCTION(body);
+	int			type = body->call->trigger_type;
+	char	   *table;
+	bool		returns_null;
+	const char *text;
+
+	analyse(body, stmt->expr, NULL);
+	if (!OidIsValid(body->call->trigger) || !TRIGGER_FOR_ROW(type) || !TRIGGER_FOR_BEFORE(type) || body->conditions > 0 ||
+		body->call->depth > 0)
+		return;
+	table = doctor_relation_name(body->call->relid);
+	text = stmt->expr ? stmt->expr->query : "";
+	while (*text == ' ')
+		text++;
+	returns_null = stmt->expr != NULL && pg_strncasecmp(text, "null", 4) == 0 && strspn(text + 4, " ") == strlen(text + 4);
+	if (returns_null || (stmt->retvarno >= 0 && stmt->retvarno == func->old_varno && TRIGGER_FOR_INSERT(type) && !TRIGGER_FOR_UPDATE(type) && !TRIGGER_FOR_DELETE(type)) ||
+		(stmt->retvarno >= 0 && stmt->retvarno == func->new_varno && TRIGGER_FOR_DELETE(type) && !TRIGGER_FOR_INSERT(type) && !TRIGGER_FOR_UPDATE(type)))
+		found_return(body, psprintf("a BEFORE trigger returns null: the %s of %s silently does nothing", body_events(body->call->events), table),
+					 psprintf("At %s. RETURN %s in a BEFORE ROW trigger lets the row go on; null skips it. %s", body_where(body),
+							  TRIGGER_FOR_DELETE(type) ? "OLD" : "NEW",
+							  TRIGGER_FOR_DELETE(type) && !returns_null ? "NEW is null in a trigger on DELETE." :
+							  !returns_null ? "OLD is null in a trigger on INSERT." : "As it is no row passes."));
+	else if (stmt->retvarno >= 0 && stmt->retvarno == func->old_varno && TRIGGER_FOR_UPDATE(type) && !TRIGGER_FOR_DELETE(type))
+		found_return(body, psprintf("a BEFORE UPDATE trigger returns OLD: no change of %s is ever stored", table),
+					 psprintf("At %s. RETURN NEW lets the change go on.", body_where(body)));
+}
+
+/* ---------------------------------------------------------------------
+ * Statements
+ * ---------------------------------------------------------------------
+ */
+
+/* The SQLSTATEs that a handler catches, unless it raises again; -1: any. */
+static List *
+handler_states(PLpgSQL_exception_block *exceptions)
+{
+	List	   *states = NIL;
+	ListCell   *lc;
+
+	foreach(lc, exceptions->exc_list)
+	{
+		PLpgSQL_exception *exception = (PLpgSQL_exception *) lfirst(lc);
+		ListCell   *lc2;
+		bool		again = false;
+
+		foreach(lc2, exception->action)
+			again = again || is_exception((PLpgSQL_stmt *) lfirst(lc2));
+		if (again)
+			continue;
+		for (PLpgSQL_condition *c = exception->conditions; c != NULL; c = c->next)
+			states = lappend_int(states, strcmp(c->condname, "others") == 0 ? -1 : c->sqlerrstate);
+	}
+	return states;
+}
+
+static void
+walk_block(Body *body, PLpgSQL_stmt_block *block)
+{
+	ListCell   *lc;
+	List	   *outer = body->handlers;
+
+	for (int i = 0; i < block->n_initvars; i++)
+	{
+		PLpgSQL_datum *datum = FUNCTION(body)->datums[block->initvarnos[i]];
+		PLpgSQL_variable *var = (PLpgSQL_variable *) datum;
+		Statement	statement;
+
+		if (datum->dtype != PLPGSQL_DTYPE_VAR && datum->dtype != PLPGSQL_DTYPE_REC)
+			continue;
+		if (datum->dtype == PLPGSQL_DTYPE_VAR && ((PLpgSQL_var *) datum)->cursor_explicit_expr != NULL)
+		{
+			analyse(body, ((PLpgSQL_var *) datum)->cursor_explicit_expr, NULL);
+			continue;
+		}
+		if (var->default_val == NULL)
+			continue;
+		body->line = var->lineno;
+		if (analyse(body, var->default_val, &statement) && datum->dtype == PLPGSQL_DTYPE_VAR)
+		{
+			check_assigned(body, datum->dno, statement.value);
+			assigned(body, datum->dno, statement.value);
+		}
+	}
+	if (block->exceptions != NULL)
+	{
+		List	   *states = handler_states(block->exceptions);
+
+		if (states != NIL)
+			body->handlers = lappend(list_copy(outer), states);
+	}
+	walk_list(body, block->body);
+	body->handlers = outer;
+	if (block->exceptions != NULL)
+		foreach(lc, block->exceptions->exc_list)
+		{
+			body->conditions++;
+			walk_list(body, ((PLpgSQL_exception *) lfirst(lc))->action);
+			body->conditions--;
+		}
+}
+
+/* EXECUTE of a constant is a statement like others; of anything else it says nothing. */
+static void
+walk_dynamic(Body *body, PLpgSQL_expr *query, List *params)
+{
+	Statement	statement;
+	char	   *sql = NULL;
+
+	analyse_list(body, params);
+	if (!analyse(body, query, &statement) || statement.value == NULL)
+		return;
+	if (IsA(statement.value, Const) && !((Const *) statement.value)->constisnull &&
+		((Const *) statement.value)->consttype == TEXTOID)
+		sql = TextDatumGetCString(((Const *) statement.value)->constvalue);
+	if (sql != NULL && params == NIL)
+	{
+		PLpgSQL_expr expr;
+
+		memset(&expr, 0, sizeof(expr));
+		expr.query = sql;
+		expr.parseMode = RAW_PARSE_DEFAULT;
+		analyse(body, &expr, NULL);
+	}
+}
+
+static void
+walk_execsql(Body *body, PLpgSQL_stmt_execsql *stmt)
+{
+	Statement	statement;
+
+	if (!analyse(body, stmt->sqlstmt, &statement))
+	{
+		target_assigned(body, stmt->into ? stmt->target : NULL, NULL, NULL);
+		return;
+	}
+	if (stmt->into)
+	{
+		target_assigned(body, stmt->target, statement.desc, statement.value);
+		if (stmt->strict && statement.may_be_empty)
+			body_found(body, DOCTOR_WARNING, ERRCODE_NO_DATA_FOUND, "function", body->name,
+					   "INTO STRICT fails for users for whom there is no row",
+					   psprintf("At %s: query returned no rows.", body_where(body)),
+					   NULL);
+	}
+	else if (statement.returns)
+	{
+		const char *finding = "a statement fails: query has no destination for result data";
+		const char *detail = psprintf("At %s: %s.", body_where(body),
+									  statement.is_select ? "a SELECT whose result is not wanted is written PERFORM in PL/pgSQL, one whose result is wanted has INTO"
+									  : "RETURNING needs INTO, or has to go");
+
+		if (pg_strncasecmp(stmt->sqlstmt->query, "select", 6) == 0 && body_edit(body, 0, 6, "perform", "", true))
+			body_found_edit(body, DOCTOR_ERROR, ERRCODE_SYNTAX_ERROR, finding, detail);
+		else
+			body_found(body, DOCTOR_ERROR, ERRCODE_SYNTAX_ERROR, "function", body->name, finding, detail, NULL);
+	}
+}
+
+static void
+walk_raise(Body *body, PLpgSQL_stmt_raise *stmt)
+{
+	ListCell   *lc;
+
+	analyse_list(body, stmt->params);
+	foreach(lc, stmt->options)
+		analyse(body, ((PLpgSQL_raise_option *) lfirst(lc))->expr, NULL);
+	if (stmt->elog_level >= ERROR && body->handlers == NIL)
+		body->refuses = true;
+	if (stmt->elog_level >= ERROR && (stmt->message != NULL || stmt->condname != NULL || stmt->options != NIL) &&
+		body->call->relid == body->doctor->auth_users)
+		body_found(body, DOCTOR_INFO, 0, "function", body->name,
+				   psprintf("the trigger can refuse %s of %s on purpose", body_events(body->call->events),
+							doctor_relation_name(body->call->relid)),
+				   psprintf("RAISE EXCEPTION at %s: a gate. Whom it refuses the auth server answers with \"Database error\".", body_where(body)),
+				   NULL);
+}
+
+/* A branch that the auth server always comes into, since it has no request: does it raise? */
+static void
+check_refusal(Body *body, List *stmts)
+{
+	ListCell   *lc;
+
+	foreach(lc, stmts)
+	{
+		PLpgSQL_stmt *stmt = (PLpgSQL_stmt *) lfirst(lc);
+
+		if (!is_exception(stmt))
+			continue;
+		body->refuses = true;
+		body_found(body, DOCTOR_ERROR, ERRCODE_RAISE_EXCEPTION, "function", body->name,
+				   "the trigger refuses what the auth server does, which has no user's request: auth.uid() is null there",
+				   psprintf("RAISE EXCEPTION at line %d of the body of %s. Let the condition pass where auth.uid() is null, or where the role is the auth server's or the definer's.",
+							stmt->lineno, body->name),
+				   NULL);
+	}
+}
+
+static void
+walk_statement(Body *body, PLpgSQL_stmt *stmt)
+{
+	ListCell   *lc;
+	Statement	statement;
+
+	if (stmt->lineno > 0)
+		body->line = stmt->lineno;
+	switch (stmt->cmd_type)
+	{
+		case PLPGSQL_STMT_BLOCK:
+			walk_block(body, (PLpgSQL_stmt_block *) stmt);
+			break;
+		case PLPGSQL_STMT_ASSIGN:
+			{
+				PLpgSQL_stmt_assign *s = (PLpgSQL_stmt_assign *) stmt;
+				PLpgSQL_datum *datum = FUNCTION(body)->datums[s->varno];
+				bool		ok = analyse(body, s->expr, &statement);
+
+				if (datum->dtype == PLPGSQL_DTYPE_VAR)
+				{
+					if (ok)
+						check_assigned(body, s->varno, statement.value);
+					assigned(body, s->varno, ok ? statement.value : NULL);
+				}
+				else if (datum->dtype == PLPGSQL_DTYPE_REC && ((PLpgSQL_rec *) datum)->rectypeid == RECORDOID)
+					record_assigned(body, s->varno, NULL);
+				break;
+			}
+		case PLPGSQL_STMT_IF:
+			{
+				PLpgSQL_stmt_if *s = (PLpgSQL_stmt_if *) stmt;
+
+				if (condition(body, s->cond))
+					check_refusal(body, s->then_body);
+				foreach(lc, s->elsif_list)
+					condition(body, ((PLpgSQL_if_elsif *) lfirst(lc))->cond);
+				walk_branch(body, s->cond, s->then_body);
+				foreach(lc, s->elsif_list)
+					walk_branch(body, ((PLpgSQL_if_elsif *) lfirst(lc))->cond, ((PLpgSQL_if_elsif *) lfirst(lc))->stmts);
+				body->doubts += is_doubt(s->cond);
+				walk_branch(body, NULL, s->else_body);
+				body->doubts -= is_doubt(s->cond);
+				/* IF it is missing THEN RETURN: the rest is looked after as well */
+				if (is_doubt(s->cond) && always_returns(s->then_body))
+					body->doubts++;
+				if (always_returns(s->then_body))
+					body->conditions++;
+				break;
+			}
+		case PLPGSQL_STMT_CASE:
+			{
+				PLpgSQL_stmt_case *s = (PLpgSQL_stmt_case *) stmt;
+
+				condition(body, s->t_expr);
+				/* its tests compare with a variable that gets its type as the statement runs */
+				foreach(lc, s->case_when_list)
+				{
+					PLpgSQL_case_when *w = (PLpgSQL_case_when *) lfirst(lc);
+
+					if (s->t_expr == NULL)
+						condition(body, w->expr);
+					body->doubts += is_doubt(s->t_expr);
+					walk_branch(body, w->expr, w->stmts);
+					body->doubts -= is_doubt(s->t_expr);
+				}
+				walk_branch(body, NULL, s->else_stmts);
+				break;
+			}
+		case PLPGSQL_STMT_LOOP:
+			walk_branch(body, NULL, ((PLpgSQL_stmt_loop *) stmt)->body);
+			break;
+		case PLPGSQL_STMT_WHILE:
+			condition(body, ((PLpgSQL_stmt_while *) stmt)->cond);
+			walk_branch(body, ((PLpgSQL_stmt_while *) stmt)->cond, ((PLpgSQL_stmt_while *) stmt)->body);
+			break;
+		case PLPGSQL_STMT_FORI:
+			{
+				PLpgSQL_stmt_fori *s = (PLpgSQL_stmt_fori *) stmt;
+
+				analyse(body, s->lower, NULL);
+				analyse(body, s->upper, NULL);
+				analyse(body, s->step, NULL);
+				walk_branch(body, NULL, s->body);
+				break;
+			}
+		case PLPGSQL_STMT_FORS:
+			{
+				PLpgSQL_stmt_fors *s = (PLpgSQL_stmt_fors *) stmt;
+				bool		ok = analyse(body, s->query, &statement);
+
+				target_assigned(body, s->var, ok ? statement.desc : NULL, NULL);
+				walk_branch(body, NULL, s->body);
+				break;
+			}
+		case PLPGSQL_STMT_FORC:
+			{
+				PLpgSQL_stmt_forc *s = (PLpgSQL_stmt_forc *) stmt;
+
+				analyse(body, s->argquery, NULL);
+				target_assigned(body, s->var, NULL, NULL);
+				walk_branch(body, NULL, s->body);
+				break;
+			}
+		case PLPGSQL_STMT_FOREACH_A:
+			{
+				PLpgSQL_stmt_foreach_a *s = (PLpgSQL_stmt_foreach_a *) stmt;
+
+				analyse(body, s->expr, NULL);
+				assigned(body, s->varno, NULL);
+				walk_branch(body, NULL, s->body);
+				break;
+			}
+		case PLPGSQL_STMT_EXIT:
+			condition(body, ((PLpgSQL_stmt_exit *) stmt)->cond);
+			break;
+		case PLPGSQL_STMT_RETURN:
+			check_return(body, (PLpgSQL_stmt_return *) stmt);
+			break;
+		case PLPGSQL_STMT_RETURN_NEXT:
+			analyse(body, ((PLpgSQL_stmt_return_next *) stmt)->expr, NULL);
+			break;
+		case PLPGSQL_STMT_RETURN_QUERY:
+			{
+				PLpgSQL_stmt_return_query *s = (PLpgSQL_stmt_return_query *) stmt;
+
+				analyse(body, s->query, NULL);
+				if (s->dynquery != NULL)
+					walk_dynamic(body, s->dynquery, s->params);
+				break;
+			}
+		case PLPGSQL_STMT_RAISE:
+			walk_raise(body, (PLpgSQL_stmt_raise *) stmt);
+			break;
+		case PLPGSQL_STMT_ASSERT:
+			condition(body, ((PLpgSQL_stmt_assert *) stmt)->cond);
+			analyse(body, ((PLpgSQL_stmt_assert *) stmt)->message, NULL);
+			break;
+		case PLPGSQL_STMT_EXECSQL:
+			walk_execsql(body, (PLpgSQL_stmt_execsql *) stmt);
+			break;
+		case PLPGSQL_STMT_DYNEXECUTE:
+			{
+				PLpgSQL_stmt_dynexecute *s = (PLpgSQL_stmt_dynexecute *) stmt;
+
+				walk_dynamic(body, s->query, s->params);
+				target_assigned(body, s->into ? s->target : NULL, NULL, NULL);
+				break;
+			}
+		case PLPGSQL_STMT_DYNFORS:
+			{
+				PLpgSQL_stmt_dynfors *s = (PLpgSQL_stmt_dynfors *) stmt;
+
+				walk_dynamic(body, s->query, s->params);
+				target_assigned(body, s->var, NULL, NULL);
+				walk_branch(body, NULL, s->body);
+				break;
+			}
+		case PLPGSQL_STMT_OPEN:
+			{
+				PLpgSQL_stmt_open *s = (PLpgSQL_stmt_open *) stmt;
+
+				analyse(body, s->argquery, NULL);
+				analyse(body, s->query, NULL);
+				if (s->dynquery != NULL)
+					walk_dynamic(body, s->dynquery, s->params);
+				break;
+			}
+		case PLPGSQL_STMT_FETCH:
+			target_assigned(body, ((PLpgSQL_stmt_fetch *) stmt)->target, NULL, NULL);
+			break;
+		case PLPGSQL_STMT_GETDIAG:
+			foreach(lc, ((PLpgSQL_stmt_getdiag *) stmt)->diag_items)
+				assigned(body, ((PLpgSQL_diag_item *) lfirst(lc))->target, NULL);
+			break;
+		case PLPGSQL_STMT_PERFORM:
+			analyse(body, ((PLpgSQL_stmt_perform *) stmt)->expr, NULL);
+			break;
+		case PLPGSQL_STMT_CALL:
+			analyse(body, ((PLpgSQL_stmt_call *) stmt)->expr, NULL);
+			target_assigned(body, ((PLpgSQL_stmt_call *) stmt)->target, NULL, NULL);
+			break;
+		default:
+			break;
+	}
+}
+
+static void
+walk_list(Body *body, List *stmts)
+{
+	ListCell   *lc;
+	int			doubts = body->doubts;
+	int			conditions = body->conditions;
+
+	check_stack_depth();
+	foreach(lc, stmts)
+		walk_statement(body, (PLpgSQL_stmt *) lfirst(lc));
+	body->doubts = doubts;
+	body->conditions = conditions;
+}
+
+/* ---------------------------------------------------------------------
+ * The function
+ * ---------------------------------------------------------------------
+ */
+
+static void
+compile(void *arg)
+{
+	Body	   *body = (Body *) arg;
+	LOCAL_FCINFO(fcinfo, 0);
+	FmgrInfo	flinfo;
+	TriggerData trigger;
+	Scope		scope;
+	compile_fn	plpgsql_compile_function = (compile_fn) load_external_function("$libdir/plpgsql", "plpgsql_compile", true, NULL);
+
+	memset(fcinfo, 0, SizeForFunctionCallInfo(0));
+	memset(&flinfo, 0, sizeof(flinfo));
+	memset(&trigger, 0, sizeof(trigger));
+	fcinfo->flinfo = &flinfo;
+	flinfo.fn_oid = body->call->funcid;
+	flinfo.fn_mcxt = CurrentMemoryContext;
+	/* so that no call of a session's gets what was compiled under our path */
+	fcinfo->fncollation = C_COLLATION_OID;
+	if (OidIsValid(body->call->trigger))
+	{
+		trigger.type = T_TriggerData;
+		fcinfo->context = (Node *) &trigger;
+	}
+	SPI_connect();
+	scope_enter_target(&scope, body->role, body->path);
+	body->function = plpgsql_compile_function(fcinfo, true);
+	scope_leave(&scope);
+	SPI_finish();
+}
+
+void
+body_walk_plpgsql(Body *body)
+{
+	ErrorData  *edata;
+	PLpgSQL_function *func;
+
+	body->function = NULL;
+	body->uncertain = false;
+	edata = plan_contained(compile, body, false);
+	if (edata != NULL)
+	{
+		if (caller_must_rethrow(edata->sqlerrcode))
+			ReThrowError(edata);
+		body_failed(body, edata, NULL);
+		return;
+	}
+	func = FUNCTION(body);
+	body->nvars = func->ndatums;
+	body->vars = (BodyVar *) palloc0(sizeof(BodyVar) * Max(func->ndatums, 1));
+	if (OidIsValid(body->call->relid) && func->fn_is_trigger == PLPGSQL_DML_TRIGGER)
+	{
+		Relation	rel = RelationIdGetRelation(body->call->relid);
+
+		if (rel != NULL)
+		{
+			body->vars[func->new_varno].desc = CreateTupleDescCopy(RelationGetDescr(rel));
+			body->vars[func->old_varno].desc = body->vars[func->new_varno].desc;
+			RelationClose(rel);
+		}
+	}
+	walk_statement(body, (PLpgSQL_stmt *) func->action);
+	if (OidIsValid(body->call->trigger) && !always_returns(func->action->body))
+	{
+		bool		none = !body_mentions(body, "return");
+		const char *finding;
+		const char *detail;
+
+		body->line = 0;
+		finding = none ? "control reaches the end of the trigger function without RETURN" :
+			"control can reach the end of the trigger function without RETURN";
+		detail = psprintf("Also a trigger whose result does not matter has to return something: let %s end with RETURN NEW, or RETURN OLD in a trigger on DELETE.", body->name);
+		if (edit_return(body))
+			body_found_edit(body, none ? DOCTOR_ERROR : DOCTOR_WARNING, ERRCODE_S_R_E_FUNCTION_EXECUTED_NO_RETURN_STATEMENT, finding, detail);
+		else
+			body_found(body, none ? DOCTOR_ERROR : DOCTOR_WARNING, ERRCODE_S_R_E_FUNCTION_EXECUTED_NO_RETURN_STATEMENT,
+					   "function", body->name, finding, detail, NULL);
+	}
+}

@@ -1,0 +1,2052 @@
+/*-------------------------------------------------------------------------
+ *
+ * doctor_query.c
+ *	  Statements of bodies: why they fail, or would for some users.
+ *
+ * A statement is analysed, never planned: parse analysis runs nobody's code but
+ * the input functions of types. What it raises would be raised at run time; what
+ * it returns is searched for rights that are missing and values that do not fit.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "compat.h"
+
+#include <ctype.h>
+
+#include "access/htup_details.h"
+#include "access/relation.h"
+#include "access/sysattr.h"
+#include "catalog/namespace.h"
+#include "catalog/pg_class.h"
+#include "catalog/pg_index.h"
+#include "catalog/pg_namespace.h"
+#include "catalog/pg_proc.h"
+#include "catalog/pg_trigger.h"
+#include "catalog/pg_type.h"
+#include "executor/spi.h"
+#include "nodes/nodeFuncs.h"
+#include "optimizer/optimizer.h"
+#include "parser/parsetree.h"
+#include "parser/parser.h"
+#include "utils/acl.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/fmgroids.h"
+#include "utils/formatting.h"
+#include "utils/guc.h"
+#include "utils/lsyscache.h"
+#include "utils/rel.h"
+#include "utils/regproc.h"
+#include "utils/relcache.h"
+#include "utils/syscache.h"
+#include "utils/varlena.h"
+
+#include "caller.h"
+#include "doctor_body.h"
+#include "plan.h"
+
+/* How long a lock on what a statement names is waited for. */
+#define LOCK_TIMEOUT	"100ms"
+
+/* ---------------------------------------------------------------------
+ * Rights
+ * ---------------------------------------------------------------------
+ */
+
+static void
+keep(Body *body, List **list, const char *text)
+{
+	MemoryContext old;
+	ListCell   *lc;
+
+	foreach(lc, *list)
+		if (strcmp((char *) lfirst(lc), text) == 0)
+			return;
+	old = MemoryContextSwitchTo(body->cxt);
+	*list = lappend(*list, pstrdup(text));
+	MemoryContextSwitchTo(old);
+}
+
+/*
+ * The role lacks a privilege. Where it is the auth server's, the function ought
+ * to be a definer's, for its role has no business with an application's tables;
+ * else its owner needs the right. kind: as in GRANT.
+ */
+void
+body_denied(Body *body, const char *privilege, const char *kind, const char *object)
+{
+	if (!body->definer && !body->make_definer && body->role == body->doctor->auth_role &&
+		body->owner != body->role)
+	{
+		body->make_definer = true;
+		body->changed = true;
+	}
+	if (!body->definer && body->role == body->call->role && body->make_definer)
+	{
+		keep(body, &body->denied, psprintf("%s on %s %s", privilege, asc_tolower(kind, strlen(kind)), object));
+		return;
+	}
+	body_found(body, DOCTOR_ERROR, ERRCODE_INSUFFICIENT_PRIVILEGE,
+			   strcmp(kind, "FUNCTION") == 0 ? "function" : "table", object,
+			   psprintf("permission denied: role %s has no %s on %s %s",
+						GetUserNameFromId(body->role, true), privilege, asc_tolower(kind, strlen(kind)), object),
+			   psprintf("%s runs as %s%s.", body->name, GetUserNameFromId(body->role, true),
+						body->definer ? ", its owner (SECURITY DEFINER)" : ""),
+			   psprintf("GRANT %s ON %s %s TO %s;", privilege, kind, object,
+						quote_identifier(GetUserNameFromId(body->role, true))));
+}
+
+static bool
+columns_allowed(Oid relid, Oid role, Bitmapset *columns, AclMode mode)
+{
+	int			col = -1;
+
+	if (bms_is_empty(columns))
+		return pg_attribute_aclcheck_all(relid, role, mode, ACLMASK_ANY) == ACLCHECK_OK;
+	while ((col = bms_next_member(columns, col)) >= 0)
+	{
+		AttrNumber	attno = col + FirstLowInvalidHeapAttributeNumber;
+
+		if (attno == InvalidAttrNumber ?
+			pg_attribute_aclcheck_all(relid, role, mode, ACLMASK_ALL) != ACLCHECK_OK :
+			pg_attribute_aclcheck(relid, attno, role, mode) != ACLCHECK_OK)
+			return false;
+	}
+	return true;
+}
+
+static void
+check_rights(Body *body, Query *query)
+{
+	ListCell   *lc;
+
+	foreach(lc, compat_query_perms(query))
+	{
+		CompatPerms *p = (CompatPerms *) lfirst(lc);
+		Oid			role = OidIsValid(p->check_as) ? p->check_as : body->role;
+		AclMode		missing = p->required & ~pg_class_aclmask(p->relid, role, p->required, ACLMASK_ALL);
+		static const struct
+		{
+			AclMode		mode;
+			const char *word;
+		}			modes[] = {{ACL_SELECT, "SELECT"}, {ACL_INSERT, "INSERT"}, {ACL_UPDATE, "UPDATE"}, {ACL_DELETE, "DELETE"}};
+		StringInfoData words;
+		char	   *name;
+
+		if ((missing & ACL_SELECT) && columns_allowed(p->relid, role, p->selected, ACL_SELECT))
+			missing &= ~ACL_SELECT;
+		if ((missing & ACL_INSERT) && columns_allowed(p->relid, role, p->inserted, ACL_INSERT))
+			missing &= ~ACL_INSERT;
+		if ((missing & ACL_UPDATE) && columns_allowed(p->relid, role, p->updated, ACL_UPDATE))
+			missing &= ~ACL_UPDATE;
+		name = doctor_relation_name(p->relid);
+		if (missing == 0 || name == NULL)
+			continue;
+		initStringInfo(&words);
+		for (int i = 0; i < (int) lengthof(modes); i++)
+			if (missing & modes[i].mode)
+				appendStringInfo(&words, "%s%s", words.len ? ", " : "", modes[i].word);
+		if (role == body->role)
+			body_denied(body, words.data, "TABLE", name);
+		else
+			body_found(body, DOCTOR_ERROR, ERRCODE_INSUFFICIENT_PRIVILEGE, "table", name,
+					   psprintf("permission denied: role %s, the owner of a view, has no %s on table %s",
+								GetUserNameFromId(role, true), words.data, name),
+					   psprintf("%s reads it by way of the view.", body_where(body)),
+					   psprintf("GRANT %s ON TABLE %s TO %s;", words.data, name,
+								quote_identifier(GetUserNameFromId(role, true))));
+	}
+}
+
+static bool
+check_function(Oid funcid, void *arg)
+{
+	Body	   *body = (Body *) arg;
+	char	   *name;
+
+	if (funcid < FirstNormalObjectId)
+		return false;
+	name = doctor_function_name(funcid);
+	if (name == NULL)
+		return false;
+	if (compat_proc_aclcheck(funcid, body->role, ACL_EXECUTE) != ACLCHECK_OK)
+		body_denied(body, "EXECUTE", "FUNCTION", name);
+	body_calls(body, funcid);
+	return false;
+}
+
+/* ---------------------------------------------------------------------
+ * Values
+ * ---------------------------------------------------------------------
+ */
+
+static BodyRef *
+ref_of(Body *body, Node *node)
+{
+	Param	   *param = (Param *) node;
+
+	if (node == NULL || !IsA(node, Param) || param->paramkind != PARAM_EXTERN ||
+		param->paramid < 1 || param->paramid > list_length(body->refs))
+		return NULL;
+	return (BodyRef *) list_nth(body->refs, param->paramid - 1);
+}
+
+static Node *
+strip(Node *node)
+{
+	for (;;)
+	{
+		if (node != NULL && IsA(node, RelabelType))
+			node = (Node *) ((RelabelType *) node)->arg;
+		else if (node != NULL && IsA(node, CollateExpr))
+			node = (Node *) ((CollateExpr *) node)->arg;
+		else
+			return node;
+	}
+}
+
+/* A text constant, or NULL. */
+static char *
+constant_text(Node *node)
+{
+	Const	   *c = (Const *) strip(node);
+
+	if (c == NULL || !IsA(c, Const) || c->constisnull)
+		return NULL;
+	switch (c->consttype)
+	{
+		case TEXTOID:
+		case VARCHAROID:
+		case BPCHAROID:
+			return TextDatumGetCString(c->constvalue);
+		case UNKNOWNOID:
+			return DatumGetCString(c->constvalue);
+		default:
+			return NULL;
+	}
+}
+
+/* The value of a variable that was assigned once, where it is known. */
+static Node *
+value_of(Body *body, BodyRef *ref)
+{
+	if (ref == NULL || ref->field != NULL || ref->whole || ref->dno < 0 || ref->dno >= body->nvars ||
+		body->vars[ref->dno].assigned != 1 || body->vars[ref->dno].guarded)
+		return NULL;
+	return body->vars[ref->dno].value;
+}
+
+static bool
+is_metadata(Body *body, Node *node)
+{
+	BodyRef    *ref = ref_of(body, strip(node));
+
+	if (ref == NULL)
+		return false;
+	if (ref->field != NULL)
+		return ref->is_new && (strstr(ref->field, "meta_data") != NULL || strcmp(ref->field, "identity_data") == 0);
+	node = value_of(body, ref);
+	return node != NULL && is_metadata(body, node);
+}
+
+/* Such an expression's field: NEW.raw_user_meta_data ->> 'field'. */
+static char *
+metadata_field(Body *body, Node *node)
+{
+	Oid			funcid;
+	List	   *args;
+	char	   *field;
+	BodyRef    *ref;
+
+	node = strip(node);
+	if (node == NULL)
+		return NULL;
+	ref = ref_of(body, node);
+	if (ref != NULL)
+	{
+		node = value_of(body, ref);
+		return node ? metadata_field(body, node) : NULL;
+	}
+	if (IsA(node, OpExpr))
+	{
+		funcid = get_opcode(((OpExpr *) node)->opno);
+		args = ((OpExpr *) node)->args;
+	}
+	else if (IsA(node, FuncExpr))
+	{
+		funcid = ((FuncExpr *) node)->funcid;
+		args = ((FuncExpr *) node)->args;
+	}
+	else
+		return NULL;
+	switch (funcid)
+	{
+		case F_JSONB_OBJECT_FIELD_TEXT:
+		case F_JSONB_OBJECT_FIELD:
+		case F_JSON_OBJECT_FIELD_TEXT:
+		case F_JSON_OBJECT_FIELD:
+			break;
+		case F_BTRIM_TEXT:
+		case F_LTRIM_TEXT:
+		case F_RTRIM_TEXT:
+		case F_LOWER_TEXT:
+		case F_UPPER_TEXT:
+		case F_INITCAP:
+			return metadata_field(body, (Node *) linitial(args));
+		default:
+			return NULL;
+	}
+	field = constant_text((Node *) lsecond(args));
+	if (field == NULL)
+		return NULL;
+	if (is_metadata(body, (Node *) linitial(args)))
+		return field;
+	return metadata_field(body, (Node *) linitial(args)) ? field : NULL;
+}
+
+/* Where a plain text constant that begins there ends; -1: it is none. */
+static int
+literal_end(const char *sql, int at)
+{
+	if (sql == NULL || at < 0 || at >= (int) strlen(sql) || sql[at] != '\'')
+		return -1;
+	for (at++; sql[at] != '\0' && sql[at] != '\''; at++)
+		if (sql[at] == '\\')
+			return -1;
+	return sql[at] == '\'' && sql[at + 1] != '\'' ? at + 1 : -1;
+}
+
+/* Put such an expression into a call, where it stands in the statement itself and as simple as can be. */
+static bool
+edit_metadata(Body *body, Node *node, const char *before, const char *after)
+{
+	OpExpr	   *op = (OpExpr *) strip(node);
+	BodyRef    *ref;
+	int			from;
+	int			to;
+
+	if (op == NULL || !IsA(op, OpExpr) || list_length(op->args) != 2 || metadata_field(body, node) == NULL)
+		return false;
+	ref = ref_of(body, (Node *) linitial(op->args));
+	if (ref == NULL || ref->field == NULL || !IsA(lsecond(op->args), Const))
+		return false;
+	from = ((Param *) linitial(op->args))->location;
+	to = ((Const *) lsecond(op->args))->location;
+	to = from < 0 || to <= from ? -1 : literal_end(body->sql, to);
+	return to > 0 && body_edit(body, from, to, before, after, false);
+}
+
+static bool
+is_guarded(Body *body, const char *word)
+{
+	ListCell   *lc;
+
+	foreach(lc, body->guards)
+		if (strcmp((char *) lfirst(lc), word) == 0)
+			return true;
+	return false;
+}
+
+typedef enum Nullness
+{
+	NULL_NEVER,
+	NULL_UNKNOWN,
+	NULL_SOMETIMES,
+	NULL_ALWAYS
+} Nullness;
+
+typedef struct Why
+{
+	const char *text;			/* when it is null */
+	DoctorSeverity severity;
+} Why;
+
+static Nullness nullness(Body *body, Query *query, Node *node, Why *why);
+
+static Nullness
+nullness_of_list(Body *body, Query *query, List *args, Why *why)
+{
+	Nullness	most = NULL_UNKNOWN;
+	ListCell   *lc;
+
+	foreach(lc, args)
+	{
+		Why			this;
+		Nullness	n = nullness(body, query, (Node *) lfirst(lc), &this);
+
+		if (n > most)
+		{
+			most = n;
+			*why = this;
+		}
+	}
+	return most;
+}
+
+static Nullness
+nullness_of_ref(Body *body, Query *query, BodyRef *ref, Why *why)
+{
+	int			type = body->call->trigger_type;
+	bool		is_trigger = OidIsValid(body->call->trigger);
+
+	why->severity = DOCTOR_ERROR;
+	if ((ref->is_new || ref->is_old) && is_trigger)
+	{
+		if (!TRIGGER_FOR_ROW(type))
+		{
+			why->text = psprintf("%s is null because the trigger is FOR EACH STATEMENT, not FOR EACH ROW", ref->is_new ? "NEW" : "OLD");
+			return NULL_ALWAYS;
+		}
+		if (ref->is_old && TRIGGER_FOR_INSERT(type) && !TRIGGER_FOR_UPDATE(type) && !TRIGGER_FOR_DELETE(type))
+		{
+			why->text = "OLD is null in a trigger on INSERT";
+			return NULL_ALWAYS;
+		}
+		if (ref->is_new && TRIGGER_FOR_DELETE(type) && !TRIGGER_FOR_UPDATE(type) && !TRIGGER_FOR_INSERT(type))
+		{
+			why->text = "NEW is null in a trigger on DELETE";
+			return NULL_ALWAYS;
+		}
+		if (ref->field == NULL || !ref->is_new || body->call->relid != body->doctor->auth_users ||
+			!TRIGGER_FOR_INSERT(type) || is_guarded(body, ref->field))
+			return NULL_UNKNOWN;
+		if (strcmp(ref->field, "email") == 0)
+		{
+			why->text = "users who sign up by phone or anonymously have no email";
+			why->severity = DOCTOR_INFO;
+			return NULL_SOMETIMES;
+		}
+		why->severity = DOCTOR_WARNING;
+		if (strcmp(ref->field, "phone") == 0)
+		{
+			why->text = "users who sign up by email have no phone";
+			return NULL_SOMETIMES;
+		}
+		if (strcmp(ref->field, "last_sign_in_at") == 0 || strcmp(ref->field, "email_confirmed_at") == 0 ||
+			strcmp(ref->field, "confirmed_at") == 0 || strcmp(ref->field, "invited_at") == 0 ||
+			strcmp(ref->field, "phone_confirmed_at") == 0 || strcmp(ref->field, "confirmation_sent_at") == 0)
+		{
+			why->text = psprintf("%s is not set yet when a user is made", ref->field);
+			return NULL_SOMETIMES;
+		}
+		return NULL_UNKNOWN;
+	}
+	{
+		Node	   *value = value_of(body, ref);
+
+		return value ? nullness(body, query, value, why) : NULL_UNKNOWN;
+	}
+}
+
+/* auth.uid() and its like: what the request of an API user says. */
+static bool
+is_request_function(Body *body, Oid funcid)
+{
+	static const char *const names[] = {"uid", "role", "email", "jwt"};
+	char	   *name;
+
+	if (funcid < FirstNormalObjectId || get_func_namespace(funcid) != get_rel_namespace(body->doctor->auth_users) ||
+		get_func_nargs(funcid) != 0)
+		return false;
+	name = get_func_name(funcid);
+	for (int i = 0; i < (int) lengthof(names); i++)
+		if (name != NULL && strcmp(name, names[i]) == 0)
+			return true;
+	return false;
+}
+
+/* May it be null? Only what is seen to be so counts. */
+static Nullness
+nullness(Body *body, Query *query, Node *node, Why *why)
+{
+	char	   *field;
+	BodyRef    *ref;
+
+	why->text = NULL;
+	why->severity = DOCTOR_ERROR;
+	node = strip(node);
+	if (node == NULL)
+		return NULL_UNKNOWN;
+	ref = ref_of(body, node);
+	if (ref != NULL)
+		return nullness_of_ref(body, query, ref, why);
+	field = metadata_field(body, node);
+	if (field != NULL)
+	{
+		/* the auth server sets these itself */
+		if (is_guarded(body, field) || strcmp(field, "provider") == 0 || strcmp(field, "providers") == 0 || strcmp(field, "sub") == 0)
+			return NULL_UNKNOWN;
+		why->text = psprintf("metadata has no field \"%s\" for users who are invited, or sign up with a one-time password or another provider", field);
+		why->severity = DOCTOR_WARNING;
+		return NULL_SOMETIMES;
+	}
+	switch (nodeTag(node))
+	{
+		case T_Const:
+			why->text = "the value is NULL";
+			return ((Const *) node)->constisnull ? NULL_ALWAYS : NULL_NEVER;
+		case T_CoalesceExpr:
+			{
+				Nullness	least = NULL_ALWAYS;
+				ListCell   *lc;
+
+				foreach(lc, ((CoalesceExpr *) node)->args)
+				{
+					Why			this;
+					Nullness	n = nullness(body, query, (Node *) lfirst(lc), &this);
+
+					if (n <= least)
+					{
+						least = n;
+						*why = this;
+					}
+				}
+				return least;
+			}
+		case T_OpExpr:
+			if (!func_strict(get_opcode(((OpExpr *) node)->opno)))
+				return NULL_UNKNOWN;
+			return nullness_of_list(body, query, ((OpExpr *) node)->args, why);
+		case T_FuncExpr:
+			if (is_request_function(body, ((FuncExpr *) node)->funcid))
+			{
+				why->text = psprintf("%s is null, because the auth server's connection carries no user's request",
+									 doctor_function_name(((FuncExpr *) node)->funcid));
+				return NULL_ALWAYS;
+			}
+			if (!func_strict(((FuncExpr *) node)->funcid))
+				return NULL_UNKNOWN;
+			return nullness_of_list(body, query, ((FuncExpr *) node)->args, why);
+		case T_SubLink:
+			{
+				Query	   *sub = castNode(Query, ((SubLink *) node)->subselect);
+
+				if (((SubLink *) node)->subLinkType != EXPR_SUBLINK || sub->jointree->fromlist != NIL ||
+					sub->setOperations != NULL || list_length(sub->targetList) != 1)
+					return NULL_UNKNOWN;
+				return nullness(body, sub, (Node *) linitial_node(TargetEntry, sub->targetList)->expr, why);
+			}
+		case T_NullIfExpr:
+			return nullness(body, query, (Node *) linitial(((NullIfExpr *) node)->args), why);
+		case T_CoerceViaIO:
+			return nullness(body, query, (Node *) ((CoerceViaIO *) node)->arg, why);
+		case T_CoerceToDomain:
+			return nullness(body, query, (Node *) ((CoerceToDomain *) node)->arg, why);
+		case T_ArrayCoerceExpr:
+			return nullness(body, query, (Node *) ((ArrayCoerceExpr *) node)->arg, why);
+		case T_Var:
+			{
+				Var		   *var = (Var *) node;
+				RangeTblEntry *rte;
+				TargetEntry *tle;
+
+				if (query == NULL || var->varlevelsup != 0 || var->varno < 1 || var->varno > list_length(query->rtable))
+					return NULL_UNKNOWN;
+				rte = rt_fetch(var->varno, query->rtable);
+				if (rte->rtekind != RTE_SUBQUERY || rte->subquery->setOperations != NULL)
+					return NULL_UNKNOWN;
+				tle = get_tle_by_resno(rte->subquery->targetList, var->varattno);
+				return tle ? nullness(body, rte->subquery, (Node *) tle->expr, why) : NULL_UNKNOWN;
+			}
+		default:
+			return NULL_UNKNOWN;
+	}
+}
+
+static bool
+collect_words(Node *node, List **words)
+{
+	char	   *text;
+
+	if (node == NULL)
+		return false;
+	text = constant_text(node);
+	if (text != NULL)
+		*words = lappend(*words, text);
+	if (IsA(node, Query))
+		return query_tree_walker((Query *) node, collect_words, (void *) words, 0);
+	return expression_tree_walker(node, collect_words, (void *) words);
+}
+
+/* The text constants in it. */
+List *
+body_words(Node *expr)
+{
+	List	   *words = NIL;
+
+	collect_words(expr, &words);
+	return words;
+}
+
+/* What a condition is for the auth server, as far as that can be seen. */
+typedef enum Truth
+{
+	TRUTH_YES,
+	TRUTH_NO,
+	TRUTH_NULL,
+	TRUTH_OPEN
+} Truth;
+
+/* A text that it surely is: a constant, or coalesce() of nulls and one. */
+static char *
+sure_text(Body *body, Query *query, Node *node)
+{
+	node = strip(node);
+	if (node != NULL && IsA(node, CoalesceExpr))
+	{
+		ListCell   *lc;
+
+		foreach(lc, ((CoalesceExpr *) node)->args)
+		{
+			Why			why;
+
+			if (nullness(body, query, (Node *) lfirst(lc), &why) != NULL_ALWAYS)
+				return constant_text((Node *) lfirst(lc));
+		}
+	}
+	return constant_text(node);
+}
+
+static bool
+is_never_null(Body *body, Node *node)
+{
+	BodyRef    *ref = ref_of(body, strip(node));
+
+	if (ref != NULL && ref->field != NULL && OidIsValid(body->call->relid))
+	{
+		AttrNumber	attno = get_attnum(body->call->relid, ref->field);
+		HeapTuple	tuple = SearchSysCache2(ATTNUM, ObjectIdGetDatum(body->call->relid), Int16GetDatum(attno));
+		bool		result = HeapTupleIsValid(tuple) && ((Form_pg_attribute) GETSTRUCT(tuple))->attnotnull;
+
+		if (HeapTupleIsValid(tuple))
+			ReleaseSysCache(tuple);
+		return result;
+	}
+	return constant_text(node) != NULL;
+}
+
+static Truth
+truth(Body *body, Query *query, Node *node)
+{
+	Why			why;
+	Truth		result;
+	ListCell   *lc;
+
+	node = strip(node);
+	if (node == NULL)
+		return TRUTH_OPEN;
+	switch (nodeTag(node))
+	{
+		case T_NullTest:
+			if (nullness(body, query, (Node *) ((NullTest *) node)->arg, &why) != NULL_ALWAYS)
+				return TRUTH_OPEN;
+			return ((NullTest *) node)->nulltesttype == IS_NULL ? TRUTH_YES : TRUTH_NO;
+		case T_BoolExpr:
+			{
+				BoolExpr   *b = (BoolExpr *) node;
+				Truth		decides = b->boolop == AND_EXPR ? TRUTH_NO : TRUTH_YES;
+				bool		null = false;
+				bool		open = false;
+
+				if (b->boolop == NOT_EXPR)
+				{
+					result = truth(body, query, (Node *) linitial(b->args));
+					return result == TRUTH_YES ? TRUTH_NO : result == TRUTH_NO ? TRUTH_YES : result;
+				}
+				foreach(lc, b->args)
+				{
+					result = truth(body, query, (Node *) lfirst(lc));
+					if (result == decides)
+						return decides;
+					null = null || result == TRUTH_NULL;
+					open = open || result == TRUTH_OPEN;
+				}
+				return open ? TRUTH_OPEN : null ? TRUTH_NULL : decides == TRUTH_YES ? TRUTH_NO : TRUTH_YES;
+			}
+		case T_DistinctExpr:
+			{
+				Node	   *left = (Node *) linitial(((DistinctExpr *) node)->args);
+				Node	   *right = (Node *) lsecond(((DistinctExpr *) node)->args);
+
+				if ((nullness(body, query, left, &why) == NULL_ALWAYS && is_never_null(body, right)) ||
+					(nullness(body, query, right, &why) == NULL_ALWAYS && is_never_null(body, left)))
+					return TRUTH_YES;
+				return TRUTH_OPEN;
+			}
+		case T_OpExpr:
+			{
+				OpExpr	   *op = (OpExpr *) node;
+				char	   *left;
+				char	   *right;
+				char	   *name;
+
+				if (!func_strict(get_opcode(op->opno)) || list_length(op->args) != 2)
+					return TRUTH_OPEN;
+				if (nullness_of_list(body, query, op->args, &why) == NULL_ALWAYS)
+					return TRUTH_NULL;
+				left = sure_text(body, query, (Node *) linitial(op->args));
+				right = sure_text(body, query, (Node *) lsecond(op->args));
+				name = get_opname(op->opno);
+				if (left == NULL || right == NULL || op->opno >= FirstNormalObjectId || name == NULL ||
+					(strcmp(name, "=") != 0 && strcmp(name, "<>") != 0))
+					return TRUTH_OPEN;
+				return (strcmp(left, right) == 0) == (strcmp(name, "=") == 0) ? TRUTH_YES : TRUTH_NO;
+			}
+		default:
+			return TRUTH_OPEN;
+	}
+}
+
+static bool
+asks_request_walker(Node *node, Body *body)
+{
+	if (node == NULL)
+		return false;
+	if (IsA(node, FuncExpr) && is_request_function(body, ((FuncExpr *) node)->funcid))
+		return true;
+	if (IsA(node, Query))
+		return query_tree_walker((Query *) node, asks_request_walker, (void *) body, 0);
+	return expression_tree_walker(node, asks_request_walker, (void *) body);
+}
+
+static bool
+uses_new_walker(Node *node, Body *body)
+{
+	BodyRef    *ref;
+
+	if (node == NULL)
+		return false;
+	ref = ref_of(body, node);
+	if (ref != NULL && ref->is_new)
+		return true;
+	if (IsA(node, Query))
+		return query_tree_walker((Query *) node, uses_new_walker, (void *) body, 0);
+	return expression_tree_walker(node, uses_new_walker, (void *) body);
+}
+
+/* Does what it finds depend on the user? */
+bool
+body_uses_new(Body *body, Query *query)
+{
+	return uses_new_walker((Node *) query, body);
+}
+
+/* Does this condition hold for the auth server always, because of what it asks of the request? */
+bool
+body_always_true(Body *body, Query *query)
+{
+	return query->commandType == CMD_SELECT && list_length(query->targetList) == 1 &&
+		asks_request_walker((Node *) query, body) &&
+		truth(body, query, (Node *) linitial_node(TargetEntry, query->targetList)->expr) == TRUTH_YES;
+}
+
+/* ---------------------------------------------------------------------
+ * CHECK constraints, by their form: none is evaluated
+ * ---------------------------------------------------------------------
+ */
+
+static bool
+is_column(Node *node, AttrNumber attno)
+{
+	node = strip(node);
+	if (node != NULL && IsA(node, FuncExpr) && list_length(((FuncExpr *) node)->args) == 1 &&
+		(((FuncExpr *) node)->funcid == F_BTRIM_TEXT || ((FuncExpr *) node)->funcid == F_LOWER_TEXT))
+		node = strip((Node *) linitial(((FuncExpr *) node)->args));
+	return node != NULL && IsA(node, Var) && ((Var *) node)->varattno == attno;
+}
+
+static bool
+is_length(Node *node, AttrNumber attno)
+{
+	FuncExpr   *f = (FuncExpr *) strip(node);
+
+	if (f == NULL || !IsA(f, FuncExpr) || list_length(f->args) != 1)
+		return false;
+	switch (f->funcid)
+	{
+		case F_LENGTH_TEXT:
+		case F_CHAR_LENGTH_TEXT:
+		case F_CHARACTER_LENGTH_TEXT:
+		case F_OCTET_LENGTH_TEXT:
+			return is_column((Node *) linitial(f->args), attno);
+		default:
+			return false;
+	}
+}
+
+/* Does the condition refuse this text in this column, whatever the others hold? Not sure: no. */
+static bool
+refuses(Node *check, AttrNumber attno, const char *value)
+{
+	ListCell   *lc;
+
+	check = strip(check);
+	if (check == NULL)
+		return false;
+	if (IsA(check, BoolExpr))
+	{
+		BoolExpr   *b = (BoolExpr *) check;
+
+		if (b->boolop == NOT_EXPR)
+			return false;
+		foreach(lc, b->args)
+			if (refuses((Node *) lfirst(lc), attno, value) != (b->boolop == OR_EXPR))
+				return b->boolop == AND_EXPR;
+		return b->boolop == OR_EXPR;
+	}
+	if (IsA(check, OpExpr) && list_length(((OpExpr *) check)->args) == 2)
+	{
+		OpExpr	   *op = (OpExpr *) check;
+		char	   *name = get_opname(op->opno);
+		Node	   *left = (Node *) linitial(op->args);
+		Node	   *right = (Node *) lsecond(op->args);
+		char	   *constant = constant_text(right);
+		Const	   *c = (Const *) strip(right);
+
+		if (op->opno >= FirstNormalObjectId || name == NULL)
+			return false;
+		if (constant != NULL && is_column(left, attno))
+		{
+			if (strcmp(name, "<>") == 0)
+				return strcmp(constant, value) == 0;
+			if (strcmp(name, "=") == 0 && IsA(strip(left), Var))
+				return strcmp(constant, value) != 0;
+			return false;
+		}
+		if (is_length(left, attno) && IsA(c, Const) && !c->constisnull && c->consttype == INT4OID)
+		{
+			int			n = DatumGetInt32(c->constvalue);
+			int			len = (int) strlen(value);
+
+			/* bytes are characters where it is empty; else only what is sure */
+			if (strcmp(name, ">") == 0)
+				return len <= n;
+			if (strcmp(name, ">=") == 0)
+				return len < n;
+			if (strcmp(name, "<>") == 0)
+				return len == 0 && n == 0;
+			return false;
+		}
+		return false;
+	}
+	if (IsA(check, ScalarArrayOpExpr))
+	{
+		ScalarArrayOpExpr *op = (ScalarArrayOpExpr *) check;
+		char	   *name = get_opname(op->opno);
+		Node	   *left = strip((Node *) linitial(op->args));
+		Node	   *right = strip((Node *) lsecond(op->args));
+		List	   *words = NIL;
+
+		if (!op->useOr || name == NULL || strcmp(name, "=") != 0 || op->opno >= FirstNormalObjectId ||
+			left == NULL || !IsA(left, Var) || ((Var *) left)->varattno != attno)
+			return false;
+		if (IsA(right, ArrayCoerceExpr))
+			right = strip((Node *) ((ArrayCoerceExpr *) right)->arg);
+		if (IsA(right, ArrayExpr))
+		{
+			foreach(lc, ((ArrayExpr *) right)->elements)
+			{
+				char	   *text = constant_text((Node *) lfirst(lc));
+
+				if (text == NULL)
+					return false;
+				words = lappend(words, text);
+			}
+		}
+		else if (IsA(right, Const) && !((Const *) right)->constisnull &&
+				 (((Const *) right)->consttype == TEXTARRAYOID || ((Const *) right)->consttype == 1015))
+		{
+			Datum	   *elems;
+			bool	   *nulls;
+			int			n;
+
+			deconstruct_array(DatumGetArrayTypeP(((Const *) right)->constvalue), TEXTOID, -1, false, TYPALIGN_INT,
+							  &elems, &nulls, &n);
+			for (int i = 0; i < n; i++)
+				if (!nulls[i])
+					words = lappend(words, TextDatumGetCString(elems[i]));
+		}
+		else
+			return false;
+		foreach(lc, words)
+			if (strcmp((char *) lfirst(lc), value) == 0)
+				return false;
+		return words != NIL;
+	}
+	return false;
+}
+
+/* A text that the expression is, or (sometimes) ends up as: that of coalesce(). */
+static char *
+constant_of(Body *body, Query *query, Node *node, bool *sometimes)
+{
+	BodyRef    *ref;
+
+	node = strip(node);
+	*sometimes = false;
+	if (node == NULL)
+		return NULL;
+	ref = ref_of(body, node);
+	if (ref != NULL)
+	{
+		node = value_of(body, ref);
+		return node ? constant_of(body, query, node, sometimes) : NULL;
+	}
+	if (IsA(node, CoalesceExpr))
+	{
+		char	   *text = constant_text((Node *) llast(((CoalesceExpr *) node)->args));
+		Why			why;
+		List	   *others = list_copy_head(((CoalesceExpr *) node)->args, list_length(((CoalesceExpr *) node)->args) - 1);
+
+		*sometimes = true;
+		return text != NULL && nullness_of_list(body, query, others, &why) >= NULL_SOMETIMES ? text : NULL;
+	}
+	/* varchar(n) */
+	if (IsA(node, FuncExpr) && (((FuncExpr *) node)->funcid == F_VARCHAR_VARCHAR_INT4_BOOL ||
+								((FuncExpr *) node)->funcid == F_LOWER_TEXT))
+		return constant_of(body, query, (Node *) linitial(((FuncExpr *) node)->args), sometimes);
+	return constant_text(node);
+}
+
+/* ---------------------------------------------------------------------
+ * INSERT
+ * ---------------------------------------------------------------------
+ */
+
+static bool
+is_foreign_key_column(Relation rel, AttrNumber attno)
+{
+	ListCell   *lc;
+
+	foreach(lc, RelationGetFKeyList(rel))
+	{
+		ForeignKeyCacheInfo *fk = (ForeignKeyCacheInfo *) lfirst(lc);
+
+		for (int i = 0; i < fk->nkeys; i++)
+			if (fk->conkey[i] == attno)
+				return true;
+	}
+	return false;
+}
+
+/* What would make a column that gets no value accept that. */
+static char *
+fix_no_value(Relation rel, Form_pg_attribute att)
+{
+	char	   *table = doctor_relation_name(RelationGetRelid(rel));
+	const char *column = quote_identifier(NameStr(att->attname));
+	const char *value = NULL;
+
+	if (!is_foreign_key_column(rel, att->attnum))
+		switch (att->atttypid)
+		{
+			case TIMESTAMPTZOID:
+			case TIMESTAMPOID:
+			case DATEOID:
+				value = "pg_catalog.now()";
+				break;
+			case UUIDOID:
+				value = "pg_catalog.gen_random_uuid()";
+				break;
+			case JSONBOID:
+			case JSONOID:
+				value = "'{}'";
+				break;
+			case BOOLOID:
+				value = "false";
+				break;
+			case INT2OID:
+			case INT4OID:
+			case INT8OID:
+			case NUMERICOID:
+			case FLOAT4OID:
+			case FLOAT8OID:
+				value = "0";
+				break;
+			default:
+				break;
+		}
+	if (value != NULL)
+		return psprintf("ALTER TABLE %s ALTER COLUMN %s SET DEFAULT %s;", table, column, value);
+	return psprintf("ALTER TABLE %s ALTER COLUMN %s DROP NOT NULL;", table, column);
+}
+
+static char *
+fix_trigger_row(Body *body)
+{
+	char	   *definition = TextDatumGetCString(DirectFunctionCall1(pg_get_triggerdef, ObjectIdGetDatum(body->call->trigger)));
+	char	   *level = strstr(definition, " FOR EACH STATEMENT ");
+
+	if (level == NULL || strncmp(definition, "CREATE TRIGGER ", 15) != 0)
+		return NULL;
+	return psprintf("CREATE OR REPLACE TRIGGER %.*s FOR EACH ROW %s;", (int) (level - definition - 15),
+					definition + 15, level + strlen(" FOR EACH STATEMENT "));
+}
+
+/* Does any text do in this column, the same one in many rows too? */
+static bool
+is_free_text(Relation rel, AttrNumber attno)
+{
+	TupleConstr *constr = RelationGetDescr(rel)->constr;
+	ListCell   *lc;
+
+	if (is_foreign_key_column(rel, attno))
+		return false;
+	for (int i = 0; constr != NULL && i < constr->num_check; i++)
+	{
+		Bitmapset  *used = NULL;
+
+		pull_varattnos((Node *) stringToNode(constr->check[i].ccbin), 1, &used);
+		if (bms_is_member(attno - FirstLowInvalidHeapAttributeNumber, used))
+			return false;
+	}
+	foreach(lc, RelationGetIndexList(rel))
+	{
+		HeapTuple	tuple = SearchSysCache1(INDEXRELID, ObjectIdGetDatum(lfirst_oid(lc)));
+		bool		found = false;
+
+		if (!HeapTupleIsValid(tuple))
+			continue;
+		for (int i = 0; i < ((Form_pg_index) GETSTRUCT(tuple))->indnkeyatts; i++)
+			found = found || (((Form_pg_index) GETSTRUCT(tuple))->indisunique &&
+							  (((Form_pg_index) GETSTRUCT(tuple))->indkey.values[i] == attno ||
+							   ((Form_pg_index) GETSTRUCT(tuple))->indkey.values[i] == 0));
+		ReleaseSysCache(tuple);
+		if (found)
+			return false;
+	}
+	return true;
+}
+
+static void
+check_not_null(Body *body, Query *query, Relation rel, Form_pg_attribute att, TargetEntry *tle)
+{
+	char	   *table = doctor_relation_name(RelationGetRelid(rel));
+	char	   *column = NameStr(att->attname);
+	Why			why;
+	Nullness	n;
+	DoctorSeverity severity;
+	const char *finding;
+	const char *detail;
+	char	   *fix;
+
+	if (!att->attnotnull || att->attgenerated || att->attidentity)
+		return;
+	if (tle == NULL)
+	{
+		if (body_sets_column(body, RelationGetRelid(rel), column))
+			return;
+		body_found(body, DOCTOR_ERROR, ERRCODE_NOT_NULL_VIOLATION, "table", table,
+				   psprintf("column %s is NOT NULL and has no default", quote_identifier(column)),
+				   psprintf("The INSERT at %s gives it no value: null value in column \"%s\" violates not-null constraint.%s",
+							body_where(body), column,
+							pg_strcasecmp(column, "updatedat") == 0 || pg_strcasecmp(column, "createdat") == 0 ?
+							" An ORM (Prisma's @updatedAt) fills such columns itself; the database does not." : ""),
+				   fix_no_value(rel, att));
+		return;
+	}
+	n = nullness(body, query, (Node *) tle->expr, &why);
+	if (n < NULL_SOMETIMES || body_sets_column(body, RelationGetRelid(rel), column))
+		return;
+	severity = n == NULL_ALWAYS ? DOCTOR_ERROR : why.severity;
+	finding = psprintf("a value that may be null goes into column %s of %s, which is NOT NULL", quote_identifier(column), table);
+	detail = psprintf("At %s: %s. Null value in column \"%s\" violates not-null constraint.", body_where(body), why.text, column);
+	if (severity == DOCTOR_INFO)
+		fix = NULL;
+	else if (n == NULL_ALWAYS && OidIsValid(body->call->trigger) && !TRIGGER_FOR_ROW(body->call->trigger_type))
+		fix = fix_trigger_row(body);
+	else
+	{
+		/* an empty text is as much as the application can expect there, where the table takes it */
+		if ((att->atttypid == TEXTOID || att->atttypid == VARCHAROID) && is_free_text(rel, att->attnum) &&
+			edit_metadata(body, (Node *) tle->expr, "coalesce(", ", '')"))
+		{
+			body_found_edit(body, severity, ERRCODE_NOT_NULL_VIOLATION, finding, detail);
+			return;
+		}
+		fix = psprintf("ALTER TABLE %s ALTER COLUMN %s DROP NOT NULL;", table, quote_identifier(column));
+	}
+	body_found(body, severity, ERRCODE_NOT_NULL_VIOLATION, "function", body->name, finding, detail, fix);
+}
+
+static void
+check_checks(Body *body, Query *query, Relation rel, Form_pg_attribute att, TargetEntry *tle)
+{
+	TupleConstr *constr = RelationGetDescr(rel)->constr;
+	char	   *table = doctor_relation_name(RelationGetRelid(rel));
+	bool		sometimes;
+	char	   *value;
+
+	if (tle == NULL || constr == NULL)
+		return;
+	value = constant_of(body, query, (Node *) tle->expr, &sometimes);
+	if (value == NULL)
+		return;
+	for (int i = 0; i < constr->num_check; i++)
+	{
+		Node	   *check = (Node *) stringToNode(constr->check[i].ccbin);
+
+		if (!refuses(check, att->attnum, value) || body_sets_column(body, RelationGetRelid(rel), NameStr(att->attname)))
+			continue;
+		body_found(body, sometimes ? DOCTOR_WARNING : DOCTOR_ERROR, ERRCODE_CHECK_VIOLATION, "table", table,
+				   psprintf("check constraint %s refuses what the trigger writes into column %s",
+							quote_identifier(constr->check[i].ccname), quote_identifier(NameStr(att->attname))),
+				   psprintf("The INSERT at %s writes '%s' into it%s: new row violates check constraint \"%s\".",
+							body_where(body), value, sometimes ? " where the user's metadata has nothing" : "",
+							constr->check[i].ccname),
+				   psprintf("ALTER TABLE %s DROP CONSTRAINT %s;", table, quote_identifier(constr->check[i].ccname)));
+	}
+}
+
+/* Is it made of the part of an address before the @? */
+static bool
+is_local_part(Node *node, Body *body)
+{
+	BodyRef    *ref;
+
+	if (node == NULL)
+		return false;
+	if (IsA(node, FuncExpr) && ((FuncExpr *) node)->funcid == F_SPLIT_PART)
+	{
+		ref = ref_of(body, strip((Node *) linitial(((FuncExpr *) node)->args)));
+		return ref != NULL && ref->field != NULL && strcmp(ref->field, "email") == 0;
+	}
+	return false;
+}
+
+static void
+check_unique(Body *body, Query *query, Relation rel, Form_pg_attribute att, TargetEntry *tle)
+{
+	ListCell   *lc;
+	bool		sometimes = true;
+	char	   *value;
+	bool		local;
+	char	   *field;
+	char	   *table = doctor_relation_name(RelationGetRelid(rel));
+	Node	   *expr;
+	BodyRef    *ref;
+
+	if (tle == NULL || query->onConflict != NULL)
+		return;
+	expr = strip((Node *) tle->expr);
+	ref = ref_of(body, expr);
+	if (ref != NULL && value_of(body, ref) != NULL)
+		expr = strip(value_of(body, ref));
+	value = constant_of(body, query, expr, &sometimes);
+	local = is_local_part(expr, body);
+	if (IsA(expr, CoalesceExpr))
+		local = is_local_part(strip((Node *) llast(((CoalesceExpr *) expr)->args)), body);
+	field = metadata_field(body, expr);
+	if (value == NULL && !local && field == NULL)
+		return;
+	foreach(lc, RelationGetIndexList(rel))
+	{
+		HeapTuple	tuple = SearchSysCache1(INDEXRELID, ObjectIdGetDatum(lfirst_oid(lc)));
+		Form_pg_index index;
+		bool		alone;
+		char	   *name;
+
+		if (!HeapTupleIsValid(tuple))
+			continue;
+		index = (Form_pg_index) GETSTRUCT(tuple);
+		alone = index->indisunique && index->indnkeyatts == 1 && index->indkey.values[0] == att->attnum &&
+			heap_attisnull(tuple, Anum_pg_index_indpred, NULL);
+		ReleaseSysCache(tuple);
+		name = alone ? get_rel_name(lfirst_oid(lc)) : NULL;
+		if (name == NULL || body_sets_column(body, RelationGetRelid(rel), NameStr(att->attname)))
+			continue;
+		body_found(body, value != NULL && !sometimes ? DOCTOR_ERROR : DOCTOR_WARNING,
+				   ERRCODE_UNIQUE_VIOLATION, "function", body->name,
+				   psprintf("two users can get the same value in column %s of %s, which is unique",
+							quote_identifier(NameStr(att->attname)), table),
+				   psprintf("At %s it is %s: duplicate key value violates unique constraint \"%s\", and the second one cannot sign up.",
+							body_where(body),
+							local ? "the part of the address before the @" :
+							value != NULL ? (sometimes ? "the same text for everybody whose metadata has nothing" : "the same text for everybody") :
+							psprintf("what the user wrote into metadata as \"%s\"", field), name),
+				   NULL);
+	}
+}
+
+static void
+check_length(Body *body, Query *query, Relation rel, Form_pg_attribute att, TargetEntry *tle)
+{
+	FuncExpr   *f = tle ? (FuncExpr *) strip((Node *) tle->expr) : NULL;
+	char	   *field;
+	int			n = att->atttypmod - VARHDRSZ;
+
+	if (f == NULL || !IsA(f, FuncExpr) || f->funcid != F_VARCHAR_VARCHAR_INT4_BOOL || n < 1)
+		return;
+	field = metadata_field(body, (Node *) linitial(f->args));
+	if (field == NULL || is_guarded(body, field))
+		return;
+	body_found(body, n <= 50 ? DOCTOR_WARNING : DOCTOR_INFO, ERRCODE_STRING_DATA_RIGHT_TRUNCATION, "function", body->name,
+			   psprintf("metadata field \"%s\" may be longer than column %s of %s", field,
+						quote_identifier(NameStr(att->attname)), doctor_relation_name(RelationGetRelid(rel))),
+			   psprintf("At %s: value too long for type character varying(%d).", body_where(body), n),
+			   psprintf("ALTER TABLE %s ALTER COLUMN %s TYPE text;", doctor_relation_name(RelationGetRelid(rel)),
+						quote_identifier(NameStr(att->attname))));
+}
+
+/* ON CONFLICT (...) needs a unique index on just these columns; only planning would say so. */
+static void
+check_arbiter(Body *body, Query *query, Relation rel)
+{
+	OnConflictExpr *conflict = query->onConflict;
+	Bitmapset  *wanted = NULL;
+	ListCell   *lc;
+	bool		possible = false;
+	StringInfoData columns;
+	char	   *table = doctor_relation_name(RelationGetRelid(rel));
+
+	if (conflict == NULL || conflict->arbiterElems == NIL || OidIsValid(conflict->constraint))
+		return;
+	initStringInfo(&columns);
+	foreach(lc, conflict->arbiterElems)
+	{
+		InferenceElem *e = lfirst_node(InferenceElem, lc);
+		char	   *name;
+
+		if (!IsA(e->expr, Var) || ((Var *) e->expr)->varattno <= 0)
+			return;
+		wanted = bms_add_member(wanted, ((Var *) e->expr)->varattno);
+		name = get_attname(RelationGetRelid(rel), ((Var *) e->expr)->varattno, true);
+		appendStringInfo(&columns, "%s%s", columns.len ? ", " : "", name ? quote_identifier(name) : "?");
+	}
+	foreach(lc, RelationGetIndexList(rel))
+	{
+		HeapTuple	tuple = SearchSysCache1(INDEXRELID, ObjectIdGetDatum(lfirst_oid(lc)));
+		Form_pg_index index;
+		Bitmapset  *have = NULL;
+
+		if (!HeapTupleIsValid(tuple))
+			continue;
+		index = (Form_pg_index) GETSTRUCT(tuple);
+		for (int i = 0; i < index->indnkeyatts; i++)
+			have = bms_add_member(have, index->indkey.values[i] + 1000 * (index->indkey.values[i] == 0));
+		possible = possible || (index->indisunique && index->indimmediate && index->indisvalid && bms_equal(have, wanted) &&
+								(conflict->arbiterWhere != NULL || heap_attisnull(tuple, Anum_pg_index_indpred, NULL)));
+		ReleaseSysCache(tuple);
+	}
+	if (!possible)
+		body_found(body, DOCTOR_ERROR, ERRCODE_INVALID_COLUMN_REFERENCE, "table", table,
+				   psprintf("there is no unique or exclusion constraint matching the ON CONFLICT (%s)", columns.data),
+				   psprintf("The INSERT at %s needs a unique index on just these columns of %s.", body_where(body), table),
+				   psprintf("CREATE UNIQUE INDEX ON %s (%s);", table, columns.data));
+}
+
+/* Functions in constraints, generated columns and indexes of what is written. */
+static void
+check_table_expressions(Body *body, Relation rel)
+{
+	TupleConstr *constr = RelationGetDescr(rel)->constr;
+	ListCell   *lc;
+
+	for (int i = 0; constr != NULL && i < constr->num_check; i++)
+		body_expression(body, (Node *) stringToNode(constr->check[i].ccbin));
+	for (int i = 0; constr != NULL && i < constr->num_defval; i++)
+		if (TupleDescAttr(RelationGetDescr(rel), constr->defval[i].adnum - 1)->attgenerated)
+			body_expression(body, (Node *) stringToNode(constr->defval[i].adbin));
+	foreach(lc, RelationGetIndexList(rel))
+	{
+		HeapTuple	tuple = SearchSysCache1(INDEXRELID, ObjectIdGetDatum(lfirst_oid(lc)));
+		static const AttrNumber attributes[] = {Anum_pg_index_indexprs, Anum_pg_index_indpred};
+
+		if (!HeapTupleIsValid(tuple))
+			continue;
+		for (int i = 0; i < (int) lengthof(attributes); i++)
+		{
+			bool		isnull;
+			Datum		value = SysCacheGetAttr(INDEXRELID, tuple, attributes[i], &isnull);
+
+			if (!isnull)
+				body_expression(body, (Node *) stringToNode(TextDatumGetCString(value)));
+		}
+		ReleaseSysCache(tuple);
+	}
+}
+
+static bool
+is_plain_equality(Node *quals, Bitmapset *columns)
+{
+	List	   *all = quals == NULL ? NIL : IsA(quals, List) ? (List *) quals :
+		IsA(quals, BoolExpr) && ((BoolExpr *) quals)->boolop == AND_EXPR ? ((BoolExpr *) quals)->args : list_make1(quals);
+	ListCell   *lc;
+
+	foreach(lc, all)
+	{
+		OpExpr	   *op = (OpExpr *) lfirst(lc);
+		char	   *name = IsA(op, OpExpr) ? get_opname(op->opno) : NULL;
+		Node	   *left;
+
+		if (name == NULL || strcmp(name, "=") != 0 || list_length(op->args) != 2)
+			return false;
+		left = strip((Node *) linitial(op->args));
+		if (!IsA(left, Var) || bms_is_member(((Var *) left)->varattno, columns) || !IsA(strip((Node *) lsecond(op->args)), Param))
+			return false;
+	}
+	return true;
+}
+
+static void
+check_write(Body *body, Query *query)
+{
+	RangeTblEntry *rte;
+	Relation	rel;
+	Bitmapset  *columns = NULL;
+	ListCell   *lc;
+
+	if (query->resultRelation == 0 || query->commandType == CMD_SELECT)
+		return;
+	rte = rt_fetch(query->resultRelation, query->rtable);
+	if (rte->rtekind == RTE_RELATION && rte->relkind == RELKIND_MATVIEW)
+		body_found(body, DOCTOR_ERROR, ERRCODE_WRONG_OBJECT_TYPE, "function", body->name,
+				   psprintf("a statement fails: cannot change materialized view %s", doctor_relation_name(rte->relid)),
+				   psprintf("At %s.", body_where(body)), NULL);
+	if (rte->rtekind != RTE_RELATION || (rte->relkind != RELKIND_RELATION && rte->relkind != RELKIND_PARTITIONED_TABLE))
+		return;
+	foreach(lc, query->targetList)
+	{
+		TargetEntry *tle = lfirst_node(TargetEntry, lc);
+
+		if (!tle->resjunk && tle->resno > 0)
+			columns = bms_add_member(columns, tle->resno);
+	}
+	body_writes(body, rte->relid, query->commandType, query->commandType == CMD_UPDATE ? columns : NULL,
+				query->commandType == CMD_INSERT ? query->onConflict == NULL && query->jointree->fromlist == NIL :
+				query->commandType == CMD_UPDATE && list_length(query->jointree->fromlist) <= 1 &&
+				is_plain_equality(query->jointree->quals, columns));
+	if (query->commandType == CMD_INSERT && query->onConflict != NULL && query->onConflict->action == ONCONFLICT_UPDATE)
+		body_writes(body, rte->relid, CMD_UPDATE, NULL, false);
+	if (query->commandType == CMD_DELETE)
+		return;
+	rel = relation_open(rte->relid, AccessShareLock);
+	check_table_expressions(body, rel);
+	if (query->commandType == CMD_INSERT)
+	{
+		check_arbiter(body, query, rel);
+		for (int i = 0; i < RelationGetNumberOfAttributes(rel); i++)
+		{
+			Form_pg_attribute att = TupleDescAttr(RelationGetDescr(rel), i);
+			TargetEntry *tle = NULL;
+
+			if (att->attisdropped)
+				continue;
+			foreach(lc, query->targetList)
+				if (lfirst_node(TargetEntry, lc)->resno == att->attnum && !lfirst_node(TargetEntry, lc)->resjunk)
+					tle = lfirst_node(TargetEntry, lc);
+			check_not_null(body, query, rel, att, tle);
+			check_checks(body, query, rel, att, tle);
+			check_unique(body, query, rel, att, tle);
+			check_length(body, query, rel, att, tle);
+		}
+	}
+	relation_close(rel, AccessShareLock);
+}
+
+/* ---------------------------------------------------------------------
+ * Expressions
+ * ---------------------------------------------------------------------
+ */
+
+/* A text of the user's that is read as another type. */
+void
+body_cast(Body *body, Node *value, Oid type)
+{
+	char	   *field = metadata_field(body, value);
+	char		category;
+	bool		preferred;
+	DoctorSeverity severity;
+	int			sqlstate;
+	const char *finding;
+	const char *detail;
+
+	if (field == NULL || is_guarded(body, field))
+		return;
+	get_type_category_preferred(type, &category, &preferred);
+	if (category == TYPCATEGORY_STRING || category == TYPCATEGORY_PSEUDOTYPE || category == TYPCATEGORY_UNKNOWN)
+		return;
+	severity = category == TYPCATEGORY_BOOLEAN ? DOCTOR_INFO : DOCTOR_WARNING;
+	sqlstate = category == TYPCATEGORY_DATETIME ? ERRCODE_INVALID_DATETIME_FORMAT : ERRCODE_INVALID_TEXT_REPRESENTATION;
+	finding = psprintf("metadata field \"%s\" is cast to %s without a guard", field, format_type_be(type));
+	detail = psprintf("At %s: an empty string, or anything else that is no %s, fails: invalid input syntax for type %s. What is sent is up to the form; nullif() lets empty strings through.",
+					  body_where(body), format_type_be(type), format_type_be(type));
+	if (severity != DOCTOR_INFO && edit_metadata(body, value, "nullif(", ", '')"))
+		body_found_edit(body, severity, sqlstate, finding, detail);
+	else
+		body_found(body, severity, sqlstate, "function", body->name, finding, detail, NULL);
+}
+
+static bool
+expression_walker(Node *node, Body *body)
+{
+	if (node == NULL)
+		return false;
+	if (IsA(node, Query))
+	{
+		body_query(body, (Query *) node);
+		return false;
+	}
+	/* what stands in CASE is asked for by it */
+	if (IsA(node, CaseExpr))
+	{
+		List	   *words = body_words(node);
+		List	   *outer = body->guards;
+		bool		result;
+
+		body->guards = list_concat_copy(outer, words);
+		body->conditions++;
+		check_functions_in_node(node, check_function, body);
+		result = expression_tree_walker(node, expression_walker, (void *) body);
+		body->conditions--;
+		body->guards = outer;
+		return result;
+	}
+	check_functions_in_node(node, check_function, body);
+	if (IsA(node, CoerceViaIO))
+		body_cast(body, (Node *) ((CoerceViaIO *) node)->arg, ((CoerceViaIO *) node)->resulttype);
+	if (IsA(node, FuncExpr))
+	{
+		FuncExpr   *f = (FuncExpr *) node;
+		Const	   *first = f->args ? (Const *) linitial(f->args) : NULL;
+
+		if ((f->funcid == F_NEXTVAL || f->funcid == F_SETVAL_REGCLASS_INT8) && first != NULL && IsA(first, Const) &&
+			!first->constisnull)
+		{
+			Oid			sequence = DatumGetObjectId(first->constvalue);
+			char	   *name = doctor_relation_name(sequence);
+
+			if (name != NULL && pg_class_aclcheck(sequence, body->role, ACL_USAGE | ACL_UPDATE) != ACLCHECK_OK)
+				body_denied(body, "USAGE", "SEQUENCE", name);
+		}
+		if (f->funcid == F_CURRENT_SETTING_TEXT)
+		{
+			char	   *name = constant_text((Node *) first);
+
+			/*
+			 * A name with a dot is nobody's until it is set. Those of a request
+			 * may be known here only because our own library reads them.
+			 */
+			if (name != NULL && strchr(name, '.') != NULL &&
+				(strncmp(name, "request.", 8) == 0 || GetConfigOption(name, true, false) == NULL) &&
+				doctor_role_setting(body->doctor->auth_role, name) == NULL && !body_mentions(body, "set_config"))
+			{
+				const char *finding = psprintf("setting %s is not set in the auth server's connection", name);
+				const char *detail = psprintf("At %s: unrecognized configuration parameter \"%s\". current_setting('%s', true) is null instead.",
+											  body_where(body), name, name);
+				int			end = literal_end(body->sql, first->location);
+
+				if (end > 0 && body_edit(body, end, end, ", true", "", false))
+					body_found_edit(body, DOCTOR_ERROR, ERRCODE_UNDEFINED_OBJECT, finding, detail);
+				else
+					body_found(body, DOCTOR_ERROR, ERRCODE_UNDEFINED_OBJECT, "function", body->name, finding, detail, NULL);
+			}
+		}
+		if (f->funcid == F_SET_CONFIG)
+		{
+			char	   *name = constant_text((Node *) first);
+
+			if (name == NULL || pg_strcasecmp(name, "search_path") == 0 || pg_strcasecmp(name, "role") == 0)
+				body->path_unknown = true;
+		}
+	}
+	return expression_tree_walker(node, expression_walker, (void *) body);
+}
+
+void
+body_expression(Body *body, Node *expr)
+{
+	expression_walker(expr, body);
+}
+
+void
+body_query(Body *body, Query *query)
+{
+	if (query->commandType == CMD_UTILITY)
+		return;
+	check_rights(body, query);
+	check_write(body, query);
+	query_tree_walker(query, expression_walker, (void *) body, 0);
+}
+
+/* ---------------------------------------------------------------------
+ * What analysis refuses
+ * ---------------------------------------------------------------------
+ */
+
+static bool
+path_holds(Body *body, const char *schema)
+{
+	List	   *names = NIL;
+	ListCell   *lc;
+
+	if (!SplitIdentifierString(pstrdup(body->path), ',', &names))
+		return false;
+	foreach(lc, names)
+	{
+		char	   *name = (char *) lfirst(lc);
+
+		if (strcmp(name, "$user") == 0)
+			name = GetUserNameFromId(body->role, true);
+		if (name != NULL && strcmp(name, schema) == 0)
+			return true;
+	}
+	return false;
+}
+
+static char *
+at_line(Body *body)
+{
+	return body->line > 0 ? psprintf(" (line %d)", body->line) : "";
+}
+
+/* A name that other schemas hold: have the path hold one of them. */
+static bool
+add_to_path(Body *body, const char *what, const char *name, List *schemas)
+{
+	ListCell   *lc;
+
+	foreach(lc, schemas)
+	{
+		char	   *schema = (char *) lfirst(lc);
+		Oid			namespace = get_namespace_oid(schema, true);
+		MemoryContext old;
+
+		if (!OidIsValid(namespace))
+			continue;
+		if (path_holds(body, schema))
+		{
+			/* it is there, but cannot be looked into */
+			if (compat_namespace_aclcheck(namespace, body->role, ACL_USAGE) == ACLCHECK_OK)
+				continue;
+			body_denied(body, "USAGE", "SCHEMA", quote_identifier(schema));
+			return true;
+		}
+		old = MemoryContextSwitchTo(body->cxt);
+		body->add_schemas = lappend(body->add_schemas, pstrdup(schema));
+		MemoryContextSwitchTo(old);
+		/* what it would not choose itself is replaced */
+		if (body->pinned == NULL)
+			body->add_first = true;
+		keep(body, &body->misplaced,
+			 psprintf("%s %s does not exist there, %s.%s does%s", what, quote_identifier(name),
+					  quote_identifier(schema), quote_identifier(name), at_line(body)));
+		body->changed = true;
+		return true;
+	}
+	return false;
+}
+
+/* The first thing in quotes, or NULL. */
+static char *
+quoted(const char *message)
+{
+	const char *from = strchr(message, '"');
+	const char *to = from ? strchr(from + 1, '"') : NULL;
+
+	return to ? pnstrdup(from + 1, to - from - 1) : NULL;
+}
+
+static char *
+joined(List *strings)
+{
+	StringInfoData s;
+	ListCell   *lc;
+
+	initStringInfo(&s);
+	foreach(lc, strings)
+		appendStringInfo(&s, "%s%s", s.len ? ", " : "", (char *) lfirst(lc));
+	return s.data;
+}
+
+static char *
+fix_extension(const char *extension, const char *schema)
+{
+	if (extension == NULL || !name_extension_available(extension))
+		return NULL;
+	if (schema != NULL && strcmp(schema, "net") != 0 && strcmp(schema, "cron") != 0 && strcmp(schema, "pgmq") != 0 &&
+		strcmp(schema, "vault") != 0 && strcmp(schema, "graphql") != 0 && OidIsValid(get_namespace_oid(schema, true)))
+		return psprintf("CREATE EXTENSION IF NOT EXISTS %s WITH SCHEMA %s;", quote_identifier(extension), quote_identifier(schema));
+	return psprintf("CREATE EXTENSION IF NOT EXISTS %s;", quote_identifier(extension));
+}
+
+/* Does this name differ from that one in how it is spelled, but not in what it says? */
+static bool
+is_alike(const char *a, const char *b)
+{
+	if (pg_strncasecmp(a, "raw_", 4) == 0)
+		a += 4;
+	if (pg_strncasecmp(b, "raw_", 4) == 0)
+		b += 4;
+	for (;;)
+	{
+		while (*a == '_')
+			a++;
+		while (*b == '_')
+			b++;
+		if (pg_tolower((unsigned char) *a) != pg_tolower((unsigned char) *b))
+			return false;
+		if (*a == '\0')
+			return true;
+		a++;
+		b++;
+	}
+}
+
+/* The one column of the table that the name may have meant, or NULL. */
+static char *
+column_alike(Oid relid, const char *name)
+{
+	char	   *found = NULL;
+
+	char	   *column;
+
+	for (AttrNumber i = 1; (column = get_attname(relid, i, true)) != NULL; i++)
+	{
+		if (strncmp(column, "........pg.dropped", 18) == 0 || !is_alike(column, name))
+			continue;
+		if (found != NULL)
+			return NULL;
+		found = column;
+	}
+	return found;
+}
+
+/* Have a name, written without quotes, that stands in the statement at or after this place, replaced. */
+static bool
+edit_name(Body *body, int location, const char *name, const char *by)
+{
+	size_t		len = strlen(name);
+
+	if (location < 0 || location > (int) strlen(body->sql))
+		return false;
+	for (const char *s = body->sql + location; *s; s++)
+		if (pg_strncasecmp(s, name, len) == 0 && (s == body->sql || (!isalnum((unsigned char) s[-1]) && s[-1] != '_')) &&
+			!isalnum((unsigned char) s[len]) && s[len] != '_' && s[len] != '"')
+			return body_edit(body, (int) (s - body->sql), (int) (s - body->sql + len), quote_identifier(by), "", true);
+	return false;
+}
+
+static void
+missing_relation(Body *body, const char *full, const char *message)
+{
+	const char *dot = strchr(full, '.');
+	const char *name = dot ? dot + 1 : full;
+	char	   *schema = dot ? pnstrdup(full, dot - full) : NULL;
+	List	   *elsewhere;
+	List	   *similar;
+	ListCell   *lc;
+	const char *finding;
+	const char *detail;
+
+	foreach(lc, body->temporary)
+		if (strcmp((char *) lfirst(lc), name) == 0)
+			return;
+	elsewhere = name_relation_schemas(name, false);
+	if (schema == NULL && add_to_path(body, "relation", name, elsewhere))
+		return;
+	similar = name_relation_schemas(name, true);
+	finding = psprintf("relation %s does not exist", full);
+	detail = psprintf("At %s: %s.%s", body_where(body), message,
+					  similar ? psprintf(" There is %s; names are case sensitive where they were made in double quotes.", joined(similar)) : "");
+	if (list_length(similar) == 1)
+	{
+		Oid			relid = RangeVarGetRelid(makeRangeVarFromNameList(compat_qualified_name((char *) linitial(similar))), NoLock, true);
+		char	   *true_name = OidIsValid(relid) ? get_rel_name(relid) : NULL;
+
+		if (true_name != NULL && schema != NULL && strcmp(get_namespace_name(get_rel_namespace(relid)), schema) == 0 &&
+			edit_name(body, 0, name, true_name))
+		{
+			body_found_edit(body, DOCTOR_ERROR, ERRCODE_UNDEFINED_TABLE, finding, detail);
+			return;
+		}
+	}
+	body_found(body, DOCTOR_ERROR, ERRCODE_UNDEFINED_TABLE, "function", body->name, finding, detail, NULL);
+}
+
+static void
+missing_function(Body *body, const char *message, const char *hint)
+{
+	const char *from = strncmp(message, "function ", 9) == 0 ? message + 9 : message + 10;
+	const char *paren = strchr(from, '(');
+	char	   *full = paren ? pnstrdup(from, paren - from) : NULL;
+	char	   *dot = full ? strchr(full, '.') : NULL;
+	char	   *name = dot ? dot + 1 : full;
+	char	   *schema = dot ? pnstrdup(full, dot - full) : NULL;
+	List	   *elsewhere;
+	const char *extension;
+
+	if (full == NULL)
+		return;
+	elsewhere = name_function_schemas(name);
+	if (schema == NULL && !body->uncertain && add_to_path(body, "function", name, elsewhere))
+		return;
+	if (body->uncertain && elsewhere != NIL)
+		return;
+	extension = elsewhere == NIL ? name_function_extension(schema, name) : NULL;
+	body_found(body, DOCTOR_ERROR, ERRCODE_UNDEFINED_FUNCTION, "function", body->name,
+			   psprintf("function %s does not exist", full),
+			   psprintf("At %s: %s.%s%s", body_where(body), message,
+						extension ? psprintf(" It comes with extension %s, which is not installed.", extension) :
+						elsewhere ? psprintf(" There is one of this name in schema %s.", joined(elsewhere)) : "",
+						hint ? psprintf(" %s", hint) : ""),
+			   fix_extension(extension, schema ? schema : "extensions"));
+}
+
+static void
+missing_type(Body *body, const char *full, const char *message)
+{
+	const char *dot = strchr(full, '.');
+	const char *name = dot ? dot + 1 : full;
+	List	   *elsewhere = name_type_schemas(name);
+	const char *extension;
+
+	if (dot == NULL && add_to_path(body, "type", name, elsewhere))
+		return;
+	extension = elsewhere == NIL ? name_type_extension(name) : NULL;
+	body_found(body, DOCTOR_ERROR, ERRCODE_UNDEFINED_OBJECT, "function", body->name,
+			   psprintf("type %s does not exist", full),
+			   psprintf("At %s: %s.%s", body_where(body), message,
+						extension ? psprintf(" It comes with extension %s, which is not installed.", extension) :
+						elsewhere ? psprintf(" There is one of this name in schema %s.", joined(elsewhere)) : ""),
+			   fix_extension(extension, "extensions"));
+}
+
+static void
+missing_schema(Body *body, const char *schema, const char *message)
+{
+	const char *extension = name_function_extension(schema, NULL);
+
+	body_found(body, DOCTOR_ERROR, ERRCODE_UNDEFINED_SCHEMA, "function", body->name,
+			   psprintf("schema %s does not exist", quote_identifier(schema)),
+			   psprintf("At %s: %s.%s", body_where(body), message,
+						extension ? psprintf(" It comes with extension %s, which is not installed%s.", extension,
+											 name_extension_available(extension) ? "" : ", nor is it available on this server") : ""),
+			   fix_extension(extension, NULL));
+}
+
+/* A column, or a field of NEW, that has another spelling: that is said, and written. */
+static bool
+missing_column(Body *body, const char *name, const char *message, Node *raw)
+{
+	Oid			relid = InvalidOid;
+	char	   *column;
+	size_t		len;
+	const char *finding = psprintf("a statement fails: %s", message);
+	const char *detail;
+
+	if (strncmp(message, "record \"new\" ", 13) == 0 || strncmp(message, "record \"old\" ", 13) == 0)
+	{
+		relid = body->call->relid;
+		name = quoted(message + 13);
+	}
+	else if (strstr(message, " of relation ") != NULL && raw != NULL)
+	{
+		RangeVar   *target = IsA(raw, InsertStmt) ? ((InsertStmt *) raw)->relation :
+			IsA(raw, UpdateStmt) ? ((UpdateStmt *) raw)->relation : NULL;
+
+		if (target != NULL && target->schemaname != NULL)
+			relid = RangeVarGetRelid(target, NoLock, true);
+		else if (target != NULL)
+		{
+			List	   *schemas = name_relation_schemas(target->relname, false);
+
+			if (list_length(schemas) == 1)
+				relid = get_relname_relid(target->relname, get_namespace_oid((char *) linitial(schemas), false));
+		}
+	}
+	if (!OidIsValid(relid) || name == NULL)
+		return false;
+	column = column_alike(relid, name);
+	len = strlen(name);
+	/* a time of day has one type */
+	if (column == NULL && get_rel_namespace(relid) != get_rel_namespace(body->doctor->auth_users) && len > 3 &&
+		strcmp(name + len - 3, "_at") == 0)
+	{
+		body_found(body, DOCTOR_ERROR, ERRCODE_UNDEFINED_COLUMN, "function", body->name, finding,
+				   psprintf("At %s: %s.", body_where(body), message),
+				   psprintf("ALTER TABLE %s ADD COLUMN %s timestamptz;", doctor_relation_name(relid), quote_identifier(name)));
+		return true;
+	}
+	if (column == NULL)
+		return false;
+	detail = psprintf("At %s: %s. There is a column %s.", body_where(body), message, quote_identifier(column));
+	if (edit_name(body, 0, name, column))
+		body_found_edit(body, DOCTOR_ERROR, ERRCODE_UNDEFINED_COLUMN, finding, detail);
+	else
+		body_found(body, DOCTOR_ERROR, ERRCODE_UNDEFINED_COLUMN, "function", body->name, finding, detail, NULL);
+	return true;
+}
+
+/* What analysis raised: it would be raised by the auth server's statement. */
+void
+body_failed(Body *body, ErrorData *edata, Node *raw)
+{
+	const char *message = edata->message ? edata->message : "";
+	char	   *name = quoted(message);
+	char	   *operator;
+
+	switch (edata->sqlerrcode)
+	{
+		case ERRCODE_UNDEFINED_TABLE:
+		case ERRCODE_UNDEFINED_FUNCTION:
+		case ERRCODE_UNDEFINED_OBJECT:
+		case ERRCODE_UNDEFINED_SCHEMA:
+			if (body->path_unknown || body->doubts > 0)
+				return;
+			break;
+		case ERRCODE_UNDEFINED_COLUMN:
+			if (body->doubts > 0)
+				return;
+			break;
+		default:
+			break;
+	}
+	switch (edata->sqlerrcode)
+	{
+		case ERRCODE_UNDEFINED_TABLE:
+			if (name != NULL && strncmp(message, "relation ", 9) == 0)
+			{
+				missing_relation(body, name, message);
+				return;
+			}
+			break;
+		case ERRCODE_UNDEFINED_FUNCTION:
+			if (strncmp(message, "function ", 9) == 0 || strncmp(message, "procedure ", 10) == 0)
+			{
+				missing_function(body, message, edata->hint);
+				return;
+			}
+			if (strncmp(message, "operator does not exist: ", 25) == 0 && !body->uncertain)
+			{
+				List	   *words = NIL;
+				char	   *copy = pstrdup(message + 25);
+
+				/* type op type */
+				for (char *s = strtok(copy, " "); s != NULL; s = strtok(NULL, " "))
+					words = lappend(words, s);
+				operator = NULL;
+				for (int i = 0; i < list_length(words) && operator == NULL; i++)
+					if (strspn((char *) list_nth(words, i), "+-*/<>=~!@#%^&|`?") == strlen((char *) list_nth(words, i)))
+						operator = (char *) list_nth(words, i);
+				if (operator != NULL && add_to_path(body, "operator", operator, name_operator_schemas(operator)))
+					return;
+			}
+			break;
+		case ERRCODE_UNDEFINED_OBJECT:
+			if (name != NULL && strncmp(message, "type ", 5) == 0)
+			{
+				missing_type(body, name, message);
+				return;
+			}
+			break;
+		case ERRCODE_UNDEFINED_SCHEMA:
+			if (name != NULL)
+			{
+				missing_schema(body, name, message);
+				return;
+			}
+			break;
+		case ERRCODE_INSUFFICIENT_PRIVILEGE:
+			if (name == NULL && strncmp(message, "permission denied for schema ", 29) == 0)
+			{
+				body_denied(body, "USAGE", "SCHEMA", quote_identifier(message + 29));
+				return;
+			}
+			break;
+		default:
+			break;
+	}
+	if (edata->sqlerrcode == ERRCODE_UNDEFINED_COLUMN && name != NULL && missing_column(body, name, message, raw))
+		return;
+	/* no judgement on what has types that are only known at run time, or on what was not the statement's fault */
+	if (body->uncertain)
+		return;
+	switch (ERRCODE_TO_CATEGORY(edata->sqlerrcode))
+	{
+		case ERRCODE_SYNTAX_ERROR_OR_ACCESS_RULE_VIOLATION:
+		case ERRCODE_DATA_EXCEPTION:
+		case ERRCODE_INVALID_SCHEMA_NAME:
+		case ERRCODE_CARDINALITY_VIOLATION:
+			break;
+		default:
+			/* a view that cannot be written */
+			if (edata->sqlerrcode == ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE && strncmp(message, "cannot ", 7) == 0)
+				break;
+			return;
+	}
+	body_found(body, DOCTOR_ERROR, edata->sqlerrcode, "function", body->name,
+			   psprintf("a statement fails: %s", message),
+			   psprintf("At %s: %s.%s", body_where(body), message, edata->hint ? psprintf(" %s", edata->hint) : ""),
+			   NULL);
+}
+
+/* ---------------------------------------------------------------------
+ * One statement
+ * ---------------------------------------------------------------------
+ */
+
+static bool
+unqualified_walker(Node *node, List **names)
+{
+	if (node == NULL)
+		return false;
+	if (IsA(node, RangeVar) && ((RangeVar *) node)->schemaname == NULL)
+		*names = lappend(*names, ((RangeVar *) node)->relname);
+	return raw_expression_tree_walker(node, unqualified_walker, (void *) names);
+}
+
+static Node *
+raw_statement(Body *body, const char *sql, RawParseMode mode)
+{
+	List	   *list = raw_parser(sql, mode);
+	Node	   *stmt = list != NIL ? linitial_node(RawStmt, list)->stmt : NULL;
+
+	return stmt;
+}
+
+/*
+ * "users" means auth.users to the auth server's role, whose path holds auth
+ * alone. Where the application has a table of that name, it is that one which
+ * is meant: surely where rows are written, else where the statement fails.
+ */
+static bool
+check_shadowed(Body *body, Node *raw, bool failed)
+{
+	List	   *names = NIL;
+	ListCell   *lc;
+	Oid			auth = get_rel_namespace(body->doctor->auth_users);
+	RangeVar   *target = NULL;
+
+	if (body->pinned != NULL || raw == NULL || body->add_schemas != NIL)
+		return false;
+	if (IsA(raw, InsertStmt))
+		target = ((InsertStmt *) raw)->relation;
+	else if (IsA(raw, UpdateStmt) && failed)
+		target = ((UpdateStmt *) raw)->relation;
+	else if (IsA(raw, DeleteStmt))
+		target = ((DeleteStmt *) raw)->relation;
+	if (failed)
+		unqualified_walker(raw, &names);
+	else if (target != NULL && target->schemaname == NULL)
+		names = list_make1(target->relname);
+	foreach(lc, names)
+	{
+		char	   *name = (char *) lfirst(lc);
+		List	   *schemas;
+		ListCell   *lc2;
+
+		if (!OidIsValid(get_relname_relid(name, auth)) || !path_holds(body, get_namespace_name(auth)))
+			continue;
+		schemas = name_relation_schemas(name, false);
+		foreach(lc2, schemas)
+		{
+			char	   *schema = (char *) lfirst(lc2);
+			MemoryContext old;
+
+			if (get_namespace_oid(schema, true) == auth || path_holds(body, schema))
+				continue;
+			old = MemoryContextSwitchTo(body->cxt);
+			body->add_schemas = lappend(body->add_schemas, pstrdup(schema));
+			MemoryContextSwitchTo(old);
+			body->add_first = true;
+			keep(body, &body->misplaced,
+				 psprintf("%s means %s.%s there, not %s.%s%s", quote_identifier(name),
+						  quote_identifier(get_namespace_name(auth)), quote_identifier(name),
+						  quote_identifier(schema), quote_identifier(name), at_line(body)));
+			body->changed = true;
+			return true;
+		}
+	}
+	return false;
+}
+
+typedef struct Analysis
+{
+	Body	   *body;
+	const char *sql;
+	RawParseMode mode;
+	ParserSetupHook setup;
+	void	   *setup_arg;
+	BodyAnalysed analysed;
+	void	   *arg;
+	bool		is_analysed;
+} Analysis;
+
+static void
+register_transition(Body *body, const char *name)
+{
+	EphemeralNamedRelation enr;
+
+	if (name == NULL)
+		return;
+	enr = (EphemeralNamedRelation) palloc0(sizeof(EphemeralNamedRelationData));
+	enr->md.name = pstrdup(name);
+	enr->md.reliddesc = body->call->relid;
+	enr->md.enrtype = ENR_NAMED_TUPLESTORE;
+	SPI_register_relation(enr);
+}
+
+static void
+run_analysis(void *arg)
+{
+	Analysis   *a = (Analysis *) arg;
+	Body	   *body = a->body;
+	Scope		scope;
+	List	   *queries;
+	ListCell   *lc;
+
+	SPI_connect();
+	register_transition(body, body->call->new_table);
+	register_transition(body, body->call->old_table);
+	scope_enter_target(&scope, body->role, body->path);
+	/* names are read from messages */
+	(void) set_config_option("lc_messages", "C", PGC_SUSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+	(void) set_config_option("lock_timeout", LOCK_TIMEOUT, PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+	queries = plan_analyse_hooked(a->sql, a->mode, a->setup, a->setup_arg);
+	a->is_analysed = true;
+	foreach(lc, queries)
+	{
+		Query	   *query = lfirst_node(Query, lc);
+
+		body_query(body, query);
+		if (a->analysed != NULL)
+			a->analysed(body, query, a->arg);
+	}
+	scope_leave(&scope);
+	SPI_finish();
+}
+
+bool
+body_analyse(Body *body, const char *sql, RawParseMode mode, ParserSetupHook setup, void *setup_arg,
+			 BodyAnalysed analysed, void *arg)
+{
+	Analysis	a;
+	ErrorData  *edata;
+	Node	   *raw = NULL;
+
+	a.body = body;
+	a.sql = sql;
+	a.mode = mode;
+	a.setup = setup;
+	a.setup_arg = setup_arg;
+	a.analysed = analysed;
+	a.arg = arg;
+	a.is_analysed = false;
+	body->uncertain = false;
+	body->sql = sql;
+	edata = plan_contained(run_analysis, &a, false);
+	if (edata != NULL && caller_must_rethrow(edata->sqlerrcode))
+		ReThrowError(edata);
+	/* our own look at it failed */
+	if (edata != NULL && a.is_analysed)
+		return true;
+	if (edata == NULL || edata->sqlerrcode != ERRCODE_SYNTAX_ERROR)
+		raw = raw_statement(body, sql, mode);
+	if (!body->path_unknown && check_shadowed(body, raw, edata != NULL))
+		return false;
+	if (edata == NULL)
+		return true;
+	body_failed(body, edata, raw);
+	return false;
+}

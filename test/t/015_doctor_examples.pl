@@ -1,0 +1,151 @@
+# What doctor() says of databases whose signups, updates, logins or deletions
+# fail, and that its fix mends them as it stands; and that it has nothing to say
+# of healthy ones.
+#
+# test/doctor/*.sql         one fault each; test/doctor/README.md has the header
+# test/doctor/healthy/*.sql
+#
+# DOCTOR_CASES=name,name    runs only these
+# DOCTOR_DIRECTORY=path     cases from elsewhere, in place of test/doctor
+
+use strict;
+use warnings;
+
+use FindBin;
+use lib "$FindBin::RealBin/../perl";
+
+use File::Basename qw(basename);
+use InviteSyncTest qw(new_cluster prepare_database new_database run_as signup_sql delete_user_sql slurp);
+use JSON::PP;
+use Test::More;
+
+my $directory = $ENV{DOCTOR_DIRECTORY} || "$FindBin::RealBin/../doctor";
+my %only = map { $_ => 1 } split /,/, $ENV{DOCTOR_CASES} || '';
+my $template = 'doctor_template';
+my $superuser = 'supabase_admin';
+my $auth = 'supabase_auth_admin';
+my $node = new_cluster('doctor_examples');
+prepare_database($node, $template);
+
+sub wanted
+{
+	my ($path) = @_;
+	return !%only || $only{ basename($path, '.sql') };
+}
+
+sub header
+{
+	my ($path) = @_;
+	my %header = map { /^-- ([\w-]+): (.*)$/ ? ($1 => $2) : () } split /\n/, slurp($path);
+	return \%header;
+}
+
+sub build
+{
+	my ($path, $dbname) = @_;
+	new_database($node, $dbname, $template);
+	my $built = run_as($node, $dbname, $superuser, slurp($path));
+	return ok($built->{ok}, 'is built') || diag($built->{stderr});
+}
+
+sub findings
+{
+	my ($dbname) = @_;
+	my $result = run_as($node, $dbname, $superuser, 'SELECT coalesce(json_agg(d), \'[]\') FROM invite_sync.doctor() AS d');
+	ok($result->{ok}, 'doctor() answers') or diag($result->{stderr});
+	return $result->{ok} ? @{ decode_json($result->{out}) } : ();
+}
+
+sub plain
+{
+	my ($text) = @_;
+	($text = lc $text) =~ tr/-/ /;
+	return $text;
+}
+
+# undef: what the auth server does works; otherwise how it does not.
+sub failure
+{
+	my ($dbname, $header) = @_;
+	if (my $scan = $header->{'scan-check'})
+	{
+		my $bad = run_as($node, $dbname, $superuser, $scan);
+		return $bad->{out} eq '0' ? undef : "rows that cannot be read: $bad->{out}";
+	}
+	my $result = run_as($node, $dbname, $auth, $header->{'failing-statement'});
+	return $result->{sqlstate} unless $result->{ok};
+	if (my $left = $header->{'rows-left'})
+	{
+		my $rows = run_as($node, $dbname, $superuser, $left);
+		return 'none' unless $rows->{out} eq '0';
+	}
+	return undef;
+}
+
+my $number = 0;
+for my $path (sort glob "$directory/*.sql")
+{
+	next unless wanted($path);
+	subtest basename($path, '.sql') => sub {
+		my $header = header($path);
+		my $dbname = 'doctor_' . ++$number;
+		build($path, $dbname) or return;
+
+		my $failure = failure($dbname, $header);
+		if ($header->{sqlstate} eq 'none')
+		{
+			ok(defined $failure, 'it does not do what it should');
+		}
+		else
+		{
+			is($failure, $header->{sqlstate}, 'it fails as it should');
+		}
+		my @findings = findings($dbname);
+		my @serious = grep { $_->{severity} ne 'info' } @findings;
+		ok(@serious > 0, 'something is found');
+		my $said = plain(join "\n", map { "$_->{finding}\n$_->{detail}" } @serious);
+		my @missing = grep { index($said, plain($_)) < 0 } split /,\s*/, $header->{'expect-diagnosis'};
+		is("@missing", '', 'the diagnosis has the words') or diag(encode_json(\@findings));
+		like($_->{severity}, qr/^(error|warning|info)$/, 'a severity') for @findings;
+
+		my $fix = join "\n", map { $_->{fix} } grep { defined $_->{fix} } @serious;
+		if (($header->{fix} || '') eq 'none')
+		{
+			note("no fix: $fix");
+		}
+		elsif (ok($fix ne '', 'there is a fix'))
+		{
+			my $fixed = run_as($node, $dbname, $superuser, $fix);
+			ok($fixed->{ok}, 'the fix runs as it stands') or diag("$fix\n$fixed->{stderr}");
+			is(failure($dbname, $header), undef, 'and mends') or diag($fix);
+			my @left = grep { $_->{severity} eq 'error' } findings($dbname);
+			is(scalar @left, 0, 'no error is left') or diag(encode_json(\@left));
+		}
+		$node->safe_psql('template1', "DROP DATABASE $dbname");
+	};
+}
+
+for my $path (sort glob "$directory/healthy/*.sql")
+{
+	next unless wanted($path);
+	subtest 'healthy: ' . basename($path, '.sql') => sub {
+		my $dbname = 'doctor_' . ++$number;
+		build($path, $dbname) or return;
+		for my $when ('before there is anybody', 'afterwards')
+		{
+			my @serious = grep { $_->{severity} ne 'info' } findings($dbname);
+			is(scalar @serious, 0, "nothing is wrong $when") or diag(encode_json(\@serious));
+			next unless $when eq 'before there is anybody';
+			my %user = (id => '30000000-0000-4000-8000-000000000001', email => 'somebody@example.com');
+			for my $sql (signup_sql(%user), "UPDATE users SET last_sign_in_at = now() WHERE id = '$user{id}'", delete_user_sql($user{id}), signup_sql(%user))
+			{
+				my $result = run_as($node, $dbname, $auth, $sql);
+				ok($result->{ok}, 'the auth server is served') or diag("$sql\n$result->{stderr}");
+			}
+		}
+		$node->safe_psql('template1', "DROP DATABASE $dbname");
+	};
+}
+
+$node->stop('fast');
+done_testing();
