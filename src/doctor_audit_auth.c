@@ -197,7 +197,7 @@ AuditCheck	audit_auth_flow[] = {
 					   AUDIT_REPORT("SELECT pg_catalog.format('%s sessions of %s users.', pg_catalog.count(*), pg_catalog.count(DISTINCT s.user_id)) FROM auth.sessions AS s"))
 		}
 	},
-	{NULL}
+	{.name = NULL}
 };
 
 /* ---------------------------------------------------------------------
@@ -277,5 +277,5 @@ AuditCheck	audit_session_management[] = {
 					   AUDIT_REPORT("'The settings invite_sync.lockout_attempts and invite_sync.lockout_user_attempts.'"))
 		}
 	},
-	{NULL}
+	{.name = NULL}
 };

@@ -106,7 +106,7 @@ AuditCheck	audit_invitation_security[] = {
 						   AUDIT_REPORT("SELECT pg_catalog.format('%s columns of the application''s own tables of invitations. The tokens of invite_sync are kept as digests.', pg_catalog.count(*)) FROM kept AS k"))
 		}
 	},
-	{NULL}
+	{.name = NULL}
 };
 
 /* ---------------------------------------------------------------------
@@ -223,5 +223,5 @@ AuditCheck	audit_enterprise_readiness[] = {
 					   AUDIT_REPORT("SELECT pg_catalog.format('%s tables and sequences of ours, and the rights of the owner of the database.', pg_catalog.count(*)) FROM ours AS o"))
 		}
 	},
-	{NULL}
+	{.name = NULL}
 };

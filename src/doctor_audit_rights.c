@@ -171,7 +171,7 @@ AuditCheck	audit_tenant_isolation[] = {
 										"pg_catalog.count(*), pg_catalog.count(DISTINCT u.oid)) FROM used AS u"))
 		}
 	},
-	{NULL}
+	{.name = NULL}
 };
 
 /* ---------------------------------------------------------------------
@@ -304,5 +304,5 @@ AuditCheck	audit_permission_model[] = {
 						   AUDIT_REPORT("SELECT pg_catalog.format('%s columns of %s tables, by their names: admin, role, permissions and the like.', pg_catalog.count(*), pg_catalog.count(DISTINCT a.oid)) FROM attribute AS a"))
 		}
 	},
-	{NULL}
+	{.name = NULL}
 };

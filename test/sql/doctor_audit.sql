@@ -563,6 +563,117 @@ DROP SCHEMA auth CASCADE;
 SELECT area, count(*) FILTER (WHERE finding = 'looked at') AS looked, count(*) FILTER (WHERE finding = 'not looked at' AND detail = 'There is no table auth.users.') AS without,
     count(*) FILTER (WHERE finding = 'not looked at' AND detail <> 'There is no table auth.users.') AS failed FROM invite_sync.audit() GROUP BY 1 ORDER BY 1;
 
+-- ---- schemas of other tastes, all of them sound: nothing above info ----
 \c postgres
 DROP DATABASE doctor_audit WITH (FORCE);
 DROP ROLE regress_audit_owner;
+CREATE DATABASE doctor_audit;
+\c doctor_audit
+SET client_min_messages = warning;
+\set ECHO none
+\i test/fixture/auth_schema.sql
+SET client_min_messages = warning;
+\set ECHO all
+CREATE EXTENSION invite_sync;
+-- the usual quick start: profiles, todos, public read
+SET ROLE postgres;
+CREATE TABLE public.profiles (id uuid PRIMARY KEY REFERENCES auth.users ON DELETE CASCADE, updated_at timestamptz, username text UNIQUE, full_name text, avatar_url text, website text);
+ALTER TABLE public.profiles ENABLE ROW LEVEL SECURITY;
+CREATE POLICY "Public profiles are viewable by everyone." ON public.profiles FOR SELECT USING (true);
+CREATE POLICY "Users can insert their own profile." ON public.profiles FOR INSERT WITH CHECK ((SELECT auth.uid()) = id);
+CREATE POLICY "Users can update own profile." ON public.profiles FOR UPDATE USING ((SELECT auth.uid()) = id);
+CREATE FUNCTION public.handle_new_user() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path = '' AS $$begin insert into public.profiles (id, full_name, avatar_url) values (new.id, new.raw_user_meta_data->>'full_name', new.raw_user_meta_data->>'avatar_url'); return new; end$$;
+CREATE TABLE public.todos (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, user_id uuid NOT NULL REFERENCES auth.users ON DELETE CASCADE, task text, is_complete boolean);
+ALTER TABLE public.todos ENABLE ROW LEVEL SECURITY;
+CREATE POLICY "Individuals can create todos." ON public.todos FOR INSERT WITH CHECK ((SELECT auth.uid()) = user_id);
+CREATE POLICY "Individuals can view their own todos. " ON public.todos FOR SELECT USING ((SELECT auth.uid()) = user_id);
+-- roles and permissions of channels, by a claim
+CREATE TYPE public.app_permission AS ENUM ('channels.delete', 'messages.delete');
+CREATE TYPE public.app_role AS ENUM ('admin', 'moderator');
+CREATE TABLE public.users (id uuid PRIMARY KEY REFERENCES auth.users ON DELETE CASCADE, username text, status text);
+CREATE TABLE public.channels (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, slug text, created_by uuid REFERENCES public.users ON DELETE SET NULL);
+CREATE TABLE public.user_roles (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, user_id uuid REFERENCES public.users ON DELETE CASCADE NOT NULL, role app_role NOT NULL, UNIQUE (user_id, role));
+CREATE TABLE public.role_permissions (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, role app_role NOT NULL, permission app_permission NOT NULL);
+CREATE FUNCTION public.authorize(requested_permission app_permission) RETURNS boolean LANGUAGE plpgsql SECURITY DEFINER SET search_path = public AS $$
+declare bind_permissions int; begin
+  select count(*) from public.role_permissions where role_permissions.permission = authorize.requested_permission and role_permissions.role = (auth.jwt() ->> 'user_role')::public.app_role into bind_permissions;
+  return bind_permissions > 0; end$$;
+ALTER TABLE public.users ENABLE ROW LEVEL SECURITY; ALTER TABLE public.channels ENABLE ROW LEVEL SECURITY; ALTER TABLE public.user_roles ENABLE ROW LEVEL SECURITY; ALTER TABLE public.role_permissions ENABLE ROW LEVEL SECURITY;
+CREATE POLICY "Allow logged-in read access" ON public.users FOR SELECT USING (auth.role() = 'authenticated');
+CREATE POLICY "Allow individual update access" ON public.users FOR UPDATE USING (auth.uid() = id);
+CREATE POLICY "Allow logged-in read access" ON public.channels FOR SELECT USING (auth.role() = 'authenticated');
+CREATE POLICY "Allow authorized delete access" ON public.channels FOR DELETE USING (public.authorize('channels.delete'));
+CREATE POLICY "Allow individual read access" ON public.user_roles FOR SELECT USING (auth.uid() = user_id);
+CREATE POLICY "Allow auth admin to read user roles" ON public.user_roles FOR SELECT TO supabase_auth_admin USING (true);
+-- accounts, their users and invitations
+CREATE SCHEMA basejump; GRANT USAGE ON SCHEMA basejump TO authenticated, service_role;
+CREATE TABLE basejump.accounts (id uuid PRIMARY KEY DEFAULT gen_random_uuid(), primary_owner_user_id uuid REFERENCES auth.users ON DELETE CASCADE NOT NULL DEFAULT auth.uid(), name text, slug text UNIQUE, personal_account boolean DEFAULT false NOT NULL);
+CREATE TYPE basejump.account_role AS ENUM ('owner', 'member');
+CREATE TABLE basejump.account_user (user_id uuid REFERENCES auth.users ON DELETE CASCADE NOT NULL, account_id uuid REFERENCES basejump.accounts ON DELETE CASCADE NOT NULL, account_role basejump.account_role NOT NULL, PRIMARY KEY (user_id, account_id));
+GRANT SELECT, INSERT, UPDATE, DELETE ON basejump.accounts, basejump.account_user TO authenticated, service_role;
+ALTER TABLE basejump.accounts ENABLE ROW LEVEL SECURITY; ALTER TABLE basejump.account_user ENABLE ROW LEVEL SECURITY;
+CREATE FUNCTION basejump.has_role_on_account(account_id uuid, account_role basejump.account_role DEFAULT NULL) RETURNS boolean LANGUAGE sql SECURITY DEFINER SET search_path = public AS $$
+select exists(select 1 from basejump.account_user wu where wu.user_id = auth.uid() and wu.account_id = has_role_on_account.account_id and (wu.account_role = has_role_on_account.account_role or has_role_on_account.account_role is null))$$;
+CREATE FUNCTION basejump.get_accounts_with_role(passed_in_role basejump.account_role DEFAULT NULL) RETURNS SETOF uuid LANGUAGE sql SECURITY DEFINER SET search_path = public AS $$
+select account_id from basejump.account_user wu where wu.user_id = auth.uid() and (wu.account_role = passed_in_role or passed_in_role is null)$$;
+CREATE POLICY "users can view their own account_users" ON basejump.account_user FOR SELECT TO authenticated USING (user_id = auth.uid());
+CREATE POLICY "users can view their teammates" ON basejump.account_user FOR SELECT TO authenticated USING (basejump.has_role_on_account(account_id) = true);
+CREATE POLICY "Account users can be deleted by owners except primary account owner" ON basejump.account_user FOR DELETE TO authenticated
+  USING ((basejump.has_role_on_account(account_id, 'owner') = true) AND user_id <> (SELECT primary_owner_user_id FROM basejump.accounts WHERE account_id = accounts.id));
+CREATE POLICY "Accounts are viewable by members" ON basejump.accounts FOR SELECT TO authenticated USING (basejump.has_role_on_account(id) = true);
+CREATE POLICY "Team accounts can be created by any user" ON basejump.accounts FOR INSERT TO authenticated WITH CHECK (personal_account = false);
+CREATE TABLE basejump.invitations (id uuid PRIMARY KEY DEFAULT gen_random_uuid(), account_role basejump.account_role NOT NULL, account_id uuid REFERENCES basejump.accounts ON DELETE CASCADE NOT NULL, token text UNIQUE NOT NULL DEFAULT 'x', invited_by_user_id uuid REFERENCES auth.users ON DELETE CASCADE NOT NULL);
+ALTER TABLE basejump.invitations ENABLE ROW LEVEL SECURITY;
+GRANT SELECT, INSERT, UPDATE, DELETE ON basejump.invitations TO authenticated;
+CREATE POLICY "Invitations viewable by account owners" ON basejump.invitations FOR SELECT TO authenticated USING (basejump.has_role_on_account(account_id, 'owner') = true);
+CREATE FUNCTION public.lookup_invitation(lookup_invitation_token text) RETURNS json LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, basejump AS $$declare name text; begin select a.name into name from basejump.invitations i join basejump.accounts a on a.id = i.account_id where i.token = lookup_invitation_token; return json_build_object('name', name); end$$;
+CREATE FUNCTION public.create_account(slug text DEFAULT NULL, name text DEFAULT NULL) RETURNS json LANGUAGE plpgsql SET search_path = '' AS $$begin insert into basejump.accounts (slug, name) values (create_account.slug, create_account.name); return '{}'::json; end$$;
+-- a helper that is told who is asking
+CREATE FUNCTION public.has_role(_user_id uuid, _role app_role) RETURNS boolean LANGUAGE sql STABLE SECURITY DEFINER SET search_path = public AS $$select exists (select 1 from public.user_roles where user_id = _user_id and role = _role)$$;
+CREATE POLICY "Admins can manage roles" ON public.user_roles FOR ALL TO authenticated USING (public.has_role(auth.uid(), 'admin'));
+-- a schema of its own, out of reach
+CREATE SCHEMA app;
+CREATE TABLE app."User" (id text PRIMARY KEY, "organizationId" text, role text, "isAdmin" boolean);
+CREATE TABLE app."Organization" (id text PRIMARY KEY);
+-- teams, with a helper in a schema that is not exposed
+CREATE SCHEMA private; GRANT USAGE ON SCHEMA private TO authenticated;
+CREATE TABLE public.teams (id uuid PRIMARY KEY, name text, owner_id uuid REFERENCES auth.users ON DELETE SET NULL);
+CREATE TABLE public.team_members (team_id uuid REFERENCES public.teams ON DELETE CASCADE, user_id uuid REFERENCES auth.users ON DELETE CASCADE, role text, PRIMARY KEY (team_id, user_id));
+ALTER TABLE public.teams ENABLE ROW LEVEL SECURITY; ALTER TABLE public.team_members ENABLE ROW LEVEL SECURITY;
+CREATE FUNCTION private.team_ids() RETURNS SETOF uuid LANGUAGE sql STABLE SECURITY DEFINER SET search_path = '' AS $$select team_id from public.team_members where user_id = (select auth.uid())$$;
+CREATE POLICY m ON public.team_members FOR SELECT TO authenticated USING (team_id IN (SELECT private.team_ids()));
+CREATE POLICY o ON public.team_members FOR INSERT TO authenticated WITH CHECK (EXISTS (SELECT 1 FROM public.teams t WHERE t.id = team_members.team_id AND t.owner_id = (SELECT auth.uid())));
+CREATE POLICY own ON public.teams FOR ALL TO authenticated USING (owner_id = (SELECT auth.uid())) WITH CHECK (owner_id = (SELECT auth.uid()));
+CREATE POLICY leave ON public.team_members FOR DELETE TO authenticated USING (user_id = (SELECT auth.uid()));
+CREATE TABLE public.team_docs (id uuid PRIMARY KEY, team_id uuid REFERENCES public.teams ON DELETE CASCADE, author_id uuid REFERENCES auth.users ON DELETE SET NULL, body text);
+CREATE INDEX ON public.team_docs (team_id);
+ALTER TABLE public.team_docs ENABLE ROW LEVEL SECURITY;
+CREATE POLICY d ON public.team_docs TO authenticated USING (EXISTS (SELECT 1 FROM public.team_members tm WHERE tm.team_id = team_docs.team_id AND tm.user_id = (SELECT auth.uid())));
+CREATE POLICY u ON public.team_docs FOR UPDATE TO authenticated USING (author_id = auth.uid());
+-- a shop: products for all, orders for oneself
+CREATE TABLE public.products (id text PRIMARY KEY, active boolean, name text);
+ALTER TABLE public.products ENABLE ROW LEVEL SECURITY;
+CREATE POLICY "Allow public read-only access." ON public.products FOR SELECT USING (true);
+CREATE TABLE public.orders (id bigint PRIMARY KEY, user_id uuid REFERENCES auth.users ON DELETE SET NULL, company_id bigint, total numeric);
+CREATE INDEX ON public.orders (user_id);
+ALTER TABLE public.orders ENABLE ROW LEVEL SECURITY;
+CREATE POLICY own ON public.orders FOR SELECT USING (auth.uid() = user_id);
+CREATE VIEW public.order_totals WITH (security_invoker = true) AS SELECT user_id, sum(total) FROM public.orders GROUP BY 1;
+CREATE VIEW public.catalog AS SELECT id, name FROM public.products;
+-- a role that a policy keeps as it is
+CREATE TABLE public.members (id uuid PRIMARY KEY REFERENCES auth.users ON DELETE CASCADE, display_name text, role text DEFAULT 'user');
+ALTER TABLE public.members ENABLE ROW LEVEL SECURITY;
+CREATE POLICY upd ON public.members FOR UPDATE USING (id = auth.uid()) WITH CHECK (id = auth.uid() AND role = (SELECT m.role FROM public.members m WHERE m.id = auth.uid()));
+-- a role that is no right
+CREATE TABLE public.chats (id uuid PRIMARY KEY, user_id uuid REFERENCES auth.users ON DELETE CASCADE, title text);
+CREATE TABLE public.chat_messages (id uuid PRIMARY KEY, chat_id uuid REFERENCES public.chats ON DELETE CASCADE, user_id uuid REFERENCES auth.users ON DELETE CASCADE, role text CHECK (role IN ('user', 'assistant')), content text);
+ALTER TABLE public.chats ENABLE ROW LEVEL SECURITY; ALTER TABLE public.chat_messages ENABLE ROW LEVEL SECURITY;
+CREATE POLICY own ON public.chats USING (auth.uid() = user_id);
+CREATE POLICY own ON public.chat_messages USING (auth.uid() = user_id);
+CREATE FUNCTION public.match_documents(query_embedding float8[], match_count int) RETURNS SETOF public.chats LANGUAGE plpgsql STABLE SET search_path = '' AS $$begin return query select * from public.chats limit match_count; end$$;
+RESET ROLE;
+SELECT check_name, object, finding, detail FROM invite_sync.audit() WHERE severity <> 'info' OR finding = 'not looked at';
+SELECT check_name, object, finding FROM invite_sync.audit() WHERE finding <> 'looked at';
+
+\c postgres
+DROP DATABASE doctor_audit WITH (FORCE);
