@@ -4,6 +4,7 @@
 -- expect-diagnosis: foreign key, default, plans
 -- kind: target
 -- failing-statement: INSERT INTO auth.users (instance_id, id, aud, role, email, encrypted_password, raw_app_meta_data, raw_user_meta_data, created_at, updated_at, confirmation_token, recovery_token, email_change, email_change_token_new) VALUES ('00000000-0000-0000-0000-000000000000', '00000000-0000-4000-8000-000000000577', 'authenticated', 'authenticated', 'new.user@mail.example', 'x', '{"provider":"email","providers":["email"]}', '{}', now(), now(), '', '', '', '')
+-- fix: none
 
 create table public.plans (id int primary key, name text);
 create table public.profiles (id uuid primary key references auth.users (id) on delete cascade, plan_id int not null default 1 references public.plans (id));
