@@ -53,6 +53,7 @@
 #include "caller.h"
 #include "doctor.h"
 #include "doctor_body.h"
+#include "quarantine.h"
 
 #define PASSES_MAX	6
 #define DEPTH_MAX	16
@@ -706,6 +707,7 @@ contain_trigger(Body *body, const char **how)
 {
 	const BodyCall *call = body->call;
 	const BodyCall *nearest = NULL;
+	bool		gate;
 
 	for (;; call = call->parent)
 	{
@@ -722,11 +724,13 @@ contain_trigger(Body *body, const char **how)
 		return psprintf("ALTER TABLE %s DISABLE TRIGGER %s;", doctor_relation_name(nearest->relid),
 						quote_identifier(nearest->trigger_name));
 	}
-	if (body->refuses || body_mentions(body, "assert") ||
-		(TRIGGER_FOR_BEFORE(nearest->trigger_type) && body_mentions(body, "null")))
+	gate = quarantine_is_gate(nearest->funcid, (int16) nearest->trigger_type);
+	if (body->refuses || (gate && nearest != body->call))
 		return NULL;
 	*how = "Until the body is mended, guard_trigger() keeps its failures from the auth server.";
-	return psprintf("SELECT invite_sync.guard_trigger(%s);", quote_literal_cstr(nearest->trigger_name));
+	/* what only looks like a refusal is none: the body was read */
+	return psprintf("SELECT invite_sync.guard_trigger(%s%s);", quote_literal_cstr(nearest->trigger_name),
+					gate ? ", on_failure => 'let_in'" : "");
 }
 static char *
 join(List *strings, const char *separator)
@@ -949,7 +953,12 @@ analyse_call(Doctor *doctor, void *arg)
 	Datum		source;
 
 	if (!HeapTupleIsValid(tuple))
+	{
+		/* dropped meanwhile */
+		MemoryContextSwitchTo(old);
+		MemoryContextDelete(cxt);
 		return;
+	}
 	proc = (Form_pg_proc) GETSTRUCT(tuple);
 	memset(&body, 0, sizeof(body));
 	body.doctor = doctor;

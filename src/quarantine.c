@@ -1867,6 +1867,26 @@ name_by_now(Relation auth, char *name)
 	return g != NULL && guarded_row(auth, reg, g, &row) ? pstrdup(NameStr(row.name)) : name;
 }
 
+static void
+scan_trigger(BodyScan *scan, Oid function, int16 type)
+{
+	memset(scan, 0, sizeof(*scan));
+	initStringInfo(&scan->lines);
+	scan->before_row = (type & TRIGGER_TYPE_ROW) && (type & TRIGGER_TYPE_BEFORE);
+	scan->on_insert = (type & TRIGGER_TYPE_INSERT) != 0;
+	scan->on_delete = (type & TRIGGER_TYPE_DELETE) != 0;
+	scan_function(scan, function, 0);
+}
+
+bool
+quarantine_is_gate(Oid function, int16 trigger_type)
+{
+	BodyScan	scan;
+
+	scan_trigger(&scan, function, trigger_type);
+	return scan.found > 0;
+}
+
 /* guard_trigger(trigger_name, on_failure, let_through) */
 Datum
 quarantine_guard_trigger(PG_FUNCTION_ARGS)
@@ -1943,12 +1963,7 @@ quarantine_guard_trigger(PG_FUNCTION_ARGS)
 				 errmsg("trigger \"%s\" is one of invite_sync's own", name),
 				 errhint("It contains its failures already.")));
 
-	memset(&scan, 0, sizeof(scan));
-	initStringInfo(&scan.lines);
-	scan.before_row = (row.type & TRIGGER_TYPE_ROW) && (row.type & TRIGGER_TYPE_BEFORE);
-	scan.on_insert = (row.type & TRIGGER_TYPE_INSERT) != 0;
-	scan.on_delete = (row.type & TRIGGER_TYPE_DELETE) != 0;
-	scan_function(&scan, function, 0);
+	scan_trigger(&scan, function, row.type);
 	if (scan.found > 0 && given == NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),

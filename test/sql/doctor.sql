@@ -13,6 +13,12 @@ SELECT * FROM invite_sync.doctor();
 SET ROLE authenticated;
 SELECT * FROM invite_sync.doctor();
 RESET ROLE;
+-- a right to call it makes nobody an operator
+GRANT EXECUTE ON FUNCTION invite_sync.doctor(boolean, jsonb) TO service_role;
+SET ROLE service_role;
+SELECT * FROM invite_sync.doctor();
+RESET ROLE;
+REVOKE EXECUTE ON FUNCTION invite_sync.doctor(boolean, jsonb) FROM service_role;
 SET ROLE postgres;
 SELECT severity, area, object, finding FROM invite_sync.doctor() WHERE severity <> 'info' AND area IN ('trigger', 'function', 'table');
 
