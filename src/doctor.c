@@ -59,13 +59,21 @@ add_finding(Doctor *doctor, DoctorSeverity severity, const char *const *text)
 	Finding    *f;
 	ListCell   *lc;
 
-	/* two triggers may run one function: what is wrong with it is one cause */
+	/* two triggers may run one function: what one statement mends is one cause, as bad as it gets */
 	foreach(lc, doctor->findings)
 	{
 		f = (Finding *) lfirst(lc);
 		if (same_text(f->text[2], text[2]) && same_text(f->text[3], text[3]) &&
-			same_text(f->text[4], text[4]))
+			(same_text(f->text[4], text[4]) ||
+			 (same_text(f->text[5], text[5]) && (text[5] != NULL || same_text(text[1], "function")))))
+		{
+			if (severity < f->severity)
+			{
+				f->severity = severity;
+				f->text[0] = severity_words[severity];
+			}
 			return;
+		}
 	}
 	old = MemoryContextSwitchTo(doctor->cxt);
 	f = (Finding *) palloc0(sizeof(Finding));

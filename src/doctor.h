@@ -40,7 +40,8 @@ typedef struct Doctor
  * Add a finding. area: trigger, function, target, table, auth, delete, login, role, setting or probe. object: its
  * qualified and quoted identifier. finding: one lower-case part of a sentence that names the cause; detail: sentences;
  * fix (or NULL): SQL that runs as it stands, made with quote_identifier(). Ids only, no address, no metadata value.
- * The strings are copied. What was found before with the same object, finding and detail is not told twice.
+ * The strings are copied. What was found before with the same object and finding, and the same detail or fix, is not
+ * told twice.
  */
 extern void doctor_finding(Doctor *doctor, DoctorSeverity severity, const char *area,
 						   const char *object, const char *finding, const char *detail,

@@ -226,11 +226,11 @@ DROP FUNCTION public.doctor_path();
 -- ---- the same fault in one body, reached twice, is told once ----
 CREATE FUNCTION public.doctor_twice() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path = '' AS $$
 BEGIN
-    PERFORM 1 FROM public.doctor_gone;
+    PERFORM uuid_nil();
     RETURN NULL;
 END $$;
 CREATE TRIGGER doctor_twice_1 AFTER INSERT ON auth.users FOR EACH ROW EXECUTE FUNCTION public.doctor_twice();
-CREATE TRIGGER doctor_twice_2 AFTER INSERT ON auth.users FOR EACH ROW EXECUTE FUNCTION public.doctor_twice();
+CREATE TRIGGER doctor_twice_2 AFTER UPDATE ON auth.users FOR EACH ROW EXECUTE FUNCTION public.doctor_twice();
 SELECT count(*) FROM invite_sync.doctor() WHERE object = 'public.doctor_twice()';
 DROP TRIGGER doctor_twice_1 ON auth.users;
 DROP TRIGGER doctor_twice_2 ON auth.users;

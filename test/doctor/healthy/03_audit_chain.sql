@@ -45,6 +45,7 @@ begin
 end $$;
 create trigger count_accounts after insert on public.accounts referencing new table as added
   for each statement execute function public.count_accounts();
+create table public.titles (account uuid primary key, title text not null);
 create function public.open_account() returns trigger language plpgsql security definer set search_path = '' as $$
 declare
   shown text := new.raw_user_meta_data ->> 'name';
@@ -53,6 +54,9 @@ begin
     shown := coalesce(split_part(new.email, '@', 1), 'somebody');
   end if;
   insert into public.accounts (id, display_name) values (new.id, shown);
+  if new.raw_user_meta_data ->> 'title' is not null then
+    insert into public.titles (account, title) values (new.id, new.raw_user_meta_data ->> 'title');
+  end if;
   return new;
 end $$;
 create trigger open_account after insert on auth.users for each row execute function public.open_account();
