@@ -473,8 +473,10 @@ check_assigned(Body *body, int dno, Node *value)
 }
 
 static bool
-guard_walker(Node *node, Body *body)
+guard_walker(Node *node, void *context)
 {
+	Body	   *body = (Body *) context;
+
 	if (node == NULL)
 		return false;
 	if (IsA(node, Param) && ((Param *) node)->paramkind == PARAM_EXTERN &&
@@ -488,8 +490,8 @@ guard_walker(Node *node, Body *body)
 			body->vars[ref->dno].guarded = true;
 	}
 	if (IsA(node, Query))
-		return query_tree_walker((Query *) node, guard_walker, (void *) body, 0);
-	return expression_tree_walker(node, guard_walker, (void *) body);
+		return query_tree_walker((Query *) node, guard_walker, body, 0);
+	return expression_tree_walker(node, guard_walker, body);
 }
 
 static void

@@ -557,8 +557,9 @@ nullness(Body *body, Query *query, Node *node, Why *why)
 }
 
 static bool
-collect_words(Node *node, List **words)
+collect_words(Node *node, void *context)
 {
+	List	  **words = (List **) context;
 	char	   *text;
 
 	if (node == NULL)
@@ -567,8 +568,8 @@ collect_words(Node *node, List **words)
 	if (text != NULL)
 		*words = lappend(*words, text);
 	if (IsA(node, Query))
-		return query_tree_walker((Query *) node, collect_words, (void *) words, 0);
-	return expression_tree_walker(node, collect_words, (void *) words);
+		return query_tree_walker((Query *) node, collect_words, words, 0);
+	return expression_tree_walker(node, collect_words, words);
 }
 
 /* The text constants in it. */
@@ -701,20 +702,23 @@ truth(Body *body, Query *query, Node *node)
 }
 
 static bool
-asks_request_walker(Node *node, Body *body)
+asks_request_walker(Node *node, void *context)
 {
+	Body	   *body = (Body *) context;
+
 	if (node == NULL)
 		return false;
 	if (IsA(node, FuncExpr) && is_request_function(body, ((FuncExpr *) node)->funcid))
 		return true;
 	if (IsA(node, Query))
-		return query_tree_walker((Query *) node, asks_request_walker, (void *) body, 0);
-	return expression_tree_walker(node, asks_request_walker, (void *) body);
+		return query_tree_walker((Query *) node, asks_request_walker, body, 0);
+	return expression_tree_walker(node, asks_request_walker, body);
 }
 
 static bool
-uses_new_walker(Node *node, Body *body)
+uses_new_walker(Node *node, void *context)
 {
+	Body	   *body = (Body *) context;
 	BodyRef    *ref;
 
 	if (node == NULL)
@@ -723,8 +727,8 @@ uses_new_walker(Node *node, Body *body)
 	if (ref != NULL && ref->is_new)
 		return true;
 	if (IsA(node, Query))
-		return query_tree_walker((Query *) node, uses_new_walker, (void *) body, 0);
-	return expression_tree_walker(node, uses_new_walker, (void *) body);
+		return query_tree_walker((Query *) node, uses_new_walker, body, 0);
+	return expression_tree_walker(node, uses_new_walker, body);
 }
 
 /* Does what it finds depend on the user? */
@@ -1381,8 +1385,10 @@ body_cast(Body *body, Node *value, Oid type)
 }
 
 static bool
-expression_walker(Node *node, Body *body)
+expression_walker(Node *node, void *context)
 {
+	Body	   *body = (Body *) context;
+
 	if (node == NULL)
 		return false;
 	if (IsA(node, Query))
@@ -1400,7 +1406,7 @@ expression_walker(Node *node, Body *body)
 		body->guards = list_concat_copy(outer, words);
 		body->conditions++;
 		check_functions_in_node(node, check_function, body);
-		result = expression_tree_walker(node, expression_walker, (void *) body);
+		result = expression_tree_walker(node, expression_walker, body);
 		body->conditions--;
 		body->guards = outer;
 		return result;
@@ -1453,7 +1459,7 @@ expression_walker(Node *node, Body *body)
 				body->path_unknown = true;
 		}
 	}
-	return expression_tree_walker(node, expression_walker, (void *) body);
+	return expression_tree_walker(node, expression_walker, body);
 }
 
 void
@@ -1469,7 +1475,7 @@ body_query(Body *body, Query *query)
 		return;
 	check_rights(body, query);
 	check_write(body, query);
-	query_tree_walker(query, expression_walker, (void *) body, 0);
+	query_tree_walker(query, expression_walker, body, 0);
 }
 
 /* ---------------------------------------------------------------------
@@ -1890,13 +1896,15 @@ body_failed(Body *body, ErrorData *edata, Node *raw)
  */
 
 static bool
-unqualified_walker(Node *node, List **names)
+unqualified_walker(Node *node, void *context)
 {
+	List	  **names = (List **) context;
+
 	if (node == NULL)
 		return false;
 	if (IsA(node, RangeVar) && ((RangeVar *) node)->schemaname == NULL)
 		*names = lappend(*names, ((RangeVar *) node)->relname);
-	return raw_expression_tree_walker(node, unqualified_walker, (void *) names);
+	return raw_expression_tree_walker(node, unqualified_walker, names);
 }
 
 static Node *

@@ -44,7 +44,17 @@ SELECT invite_sync.log_event('order.placed', 'order', '17', user_id => 'a0000001
 SELECT invite_sync.log_event('it.failed', kind => 'error');
 SELECT count(*) FROM invite_sync.seal_events();
 CREATE TABLE public.being_altered (id uuid PRIMARY KEY, email text);
+-- what doctor() finds in it, it finds there, too
+CREATE TABLE public.farewell (id uuid PRIMARY KEY, said_at timestamptz DEFAULT now());
+CREATE FUNCTION public.say_farewell() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path = '' AS $$
+BEGIN
+	INSERT INTO public.farewell (id) VALUES (OLD.id);
+	UPDATE public.farewell SET said_att = now() WHERE id = OLD.id;
+	RETURN OLD;
+END
+$$;
 SQL
+as_role($primary, $db, 'supabase_auth_admin', 'CREATE TRIGGER say_farewell AFTER DELETE ON auth.users FOR EACH ROW EXECUTE FUNCTION public.say_farewell()');
 
 my $organization = 'd0000000-0000-4000-8000-000000000001';
 value($primary, $db, <<"SQL");
@@ -176,7 +186,8 @@ for my $query (sort keys %$expected)
 	is($repeatable->{$query}, $expected->{$query}, "$query: the same on a standby in REPEATABLE READ");
 }
 isnt($expected->{"postgres: SELECT * FROM invite_sync.$_ t"}, '', "$_ has something to say") for qw(quarantine target_list activity_log error_log admin_log schema_snapshots drift_alerts);
-isnt($expected->{"postgres: SELECT * FROM invite_sync.$_() t"}, '', "$_() has something to say") for qw(sync_status verify verify_events preservation_report unmigrated_users quota_report rate_limit_report describe_schema audit);
+isnt($expected->{"postgres: SELECT * FROM invite_sync.$_() t"}, '', "$_() has something to say") for qw(sync_status doctor verify verify_events preservation_report unmigrated_users quota_report rate_limit_report describe_schema audit);
+like($expected->{'postgres: SELECT * FROM invite_sync.doctor() t'}, qr/said_att/, 'doctor() finds what is wrong');
 like((grep { /^supabase_auth_admin: / } map { "$_: $expected->{$_}" } keys %$expected)[0], qr/\Q$organization\E/, 'the hook has something to say to the auth server');
 isnt($expected->{"authenticated: SELECT * FROM invite_sync.$_ t"}, '', "$_ has something to say to a user")
   for "list_members('$organization')", "list_join_requests('$organization')", "list_roles('$organization')", "list_domains('$organization')",
@@ -324,6 +335,7 @@ CALL invite_sync.sync_all();
 SQL
 is(out_of_step($standby, $db), '', 'sync_all brings everybody in, column by column');
 is(as_role($standby, $db, 'postgres', 'SELECT count(*) FROM invite_sync.verify_events() WHERE NOT ok'), 0, 'the seals hold');
+as_role($standby, $db, 'supabase_auth_admin', 'DROP TRIGGER say_farewell ON auth.users');
 as_role($standby, $db, 'supabase_auth_admin', q{DELETE FROM auth.users WHERE id = 'c0000001-0000-4000-8000-000000000000'});
 is(value($standby, $db, q{SELECT count(*) FROM public.profiles WHERE id = 'c0000001-0000-4000-8000-000000000000'}), 0, 'a deletion goes through');
 
