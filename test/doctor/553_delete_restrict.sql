@@ -1,5 +1,5 @@
 -- case: a foreign key is ON DELETE RESTRICT
--- sqlstate: 23503
+-- sqlstate: 23503 23001
 -- phase: delete
 -- expect-diagnosis: foreign key, orders, cascade
 -- kind: target

@@ -101,7 +101,9 @@ for my $path (sort glob "$directory/*.sql")
 		}
 		else
 		{
-			is($failure, $header->{sqlstate}, 'it fails as it should');
+			# majors differ: 18 tells RESTRICT from NO ACTION
+			ok((grep { $_ eq ($failure // '') } split ' ', $header->{sqlstate}), 'it fails as it should')
+			  or diag('got ' . ($failure // 'no failure') . ", expected $header->{sqlstate}");
 		}
 		my @findings = findings($dbname);
 		my @serious = grep { $_->{severity} ne 'info' } @findings;
