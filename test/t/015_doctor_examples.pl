@@ -51,8 +51,8 @@ sub build
 
 sub findings
 {
-	my ($dbname) = @_;
-	my $result = run_as($node, $dbname, $superuser, 'SELECT coalesce(json_agg(d), \'[]\') FROM invite_sync.doctor() AS d');
+	my ($dbname, $probe) = @_;
+	my $result = run_as($node, $dbname, $superuser, "SELECT coalesce(json_agg(d), '[]') FROM invite_sync.doctor(probe => " . ($probe ? 'true' : 'false') . ') AS d');
 	ok($result->{ok}, 'doctor() answers') or diag($result->{stderr});
 	return $result->{ok} ? @{ decode_json($result->{out}) } : ();
 }
@@ -140,6 +140,10 @@ for my $path (sort glob "$directory/healthy/*.sql")
 		{
 			my @serious = grep { $_->{severity} ne 'info' } findings($dbname);
 			is(scalar @serious, 0, "nothing is wrong $when") or diag(encode_json(\@serious));
+			my @tried = findings($dbname, 1);
+			my @failed = grep { $_->{severity} ne 'info' } @tried;
+			is(scalar @failed, 0, "nor when it is tried, $when") or diag(encode_json(\@failed));
+			is(scalar(grep { $_->{finding} =~ /not probed|nothing was probed/ } @tried), 0, 'it was tried');
 			next unless $when eq 'before there is anybody';
 			my %user = (id => '30000000-0000-4000-8000-000000000001', email => 'somebody@example.com');
 			for my $sql (signup_sql(%user), "UPDATE users SET last_sign_in_at = now() WHERE id = '$user{id}'", delete_user_sql($user{id}), signup_sql(%user))
