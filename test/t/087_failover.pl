@@ -93,6 +93,12 @@ is(value($standby, $db, q{SELECT (SELECT count(*) FROM public.profiles WHERE id 
 # ---------------------------------------------------------------------------
 # The package is installed. No restart, no reconnection.
 
+# The DDL guard would be in the way of all DDL, which is why it is asleep; who had woken it puts it to sleep again.
+value($standby, $db, 'ALTER EVENT TRIGGER invite_sync_ddl_begins ENABLE');
+is(run_as($standby, $db, 'postgres', 'CREATE TABLE public.not_now (id int)')->{sqlstate}, '58P01', 'where the guard is awake no DDL works');
+value($standby, $db, 'ALTER EVENT TRIGGER invite_sync_ddl_begins DISABLE');
+ok(run_as($standby, $db, 'postgres', 'CREATE TABLE public.not_now (id int)')->{ok}, 'until it is put to sleep, which works');
+
 rename "$library.hidden", $library or die "could not show $library: $!";
 $auth->must(signup('b', 2, 'b2@example.com'));
 my $operator = session($standby, $db, 'postgres');

@@ -38,6 +38,14 @@ as_role($node, $db, 'supabase_auth_admin', join '', map { signup('a', $_, "a$_\@
 # a setting that a session which has not loaded the library yet takes as well
 value($node, 'template1', "ALTER DATABASE $db SET invite_sync.ddl_check = refuse");
 
+# Nobody is guarded who has not asked for it.
+sub awake
+{
+	my ($on, $name) = @_;
+	value($on, $name, "ALTER EVENT TRIGGER invite_sync_ddl_begins ENABLE; ALTER EVENT TRIGGER invite_sync_ddl_ends ENABLE");
+	return;
+}
+
 sub refused
 {
 	my ($sql, $what, $role) = @_;
@@ -55,6 +63,8 @@ sub works
 }
 
 my $broken = 'ALTER TABLE public.profiles DROP COLUMN email';
+works('postgres', "BEGIN; $broken; ROLLBACK", 'the guard is asleep until it is asked for');
+awake($node, $db);
 refused($broken, 'what breaks a sync is refused');
 refused('DROP TABLE application.members', 'so is dropping a target');
 refused('DROP TABLE application.members', 'to a superuser as well', 'supabase_admin');
@@ -124,6 +134,7 @@ sub same_as_before
 	is(value($on, $name, 'SELECT (SELECT count(*) FROM auth.users), (SELECT count(*) FROM public.profiles WHERE email IS NOT NULL), (SELECT count(*) FROM application.members), (SELECT count(*) FROM invite_sync.target_list)'),
 		'20|20|20|2', "$what: nothing is missing");
 	value($on, $name, "ALTER DATABASE $name SET invite_sync.ddl_check = refuse");
+	awake($on, $name);
 	is(run_as($on, $name, 'postgres', $broken)->{sqlstate}, '2BP01', "$what: it refuses again");
 	return;
 }
