@@ -286,6 +286,7 @@ sub send
 
 	die "an answer is outstanding" if $self->{started};
 	$self->{started} = time;
+	$self->{sql} = $sql;
 	# :SQLSTATE would tell of the last statement only, so the first error is
 	# taken from stderr.
 	print $in "$sql\n;\n\\echo $mark\n\\warn $mark\n";
@@ -297,7 +298,7 @@ sub send
 sub wait
 {
 	my ($self, $seconds) = @_;
-	my $deadline = time + ($seconds || $patience);
+	my $deadline = time + ($seconds ||= $patience);
 	my $select = IO::Select->new($self->{stdout}, $self->{stderr});
 
 	while ($self->{out} !~ /^\Q$mark\E\n/m || $self->{err} !~ /^\Q$mark\E\n/m)
@@ -312,7 +313,7 @@ sub wait
 		{
 			my $sent = $self->{out} . $self->{err};
 			$self->kill;
-			die "no answer within $patience s: $sent";
+			die "no answer within $seconds s to " . substr($self->{sql}, 0, 500) . ": $sent";
 		}
 		for my $handle (@ready)
 		{
