@@ -249,6 +249,11 @@ RESET ROLE;
 SELECT (SELECT is_called FROM guarded.ran) AS ran, (SELECT is_called FROM guarded.super) AS as_superuser;
 SELECT count(*) FILTER (WHERE severity = 'error') FROM invite_sync.verify();
 SELECT (SELECT is_called FROM guarded.super) AS as_superuser;
+-- a registry that cannot be read is in nobody's way
+BEGIN;
+REVOKE ALL ON invite_sync.target FROM invite_sync_owner;
+ALTER TABLE guarded.other ADD registry_closed int;
+ROLLBACK;
 SELECT invite_sync.ddl_begins();
 SET ROLE postgres;
 SELECT invite_sync.ddl_ends();
