@@ -33,6 +33,7 @@
 #include "doctor.h"
 #include "doctor_effect.h"
 #include "plan.h"
+#include "quarantine.h"
 
 #define WORD_BYTES		NAMEDATALEN
 #define KEYS_MAX		50
@@ -110,53 +111,11 @@ name_char(char c)
 	return isalnum((unsigned char) c) || c == '_' || c == '$' || IS_HIGHBIT_SET(c);
 }
 
-static const char *
-skip_blank(Reader *r, const char *p)
-{
-	for (;;)
-	{
-		if (*p == '\n')
-			r->line++;
-		if (isspace((unsigned char) *p))
-			p++;
-		else if (p[0] == '-' && p[1] == '-')
-		{
-			while (*p && *p != '\n')
-				p++;
-		}
-		else if (p[0] == '/' && p[1] == '*')
-		{
-			int			depth = 0;
-
-			do
-			{
-				int			step = 1;
-
-				if (p[0] == '/' && p[1] == '*')
-				{
-					depth++;
-					step = 2;
-				}
-				else if (p[0] == '*' && p[1] == '/')
-				{
-					depth--;
-					step = 2;
-				}
-				else if (*p == '\n')
-					r->line++;
-				p += step;
-			} while (depth > 0 && *p);
-		}
-		else
-			return p;
-	}
-}
-
 /* Lexical rules enough to tell code, comments and strings apart. */
 static void
 read_word(Reader *r, Word *w)
 {
-	const char *p = skip_blank(r, r->p);
+	const char *p = quarantine_skip_blank(r->p, &r->line);
 	size_t		n = 0;
 
 	w->line = r->line;

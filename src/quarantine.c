@@ -1321,16 +1321,13 @@ is_word_char(char c)
 	return isalnum((unsigned char) c) || c == '_' || c == '$' || IS_HIGHBIT_SET(c);
 }
 
-/* Enough of PL/pgSQL's lexical rules to tell code from comments and strings. */
-static void
-next_token(Lexer *lex, Token *tok)
+const char *
+quarantine_skip_blank(const char *p, int *line)
 {
-	const char *p = lex->p;
-
 	for (;;)
 	{
 		if (*p == '\n')
-			lex->line++;
+			(*line)++;
 		if (isspace((unsigned char) *p))
 			p++;
 		else if (p[0] == '-' && p[1] == '-')
@@ -1344,27 +1341,33 @@ next_token(Lexer *lex, Token *tok)
 
 			do
 			{
+				int			step = 1;
+
 				if (p[0] == '/' && p[1] == '*')
 				{
 					depth++;
-					p += 2;
+					step = 2;
 				}
 				else if (p[0] == '*' && p[1] == '/')
 				{
 					depth--;
-					p += 2;
+					step = 2;
 				}
-				else
-				{
-					if (*p == '\n')
-						lex->line++;
-					p++;
-				}
+				else if (*p == '\n')
+					(*line)++;
+				p += step;
 			} while (depth > 0 && *p);
 		}
 		else
-			break;
+			return p;
 	}
+}
+
+/* Enough of PL/pgSQL's lexical rules to tell code from comments and strings. */
+static void
+next_token(Lexer *lex, Token *tok)
+{
+	const char *p = quarantine_skip_blank(lex->p, &lex->line);
 
 	tok->line = lex->line;
 	tok->text[0] = '\0';

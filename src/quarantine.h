@@ -58,6 +58,9 @@ typedef void (*QuarantineFinding) (void *arg, const char *severity, const char *
 extern void quarantine_verify(Relation auth, QuarantineFinding emit, void *arg);
 extern bool quarantine_mend_dependencies(Relation auth);
 
+/* Past white space and comments of SQL or PL/pgSQL, counting lines. */
+extern const char *quarantine_skip_blank(const char *p, int *line);
+
 /* Would guard_trigger() take a trigger of this type (pg_trigger.tgtype) and function for a gate? */
 extern bool quarantine_is_gate(Oid function, int16 trigger_type);
 
