@@ -175,8 +175,10 @@ my %operation = (
 	cancel_join_request => [ 'user', 'SELECT invite_sync.cancel_join_request(x.id) FROM a_request() AS x WHERE be(x.user_id)' ],
 	set_platform_role => [ 'service', q{SELECT invite_sync.set_platform_role(a_user(), CASE WHEN random() < 0.5 THEN 'admin' END)} ],
 	delete_user => [ 'auth', 'SELECT public.delete_or_sign_up(a_user())' ],
-	delete_user_softly => [ 'auth', 'UPDATE auth.users SET deleted_at = CASE WHEN deleted_at IS NULL THEN now() END WHERE id = a_user()' ],
-	# the auth server writes the whole column back from what it read before
+	# The auth server writes one user a statement: a_user() next to WHERE is asked again for each row, and hits several, in
+	# any order.
+	delete_user_softly => [ 'auth', 'WITH u AS (SELECT a_user() AS id) UPDATE auth.users SET deleted_at = CASE WHEN deleted_at IS NULL THEN now() END FROM u WHERE users.id = u.id' ],
+	# and the whole column back from what it read before
 	sign_in => [ 'auth', 'WITH u AS (SELECT a_user() AS id) UPDATE auth.users SET last_sign_in_at = now(), raw_app_meta_data = \'{"provider": "email"}\' FROM u WHERE users.id = u.id' ],
 	note_of_organization => [ 'application', 'INSERT INTO public.note (organization_id) SELECT an_organization()' ],
 	# the foreign key to the organization comes first, as the documentation says
@@ -279,6 +281,7 @@ DECLARE
 	state text;
 	detail text;
 	message text;
+	context text;
 BEGIN
 	WHILE clock_timestamp() < until LOOP
 		state := '00000';
@@ -288,7 +291,11 @@ BEGIN
 			PERFORM set_config('role', role, true);
 			EXECUTE call;
 		EXCEPTION WHEN OTHERS THEN
-			GET STACKED DIAGNOSTICS state = RETURNED_SQLSTATE, detail = PG_EXCEPTION_DETAIL, message = MESSAGE_TEXT;
+			GET STACKED DIAGNOSTICS state = RETURNED_SQLSTATE, detail = PG_EXCEPTION_DETAIL, message = MESSAGE_TEXT, context = PG_EXCEPTION_CONTEXT;
+			-- who waited for whom, and where
+			IF state = '40P01' THEN
+				message := concat_ws(E'\\n', message, detail, context);
+			END IF;
 		END;
 		-- who waits for what is held now has locked something before it
 		PERFORM pg_sleep(random() * 0.004);

@@ -116,7 +116,8 @@ my %operation = (
 	request_to_join => [ 'authenticated', q{SELECT invite_sync.request_to_join('a0000001-0000-4000-8000-000000000000') WHERE public.be(public.a_user())} ],
 	delete_organization => [ 'service_role', q{SELECT invite_sync.delete_organization(public.an_organization()) WHERE random() < 0.1} ],
 	delete_user => [ 'supabase_auth_admin', 'SELECT public.delete_or_sign_up(public.a_user()) WHERE random() < 0.5' ],
-	delete_user_softly => [ 'supabase_auth_admin', 'UPDATE auth.users SET deleted_at = CASE WHEN deleted_at IS NULL THEN now() END WHERE id = public.a_user() AND random() < 0.3' ],
+	# one user a statement, as the auth server does it: a volatile condition is asked again for each row
+	delete_user_softly => [ 'supabase_auth_admin', 'WITH u AS (SELECT public.a_user() AS id WHERE random() < 0.3) UPDATE auth.users SET deleted_at = CASE WHEN deleted_at IS NULL THEN now() END FROM u WHERE users.id = u.id' ],
 	sign_in => [ 'supabase_auth_admin', 'WITH u AS (SELECT public.a_user() AS id) UPDATE auth.users SET last_sign_in_at = now() FROM u WHERE users.id = u.id' ]);
 my @names = sort keys %operation;
 sub array { return 'ARRAY[' . join(', ', map { (my $s = $_) =~ s/'/''/g; "'$s'" } @_) . ']' }
