@@ -214,7 +214,7 @@ typedef struct Registry
 	Bitmapset  *watch_any;		/* the same and what the listeners do */
 } Registry;
 
-static Registry *registry = NULL;
+static Registry *sync_registry = NULL;
 static uint64 registry_valid_at = 0;	/* 0: never loaded */
 static uint64 registry_invalidations = 1;
 static uint64 auth_invalidations = 1;
@@ -265,17 +265,17 @@ PG_FUNCTION_INFO_V1(sync_on_update);
 PG_FUNCTION_INFO_V1(sync_on_delete);
 PG_FUNCTION_INFO_V1(sync_on_identity);
 
-static void apply_work(Work *work);
-static void load_registry_for_caller(ContainedFn fn, void *arg);
-static void need_ids(Work *work);
-static Relation open_auth_users(LOCKMODE lockmode);
-static int64 settle_outcomes(int64 target_id, const SyncOutcome *outcomes, int n, ArrayType *overwrite);
-static bool attributes_differ(TupleTableSlot *old, TupleTableSlot *new, const Bitmapset *atts,
-							  Bitmapset **which);
-static bool has_key_index(Relation rel, AttrNumber attnum);
-static void refuse_null(bool isnull, const char *argument);
-static void check_target_kind(Relation rel);
-static bool read_one_row(Relation auth, const pg_uuid_t *id, TupleTableSlot *slot);
+static void sync_apply_work(Work *work);
+static void sync_load_registry_for_caller(ContainedFn fn, void *arg);
+static void sync_need_ids(Work *work);
+static Relation sync_open_auth_users(LOCKMODE lockmode);
+static int64 sync_settle_outcomes(int64 target_id, const SyncOutcome *outcomes, int n, ArrayType *overwrite);
+static bool sync_attributes_differ(TupleTableSlot *old, TupleTableSlot *new, const Bitmapset *atts,
+								   Bitmapset **which);
+static bool sync_has_key_index(Relation rel, AttrNumber attnum);
+static void sync_refuse_null(bool isnull, const char *argument);
+static void sync_check_target_kind(Relation rel);
+static bool sync_read_one_row(Relation auth, const pg_uuid_t *id, TupleTableSlot *slot);
 
 /* ---------------------------------------------------------------------
  * Containment
@@ -346,12 +346,12 @@ sync_relcache_callback(Datum arg, Oid relid)
 		registry_invalidations++;
 	if (relid == InvalidOid || relid == auth_relid)
 		auth_invalidations++;
-	if (registry != NULL)
+	if (sync_registry != NULL)
 	{
-		for (int i = 0; i < registry->ntargets; i++)
+		for (int i = 0; i < sync_registry->ntargets; i++)
 		{
-			if (relid == InvalidOid || registry->targets[i].relid == relid)
-				registry->targets[i].invalidations++;
+			if (relid == InvalidOid || sync_registry->targets[i].relid == relid)
+				sync_registry->targets[i].invalidations++;
 		}
 	}
 }
@@ -396,7 +396,7 @@ get_text(HeapTuple tuple, TupleDesc desc, int col)
 }
 
 static UpdatePolicy
-policy_from_text(const char *s)
+sync_policy_from_text(const char *s)
 {
 	if (strcmp(s, "always") == 0)
 		return POLICY_ALWAYS;
@@ -406,7 +406,7 @@ policy_from_text(const char *s)
 }
 
 static const char *
-policy_to_text(UpdatePolicy policy)
+sync_policy_to_text(UpdatePolicy policy)
 {
 	switch (policy)
 	{
@@ -421,7 +421,7 @@ policy_to_text(UpdatePolicy policy)
 }
 
 static OnDelete
-on_delete_from_text(const char *s)
+sync_on_delete_from_text(const char *s)
 {
 	if (strcmp(s, "delete") == 0)
 		return ON_DELETE_DELETE;
@@ -431,7 +431,7 @@ on_delete_from_text(const char *s)
 }
 
 static bool
-reads_identity(const MapColumn *mc)
+sync_reads_identity(const MapColumn *mc)
 {
 	for (int s = 0; s < mc->nsources; s++)
 		if (strcmp(mc->sources[s], "identity_provider") == 0 ||
@@ -478,7 +478,7 @@ read_registry(Registry *reg, Snapshot snapshot)
 			target->schema = get_text(tuple, desc, 3);
 			target->table = get_text(tuple, desc, 4);
 			target->key = get_text(tuple, desc, 5);
-			target->on_delete = on_delete_from_text(get_text(tuple, desc, 6));
+			target->on_delete = sync_on_delete_from_text(get_text(tuple, desc, 6));
 			target->on_error_raise = strcmp(get_text(tuple, desc, 7), "raise") == 0;
 			target->enabled = DatumGetBool(SPI_getbinval(tuple, desc, 8, &isnull));
 			target->link_by = get_text(tuple, desc, 9);
@@ -510,7 +510,7 @@ read_registry(Registry *reg, Snapshot snapshot)
 
 			mc->name = column;
 			mc->expression = get_text(tuple, desc, 14);
-			mc->policy = policy_from_text(get_text(tuple, desc, 15));
+			mc->policy = sync_policy_from_text(get_text(tuple, desc, 15));
 			sources = SPI_getbinval(tuple, desc, 16, &isnull);
 			if (!isnull)
 			{
@@ -519,7 +519,7 @@ read_registry(Registry *reg, Snapshot snapshot)
 				mc->sources = palloc(sizeof(char *) * Max(n, 1));
 				for (int j = 0; j < n; j++)
 					mc->sources[mc->nsources++] = pstrdup(NameStr(*DatumGetName(elems[j])));
-				if (reads_identity(mc))
+				if (sync_reads_identity(mc))
 					target->uses_identity = true;
 			}
 		}
@@ -655,12 +655,12 @@ get_registry(void)
 
 		/* valid last: an error above leaves the old one, marked stale */
 		MemoryContextSetParent(cxt, TopMemoryContext);
-		old = registry;
-		registry = fresh;
+		old = sync_registry;
+		sync_registry = fresh;
 		registry_valid_at = seen;
 		free_registry(old);
 	}
-	return registry;
+	return sync_registry;
 }
 
 /* ---------------------------------------------------------------------
@@ -670,7 +670,7 @@ get_registry(void)
 
 /* What the target is called now; the remembered name where it is gone. */
 static const char *
-target_display(const Target *t)
+sync_target_display(const Target *t)
 {
 	char	   *table = t->same_database && OidIsValid(t->relid) ? get_rel_name(t->relid) : NULL;
 	char	   *schema = table ? get_namespace_name(get_rel_namespace(t->relid)) : NULL;
@@ -716,7 +716,7 @@ open_target(Target *t, LOCKMODE lockmode)
 		if (rel == NULL)
 			ereport(ERROR,
 					(errcode(ERRCODE_UNDEFINED_TABLE),
-					 errmsg("target %s does not exist", target_display(t)),
+					 errmsg("target %s does not exist", sync_target_display(t)),
 					 errhint("Create it again, or forget it with invite_sync.drop_target().")));
 
 		/* it takes the place of the other only if it fits */
@@ -724,21 +724,21 @@ open_target(Target *t, LOCKMODE lockmode)
 		{
 			int			att = SPI_fnumber(RelationGetDescr(rel), t->key);
 
-			for (int i = 0; registry != NULL && i < registry->ntargets; i++)
-				if (registry->targets[i].id != t->id && registry->targets[i].relid == relid &&
-					registry->targets[i].same_database)
+			for (int i = 0; sync_registry != NULL && i < sync_registry->ntargets; i++)
+				if (sync_registry->targets[i].id != t->id && sync_registry->targets[i].relid == relid &&
+					sync_registry->targets[i].same_database)
 					ereport(ERROR,
 							(errcode(ERRCODE_UNDEFINED_TABLE),
 							 errmsg("target %s does not exist, and its name belongs to another target now",
-									target_display(t)),
+									sync_target_display(t)),
 							 errhint("Forget it with invite_sync.drop_target().")));
-			check_target_kind(rel);
+			sync_check_target_kind(rel);
 			if (att <= 0 || TupleDescAttr(RelationGetDescr(rel), att - 1)->atttypid != UUIDOID ||
-				!has_key_index(rel, att))
+				!sync_has_key_index(rel, att))
 				ereport(ERROR,
 						(errcode(ERRCODE_INVALID_COLUMN_REFERENCE),
 						 errmsg("table %s was created again without a unique uuid column %s",
-								target_display(t), quote_identifier(t->key)),
+								sync_target_display(t), quote_identifier(t->key)),
 						 errhint("Add it, or call invite_sync.set_target() with another key.")));
 		}
 		t->relid = relid;
@@ -751,7 +751,7 @@ open_target(Target *t, LOCKMODE lockmode)
  * another remedy.
  */
 static void
-check_target_kind(Relation rel)
+sync_check_target_kind(Relation rel)
 {
 	const char *why = NULL;
 	const char *hint = NULL;
@@ -826,7 +826,7 @@ check_target_kind(Relation rel)
  * on the same column spoils it: PostgreSQL then takes neither.
  */
 static bool
-has_key_index(Relation rel, AttrNumber attnum)
+sync_has_key_index(Relation rel, AttrNumber attnum)
 {
 	List	   *indexes = RelationGetIndexList(rel);
 	ListCell   *lc;
@@ -864,7 +864,7 @@ check_definer(const Target *t, Oid owner)
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 				 errmsg("role \"%s\", who defined the mapping, is not a member of the owner of %s",
-						t->definer, target_display(t)),
+						t->definer, sync_target_display(t)),
 				 errhint("Let a member of the table's owner call invite_sync.set_target().")));
 }
 
@@ -873,7 +873,7 @@ check_definer(const Target *t, Oid owner)
  * every signup; so the owner must not be a superuser.
  */
 static void
-check_owner(Oid owner, const char *display)
+sync_check_owner(Oid owner, const char *display)
 {
 	if (superuser_arg(owner))
 		ereport(ERROR,
@@ -985,7 +985,7 @@ source_columns(const Target *t)
 	initStringInfo(&buf);
 	for (int c = 0; c < t->ncolumns; c++)
 	{
-		bool		identity = reads_identity(&t->columns[c]);
+		bool		identity = sync_reads_identity(&t->columns[c]);
 
 		for (int s = 0; s < t->columns[c].nsources; s++)
 		{
@@ -1138,7 +1138,7 @@ build_statements(Target *t, Relation rel)
 						 report.len > 0 ? ", " : "", c->literal, c->quoted, i);
 		append_difference(&report, c, i);
 		appendStringInfo(&report, ", CASE WHEN t.%s IS NULL AND '%s' <> 'never' THEN 'filled' WHEN '%s' = 'always' THEN 'overwritten' ELSE 'kept' END)",
-						 c->quoted, policy_to_text(c->map->policy), policy_to_text(c->map->policy));
+						 c->quoted, sync_policy_to_text(c->map->policy), sync_policy_to_text(c->map->policy));
 
 		if (c->map->policy == POLICY_NEVER)
 			continue;
@@ -1267,7 +1267,7 @@ static SavedPlan deferred_plan = {
 };
 
 static void
-find_deferred_constraints(Target *t)
+sync_find_deferred_constraints(Target *t)
 {
 	Scope		scope;
 	Datum		values[2];
@@ -1300,20 +1300,20 @@ find_deferred_constraints(Target *t)
  * The lock stays until the (sub)transaction ends.
  */
 static Relation
-locate_target(Target *t, LOCKMODE lockmode)
+sync_locate_target(Target *t, LOCKMODE lockmode)
 {
 	Relation	rel = open_target(t, lockmode);
 
-	check_target_kind(rel);
+	sync_check_target_kind(rel);
 	t->owner = rel->rd_rel->relowner;
-	check_owner(t->owner, target_display(t));
+	sync_check_owner(t->owner, sync_target_display(t));
 	check_definer(t, t->owner);
 	return rel;
 }
 
 /* Make the kept statements, if anything about the table has changed since. */
 static void
-prepare_target(Target *t, LOCKMODE lockmode)
+sync_prepare_target(Target *t, LOCKMODE lockmode)
 {
 	Relation	rel;
 	Scope		scope;
@@ -1322,12 +1322,12 @@ prepare_target(Target *t, LOCKMODE lockmode)
 	if (t->built && t->built_at == t->invalidations)
 	{
 		/* memberships and attributes of roles change without a word */
-		check_owner(t->owner, t->table);
+		sync_check_owner(t->owner, t->table);
 		check_definer(t, t->owner);
 		return;
 	}
 
-	rel = locate_target(t, lockmode);
+	rel = sync_locate_target(t, lockmode);
 	seen = t->invalidations;
 
 	t->built = false;
@@ -1344,7 +1344,7 @@ prepare_target(Target *t, LOCKMODE lockmode)
 	t->cxt = NULL;
 	t->cxt = AllocSetContextCreate(t->home, "invite_sync target", ALLOCSET_SMALL_SIZES);
 
-	find_deferred_constraints(t);
+	sync_find_deferred_constraints(t);
 	scope_enter_target(&scope, t->owner, t->search_path);
 	build_statements(t, rel);
 	scope_leave(&scope);
@@ -1369,7 +1369,7 @@ static const Oid remove_argtypes[] = {UUIDARRAYOID};
  * one row: a kept plan would remember the first batch's size for ever.
  */
 static void
-register_source(EphemeralNamedRelation enr, Relation auth, Tuplestorestate *store)
+sync_register_source(EphemeralNamedRelation enr, Relation auth, Tuplestorestate *store)
 {
 	int			rc;
 
@@ -1386,7 +1386,7 @@ register_source(EphemeralNamedRelation enr, Relation auth, Tuplestorestate *stor
 }
 
 static bool
-is_secret_column(const char *name)
+sync_is_secret_column(const char *name)
 {
 	return strcmp(name, "encrypted_password") == 0 ||
 		strcmp(name, "email_change") == 0 ||
@@ -1422,7 +1422,7 @@ secret_walker(Node *node, void *context)
 		if (rt_fetch(var->varno, query->rtable)->rtekind == RTE_NAMEDTUPLESTORE &&
 			strcmp(rt_fetch(var->varno, query->rtable)->enrname, SOURCE_NAME) == 0 &&
 			(var->varattno <= 0 ||
-			 is_secret_column(NameStr(TupleDescAttr(check->auth, var->varattno - 1)->attname))))
+			 sync_is_secret_column(NameStr(TupleDescAttr(check->auth, var->varattno - 1)->attname))))
 			ereport(ERROR,
 					(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 					 errmsg("a mapping reads a secret of auth.users")));
@@ -1444,7 +1444,7 @@ check_no_secrets(Query *query, TupleDesc auth)
  * checked when it was defined, the text is what runs.
  */
 static SPIPlanPtr
-make_kept(const char *sql, int nargs, TupleDesc auth)
+sync_make_kept(const char *sql, int nargs, TupleDesc auth)
 {
 	SPIPlanPtr	plan = plan_make(sql, nargs, overwrite_argtypes);
 
@@ -1463,7 +1463,7 @@ make_kept(const char *sql, int nargs, TupleDesc auth)
 
 /* The same for the two statements of link_by. */
 static SPIPlanPtr
-make_claim(const char *sql, int nargs, TupleDesc auth)
+sync_make_claim(const char *sql, int nargs, TupleDesc auth)
 {
 	SPIPlanPtr	plan = plan_make(sql, nargs, claim_argtypes);
 
@@ -1490,8 +1490,8 @@ typedef struct Identities
  * the target's is entered.
  */
 static void
-load_identities(const Target *t, Relation auth, Tuplestorestate *rows, bool read_only,
-				Identities *ident)
+sync_load_identities(const Target *t, Relation auth, Tuplestorestate *rows, bool read_only,
+					 Identities *ident)
 {
 	int			id_att = SPI_fnumber(RelationGetDescr(auth), "id");
 	TupleTableSlot *slot;
@@ -1550,7 +1550,7 @@ load_identities(const Target *t, Relation auth, Tuplestorestate *rows, bool read
  * always hashed: by nested loops a large batch would take for ever.
  */
 static void
-register_identities(Identities *ident)
+sync_register_identities(Identities *ident)
 {
 	int			rc;
 
@@ -1569,7 +1569,7 @@ register_identities(Identities *ident)
 }
 
 static void
-end_identities(Identities *ident)
+sync_end_identities(Identities *ident)
 {
 	if (ident->store != NULL)
 		tuplestore_end(ident->store);
@@ -1586,9 +1586,9 @@ run_kept(Work *work, SPIPlanPtr *plan, const char *sql, Tuplestorestate *store,
 	char		nulls[1] = {' '};
 	int			rc;
 
-	register_source(&enr, work->auth, store);
+	sync_register_source(&enr, work->auth, store);
 	if (*plan == NULL)
-		*plan = make_kept(sql, takes_overwrite ? 1 : 0, RelationGetDescr(work->auth));
+		*plan = sync_make_kept(sql, takes_overwrite ? 1 : 0, RelationGetDescr(work->auth));
 	plan_by_index(*plan);
 	if (takes_overwrite)
 	{
@@ -1629,7 +1629,7 @@ double_rows(Relation auth, Tuplestorestate *single)
  * because of the very rows that we are about to remove.
  */
 static void
-set_deferred(const Target *t, bool deferred, bool removing)
+sync_set_deferred(const Target *t, bool deferred, bool removing)
 {
 	ConstraintsSetStmt *stmt;
 
@@ -1646,7 +1646,7 @@ set_deferred(const Target *t, bool deferred, bool removing)
 }
 
 static char *
-relation_display(Relation rel)
+sync_relation_display(Relation rel)
 {
 	return quote_qualified_identifier(get_namespace_name(RelationGetNamespace(rel)),
 									  RelationGetRelationName(rel));
@@ -1935,7 +1935,7 @@ collect_failed_addresses(void *arg)
 }
 
 static void
-note_failed_addresses(Work *work)
+sync_note_failed_addresses(Work *work)
 {
 	Failure    *failure;
 
@@ -1976,9 +1976,9 @@ note_changed(void *arg)
 	while (tuplestore_gettupleslot(oldtable, true, false, old_slot) &&
 		   tuplestore_gettupleslot(newtable, true, false, new_slot))
 	{
-		bool		changed = attributes_differ(old_slot, new_slot, email, NULL);
+		bool		changed = sync_attributes_differ(old_slot, new_slot, email, NULL);
 
-		if (!changed && !attributes_differ(old_slot, new_slot, id, NULL))
+		if (!changed && !sync_attributes_differ(old_slot, new_slot, id, NULL))
 			continue;
 		if (a.n == max)
 		{
@@ -2000,7 +2000,7 @@ note_changed(void *arg)
 }
 
 static void
-note_changed_addresses(TriggerData *trigdata)
+sync_note_changed_addresses(TriggerData *trigdata)
 {
 	Failure    *failure;
 
@@ -2035,7 +2035,7 @@ delete_addresses(void *arg)
 
 /* Nothing is kept of who is gone; a user made with that id is another one. */
 static void
-forget_addresses(const pg_uuid_t *ids, int64 nids)
+sync_forget_addresses(const pg_uuid_t *ids, int64 nids)
 {
 	GoneAddresses gone = {.ids = ids,.nids = nids};
 	Failure    *failure;
@@ -2099,7 +2099,7 @@ delete_gone_addresses(void *arg)
 	ids = found_ids(cxt, &n);
 	scope_leave(&scope);
 	SPI_finish();
-	forget_addresses(ids, n);
+	sync_forget_addresses(ids, n);
 }
 
 void
@@ -2143,7 +2143,7 @@ address_changed(Work *work, const pg_uuid_t **changed, int64 *nchanged)
 	{
 		bool		isnull;
 
-		if (attributes_differ(old, new, email, NULL))
+		if (sync_attributes_differ(old, new, email, NULL))
 			ids[(*nchanged)++] = *DatumGetUUIDP(slot_getattr(new, work->id_att, &isnull));
 	}
 	ExecDropSingleTupleTableSlot(old);
@@ -2152,7 +2152,7 @@ address_changed(Work *work, const pg_uuid_t **changed, int64 *nchanged)
 }
 
 static int
-compare_uuid(const void *a, const void *b)
+sync_compare_uuid(const void *a, const void *b)
 {
 	return memcmp(a, b, UUID_LEN);
 }
@@ -2210,12 +2210,12 @@ address_has_changed(Work *work, const pg_uuid_t **changed, int64 *nchanged)
 	}
 	scope_leave(&scope);
 	SPI_finish();
-	qsort(known, nknown, sizeof(pg_uuid_t), compare_uuid);
+	qsort(known, nknown, sizeof(pg_uuid_t), sync_compare_uuid);
 	for (int64 i = 0; i < a.n; i++)
 		if (a.changed[i] &&
-			bsearch(&work->ids[i], known, nknown, sizeof(pg_uuid_t), compare_uuid) == NULL)
+			bsearch(&work->ids[i], known, nknown, sizeof(pg_uuid_t), sync_compare_uuid) == NULL)
 			ids[n++] = work->ids[i];
-	qsort(ids, n, sizeof(pg_uuid_t), compare_uuid);
+	qsort(ids, n, sizeof(pg_uuid_t), sync_compare_uuid);
 	*changed = ids;
 	*nchanged = n;
 }
@@ -2227,7 +2227,7 @@ address_has_changed(Work *work, const pg_uuid_t **changed, int64 *nchanged)
  * the ids of both.
  */
 static void
-claim_rows(Work *work)
+sync_claim_rows(Work *work)
 {
 	Target	   *t = work->target;
 	EphemeralNamedRelationData enr;
@@ -2243,7 +2243,7 @@ claim_rows(Work *work)
 	bool		ambiguous = false;
 	MemoryContext cxt = CurrentMemoryContext;
 
-	need_ids(work);
+	sync_need_ids(work);
 	address_changed(work, &changed, &nchanged);
 	address_has_changed(work, &changed, &nchanged);
 	if (nchanged > 0)
@@ -2252,7 +2252,7 @@ claim_rows(Work *work)
 		int64		n = 0;
 
 		for (int64 i = 0; i < work->nrows; i++)
-			if (bsearch(&work->ids[i], changed, nchanged, sizeof(pg_uuid_t), compare_uuid) == NULL)
+			if (bsearch(&work->ids[i], changed, nchanged, sizeof(pg_uuid_t), sync_compare_uuid) == NULL)
 				rest[n++] = work->ids[i];
 		verified = verified_users(rest, n);
 	}
@@ -2263,11 +2263,11 @@ claim_rows(Work *work)
 
 	SPI_connect();
 	scope_enter_target(&scope, t->owner, t->search_path);
-	register_source(&enr, work->auth, work->single);
+	sync_register_source(&enr, work->auth, work->single);
 	if (t->claim_plan == NULL)
-		t->claim_plan = make_claim(t->claim_sql, 1, RelationGetDescr(work->auth));
+		t->claim_plan = sync_make_claim(t->claim_sql, 1, RelationGetDescr(work->auth));
 	if (t->pending_plan == NULL)
-		t->pending_plan = make_claim(t->pending_sql, 2, RelationGetDescr(work->auth));
+		t->pending_plan = sync_make_claim(t->pending_sql, 2, RelationGetDescr(work->auth));
 	rc = SPI_execute_plan(t->claim_plan, args, NULL, false, 0);
 	if (rc < 0)
 		elog(ERROR, "SPI_execute_plan failed: %s", SPI_result_code_string(rc));
@@ -2308,7 +2308,7 @@ claim_rows(Work *work)
 		appendStringInfoString(&data, "{\"user_id\": ");
 		escape_json(&data, claimed[2 * i]);
 		appendStringInfoChar(&data, '}');
-		(void) event_append("system", "sync.row_claimed", NULL, NULL, target_display(t), claimed[2 * i + 1],
+		(void) event_append("system", "sync.row_claimed", NULL, NULL, sync_target_display(t), claimed[2 * i + 1],
 							DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum(data.data))));
 	}
 }
@@ -2334,10 +2334,10 @@ static void
 run_remove(Work *work)
 {
 	Target	   *t = work->target;
-	Relation	rel = locate_target(t, RowExclusiveLock);
+	Relation	rel = sync_locate_target(t, RowExclusiveLock);
 	TupleDesc	desc = RelationGetDescr(rel);
 	const char *key = quote_identifier(t->key);
-	char	   *display = relation_display(rel);
+	char	   *display = sync_relation_display(rel);
 	StringInfoData buf;
 	Scope		scope;
 	Datum		values[1];
@@ -2365,12 +2365,12 @@ run_remove(Work *work)
 	if (t->cxt == NULL)
 		t->cxt = AllocSetContextCreate(t->home, "invite_sync target", ALLOCSET_SMALL_SIZES);
 	if (!t->built)
-		find_deferred_constraints(t);
+		sync_find_deferred_constraints(t);
 	relation_close(rel, NoLock);
 
 	SPI_connect();
 	scope_enter_target(&scope, t->owner, t->search_path);
-	set_deferred(t, false, true);
+	sync_set_deferred(t, false, true);
 	values[0] = plan_uuid_array(work->ids, work->nrows);
 
 	/*
@@ -2396,7 +2396,7 @@ run_remove(Work *work)
 				 errmsg("the row to be deactivated has lost its user: %s IS NULL", key),
 				 errhint("Set is_active of that row by hand, then invite_sync.close_quarantine().")));
 	UnregisterSnapshot(snapshot);
-	set_deferred(t, true, true);
+	sync_set_deferred(t, true, true);
 	scope_leave(&scope);
 	SPI_finish();
 }
@@ -2430,18 +2430,18 @@ run_work(void *arg)
 
 	if (!t->built || t->built_at != t->invalidations)
 		work->rebuilt = true;
-	prepare_target(t, RowExclusiveLock);
+	sync_prepare_target(t, RowExclusiveLock);
 	if (t->claim_sql != NULL)
-		claim_rows(work);
-	load_identities(t, work->auth, work->single, false, &identities);
+		sync_claim_rows(work);
+	sync_load_identities(t, work->auth, work->single, false, &identities);
 	SPI_connect();
-	register_identities(&identities);
+	sync_register_identities(&identities);
 	/* one level for all settings: closing one walks through all there are */
 	scope_enter_target_at(&scope, t->owner, t->search_path, guc_level);
 	if (!work->leave_deferred)
 	{
 		work->stage = -1;
-		set_deferred(t, false, false);
+		sync_set_deferred(t, false, false);
 		work->stage = 0;
 	}
 	switch (work->mode)
@@ -2482,10 +2482,10 @@ run_work(void *arg)
 			break;
 	}
 	if (!work->leave_deferred)
-		set_deferred(t, true, false);
+		sync_set_deferred(t, true, false);
 	scope_leave(&scope);
 	SPI_finish();
-	end_identities(&identities);
+	sync_end_identities(&identities);
 	sync_nesting--;
 }
 
@@ -2518,7 +2518,7 @@ names_something(int sqlerrcode)
 
 /* The ids of a batch, read from its rows when first needed. */
 static void
-need_ids(Work *work)
+sync_need_ids(Work *work)
 {
 	TupleTableSlot *slot;
 	int64		i = 0;
@@ -2991,7 +2991,7 @@ write_good_rows(Work *work, Failure **failure)
  * target's owner wants raised.
  */
 static void
-apply_work(Work *work)
+sync_apply_work(Work *work)
 {
 	Failure    *failure;
 	Search	   *search;
@@ -3045,7 +3045,7 @@ apply_work(Work *work)
 		failure->sqlerrcode != ERRCODE_LINK_PENDING)
 		ReThrowError(failure->edata);
 
-	need_ids(work);
+	sync_need_ids(work);
 	if (work->nrows == 1 || !depends_on_row(failure->sqlerrcode))
 	{
 		fail_all(work, failure);
@@ -3101,8 +3101,8 @@ apply_work(Work *work)
 
 /* Do OLD and NEW differ in any of these attributes? Images, no operators. */
 static bool
-attributes_differ(TupleTableSlot *old, TupleTableSlot *new, const Bitmapset *atts,
-				  Bitmapset **which)
+sync_attributes_differ(TupleTableSlot *old, TupleTableSlot *new, const Bitmapset *atts,
+					   Bitmapset **which)
 {
 	TupleDesc	desc = old->tts_tupleDescriptor;
 	bool		result = false;
@@ -3214,7 +3214,7 @@ warn_failures(const Work *work, bool recorded)
 	}
 	if (first == NULL)
 		return;
-	name = sync_name_for_client(target_display(work->target));
+	name = sync_name_for_client(sync_target_display(work->target));
 	ereport(WARNING,
 			(errcode(ERRCODE_WARNING),
 			 errmsg("sync to %s failed for " INT64_FORMAT " of " INT64_FORMAT " users and is %s",
@@ -3229,7 +3229,7 @@ warn_failures(const Work *work, bool recorded)
 }
 
 static void
-quarantine_failures(Work *work, const char *action, const Registry *reg)
+sync_quarantine_failures(Work *work, const char *action, const Registry *reg)
 {
 	QuarantineItem *items;
 	int64		n = 0;
@@ -3263,7 +3263,7 @@ quarantine_failures(Work *work, const char *action, const Registry *reg)
 		{
 			Bitmapset  *which = NULL;
 
-			(void) attributes_differ(old, new, work->target->watch, &which);
+			(void) sync_attributes_differ(old, new, work->target->watch, &which);
 			items[n].changed = changed_columns(work->target, RelationGetDescr(work->auth), which);
 		}
 		n++;
@@ -3281,7 +3281,7 @@ quarantine_failures(Work *work, const char *action, const Registry *reg)
  * the source itself. An expression may give the same value as before.
  */
 static ArrayType *
-applied_columns(const Target *t, TupleDesc desc, const Bitmapset *changed)
+sync_applied_columns(const Target *t, TupleDesc desc, const Bitmapset *changed)
 {
 	ArrayBuildState *astate = initArrayResult(TEXTOID, CurrentMemoryContext, false);
 
@@ -3306,12 +3306,12 @@ applied_columns(const Target *t, TupleDesc desc, const Bitmapset *changed)
  * failed update was to set still wait, unless this one has set them.
  */
 static void
-resolve_successes(Work *work, ArrayType *applied)
+sync_resolve_successes(Work *work, ArrayType *applied)
 {
 	pg_uuid_t  *ids;
 	int64		n = 0;
 
-	need_ids(work);
+	sync_need_ids(work);
 	if (work->nfailed == 0)
 	{
 		quarantine_resolve(work->target->id, work->ids, work->nrows, applied);
@@ -3401,7 +3401,7 @@ tell_all_gone(const pg_uuid_t *user_ids, int64 nids)
 }
 
 static void
-load_registry(void *arg)
+sync_load_registry(void *arg)
 {
 	Relation	auth = (Relation) arg;
 	Registry   *reg = get_registry();
@@ -3416,7 +3416,7 @@ load_registry_bounded(void *arg)
 	int			guc_level = NewGUCNestLevel();
 
 	sync_bound_lock_wait();
-	load_registry(arg);
+	sync_load_registry(arg);
 	AtEOXact_GUC(false, guc_level);
 }
 
@@ -3426,23 +3426,23 @@ load_registry_bounded(void *arg)
  * signup. What is missed so is found by sync_status().
  */
 static Registry *
-registry_for_trigger(Relation auth)
+sync_registry_for_trigger(Relation auth)
 {
 	Failure    *failure;
 
 	AcceptInvalidationMessages();
-	if (registry != NULL && registry_valid_at == registry_invalidations &&
-		registry->auth_seen == auth_invalidations &&
-		registry->id_att != InvalidAttrNumber)
-		return registry;
+	if (sync_registry != NULL && registry_valid_at == registry_invalidations &&
+		sync_registry->auth_seen == auth_invalidations &&
+		sync_registry->id_att != InvalidAttrNumber)
+		return sync_registry;
 
 	if (sync_run_contained(load_registry_bounded, auth, true, &failure))
-		return registry;
+		return sync_registry;
 
 	/* better what was true a moment ago than to lose sight of the user */
-	if (registry != NULL && registry->id_att != InvalidAttrNumber &&
-		registry->auth_seen == auth_invalidations)
-		return registry;
+	if (sync_registry != NULL && sync_registry->id_att != InvalidAttrNumber &&
+		sync_registry->auth_seen == auth_invalidations)
+		return sync_registry;
 	ereport(WARNING,
 			(errcode(ERRCODE_WARNING),
 			 errmsg("registry of invite_sync cannot be read, nothing is synced"),
@@ -3524,7 +3524,7 @@ static bool nested_overflow = false;
 static uint64 nested_serial = 0;
 
 static void
-forget_nested(XactEvent event, void *arg)
+sync_forget_nested(XactEvent event, void *arg)
 {
 	nested_count = 0;
 	nested_overflow = false;
@@ -3606,7 +3606,7 @@ current_row(Relation auth, AttrNumber id_att, TupleTableSlot *row, TupleTableSlo
 	user_id = *DatumGetUUIDP(id);
 	if (!is_nested(&user_id))
 		return row;
-	return read_one_row(auth, &user_id, scratch) ? scratch : NULL;
+	return sync_read_one_row(auth, &user_id, scratch) ? scratch : NULL;
 }
 
 static void
@@ -3685,7 +3685,7 @@ sync_on_insert(PG_FUNCTION_ARGS)
 	nrows = tuplestore_tuple_count(trigdata->tg_newtable);
 	if (nrows == 0)
 		return PointerGetDatum(NULL);
-	reg = registry_for_trigger(trigdata->tg_relation);
+	reg = sync_registry_for_trigger(trigdata->tg_relation);
 	if (reg == NULL || reg->ntargets == 0)
 		return PointerGetDatum(NULL);
 
@@ -3732,18 +3732,18 @@ sync_on_insert(PG_FUNCTION_ARGS)
 		work.single = f.rows;
 		work.nrows = f.nrows;
 		work.made = true;
-		apply_work(&work);
-		note_failed_addresses(&work);
+		sync_apply_work(&work);
+		sync_note_failed_addresses(&work);
 		/* a row was there: of somebody with this id before, who may be about to be removed */
 		if (work.mode == WORK_FILL)
-			resolve_successes(&work, NULL);
-		quarantine_failures(&work, "insert", reg);
+			sync_resolve_successes(&work, NULL);
+		sync_quarantine_failures(&work, "insert", reg);
 		/* a trigger of this target has written auth.users */
 		f.stale = nested_serial != serial;
 	}
 	end_rows(&f);
 	if (depth == 1)
-		forget_nested(XACT_EVENT_COMMIT, NULL);
+		sync_forget_nested(XACT_EVENT_COMMIT, NULL);
 	end_firing(old);
 	plan_release();
 	return PointerGetDatum(NULL);
@@ -3774,8 +3774,8 @@ remove_from_targets(Registry *reg, pg_uuid_t *ids, int64 nids)
 		work.may_raise = true;
 		work.ids = ids;
 		work.nrows = nids;
-		apply_work(&work);
-		quarantine_failures(&work, "delete", reg);
+		sync_apply_work(&work);
+		sync_quarantine_failures(&work, "delete", reg);
 	}
 }
 
@@ -3806,7 +3806,7 @@ anything_changed(TriggerData *trigdata, const Registry *reg)
 	while (!result &&
 		   tuplestore_gettupleslot(trigdata->tg_oldtable, true, false, old_slot) &&
 		   tuplestore_gettupleslot(trigdata->tg_newtable, true, false, new_slot))
-		result = attributes_differ(old_slot, new_slot, reg->watch_any, NULL);
+		result = sync_attributes_differ(old_slot, new_slot, reg->watch_any, NULL);
 	ExecDropSingleTupleTableSlot(old_slot);
 	ExecDropSingleTupleTableSlot(new_slot);
 	return result;
@@ -3839,7 +3839,7 @@ collect_changes(void *arg)
 		bool		renamed;	/* another id: another user */
 		TupleTableSlot *now;
 
-		if (!attributes_differ(old_slot, new_slot, reg->watch_all, NULL))
+		if (!sync_attributes_differ(old_slot, new_slot, reg->watch_all, NULL))
 			continue;
 		now = current_row(auth, reg->id_att, new_slot, scratch);
 		if (now == NULL)
@@ -3850,7 +3850,7 @@ collect_changes(void *arg)
 			was_deleted = !slot_attisnull(old_slot, reg->deleted_att);
 			is_deleted = !slot_attisnull(now, reg->deleted_att);
 		}
-		renamed = attributes_differ(old_slot, now, f->id_set, NULL);
+		renamed = sync_attributes_differ(old_slot, now, f->id_set, NULL);
 		if (is_deleted || renamed)
 		{
 			bool		isnull;
@@ -3878,7 +3878,7 @@ collect_changes(void *arg)
 			Bitmapset  *which = NULL;
 
 			if (!reg->targets[i].enabled ||
-				(!attributes_differ(old_slot, now, reg->targets[i].watch, &which) &&
+				(!sync_attributes_differ(old_slot, now, reg->targets[i].watch, &which) &&
 				 !was_deleted && !renamed))
 				continue;
 			if (c->single == NULL)
@@ -3954,7 +3954,7 @@ collect_copies(void *arg)
 	{
 		bool		isnull;
 
-		if (!f->all && !attributes_differ(old_slot, new_slot, att, NULL))
+		if (!f->all && !sync_attributes_differ(old_slot, new_slot, att, NULL))
 			continue;
 		if (f->nids == max)
 		{
@@ -4013,12 +4013,12 @@ sync_on_update(PG_FUNCTION_ARGS)
 		return PointerGetDatum(NULL);
 	memset(&f, 0, sizeof(f));
 	f.trigdata = trigdata;
-	f.reg = registry_for_trigger(trigdata->tg_relation);
+	f.reg = sync_registry_for_trigger(trigdata->tg_relation);
 	if (f.reg == NULL)
 	{
 		/* what a later road makes up for must not claim by an address of now */
 		old = begin_firing();
-		note_changed_addresses(trigdata);
+		sync_note_changed_addresses(trigdata);
 		end_firing(old);
 		return PointerGetDatum(NULL);
 	}
@@ -4047,7 +4047,7 @@ sync_on_update(PG_FUNCTION_ARGS)
 	serial = nested_serial;
 
 	/* before anything that can fail: who comes after it has to know */
-	note_changed_addresses(trigdata);
+	sync_note_changed_addresses(trigdata);
 	for (int i = 0; f.changes != NULL && i < f.reg->ntargets; i++)
 	{
 		Changes    *c;
@@ -4081,10 +4081,10 @@ sync_on_update(PG_FUNCTION_ARGS)
 		work.single = c->single;
 		work.pairs = c->pairs;
 		work.nrows = c->nrows;
-		apply_work(&work);
-		note_failed_addresses(&work);
-		resolve_successes(&work, applied_columns(work.target, RelationGetDescr(work.auth), c->changed));
-		quarantine_failures(&work, "update", f.reg);
+		sync_apply_work(&work);
+		sync_note_failed_addresses(&work);
+		sync_resolve_successes(&work, sync_applied_columns(work.target, RelationGetDescr(work.auth), c->changed));
+		sync_quarantine_failures(&work, "update", f.reg);
 	}
 	end_changes(&f);
 	if (f.nremoved > 0)
@@ -4095,7 +4095,7 @@ sync_on_update(PG_FUNCTION_ARGS)
 	}
 	tell_copies_changed(trigdata, f.reg);
 	if (depth == 1)
-		forget_nested(XACT_EVENT_COMMIT, NULL);
+		sync_forget_nested(XACT_EVENT_COMMIT, NULL);
 	end_firing(old);
 	plan_release();
 	return PointerGetDatum(NULL);
@@ -4108,7 +4108,7 @@ identity_columns(const Target *t)
 	ArrayBuildState *astate = initArrayResult(TEXTOID, CurrentMemoryContext, false);
 
 	for (int c = 0; c < t->ncolumns; c++)
-		if (t->columns[c].policy == POLICY_ALWAYS && reads_identity(&t->columns[c]))
+		if (t->columns[c].policy == POLICY_ALWAYS && sync_reads_identity(&t->columns[c]))
 			accumArrayResult(astate, CStringGetTextDatum(t->columns[c].name), false, TEXTOID,
 							 CurrentMemoryContext);
 	return DatumGetArrayTypeP(makeArrayResult(astate, CurrentMemoryContext));
@@ -4195,7 +4195,7 @@ fill_identities(void *arg)
 	sync_bound_lock_wait();
 	sync_fill_users(fill->target_id, fill->firing->users, fill->firing->nusers, fill->columns,
 					true, fill->outcomes);
-	(void) settle_outcomes(fill->target_id, fill->outcomes, fill->firing->nusers, fill->columns);
+	(void) sync_settle_outcomes(fill->target_id, fill->outcomes, fill->firing->nusers, fill->columns);
 	AtEOXact_GUC(false, guc_level);
 }
 
@@ -4228,8 +4228,8 @@ sync_on_identity(PG_FUNCTION_ARGS)
 
 	old = begin_firing();
 	plan_hold();
-	auth = open_auth_users(AccessShareLock);
-	reg = registry_for_trigger(auth);
+	auth = sync_open_auth_users(AccessShareLock);
+	reg = sync_registry_for_trigger(auth);
 	memset(&f, 0, sizeof(f));
 	f.trigdata = trigdata;
 	for (int i = 0; reg != NULL && i < reg->ntargets; i++)
@@ -4283,7 +4283,7 @@ sync_on_delete(PG_FUNCTION_ARGS)
 	if (trigdata == NULL)
 		return PointerGetDatum(NULL);
 	oldtable = trigdata->tg_oldtable;
-	reg = registry_for_trigger(trigdata->tg_relation);
+	reg = sync_registry_for_trigger(trigdata->tg_relation);
 	if (reg == NULL)
 		return PointerGetDatum(NULL);
 
@@ -4323,11 +4323,11 @@ sync_on_delete(PG_FUNCTION_ARGS)
 			remember_nested_id(&ids[i]);
 	}
 	quarantine_forget_users(ids, nids);
-	forget_addresses(ids, nids);
+	sync_forget_addresses(ids, nids);
 	tell_all_gone(ids, nids);
 	remove_from_targets(reg, ids, nids);
 	if (depth == 1)
-		forget_nested(XACT_EVENT_COMMIT, NULL);
+		sync_forget_nested(XACT_EVENT_COMMIT, NULL);
 	end_firing(old);
 	plan_release();
 	return PointerGetDatum(NULL);
@@ -4339,7 +4339,7 @@ sync_on_delete(PG_FUNCTION_ARGS)
  */
 
 static Relation
-open_auth_users(LOCKMODE lockmode)
+sync_open_auth_users(LOCKMODE lockmode)
 {
 	return table_open(caller_auth_users_relid(false), lockmode);
 }
@@ -4372,7 +4372,7 @@ static SavedPlan present_plan = {
 };
 
 static Target *
-find_target(Registry *reg, int64 id)
+sync_find_target(Registry *reg, int64 id)
 {
 	for (int i = 0; i < reg->ntargets; i++)
 		if (reg->targets[i].id == id)
@@ -4483,15 +4483,15 @@ read_rows(SavedPlan *plan, Relation auth, const pg_uuid_t *ids, int nids, bool r
 }
 
 static int
-read_users(Relation auth, const pg_uuid_t *ids, int nids, bool read_only,
-		   Tuplestorestate *store, pg_uuid_t *found)
+sync_read_users(Relation auth, const pg_uuid_t *ids, int nids, bool read_only,
+				Tuplestorestate *store, pg_uuid_t *found)
 {
 	return read_rows(&exists_plan, auth, ids, nids, read_only, store, found);
 }
 
 /* One row, soft-deleted or not, as this transaction has left it. */
 static bool
-read_one_row(Relation auth, const pg_uuid_t *id, TupleTableSlot *slot)
+sync_read_one_row(Relation auth, const pg_uuid_t *id, TupleTableSlot *slot)
 {
 	Tuplestorestate *store = tuplestore_begin_heap(false, false, work_mem);
 	pg_uuid_t	found;
@@ -4506,7 +4506,7 @@ static void
 fill_chunk(int64 target_id, const pg_uuid_t *ids, int nids, ArrayType *overwrite,
 		   bool known_missing, bool wait, SyncOutcome *outcomes)
 {
-	Relation	auth = open_auth_users(RowShareLock);
+	Relation	auth = sync_open_auth_users(RowShareLock);
 	Tuplestorestate *store = tuplestore_begin_heap(true, false, work_mem);
 	pg_uuid_t  *found = palloc(sizeof(pg_uuid_t) * nids);
 	Registry   *reg;
@@ -4514,9 +4514,9 @@ fill_chunk(int64 target_id, const pg_uuid_t *ids, int nids, ArrayType *overwrite
 	int			nfound;
 
 	plan_hold();
-	load_registry(auth);
-	reg = registry;
-	t = find_target(reg, target_id);
+	sync_load_registry(auth);
+	reg = sync_registry;
+	t = sync_find_target(reg, target_id);
 
 	for (int i = 0; i < nids; i++)
 	{
@@ -4543,14 +4543,14 @@ fill_chunk(int64 target_id, const pg_uuid_t *ids, int nids, ArrayType *overwrite
 		work.nrows = nfound;
 		work.overwrite = overwrite;
 		work.known_missing = known_missing;
-		apply_work(&work);
-		note_failed_addresses(&work);
-		need_ids(&work);
+		sync_apply_work(&work);
+		sync_note_failed_addresses(&work);
+		sync_need_ids(&work);
 
 		/* lock_users returns them in the order of id */
 		for (int i = 0; i < nids; i++)
 		{
-			pg_uuid_t  *hit = bsearch(&ids[i], found, nfound, sizeof(pg_uuid_t), compare_uuid);
+			pg_uuid_t  *hit = bsearch(&ids[i], found, nfound, sizeof(pg_uuid_t), sync_compare_uuid);
 
 			if (hit == NULL)
 				continue;
@@ -4564,13 +4564,13 @@ fill_chunk(int64 target_id, const pg_uuid_t *ids, int nids, ArrayType *overwrite
 		{
 			Tuplestorestate *ignored = tuplestore_begin_heap(false, false, work_mem);
 
-			npresent = read_users(auth, ids, nids, false, ignored, present);
+			npresent = sync_read_users(auth, ids, nids, false, ignored, present);
 			tuplestore_end(ignored);
-			qsort(present, npresent, sizeof(pg_uuid_t), compare_uuid);
+			qsort(present, npresent, sizeof(pg_uuid_t), sync_compare_uuid);
 			for (int i = 0; i < nids; i++)
 			{
 				if (outcomes[i].skipped &&
-					bsearch(&ids[i], present, npresent, sizeof(pg_uuid_t), compare_uuid) == NULL)
+					bsearch(&ids[i], present, npresent, sizeof(pg_uuid_t), sync_compare_uuid) == NULL)
 				{
 					outcomes[i].skipped = false;
 					outcomes[i].exists = false;
@@ -4585,8 +4585,8 @@ fill_chunk(int64 target_id, const pg_uuid_t *ids, int nids, ArrayType *overwrite
 }
 
 static void
-fill_users(int64 target_id, const pg_uuid_t *ids, int nids, ArrayType *overwrite,
-		   bool known_missing, bool wait, SyncOutcome *outcomes)
+sync_fill_batches(int64 target_id, const pg_uuid_t *ids, int nids, ArrayType *overwrite,
+				  bool known_missing, bool wait, SyncOutcome *outcomes)
 {
 	for (int i = 0; i < nids; i += MAX_LOCK_BATCH)
 		fill_chunk(target_id, ids + i, Min(MAX_LOCK_BATCH, nids - i), overwrite,
@@ -4597,7 +4597,7 @@ void
 sync_fill_users(int64 target_id, const pg_uuid_t *user_ids, int nids,
 				ArrayType *overwrite, bool wait, SyncOutcome *outcomes)
 {
-	fill_users(target_id, user_ids, nids, overwrite, false, wait, outcomes);
+	sync_fill_batches(target_id, user_ids, nids, overwrite, false, wait, outcomes);
 }
 
 /* Which of these users are there? Sets outcomes[].exists; returns how many. */
@@ -4606,13 +4606,13 @@ find_present(Relation auth, const pg_uuid_t *user_ids, int nids, SyncOutcome *ou
 {
 	Tuplestorestate *ignored = tuplestore_begin_heap(false, false, work_mem);
 	pg_uuid_t  *present = palloc(sizeof(pg_uuid_t) * nids);
-	int			npresent = read_users(auth, user_ids, nids, false, ignored, present);
+	int			npresent = sync_read_users(auth, user_ids, nids, false, ignored, present);
 
 	tuplestore_end(ignored);
-	qsort(present, npresent, sizeof(pg_uuid_t), compare_uuid);
+	qsort(present, npresent, sizeof(pg_uuid_t), sync_compare_uuid);
 	for (int i = 0; i < nids; i++)
 		outcomes[i].exists = bsearch(&user_ids[i], present, npresent,
-									 sizeof(pg_uuid_t), compare_uuid) != NULL;
+									 sizeof(pg_uuid_t), sync_compare_uuid) != NULL;
 	pfree(present);
 	return npresent;
 }
@@ -4620,7 +4620,7 @@ find_present(Relation auth, const pg_uuid_t *user_ids, int nids, SyncOutcome *ou
 void
 sync_remove_users(int64 target_id, const pg_uuid_t *user_ids, int nids, SyncOutcome *outcomes)
 {
-	Relation	auth = open_auth_users(AccessShareLock);
+	Relation	auth = sync_open_auth_users(AccessShareLock);
 	pg_uuid_t  *ids = palloc(sizeof(pg_uuid_t) * nids);
 	int		   *index = palloc(sizeof(int) * nids);
 	SyncOutcome *back;
@@ -4628,8 +4628,8 @@ sync_remove_users(int64 target_id, const pg_uuid_t *user_ids, int nids, SyncOutc
 	Target	   *t;
 
 	plan_hold();
-	load_registry(auth);
-	t = find_target(registry, target_id);
+	sync_load_registry(auth);
+	t = sync_find_target(sync_registry, target_id);
 	(void) find_present(auth, user_ids, nids, outcomes);
 	for (int i = 0; i < nids; i++)
 	{
@@ -4652,7 +4652,7 @@ sync_remove_users(int64 target_id, const pg_uuid_t *user_ids, int nids, SyncOutc
 		work.again = true;
 		work.ids = ids;
 		work.nrows = n;
-		apply_work(&work);
+		sync_apply_work(&work);
 		for (int i = 0; i < n; i++)
 			if (work.failures != NULL)
 				outcomes[index[i]].failure = work.failures[i];
@@ -4682,7 +4682,7 @@ sync_remove_users(int64 target_id, const pg_uuid_t *user_ids, int nids, SyncOutc
 
 /* Record what a road could not do; forget what it did. */
 static int64
-settle_outcomes(int64 target_id, const SyncOutcome *outcomes, int n, ArrayType *overwrite)
+sync_settle_outcomes(int64 target_id, const SyncOutcome *outcomes, int n, ArrayType *overwrite)
 {
 	QuarantineItem *items = palloc0(sizeof(QuarantineItem) * Max(n, 1));
 	pg_uuid_t  *good = palloc(sizeof(pg_uuid_t) * Max(n, 1));
@@ -4720,7 +4720,7 @@ settle_outcomes(int64 target_id, const SyncOutcome *outcomes, int n, ArrayType *
  * no row security are asked; nothing but ids comes out.
  */
 static Tuplestorestate *
-read_all_ids(Relation auth, const Registry *reg, bool deleted, TupleDesc *desc, int64 *count)
+sync_read_all_ids(Relation auth, const Registry *reg, bool deleted, TupleDesc *desc, int64 *count)
 {
 	Tuplestorestate *store = tuplestore_begin_heap(false, false, work_mem);
 	TupleTableSlot *slot = table_slot_create(auth, NULL);
@@ -4802,7 +4802,7 @@ ask_candidates(void *arg)
 	int			rc;
 
 	sync_bound_lock_wait();
-	prepare_target(q->target, q->lockmode);
+	sync_prepare_target(q->target, q->lockmode);
 	SPI_connect();
 	scope_enter_target(&scope, q->target->owner, q->target->search_path);
 	register_ids(&enr, q->ids_desc, q->source, q->count);
@@ -4821,7 +4821,7 @@ ask_candidates(void *arg)
 
 /* Counts need the key only: they can be had while the mapping does not fit. */
 static void
-ask_counts(void *arg)
+sync_ask_counts(void *arg)
 {
 	Question   *q = (Question *) arg;
 	Target	   *t = q->target;
@@ -4834,14 +4834,14 @@ ask_counts(void *arg)
 	int			rc;
 
 	sync_bound_lock_wait();
-	rel = locate_target(t, q->lockmode);
+	rel = sync_locate_target(t, q->lockmode);
 	SPI_connect();
 	scope_enter_target(&scope, t->owner, t->search_path);
 	register_ids(&enr, q->ids_desc, q->source, q->count);
 	rc = SPI_execute(psprintf("SELECT pg_catalog.count(*), pg_catalog.count(t.%s), "
 							  "pg_catalog.count(*) FILTER (WHERE t.%s IS NOT NULL AND i.id IS NULL) "
 							  "FROM %s AS t LEFT JOIN %s AS i ON i.id = t.%s",
-							  key, key, relation_display(rel), IDS_NAME, key),
+							  key, key, sync_relation_display(rel), IDS_NAME, key),
 					 q->read_only, 0);
 	if (rc < 0)
 		elog(ERROR, "SPI_execute failed: %s", SPI_result_code_string(rc));
@@ -4856,7 +4856,7 @@ ask_counts(void *arg)
 
 /* Exactly who is missing or differs, of the users in q->source. */
 static void
-ask_check(void *arg)
+sync_ask_check(void *arg)
 {
 	Question   *q = (Question *) arg;
 	EphemeralNamedRelationData enr;
@@ -4867,14 +4867,14 @@ ask_check(void *arg)
 	int			rc;
 
 	sync_bound_lock_wait();
-	prepare_target(q->target, q->lockmode);
-	load_identities(q->target, q->auth, q->source, q->read_only, &identities);
+	sync_prepare_target(q->target, q->lockmode);
+	sync_load_identities(q->target, q->auth, q->source, q->read_only, &identities);
 	SPI_connect();
-	register_identities(&identities);
+	sync_register_identities(&identities);
 	scope_enter_target(&scope, q->target->owner, q->target->search_path);
-	register_source(&enr, q->auth, q->source);
+	sync_register_source(&enr, q->auth, q->source);
 	if (q->target->check_plan == NULL)
-		q->target->check_plan = make_kept(q->target->check_sql, 1, RelationGetDescr(q->auth));
+		q->target->check_plan = sync_make_kept(q->target->check_sql, 1, RelationGetDescr(q->auth));
 	plan_by_index(q->target->check_plan);
 	values[0] = PointerGetDatum(q->overwrite ? q->overwrite : construct_empty_array(TEXTOID));
 	rc = SPI_execute_plan(q->target->check_plan, values, NULL, q->read_only, 0);
@@ -4896,12 +4896,12 @@ ask_check(void *arg)
 	}
 	scope_leave(&scope);
 	SPI_finish();
-	end_identities(&identities);
+	sync_end_identities(&identities);
 	AtEOXact_GUC(false, guc_level);
 }
 
 static TupleDesc
-answer_desc(void)
+sync_answer_desc(void)
 {
 	TupleDesc	desc = CreateTemplateTupleDesc(2);
 
@@ -4911,14 +4911,14 @@ answer_desc(void)
 }
 
 static ArrayType *
-text_array_from_literal(const char *literal)
+sync_text_array_from_literal(const char *literal)
 {
 	return DatumGetArrayTypeP(OidInputFunctionCall(F_ARRAY_IN, unconstify(char *, literal),
 												   TEXTOID, -1));
 }
 
 static LOCKMODE
-reading_lock(void)
+sync_reading_lock(void)
 {
 	return AccessShareLock;
 }
@@ -4928,11 +4928,11 @@ reading_lock(void)
  * what keys alone cannot tell: values that differ.
  */
 static bool
-check_all_users(Target *t, Relation auth, Registry *reg, ArrayType *overwrite, bool read_only,
-				Tuplestorestate *answers, Question *total, Failure **failure)
+sync_check_all_users(Target *t, Relation auth, Registry *reg, ArrayType *overwrite, bool read_only,
+					 Tuplestorestate *answers, Question *total, Failure **failure)
 {
 	TupleTableSlot *slot = table_slot_create(auth, NULL);
-	TupleDesc	desc = answer_desc();
+	TupleDesc	desc = sync_answer_desc();
 	TableScanDesc scan;
 	bool		more = true;
 	bool		ok = true;
@@ -4954,7 +4954,7 @@ check_all_users(Target *t, Relation auth, Registry *reg, ArrayType *overwrite, b
 		}
 		memset(&q, 0, sizeof(q));
 		q.target = t;
-		q.lockmode = reading_lock();
+		q.lockmode = sync_reading_lock();
 		q.read_only = read_only;
 		q.auth = auth;
 		q.id_att = reg->id_att;
@@ -4963,7 +4963,7 @@ check_all_users(Target *t, Relation auth, Registry *reg, ArrayType *overwrite, b
 		q.answers = answers;
 		q.ids_desc = desc;
 		if (n > 0 || !more)
-			ok = sync_run_contained(ask_check, &q, true, failure);
+			ok = sync_run_contained(sync_ask_check, &q, true, failure);
 		total->missing += q.missing;
 		total->differing += q.differing;
 		total->count += n;
@@ -4980,8 +4980,8 @@ check_all_users(Target *t, Relation auth, Registry *reg, ArrayType *overwrite, b
  * statement over all users; with it every value has to be looked at.
  */
 static bool
-find_candidates(Target *t, Relation auth, Registry *reg, ArrayType *overwrite,
-				Tuplestorestate *answers, int64 *ncandidates, Failure **failure)
+sync_find_candidates(Target *t, Relation auth, Registry *reg, ArrayType *overwrite,
+					 Tuplestorestate *answers, int64 *ncandidates, Failure **failure)
 {
 	Question	q;
 	TupleDesc	desc;
@@ -4990,13 +4990,13 @@ find_candidates(Target *t, Relation auth, Registry *reg, ArrayType *overwrite,
 	memset(&q, 0, sizeof(q));
 	if (overwrite != NULL)
 	{
-		ok = check_all_users(t, auth, reg, overwrite, false, answers, &q, failure);
+		ok = sync_check_all_users(t, auth, reg, overwrite, false, answers, &q, failure);
 	}
 	else
 	{
 		q.target = t;
-		q.lockmode = reading_lock();
-		q.source = read_all_ids(auth, reg, false, &desc, &q.count);
+		q.lockmode = sync_reading_lock();
+		q.source = sync_read_all_ids(auth, reg, false, &desc, &q.count);
 		q.ids_desc = desc;
 		q.answers = answers;
 		ok = sync_run_contained(ask_candidates, &q, true, failure);
@@ -5024,7 +5024,7 @@ static bool
 filter_users(int64 target_id, pg_uuid_t *ids, int *nids, bool *missing, ArrayType *overwrite,
 			 Failure **failure)
 {
-	Relation	auth = open_auth_users(AccessShareLock);
+	Relation	auth = sync_open_auth_users(AccessShareLock);
 	Tuplestorestate *store = tuplestore_begin_heap(true, false, work_mem);
 	Tuplestorestate *answers = tuplestore_begin_heap(true, false, work_mem);
 	pg_uuid_t  *found = palloc(sizeof(pg_uuid_t) * Max(*nids, 1));
@@ -5033,22 +5033,22 @@ filter_users(int64 target_id, pg_uuid_t *ids, int *nids, bool *missing, ArrayTyp
 	bool		ok = true;
 
 	plan_hold();
-	load_registry(auth);
-	t = find_target(registry, target_id);
+	sync_load_registry(auth);
+	t = sync_find_target(sync_registry, target_id);
 	memset(&q, 0, sizeof(q));
 	if (t != NULL)
 	{
 		TupleTableSlot *slot;
 
-		(void) read_users(auth, ids, *nids, false, store, found);
+		(void) sync_read_users(auth, ids, *nids, false, store, found);
 		q.target = t;
-		q.lockmode = reading_lock();
+		q.lockmode = sync_reading_lock();
 		q.auth = auth;
 		q.overwrite = overwrite;
 		q.source = store;
 		q.answers = answers;
-		q.ids_desc = answer_desc();
-		ok = sync_run_contained(ask_check, &q, true, failure);
+		q.ids_desc = sync_answer_desc();
+		ok = sync_run_contained(sync_ask_check, &q, true, failure);
 		if (ok)
 		{
 			*nids = 0;
@@ -5073,13 +5073,13 @@ filter_users(int64 target_id, pg_uuid_t *ids, int *nids, bool *missing, ArrayTyp
 
 /* The targets a call is about, by id: the registry may be replaced under way. */
 static int64 *
-select_targets(Oid relid, int *ntargets)
+sync_select_targets(Oid relid, int *ntargets)
 {
 	Registry   *reg;
 	int64	   *ids;
 
-	load_registry_for_caller(load_registry, NULL);
-	reg = registry;
+	sync_load_registry_for_caller(sync_load_registry, NULL);
+	reg = sync_registry;
 	ids = palloc(sizeof(int64) * Max(reg->ntargets, 1));
 	*ntargets = 0;
 	for (int i = 0; i < reg->ntargets; i++)
@@ -5103,13 +5103,13 @@ select_targets(Oid relid, int *ntargets)
 static char *
 target_name_by_id(int64 id)
 {
-	Target	   *t = registry ? find_target(registry, id) : NULL;
+	Target	   *t = sync_registry ? sync_find_target(sync_registry, id) : NULL;
 
-	return t ? pstrdup(target_display(t)) : psprintf("target " INT64_FORMAT, id);
+	return t ? pstrdup(sync_target_display(t)) : psprintf("target " INT64_FORMAT, id);
 }
 
 static char *
-failure_detail(const Failure *f)
+sync_failure_detail(const Failure *f)
 {
 	return psprintf("SQLSTATE %s: %s", unpack_sql_state(f->sqlerrcode), f->edata->message);
 }
@@ -5150,7 +5150,7 @@ sync_chunk(ReturnSetInfo *rsinfo, int64 target_id, pg_uuid_t *ids, int nids, Arr
 
 	if (!known && dry_run)
 	{
-		emit_sync_row(rsinfo, name, NULL, "would fail", failure_detail(failure));
+		emit_sync_row(rsinfo, name, NULL, "would fail", sync_failure_detail(failure));
 		tally->failed += nids;
 		return 0;
 	}
@@ -5168,15 +5168,15 @@ sync_chunk(ReturnSetInfo *rsinfo, int64 target_id, pg_uuid_t *ids, int nids, Arr
 	}
 
 	outcomes = palloc0(sizeof(SyncOutcome) * Max(nids, 1));
-	fill_users(target_id, ids, nids, overwrite, false, wait, outcomes);
-	settle_outcomes(target_id, outcomes, nids, overwrite);
+	sync_fill_batches(target_id, ids, nids, overwrite, false, wait, outcomes);
+	sync_settle_outcomes(target_id, outcomes, nids, overwrite);
 	for (int i = 0; i < nids; i++)
 	{
 		if (outcomes[i].skipped)
 			skipped[nskipped++] = ids[i];
 		else if (outcomes[i].failure != NULL)
 		{
-			emit_sync_row(rsinfo, name, &ids[i], "quarantined", failure_detail(outcomes[i].failure));
+			emit_sync_row(rsinfo, name, &ids[i], "quarantined", sync_failure_detail(outcomes[i].failure));
 			tally->failed++;
 		}
 		else if (outcomes[i].exists)
@@ -5232,15 +5232,15 @@ sync_users(PG_FUNCTION_ARGS)
 	auth_oid = caller_auth_users_relid(false);
 	if (!dry_run)
 		sync_refresh_names();
-	targets = select_targets(relid, &ntargets);
+	targets = sync_select_targets(relid, &ntargets);
 	if (!one_user)
 		wait_for_signups(auth_oid);
 
 	for (int i = 0; i < ntargets; i++)
 	{
-		Relation	auth = open_auth_users(AccessShareLock);
+		Relation	auth = sync_open_auth_users(AccessShareLock);
 		Tuplestorestate *answers = tuplestore_begin_heap(true, false, work_mem);
-		TupleTableSlot *slot = MakeSingleTupleTableSlot(answer_desc(), &TTSOpsMinimalTuple);
+		TupleTableSlot *slot = MakeSingleTupleTableSlot(sync_answer_desc(), &TTSOpsMinimalTuple);
 		ArrayType  *overwrite = NULL;
 		pg_uuid_t  *ids = palloc(sizeof(pg_uuid_t) * MAX_LOCK_BATCH);
 		bool	   *missing = palloc(sizeof(bool) * MAX_LOCK_BATCH);
@@ -5255,23 +5255,23 @@ sync_users(PG_FUNCTION_ARGS)
 		/* the names of all columns come with the statements */
 		PushActiveSnapshot(GetTransactionSnapshot());
 		plan_hold();
-		load_registry(auth);
-		t = find_target(registry, targets[i]);
+		sync_load_registry(auth);
+		t = sync_find_target(sync_registry, targets[i]);
 		if (t != NULL && overwriting)
 		{
 			memset(&q, 0, sizeof(q));
 			q.target = t;
-			q.lockmode = reading_lock();
+			q.lockmode = sync_reading_lock();
 			q.auth = auth;
 			q.source = tuplestore_begin_heap(true, false, work_mem);
-			q.ids_desc = answer_desc();
-			ok = sync_run_contained(ask_check, &q, true, &failure);
+			q.ids_desc = sync_answer_desc();
+			ok = sync_run_contained(sync_ask_check, &q, true, &failure);
 			if (ok)
-				overwrite = text_array_from_literal(t->updatable_columns);
+				overwrite = sync_text_array_from_literal(t->updatable_columns);
 			tuplestore_end(q.source);
 		}
 		if (t != NULL && ok && !one_user)
-			ok = find_candidates(t, auth, registry, overwrite, answers, &ncandidates, &failure);
+			ok = sync_find_candidates(t, auth, sync_registry, overwrite, answers, &ncandidates, &failure);
 		plan_release();
 		PopActiveSnapshot();
 		table_close(auth, NoLock);
@@ -5280,7 +5280,7 @@ sync_users(PG_FUNCTION_ARGS)
 			continue;
 		if (!ok && !one_user)
 		{
-			emit_sync_row(rsinfo, target_name_by_id(targets[i]), NULL, "failed", failure_detail(failure));
+			emit_sync_row(rsinfo, target_name_by_id(targets[i]), NULL, "failed", sync_failure_detail(failure));
 			tally.failed++;
 			continue;
 		}
@@ -5370,7 +5370,7 @@ sync_all(PG_FUNCTION_ARGS)
 
 	auth_oid = caller_auth_users_relid(false);
 	sync_refresh_names();
-	targets = select_targets(relid, &ntargets);
+	targets = sync_select_targets(relid, &ntargets);
 	wait_for_signups(auth_oid);
 	/* a new transaction, hence a snapshot that sees whom we waited for */
 	SPI_commit();
@@ -5401,14 +5401,14 @@ sync_all(PG_FUNCTION_ARGS)
 		ids = palloc(sizeof(pg_uuid_t) * batch_size);
 		missing = palloc(sizeof(bool) * batch_size);
 		answers = tuplestore_begin_heap(true, true, work_mem);
-		slot = MakeSingleTupleTableSlot(answer_desc(), &TTSOpsMinimalTuple);
+		slot = MakeSingleTupleTableSlot(sync_answer_desc(), &TTSOpsMinimalTuple);
 
-		auth = open_auth_users(AccessShareLock);
+		auth = sync_open_auth_users(AccessShareLock);
 		PushActiveSnapshot(GetTransactionSnapshot());
 		plan_hold();
-		load_registry(auth);
-		t = find_target(registry, targets[i]);
-		ok = t != NULL && find_candidates(t, auth, registry, NULL, answers, &total, &failure);
+		sync_load_registry(auth);
+		t = sync_find_target(sync_registry, targets[i]);
+		ok = t != NULL && sync_find_candidates(t, auth, sync_registry, NULL, answers, &total, &failure);
 		plan_release();
 		PopActiveSnapshot();
 		table_close(auth, NoLock);
@@ -5457,8 +5457,8 @@ sync_all(PG_FUNCTION_ARGS)
 				int			nlist = part == 0 ? nmissing : nother;
 
 				outcomes = palloc0(sizeof(SyncOutcome) * Max(nlist, 1));
-				fill_users(targets[i], list, nlist, NULL, part == 0, false, outcomes);
-				failed += settle_outcomes(targets[i], outcomes, nlist, NULL);
+				sync_fill_batches(targets[i], list, nlist, NULL, part == 0, false, outcomes);
+				failed += sync_settle_outcomes(targets[i], outcomes, nlist, NULL);
 				for (int k = 0; k < nlist; k++)
 				{
 					if (!outcomes[k].skipped)
@@ -5498,8 +5498,8 @@ sync_all(PG_FUNCTION_ARGS)
 			MemoryContextSwitchTo(scratch);
 			PushActiveSnapshot(GetTransactionSnapshot());
 			outcomes = palloc0(sizeof(SyncOutcome) * nlist);
-			fill_users(targets[i], skipped + k, nlist, NULL, false, true, outcomes);
-			failed += settle_outcomes(targets[i], outcomes, nlist, NULL);
+			sync_fill_batches(targets[i], skipped + k, nlist, NULL, false, true, outcomes);
+			failed += sync_settle_outcomes(targets[i], outcomes, nlist, NULL);
 			for (int k2 = 0; k2 < nlist; k2++)
 				written += outcomes[k2].exists && outcomes[k2].failure == NULL && !outcomes[k2].skipped;
 			PopActiveSnapshot();
@@ -5572,9 +5572,9 @@ sync_refresh_names(void)
 	char	   *lineage;
 	Registry   *reg;
 
-	load_registry_for_caller(load_registry, NULL);
+	sync_load_registry_for_caller(sync_load_registry, NULL);
 	lineage = caller_lineage(InvalidSnapshot);
-	reg = registry;
+	reg = sync_registry;
 	plan_hold();
 	for (int i = 0; i < reg->ntargets; i++)
 	{
@@ -5626,10 +5626,10 @@ sync_user_exists(PG_FUNCTION_ARGS)
 	int			n;
 
 	caller_require_service();
-	auth = open_auth_users(AccessShareLock);
-	load_registry(auth);
+	auth = sync_open_auth_users(AccessShareLock);
+	sync_load_registry(auth);
 	ignored = tuplestore_begin_heap(false, false, work_mem);
-	n = read_users(auth, PG_GETARG_UUID_P(0), 1, true, ignored, found);
+	n = sync_read_users(auth, PG_GETARG_UUID_P(0), 1, true, ignored, found);
 	tuplestore_end(ignored);
 	table_close(auth, AccessShareLock);
 	PG_RETURN_BOOL(n == 1);
@@ -5640,20 +5640,20 @@ sync_user_exists(PG_FUNCTION_ARGS)
  * room comes before this one and so calls it through a hook.
  */
 static bool
-ensure_user(const pg_uuid_t *user_id)
+sync_ensure_rows(const pg_uuid_t *user_id)
 {
 	int			ntargets;
-	int64	   *targets = select_targets(InvalidOid, &ntargets);
+	int64	   *targets = sync_select_targets(InvalidOid, &ntargets);
 	bool		result = true;
 
 	for (int i = 0; i < ntargets; i++)
 	{
 		SyncOutcome outcome;
 
-		fill_users(targets[i], user_id, 1, NULL, false, true, &outcome);
+		sync_fill_batches(targets[i], user_id, 1, NULL, false, true, &outcome);
 		if (!outcome.exists)
 			return false;
-		settle_outcomes(targets[i], &outcome, 1, NULL);
+		sync_settle_outcomes(targets[i], &outcome, 1, NULL);
 		if (outcome.failure != NULL || outcome.skipped)
 			result = false;
 	}
@@ -5671,7 +5671,7 @@ Datum
 sync_ensure_user(PG_FUNCTION_ARGS)
 {
 	caller_require_service();
-	PG_RETURN_BOOL(ensure_user(PG_GETARG_UUID_P(0)));
+	PG_RETURN_BOOL(sync_ensure_rows(PG_GETARG_UUID_P(0)));
 }
 
 /* One target's part of create_profile, in its scope. */
@@ -5704,7 +5704,7 @@ write_profile(void *arg)
 	int			rc;
 
 	sync_bound_lock_wait();
-	prepare_target(t, RowExclusiveLock);
+	sync_prepare_target(t, RowExclusiveLock);
 	rel = relation_open(t->relid, NoLock);
 	desc = RelationGetDescr(rel);
 
@@ -5731,24 +5731,24 @@ write_profile(void *arg)
 
 	SPI_connect();
 	scope_enter_target(&scope, t->owner, t->search_path);
-	set_deferred(t, false, false);
+	sync_set_deferred(t, false, false);
 	if (n > 1)
 	{
 		char	   *sql = psprintf("UPDATE %s AS t SET %s WHERE t.%s = $1",
-								   relation_display(rel), buf.data, quote_identifier(t->key));
+								   sync_relation_display(rel), buf.data, quote_identifier(t->key));
 
 		rc = SPI_execute_with_args(sql, n, types, args, nulls, false, 0);
 		if (rc < 0)
 			elog(ERROR, "SPI_execute_with_args failed: %s", SPI_result_code_string(rc));
 	}
 	rc = SPI_execute_with_args(psprintf("SELECT pg_catalog.to_jsonb(t)::pg_catalog.text FROM %s AS t WHERE t.%s = $1",
-										relation_display(rel), quote_identifier(t->key)),
+										sync_relation_display(rel), quote_identifier(t->key)),
 							   1, types, args, nulls, false, 1);
 	if (rc < 0)
 		elog(ERROR, "SPI_execute_with_args failed: %s", SPI_result_code_string(rc));
 	if (SPI_processed == 1)
 		p->result = MemoryContextStrdup(p->cxt, SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1));
-	set_deferred(t, true, false);
+	sync_set_deferred(t, true, false);
 	scope_leave(&scope);
 	SPI_finish();
 	relation_close(rel, NoLock);
@@ -5803,7 +5803,7 @@ sync_create_profile(PG_FUNCTION_ARGS)
 		}
 	}
 
-	targets = select_targets(InvalidOid, &ntargets);
+	targets = sync_select_targets(InvalidOid, &ntargets);
 	initStringInfo(&out);
 	appendStringInfoChar(&out, '{');
 	for (int i = 0; i < ntargets; i++)
@@ -5811,7 +5811,7 @@ sync_create_profile(PG_FUNCTION_ARGS)
 		SyncOutcome outcome;
 		Failure    *failure;
 
-		fill_users(targets[i], user_id, 1, NULL, false, true, &outcome);
+		sync_fill_batches(targets[i], user_id, 1, NULL, false, true, &outcome);
 		if (!outcome.exists)
 			refuse("user_unknown", NULL, "There is no such row in auth.users.");
 		if (outcome.failure != NULL)
@@ -5819,8 +5819,8 @@ sync_create_profile(PG_FUNCTION_ARGS)
 		quarantine_resolve(targets[i], user_id, 1, NULL);
 
 		plan_hold();
-		load_registry(NULL);
-		p.target = find_target(registry, targets[i]);
+		sync_load_registry(NULL);
+		p.target = sync_find_target(sync_registry, targets[i]);
 		p.result = NULL;
 		if (p.target == NULL)
 		{
@@ -5833,7 +5833,7 @@ sync_create_profile(PG_FUNCTION_ARGS)
 		{
 			if (out.len > 1)
 				appendStringInfoString(&out, ", ");
-			escape_json(&out, target_display(p.target));
+			escape_json(&out, sync_target_display(p.target));
 			appendStringInfo(&out, ": %s", p.result);
 		}
 		plan_release();
@@ -5872,7 +5872,7 @@ write_activation(void *arg)
 	int			rc;
 
 	sync_bound_lock_wait();
-	rel = locate_target(t, RowExclusiveLock);
+	rel = sync_locate_target(t, RowExclusiveLock);
 	desc = RelationGetDescr(rel);
 	att = SPI_fnumber(desc, "is_active");
 	if (att <= 0 || TupleDescAttr(desc, att - 1)->atttypid != BOOLOID)
@@ -5887,7 +5887,7 @@ write_activation(void *arg)
 	args[2] = CStringGetTextDatum(GetUserNameFromId(caller_role(), false));
 
 	initStringInfo(&buf);
-	appendStringInfo(&buf, "UPDATE %s AS t SET is_active = %s", relation_display(rel),
+	appendStringInfo(&buf, "UPDATE %s AS t SET is_active = %s", sync_relation_display(rel),
 					 a->active ? "true" : "false");
 	if (SPI_fnumber(desc, "deactivated_at") > 0)
 		appendStringInfo(&buf, ", deactivated_at = %s", a->active ? "NULL" : "pg_catalog.now()");
@@ -5903,17 +5903,17 @@ write_activation(void *arg)
 	if (t->cxt == NULL)
 		t->cxt = AllocSetContextCreate(t->home, "invite_sync target", ALLOCSET_SMALL_SIZES);
 	if (!t->built)
-		find_deferred_constraints(t);
+		sync_find_deferred_constraints(t);
 	relation_close(rel, NoLock);
 
 	SPI_connect();
 	scope_enter_target_at(&scope, t->owner, t->search_path, guc_level);
-	set_deferred(t, false, false);
+	sync_set_deferred(t, false, false);
 	rc = SPI_execute_with_args(buf.data, 3, types, args, nulls, false, 0);
 	if (rc < 0)
 		elog(ERROR, "SPI_execute_with_args failed: %s", SPI_result_code_string(rc));
 	a->changed = SPI_processed > 0;
-	set_deferred(t, true, false);
+	sync_set_deferred(t, true, false);
 	scope_leave(&scope);
 	SPI_finish();
 }
@@ -5932,23 +5932,23 @@ set_active(const pg_uuid_t *user_id, bool active, char *reason)
 	caller_auth_user_state(user_id, &state);
 	if (!state.exists)
 		refuse("user_unknown", NULL, "There is no such row in auth.users.");
-	targets = select_targets(InvalidOid, &ntargets);
+	targets = sync_select_targets(InvalidOid, &ntargets);
 	for (int i = 0; i < ntargets; i++)
 	{
 		Activation	a;
 		Failure    *failure;
 
 		plan_hold();
-		load_registry(NULL);
+		sync_load_registry(NULL);
 		memset(&a, 0, sizeof(a));
-		a.target = find_target(registry, targets[i]);
+		a.target = sync_find_target(sync_registry, targets[i]);
 		a.user_id = &id;
 		a.active = active;
 		a.reason = reason;
 		if (a.target != NULL && !sync_run_contained(write_activation, &a, true, &failure))
 			ReThrowError(failure->edata);
 		if (a.changed)
-			accumArrayResult(changed, CStringGetTextDatum(target_display(a.target)), false,
+			accumArrayResult(changed, CStringGetTextDatum(sync_target_display(a.target)), false,
 							 TEXTOID, CurrentMemoryContext);
 		plan_release();
 	}
@@ -5965,7 +5965,7 @@ PG_FUNCTION_INFO_V1(sync_reactivate_user);
 Datum
 sync_deactivate_user(PG_FUNCTION_ARGS)
 {
-	refuse_null(PG_ARGISNULL(0), "user_id");
+	sync_refuse_null(PG_ARGISNULL(0), "user_id");
 	PG_RETURN_DATUM(set_active(PG_GETARG_UUID_P(0), false,
 							   PG_ARGISNULL(1) ? NULL : text_to_cstring(PG_GETARG_TEXT_PP(1))));
 }
@@ -5974,7 +5974,7 @@ sync_deactivate_user(PG_FUNCTION_ARGS)
 Datum
 sync_reactivate_user(PG_FUNCTION_ARGS)
 {
-	refuse_null(PG_ARGISNULL(0), "user_id");
+	sync_refuse_null(PG_ARGISNULL(0), "user_id");
 	PG_RETURN_DATUM(set_active(PG_GETARG_UUID_P(0), true, NULL));
 }
 
@@ -6059,7 +6059,7 @@ read_recorded(void *arg)
  * than which column is missing.
  */
 static void
-load_registry_for_caller(ContainedFn fn, void *arg)
+sync_load_registry_for_caller(ContainedFn fn, void *arg)
 {
 	Failure    *failure;
 
@@ -6070,7 +6070,7 @@ load_registry_for_caller(ContainedFn fn, void *arg)
 	ereport(ERROR,
 			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 			 errmsg("the registry of invite_sync cannot be read"),
-			 errdetail("%s", failure_detail(failure)),
+			 errdetail("%s", sync_failure_detail(failure)),
 			 errhint("Do library and extension have the same version? ALTER EXTENSION invite_sync UPDATE; else SELECT * FROM invite_sync.verify();")));
 }
 
@@ -6095,11 +6095,11 @@ sync_status(PG_FUNCTION_ARGS)
 	InitMaterializedSRF(fcinfo, 0);
 	if (!OidIsValid(caller_auth_users_relid(true)))
 		return (Datum) 0;
-	auth = open_auth_users(AccessShareLock);
+	auth = sync_open_auth_users(AccessShareLock);
 	plan_hold();
-	load_registry_for_caller(load_registry, NULL);
-	load_registry(auth);
-	reg = registry;
+	sync_load_registry_for_caller(sync_load_registry, NULL);
+	sync_load_registry(auth);
+	reg = sync_registry;
 	for (int i = 0; i < reg->ntargets; i++)
 	{
 		Target	   *t = &reg->targets[i];
@@ -6123,39 +6123,39 @@ sync_status(PG_FUNCTION_ARGS)
 		memset(nulls, 0, sizeof(nulls));
 
 		/* where a deletion is to be carried out a soft-deleted user is gone, too */
-		all = read_all_ids(auth, reg, t->on_delete != ON_DELETE_DELETE, &desc, &counts.count);
+		all = sync_read_all_ids(auth, reg, t->on_delete != ON_DELETE_DELETE, &desc, &counts.count);
 		counts.target = t;
-		counts.lockmode = reading_lock();
+		counts.lockmode = sync_reading_lock();
 		counts.read_only = true;
 		counts.source = all;
 		counts.ids_desc = desc;
-		counted = sync_run_contained(ask_counts, &counts, true, &failure);
+		counted = sync_run_contained(sync_ask_counts, &counts, true, &failure);
 		tuplestore_end(all);
 
 		/* the statements, and with them the columns, are there once this ran */
 		none = tuplestore_begin_heap(true, false, work_mem);
 		check.target = t;
-		check.lockmode = reading_lock();
+		check.lockmode = sync_reading_lock();
 		check.read_only = true;
 		check.auth = auth;
 		check.source = none;
-		check.ids_desc = answer_desc();
-		checked = sync_run_contained(ask_check, &check, true, &failure);
+		check.ids_desc = sync_answer_desc();
+		checked = sync_run_contained(sync_ask_check, &check, true, &failure);
 		tuplestore_end(none);
 		if (checked)
-			checked = check_all_users(t, auth, reg, text_array_from_literal(t->always_columns),
-									  true, NULL, &total, &failure);
+			checked = sync_check_all_users(t, auth, reg, sync_text_array_from_literal(t->always_columns),
+										   true, NULL, &total, &failure);
 		if (checked)
 			users = total.count;
 		else
 		{
-			none = read_all_ids(auth, reg, false, &desc, &users);
+			none = sync_read_all_ids(auth, reg, false, &desc, &users);
 			tuplestore_end(none);
 			/* the columns are wrong, yet the keys can be told */
 			total.missing = counted ? Max(users - (counts.keyed - counts.orphaned), 0) : users;
 		}
 
-		values[0] = CStringGetTextDatum(target_display(t));
+		values[0] = CStringGetTextDatum(sync_target_display(t));
 		values[1] = Int64GetDatum(users);
 		values[2] = Int64GetDatum(counts.rows);
 		nulls[2] = !counted;
@@ -6175,7 +6175,7 @@ sync_status(PG_FUNCTION_ARGS)
 				ereport(WARNING,
 						(errcode(ERRCODE_WARNING),
 						 errmsg("quarantine of invite_sync cannot be read"),
-						 errdetail("%s", failure_detail(failure)),
+						 errdetail("%s", sync_failure_detail(failure)),
 						 errhint("Do library and extension have the same version? SELECT * FROM invite_sync.verify();")));
 			recorded = false;
 		}
@@ -6216,14 +6216,14 @@ ask_report(void *arg)
 	int			rc;
 
 	sync_bound_lock_wait();
-	prepare_target(q->target, q->lockmode);
+	sync_prepare_target(q->target, q->lockmode);
 	if (q->target->report_sql != NULL)
 	{
-		load_identities(q->target, q->auth, q->source, true, &identities);
+		sync_load_identities(q->target, q->auth, q->source, true, &identities);
 		SPI_connect();
-		register_identities(&identities);
+		sync_register_identities(&identities);
 		scope_enter_target(&scope, q->target->owner, q->target->search_path);
-		register_source(&enr, q->auth, q->source);
+		sync_register_source(&enr, q->auth, q->source);
 		rc = SPI_execute(q->target->report_sql, true, 0);
 		if (rc < 0)
 			elog(ERROR, "SPI_execute failed: %s", SPI_result_code_string(rc));
@@ -6232,14 +6232,14 @@ ask_report(void *arg)
 			Datum		values[6];
 			bool		nulls[6] = {false};
 
-			values[0] = CStringGetTextDatum(target_display(q->target));
+			values[0] = CStringGetTextDatum(sync_target_display(q->target));
 			for (int c = 1; c <= 5; c++)
 				values[c] = SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, c, &nulls[c]);
 			tuplestore_putvalues(r->rsinfo->setResult, r->rsinfo->setDesc, values, nulls);
 		}
 		scope_leave(&scope);
 		SPI_finish();
-		end_identities(&identities);
+		sync_end_identities(&identities);
 	}
 	AtEOXact_GUC(false, guc_level);
 }
@@ -6271,13 +6271,13 @@ sync_preservation_report(PG_FUNCTION_ARGS)
 				memset(&wanted[i], 0, sizeof(pg_uuid_t));
 			else
 				wanted[i] = *DatumGetUUIDP(elems[i]);
-		qsort(wanted, nwanted, sizeof(pg_uuid_t), compare_uuid);
+		qsort(wanted, nwanted, sizeof(pg_uuid_t), sync_compare_uuid);
 	}
 
-	auth = open_auth_users(AccessShareLock);
+	auth = sync_open_auth_users(AccessShareLock);
 	plan_hold();
-	load_registry(auth);
-	reg = registry;
+	sync_load_registry(auth);
+	reg = sync_registry;
 	slot = table_slot_create(auth, NULL);
 	scan = table_beginscan(auth, GetActiveSnapshot(), 0, NULL);
 	while (more)
@@ -6294,7 +6294,7 @@ sync_preservation_report(PG_FUNCTION_ARGS)
 			if (reg->deleted_att != InvalidAttrNumber && !slot_attisnull(slot, reg->deleted_att))
 				continue;
 			if (wanted != NULL &&
-				bsearch(DatumGetUUIDP(id), wanted, nwanted, sizeof(pg_uuid_t), compare_uuid) == NULL)
+				bsearch(DatumGetUUIDP(id), wanted, nwanted, sizeof(pg_uuid_t), sync_compare_uuid) == NULL)
 				continue;
 			tuplestore_puttupleslot(store, slot);
 			n++;
@@ -6306,14 +6306,14 @@ sync_preservation_report(PG_FUNCTION_ARGS)
 
 			memset(&r, 0, sizeof(r));
 			r.q.target = &reg->targets[i];
-			r.q.lockmode = reading_lock();
+			r.q.lockmode = sync_reading_lock();
 			r.q.auth = auth;
 			r.q.source = store;
 			r.rsinfo = rsinfo;
 			if (!sync_run_contained(ask_report, &r, true, &failure))
 				ereport(WARNING,
 						(errcode(ERRCODE_WARNING),
-						 errmsg("target %s cannot be read", target_display(r.q.target)),
+						 errmsg("target %s cannot be read", sync_target_display(r.q.target)),
 						 errdetail("SQLSTATE %s.", unpack_sql_state(failure->sqlerrcode))));
 		}
 		tuplestore_end(store);
@@ -6405,7 +6405,7 @@ looks_like_a_right(const char *column)
 
 /* createdAt and CreatedAt read like created_at. */
 static char *
-snake_case(const char *s)
+sync_snake_case(const char *s)
 {
 	StringInfoData buf;
 
@@ -6433,7 +6433,7 @@ typedef struct MappingDraft
 } MappingDraft;
 
 static void
-infer_mapping(Relation rel, const char *key, MappingDraft *draft)
+sync_infer_mapping(Relation rel, const char *key, MappingDraft *draft)
 {
 	TupleDesc	desc = RelationGetDescr(rel);
 
@@ -6452,7 +6452,7 @@ infer_mapping(Relation rel, const char *key, MappingDraft *draft)
 			att->attidentity == ATTRIBUTE_IDENTITY_ALWAYS ||
 			strcmp(NameStr(att->attname), key) == 0)
 			continue;
-		name = snake_case(NameStr(att->attname));
+		name = sync_snake_case(NameStr(att->attname));
 		type = getBaseType(att->atttypid);
 		get_type_category_preferred(type, &category, &preferred);
 		for (size_t k = 0; k < lengthof(inferences); k++)
@@ -6486,7 +6486,7 @@ jsonb_string(const JsonbValue *v)
 }
 
 static void
-mapping_error(const char *column, const char *what, const char *hint)
+sync_mapping_error(const char *column, const char *what, const char *hint)
 {
 	ereport(ERROR,
 			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
@@ -6499,7 +6499,7 @@ mapping_error(const char *column, const char *what, const char *hint)
 
 /* {"column": "expression"} or {"column": {"value": …, "update": …}} */
 static void
-parse_mapping(Jsonb *mapping, MappingDraft *draft)
+sync_parse_mapping(Jsonb *mapping, MappingDraft *draft)
 {
 	JsonbIterator *it;
 	JsonbValue	v;
@@ -6536,7 +6536,7 @@ parse_mapping(Jsonb *mapping, MappingDraft *draft)
 				char	   *field = NULL;
 
 				if (!JsonContainerIsObject(v.val.binary.data))
-					mapping_error(mc->name, "neither an expression nor an object", MAPPING_SHAPE_HINT);
+					sync_mapping_error(mc->name, "neither an expression nor an object", MAPPING_SHAPE_HINT);
 				while ((itok = JsonbIteratorNext(&inner, &iv, true)) != WJB_DONE)
 				{
 					if (itok == WJB_KEY)
@@ -6546,7 +6546,7 @@ parse_mapping(Jsonb *mapping, MappingDraft *draft)
 						char	   *text;
 
 						if (iv.type != jbvString)
-							mapping_error(mc->name, "\"value\" and \"update\" are strings", MAPPING_SHAPE_HINT);
+							sync_mapping_error(mc->name, "\"value\" and \"update\" are strings", MAPPING_SHAPE_HINT);
 						text = jsonb_string(&iv);
 						if (strcmp(field, "value") == 0)
 							mc->expression = text;
@@ -6554,17 +6554,17 @@ parse_mapping(Jsonb *mapping, MappingDraft *draft)
 						{
 							if (strcmp(text, "always") != 0 && strcmp(text, "if_null") != 0 &&
 								strcmp(text, "never") != 0)
-								mapping_error(mc->name, "unknown update policy", MAPPING_SHAPE_HINT);
-							mc->policy = policy_from_text(text);
+								sync_mapping_error(mc->name, "unknown update policy", MAPPING_SHAPE_HINT);
+							mc->policy = sync_policy_from_text(text);
 							draft->explicit_policy[draft->n] = true;
 						}
 						else
-							mapping_error(mc->name, "unknown field", MAPPING_SHAPE_HINT);
+							sync_mapping_error(mc->name, "unknown field", MAPPING_SHAPE_HINT);
 					}
 				}
 			}
 			if (mc->expression == NULL)
-				mapping_error(mc->name, "no expression given", MAPPING_SHAPE_HINT);
+				sync_mapping_error(mc->name, "no expression given", MAPPING_SHAPE_HINT);
 			draft->n++;
 		}
 	}
@@ -6600,11 +6600,11 @@ expression_walker(Node *node, void *context)
 		Var		   *var = (Var *) node;
 
 		if (var->varattno == 0)
-			mapping_error(check->column, "the whole row is not allowed, it holds secrets",
-						  "Name the columns of auth.users that the expression needs.");
+			sync_mapping_error(check->column, "the whole row is not allowed, it holds secrets",
+							   "Name the columns of auth.users that the expression needs.");
 		if (var->varattno < 0)
-			mapping_error(check->column, "system columns are not allowed",
-						  "Name columns of auth.users, for example email.");
+			sync_mapping_error(check->column, "system columns are not allowed",
+							   "Name columns of auth.users, for example email.");
 		if (strcmp(rt_fetch(var->varno, check->query->rtable)->enrname, IDENTITIES_NAME) == 0)
 		{
 			if (var->varattno > 1)
@@ -6615,12 +6615,12 @@ expression_walker(Node *node, void *context)
 		return false;
 	}
 	if (IsA(node, SubLink))
-		mapping_error(check->column, "subqueries are not allowed",
-					  "An expression reads one row of auth.users; call a function of yours for more.");
+		sync_mapping_error(check->column, "subqueries are not allowed",
+						   "An expression reads one row of auth.users; call a function of yours for more.");
 	if (IsA(node, NextValueExpr) ||
 		check_functions_in_node(node, volatile_function, NULL))
-		mapping_error(check->column, "volatile functions are not allowed",
-					  "Leave the column out of the mapping and give it a DEFAULT instead.");
+		sync_mapping_error(check->column, "volatile functions are not allowed",
+						   "Leave the column out of the mapping and give it a DEFAULT instead.");
 	return expression_tree_walker(node, expression_walker, context);
 }
 
@@ -6649,8 +6649,8 @@ check_single_expression(const char *column, const char *expression)
 				return;
 		}
 	}
-	mapping_error(column, "not a single expression",
-				  "Write an SQL expression over one row of auth.users, for example raw_user_meta_data->>'full_name'.");
+	sync_mapping_error(column, "not a single expression",
+					   "Write an SQL expression over one row of auth.users, for example raw_user_meta_data->>'full_name'.");
 }
 
 typedef struct Compile
@@ -6670,7 +6670,7 @@ typedef struct Compile
  * in the sources and the default policy.
  */
 static void
-compile_column(void *arg)
+sync_compile_column(void *arg)
 {
 	Compile    *c = (Compile *) arg;
 	MapColumn  *mc = c->mc;
@@ -6696,31 +6696,31 @@ compile_column(void *arg)
 				 errhint("Name columns of the target; the key column is filled by itself.")));
 	att = TupleDescAttr(desc, attnum - 1);
 	if (att->attgenerated != '\0' || att->attidentity == ATTRIBUTE_IDENTITY_ALWAYS)
-		mapping_error(mc->name, "PostgreSQL generates this column itself",
-					  "Leave it out of the mapping.");
+		sync_mapping_error(mc->name, "PostgreSQL generates this column itself",
+						   "Leave it out of the mapping.");
 
 	memset(&check, 0, sizeof(check));
 	store = tuplestore_begin_heap(false, false, work_mem);
 	memset(&with_identity, 0, sizeof(with_identity));
 	with_identity.uses_identity = true;
-	load_identities(&with_identity, c->auth, store, true, &identities);
+	sync_load_identities(&with_identity, c->auth, store, true, &identities);
 	SPI_connect();
 	scope_enter_target(&scope, c->owner, c->search_path);
 	/* in the scope: settings decide how text is read */
 	check_single_expression(mc->name, mc->expression);
-	register_source(&enr, c->auth, store);
-	register_identities(&identities);
+	sync_register_source(&enr, c->auth, store);
+	sync_register_identities(&identities);
 	query = plan_analyse(psprintf("SELECT ((%s\n)::%s) AS c FROM %s AS users" IDENTITY_JOIN, mc->expression,
 								  format_type_extended(att->atttypid, -1,
 													   FORMAT_TYPE_TYPEMOD_GIVEN | FORMAT_TYPE_FORCE_QUALIFY),
 								  SOURCE_NAME), 0, NULL);
 	check.query = query;
 	if (query->hasAggs || query->hasWindowFuncs)
-		mapping_error(mc->name, "aggregates and window functions are not allowed",
-					  "An expression reads one row of auth.users.");
+		sync_mapping_error(mc->name, "aggregates and window functions are not allowed",
+						   "An expression reads one row of auth.users.");
 	if (query->hasTargetSRFs)
-		mapping_error(mc->name, "set-returning functions are not allowed",
-					  "An expression gives one value for one row of auth.users.");
+		sync_mapping_error(mc->name, "set-returning functions are not allowed",
+						   "An expression gives one value for one row of auth.users.");
 	check.column = mc->name;
 	check.auth = auth;
 	(void) expression_walker((Node *) linitial_node(TargetEntry, query->targetList)->expr, &check);
@@ -6736,28 +6736,28 @@ compile_column(void *arg)
 	{
 		char	   *name = NameStr(TupleDescAttr(auth, source - 1)->attname);
 
-		if (is_secret_column(name))
-			mapping_error(mc->name, psprintf("auth.users.%s is a secret", name),
-						  "Passwords, tokens and unconfirmed addresses never leave auth.users.");
+		if (sync_is_secret_column(name))
+			sync_mapping_error(mc->name, psprintf("auth.users.%s is a secret", name),
+							   "Passwords, tokens and unconfirmed addresses never leave auth.users.");
 		if (strcmp(name, "raw_user_meta_data") == 0)
 			user_meta = true;
 		mc->sources[mc->nsources++] = pstrdup(name);
 	}
 	MemoryContextSwitchTo(old);
-	if (user_meta && looks_like_a_right(snake_case(mc->name)) && !c->allow_user_written)
-		mapping_error(mc->name, "raw_user_meta_data is written by the users themselves",
-					  "Take rights from raw_app_meta_data, or say allow_user_written => true.");
+	if (user_meta && looks_like_a_right(sync_snake_case(mc->name)) && !c->allow_user_written)
+		sync_mapping_error(mc->name, "raw_user_meta_data is written by the users themselves",
+						   "Take rights from raw_app_meta_data, or say allow_user_written => true.");
 	if (!c->explicit_policy)
 		mc->policy = mc->nsources == 0 ? POLICY_NEVER :
 			user_meta ? POLICY_IF_NULL : POLICY_ALWAYS;
 	scope_leave(&scope);
 	SPI_finish();
-	end_identities(&identities);
+	sync_end_identities(&identities);
 	tuplestore_end(store);
 }
 
 static void
-append_mapping_json(StringInfo buf, MapColumn *columns, int n)
+sync_append_mapping_json(StringInfo buf, MapColumn *columns, int n)
 {
 	appendStringInfoChar(buf, '{');
 	for (int i = 0; i < n; i++)
@@ -6767,7 +6767,7 @@ append_mapping_json(StringInfo buf, MapColumn *columns, int n)
 		escape_json(buf, columns[i].name);
 		appendStringInfoString(buf, ": {\"value\": ");
 		escape_json(buf, columns[i].expression);
-		appendStringInfo(buf, ", \"update\": \"%s\"}", policy_to_text(columns[i].policy));
+		appendStringInfo(buf, ", \"update\": \"%s\"}", sync_policy_to_text(columns[i].policy));
 	}
 	appendStringInfoChar(buf, '}');
 }
@@ -6836,7 +6836,7 @@ choose_key(Relation rel, Oid auth)
 		int			att = SPI_fnumber(desc, fk.column);
 
 		if (att > 0 && TupleDescAttr(desc, att - 1)->atttypid == UUIDOID &&
-			has_key_index(rel, att))
+			sync_has_key_index(rel, att))
 			return fk.column;
 	}
 	for (size_t i = 0; i < lengthof(names); i++)
@@ -6846,8 +6846,8 @@ choose_key(Relation rel, Oid auth)
 			Form_pg_attribute att = TupleDescAttr(desc, a);
 
 			if (!att->attisdropped && att->atttypid == UUIDOID &&
-				strcmp(snake_case(NameStr(att->attname)), names[i]) == 0 &&
-				has_key_index(rel, att->attnum))
+				strcmp(sync_snake_case(NameStr(att->attname)), names[i]) == 0 &&
+				sync_has_key_index(rel, att->attnum))
 				return pstrdup(NameStr(att->attname));
 		}
 	}
@@ -6890,7 +6890,7 @@ check_key(Relation rel, const char *key)
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("key column \"%s\" of %s is generated", key, name),
 				 errhint("Name an ordinary uuid column.")));
-	if (!has_key_index(rel, att))
+	if (!sync_has_key_index(rel, att))
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("no usable unique index on %s (%s)", name, quote_identifier(key)),
@@ -6909,7 +6909,7 @@ check_link_by(Relation rel, const char *key, const char *link_by)
 {
 	TupleDesc	desc = RelationGetDescr(rel);
 	int			att = SPI_fnumber(desc, link_by);
-	char	   *name = relation_display(rel);
+	char	   *name = sync_relation_display(rel);
 	char		category = '\0';
 	bool		preferred;
 
@@ -7085,15 +7085,15 @@ refuse_auth_schema_missing(void)
 }
 
 static Datum
-name_datum(const char *s)
+sync_name_datum(const char *s)
 {
 	return DirectFunctionCall1(namein, CStringGetDatum(s));
 }
 
-static void attach_triggers(const char *wait, bool only_if_wanted, bool identity);
+static void sync_attach_triggers(const char *wait, bool only_if_wanted, bool identity);
 
 static void
-check_kept(const char *sql, int nargs, Relation auth)
+sync_check_kept(const char *sql, int nargs, Relation auth)
 {
 	SPIPlanPtr	plan = plan_try(sql, nargs, overwrite_argtypes);
 
@@ -7112,7 +7112,7 @@ static SavedPlan holders_plan = {
 
 /* Who holds a lock on the table that would be in our way, as a list of pids. */
 static char *
-lock_holders(Oid relid, bool all_modes)
+sync_lock_holders(Oid relid, bool all_modes)
 {
 	Scope		scope;
 	Datum		args[2];
@@ -7167,7 +7167,7 @@ take_configuring_locks(void *arg)
 	rel = OidIsValid(relid) ? try_relation_open(relid, AccessShareLock) : NULL;
 	if (rel != NULL)
 	{
-		check_target_kind(rel);
+		sync_check_target_kind(rel);
 		relation_close(rel, AccessShareLock);
 		check_membership(relid);
 		LockRelationOid(relid, ShareUpdateExclusiveLock);
@@ -7193,7 +7193,7 @@ lock_for_configuring(Oid relid)
 		return;
 	if (failure->sqlerrcode != ERRCODE_LOCK_NOT_AVAILABLE)
 		ReThrowError(failure->edata);
-	pids = lock_holders(relid, true);
+	pids = sync_lock_holders(relid, true);
 	ereport(ERROR,
 			(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
 			 errmsg("the table or the registry could not be locked within 2 s"),
@@ -7204,7 +7204,7 @@ lock_for_configuring(Oid relid)
 
 /* Plan the statements as the owner, and run none. */
 static void
-plan_statements(void *arg)
+sync_plan_statements(void *arg)
 {
 	Work	   *work = (Work *) arg;
 	Target	   *t = work->target;
@@ -7212,22 +7212,22 @@ plan_statements(void *arg)
 	Scope		scope;
 	Identities	identities;
 
-	prepare_target(t, RowExclusiveLock);
-	load_identities(t, work->auth, work->single, true, &identities);
+	sync_prepare_target(t, RowExclusiveLock);
+	sync_load_identities(t, work->auth, work->single, true, &identities);
 	SPI_connect();
-	register_identities(&identities);
+	sync_register_identities(&identities);
 	scope_enter_target(&scope, t->owner, t->search_path);
-	register_source(&enr, work->auth, work->single);
-	check_kept(t->insert_sql, 0, work->auth);
-	check_kept(t->missing_sql, 0, work->auth);
-	check_kept(t->check_sql, 1, work->auth);
+	sync_register_source(&enr, work->auth, work->single);
+	sync_check_kept(t->insert_sql, 0, work->auth);
+	sync_check_kept(t->missing_sql, 0, work->auth);
+	sync_check_kept(t->check_sql, 1, work->auth);
 	if (t->report_sql != NULL)
-		check_kept(t->report_sql, 0, work->auth);
+		sync_check_kept(t->report_sql, 0, work->auth);
 	if (t->update_sql != NULL)
-		check_kept(t->update_sql, 1, work->auth);
+		sync_check_kept(t->update_sql, 1, work->auth);
 	scope_leave(&scope);
 	SPI_finish();
-	end_identities(&identities);
+	sync_end_identities(&identities);
 }
 
 static void
@@ -7242,7 +7242,7 @@ raise_with_hint(const Failure *failure, const char *prefix, const char *hint)
 
 /* Columns that nobody would fill: every signup would end in quarantine. */
 static void
-check_not_null_columns(Relation rel, const char *key, const MappingDraft *draft)
+sync_check_not_null_columns(Relation rel, const char *key, const MappingDraft *draft)
 {
 	TupleDesc	desc = RelationGetDescr(rel);
 	StringInfoData missing;
@@ -7367,12 +7367,12 @@ static int64
 count_missing(Target *t, Relation auth)
 {
 	Tuplestorestate *answers = tuplestore_begin_heap(true, false, work_mem);
-	TupleTableSlot *slot = MakeSingleTupleTableSlot(answer_desc(), &TTSOpsMinimalTuple);
+	TupleTableSlot *slot = MakeSingleTupleTableSlot(sync_answer_desc(), &TTSOpsMinimalTuple);
 	Failure    *failure;
 	int64		n;
 	int64		count = 0;
 
-	if (!find_candidates(t, auth, registry, NULL, answers, &n, &failure))
+	if (!sync_find_candidates(t, auth, sync_registry, NULL, answers, &n, &failure))
 		return -1;
 	while (tuplestore_gettupleslot(answers, true, false, slot))
 	{
@@ -7390,17 +7390,17 @@ count_missing(Target *t, Relation auth)
 static int64
 registered_id(Oid relid)
 {
-	for (int i = 0; i < registry->ntargets; i++)
+	for (int i = 0; i < sync_registry->ntargets; i++)
 	{
-		Target	   *t = &registry->targets[i];
+		Target	   *t = &sync_registry->targets[i];
 
 		if (t->relid == relid && t->same_database)
 			return t->id;
 	}
 	/* a target that was dropped and created again, or came with a dump */
-	for (int i = 0; i < registry->ntargets; i++)
+	for (int i = 0; i < sync_registry->ntargets; i++)
 	{
-		Target	   *t = &registry->targets[i];
+		Target	   *t = &sync_registry->targets[i];
 		char	   *name = get_rel_name(relid);
 
 		if (name != NULL && strcmp(t->table, name) == 0 &&
@@ -7456,7 +7456,7 @@ configure_target(FunctionCallInfo fcinfo, Oid relid, TargetOptions *o, bool must
 	desc = BlessTupleDesc(desc);
 
 	PreventCommandIfReadOnly(must_exist ? "set_target()" : "add_target()");
-	load_registry_for_caller(load_registry, NULL);
+	sync_load_registry_for_caller(sync_load_registry, NULL);
 	refuse_auth_schema_missing();
 	lock_for_configuring(relid);
 	rel = try_relation_open(relid, NoLock);
@@ -7467,14 +7467,14 @@ configure_target(FunctionCallInfo fcinfo, Oid relid, TargetOptions *o, bool must
 				 errhint("It was dropped meanwhile; create it, then call again.")));
 	name = quote_qualified_identifier(get_namespace_name(RelationGetNamespace(rel)),
 									  RelationGetRelationName(rel));
-	check_target_kind(rel);
+	sync_check_target_kind(rel);
 	check_membership(relid);
 
-	check_owner(rel->rd_rel->relowner, name);
-	auth = open_auth_users(AccessShareLock);
+	sync_check_owner(rel->rd_rel->relowner, name);
+	auth = sync_open_auth_users(AccessShareLock);
 
 	plan_hold();
-	load_registry(auth);
+	sync_load_registry(auth);
 	id = registered_id(relid);
 	existed = id != 0;
 	if (must_exist && !existed)
@@ -7544,16 +7544,16 @@ configure_target(FunctionCallInfo fcinfo, Oid relid, TargetOptions *o, bool must
 	check_on_delete(rel, o->key, o->on_delete, RelationGetRelid(auth));
 
 	if (o->mapping != NULL)
-		parse_mapping(o->mapping, &draft);
+		sync_parse_mapping(o->mapping, &draft);
 	else
-		infer_mapping(rel, o->key, &draft);
+		sync_infer_mapping(rel, o->key, &draft);
 	for (int i = 0; i < draft.n; i++)
 	{
 		Compile		c;
 
 		if (strcmp(draft.columns[i].name, o->key) == 0)
-			mapping_error(o->key, "the key column always holds auth.users.id",
-						  "Leave it out of the mapping.");
+			sync_mapping_error(o->key, "the key column always holds auth.users.id",
+							   "Leave it out of the mapping.");
 		memset(&c, 0, sizeof(c));
 		c.mc = &draft.columns[i];
 		c.explicit_policy = draft.explicit_policy[i];
@@ -7563,20 +7563,20 @@ configure_target(FunctionCallInfo fcinfo, Oid relid, TargetOptions *o, bool must
 		c.owner = rel->rd_rel->relowner;
 		c.search_path = o->search_path;
 		c.cxt = cxt;
-		if (!sync_run_contained(compile_column, &c, true, &failure))
+		if (!sync_run_contained(sync_compile_column, &c, true, &failure))
 			raise_with_hint(failure,
 							strncmp(failure->edata->message, "mapping of column", 17) == 0 ? "" :
 							psprintf("mapping of column \"%s\" cannot be used: ", draft.columns[i].name),
 							"Write an SQL expression over a row of auth.users whose value can be cast to the column's type.");
 	}
-	check_not_null_columns(rel, o->key, &draft);
+	sync_check_not_null_columns(rel, o->key, &draft);
 
 	/* the statements themselves, as the owner, planned and not run */
 	draft_target.relid = relid;
 	draft_target.schema = get_namespace_name(RelationGetNamespace(rel));
 	draft_target.table = pstrdup(RelationGetRelationName(rel));
 	draft_target.key = o->key;
-	draft_target.on_delete = on_delete_from_text(o->on_delete);
+	draft_target.on_delete = sync_on_delete_from_text(o->on_delete);
 	draft_target.link_by = o->link_by;
 	draft_target.search_path = o->search_path;
 	draft_target.definer = GetUserNameFromId(outer, false);
@@ -7585,19 +7585,19 @@ configure_target(FunctionCallInfo fcinfo, Oid relid, TargetOptions *o, bool must
 	draft_target.columns = draft.columns;
 	draft_target.home = CurrentMemoryContext;
 	for (int i = 0; i < draft.n; i++)
-		if (reads_identity(&draft.columns[i]))
+		if (sync_reads_identity(&draft.columns[i]))
 			draft_target.uses_identity = true;
 	memset(&work, 0, sizeof(work));
 	work.target = &draft_target;
 	work.auth = auth;
 	work.single = tuplestore_begin_heap(false, false, work_mem);
-	if (!sync_run_contained(plan_statements, &work, false, &failure))
+	if (!sync_run_contained(sync_plan_statements, &work, false, &failure))
 		raise_with_hint(failure, psprintf("%s cannot be synced to: ", name),
 						"The statements of a sync run as the table's owner; see the search_path of the target too.");
 	tuplestore_end(work.single);
 
 	initStringInfo(&json);
-	append_mapping_json(&json, draft.columns, draft.n);
+	sync_append_mapping_json(&json, draft.columns, draft.n);
 
 	/* write, if anything differs */
 	{
@@ -7613,7 +7613,7 @@ configure_target(FunctionCallInfo fcinfo, Oid relid, TargetOptions *o, bool must
 			bool		isnull;
 			Jsonb	   *old_mapping;
 			Jsonb	   *new_mapping = DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum(json.data)));
-			Target	   *t = find_target(registry, id);
+			Target	   *t = sync_find_target(sync_registry, id);
 
 			args[0] = Int64GetDatum(id);
 			plan_execute(&existing_plan, args, NULL, false, 1);
@@ -7638,17 +7638,17 @@ configure_target(FunctionCallInfo fcinfo, Oid relid, TargetOptions *o, bool must
 			bool		isnull;
 
 			args[0] = ObjectIdGetDatum(relid);
-			args[1] = name_datum(draft_target.schema);
-			args[2] = name_datum(draft_target.table);
-			args[3] = name_datum(o->key);
+			args[1] = sync_name_datum(draft_target.schema);
+			args[2] = sync_name_datum(draft_target.table);
+			args[3] = sync_name_datum(o->key);
 			args[4] = CStringGetTextDatum(o->on_delete);
 			args[5] = CStringGetTextDatum(o->on_error);
-			args[6] = o->link_by ? name_datum(o->link_by) : (Datum) 0;
+			args[6] = o->link_by ? sync_name_datum(o->link_by) : (Datum) 0;
 			nil[6] = o->link_by ? ' ' : 'n';
 			args[7] = BoolGetDatum(o->enabled);
 			args[8] = BoolGetDatum(o->allow_user_written);
 			args[9] = CStringGetTextDatum(o->search_path);
-			args[10] = name_datum(draft_target.definer);
+			args[10] = sync_name_datum(draft_target.definer);
 			args[11] = CStringGetTextDatum(caller_lineage(InvalidSnapshot));
 			nil[11] = existed ? ' ' : 'n'; /* the table's trigger writes it */
 			args[12] = Int64GetDatum(id);
@@ -7668,9 +7668,9 @@ configure_target(FunctionCallInfo fcinfo, Oid relid, TargetOptions *o, bool must
 					sources[s] = CStringGetTextDatum(mc->sources[s]);
 				args[0] = Int64GetDatum(id);
 				args[1] = Int32GetDatum(i + 1);
-				args[2] = name_datum(mc->name);
+				args[2] = sync_name_datum(mc->name);
 				args[3] = CStringGetTextDatum(mc->expression);
-				args[4] = CStringGetTextDatum(policy_to_text(mc->policy));
+				args[4] = CStringGetTextDatum(sync_policy_to_text(mc->policy));
 				args[5] = PointerGetDatum(construct_array(sources, mc->nsources, TEXTOID, -1, false, TYPALIGN_INT));
 				plan_execute(&insert_mapping_plan, args, NULL, false, 0);
 			}
@@ -7688,7 +7688,7 @@ configure_target(FunctionCallInfo fcinfo, Oid relid, TargetOptions *o, bool must
 					 NULL, NULL, "target", name, NULL);
 
 	if (o->enabled)
-		attach_triggers("2000", true, draft_target.uses_identity);
+		sync_attach_triggers("2000", true, draft_target.uses_identity);
 
 	/* as every other session will see it from its next statement on */
 	CommandCounterIncrement();
@@ -7696,8 +7696,8 @@ configure_target(FunctionCallInfo fcinfo, Oid relid, TargetOptions *o, bool must
 	{
 		/* our own uncommitted rows are not in the latest snapshot */
 		PushActiveSnapshot(GetTransactionSnapshot());
-		if (registry == NULL || registry->id_att == InvalidAttrNumber)
-			load_registry(auth);
+		if (sync_registry == NULL || sync_registry->id_att == InvalidAttrNumber)
+			sync_load_registry(auth);
 		missing = count_missing(&draft_target, auth);
 		PopActiveSnapshot();
 	}
@@ -7705,12 +7705,12 @@ configure_target(FunctionCallInfo fcinfo, Oid relid, TargetOptions *o, bool must
 
 	memset(nulls, 0, sizeof(nulls));
 	values[0] = CStringGetTextDatum(name);
-	values[1] = name_datum(o->key);
+	values[1] = sync_name_datum(o->key);
 	values[2] = DirectFunctionCall1(jsonb_in, CStringGetDatum(json.data));
 	values[3] = CStringGetTextDatum(o->on_delete);
 	values[4] = CStringGetTextDatum(o->on_error);
 	nulls[5] = o->link_by == NULL;
-	values[5] = o->link_by ? name_datum(o->link_by) : (Datum) 0;
+	values[5] = o->link_by ? sync_name_datum(o->link_by) : (Datum) 0;
 	values[6] = BoolGetDatum(o->enabled);
 	values[7] = CStringGetTextDatum(o->search_path);
 	values[8] = Int64GetDatum(missing);
@@ -7727,7 +7727,7 @@ PG_FUNCTION_INFO_V1(sync_set_target);
 PG_FUNCTION_INFO_V1(sync_drop_target);
 
 static void
-refuse_null(bool isnull, const char *argument)
+sync_refuse_null(bool isnull, const char *argument)
 {
 	if (isnull)
 		ereport(ERROR,
@@ -7759,11 +7759,11 @@ sync_add_target(PG_FUNCTION_ARGS)
 	TargetOptions o;
 
 	caller_require_operator();
-	refuse_null(PG_ARGISNULL(0), "target");
-	refuse_null(PG_ARGISNULL(3), "on_delete");
-	refuse_null(PG_ARGISNULL(4), "on_error");
-	refuse_null(PG_ARGISNULL(6), "enabled");
-	refuse_null(PG_ARGISNULL(7), "allow_user_written");
+	sync_refuse_null(PG_ARGISNULL(0), "target");
+	sync_refuse_null(PG_ARGISNULL(3), "on_delete");
+	sync_refuse_null(PG_ARGISNULL(4), "on_error");
+	sync_refuse_null(PG_ARGISNULL(6), "enabled");
+	sync_refuse_null(PG_ARGISNULL(7), "allow_user_written");
 	memset(&o, 0, sizeof(o));
 	o.mapping = PG_ARGISNULL(1) ? NULL : PG_GETARG_JSONB_P(1);
 	o.key = name_arg(fcinfo, 2);
@@ -7784,7 +7784,7 @@ sync_set_target(PG_FUNCTION_ARGS)
 	TargetOptions o;
 
 	caller_require_operator();
-	refuse_null(PG_ARGISNULL(0), "target");
+	sync_refuse_null(PG_ARGISNULL(0), "target");
 	memset(&o, 0, sizeof(o));
 	o.mapping = PG_ARGISNULL(1) ? NULL : PG_GETARG_JSONB_P(1);
 	o.key = name_arg(fcinfo, 2);
@@ -7847,27 +7847,27 @@ sync_drop_target(PG_FUNCTION_ARGS)
 
 	caller_require_operator();
 	PreventCommandIfReadOnly("drop_target()");
-	load_registry_for_caller(load_registry, NULL);
-	refuse_null(PG_ARGISNULL(0), "target");
+	sync_load_registry_for_caller(sync_load_registry, NULL);
+	sync_refuse_null(PG_ARGISNULL(0), "target");
 	given = text_to_cstring(PG_GETARG_TEXT_PP(0));
 
 	names = textToQualifiedNameList(PG_GETARG_TEXT_PP(0));
 	rv = makeRangeVarFromNameList(names);
 	lock_for_configuring(InvalidOid);
 	relid = RangeVarGetRelid(rv, NoLock, true);
-	load_registry(NULL);
+	sync_load_registry(NULL);
 	for (int pass = 0; pass < 2 && id == 0; pass++)
 	{
-		for (int i = 0; i < registry->ntargets; i++)
+		for (int i = 0; i < sync_registry->ntargets; i++)
 		{
-			Target	   *t = &registry->targets[i];
+			Target	   *t = &sync_registry->targets[i];
 
 			if (pass == 0 ? (OidIsValid(relid) && t->relid == relid) :
 				(strcmp(t->table, rv->relname) == 0 &&
 				 (rv->schemaname == NULL || strcmp(rv->schemaname, t->schema) == 0)))
 			{
 				id = t->id;
-				display = pstrdup(target_display(t));
+				display = pstrdup(sync_target_display(t));
 				break;
 			}
 		}
@@ -7895,7 +7895,7 @@ sync_drop_target(PG_FUNCTION_ARGS)
 	}
 
 	drop.id = id;
-	load_registry_for_caller(drop_registered, &drop);
+	sync_load_registry_for_caller(drop_registered, &drop);
 	require_existing(drop.found);
 	event_append("admin", "sync.target_dropped", NULL, NULL, "target", display, NULL);
 	PG_RETURN_BOOL(true);
@@ -7967,8 +7967,8 @@ trigger_wanted(const OurTrigger *trg)
 {
 	if (strcmp(trg->table, "users") == 0)
 		return true;
-	for (int i = 0; registry != NULL && i < registry->ntargets; i++)
-		if (registry->targets[i].enabled && registry->targets[i].uses_identity)
+	for (int i = 0; sync_registry != NULL && i < sync_registry->ntargets; i++)
+		if (sync_registry->targets[i].enabled && sync_registry->targets[i].uses_identity)
 			return OidIsValid(trigger_table(trg));
 	return false;
 }
@@ -7981,8 +7981,8 @@ trigger_state(const OurTrigger *trg)
 	TriggerState result = TRIGGER_IS_ABSENT;
 
 	args[0] = ObjectIdGetDatum(trigger_table(trg));
-	args[1] = name_datum(trg->name);
-	args[2] = name_datum(trg->function);
+	args[1] = sync_name_datum(trg->name);
+	args[2] = sync_name_datum(trg->function);
 	args[3] = BoolGetDatum((trg->type & TRIGGER_TYPE_DELETE) == 0);
 	args[4] = BoolGetDatum((trg->type & TRIGGER_TYPE_INSERT) == 0);
 	SPI_connect();
@@ -8049,7 +8049,7 @@ trigger_ddl(TriggerDDL *ddl, Oid auth, bool all_modes)
 	if (failure->sqlerrcode != ERRCODE_LOCK_NOT_AVAILABLE)
 		ReThrowError(failure->edata);
 
-	pids = lock_holders(auth, all_modes);
+	pids = sync_lock_holders(auth, all_modes);
 	ereport(ERROR,
 			(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
 			 errmsg("auth.users could not be locked within the time allowed"),
@@ -8166,7 +8166,7 @@ notice_row_triggers(Oid auth)
 static void
 load_and_note_attached(void *arg)
 {
-	load_registry(NULL);
+	sync_load_registry(NULL);
 	if (!*(bool *) arg)
 		set_detached(false);
 }
@@ -8198,7 +8198,7 @@ attach_triggers_internal(const char *wait, bool only_if_wanted, bool identity)
 
 	if (only_if_wanted && sync_is_detached())
 		return false;
-	load_registry_for_caller(load_and_note_attached, &only_if_wanted);
+	sync_load_registry_for_caller(load_and_note_attached, &only_if_wanted);
 	memset(&ddl, 0, sizeof(ddl));
 	ddl.wait = wait;
 	for (size_t i = 0; i < lengthof(our_triggers); i++)
@@ -8229,7 +8229,7 @@ attach_triggers_internal(const char *wait, bool only_if_wanted, bool identity)
 			ereport(WARNING,
 					(errcode(ERRCODE_WARNING),
 					 errmsg("the guarded triggers of invite_sync cannot be looked at"),
-					 errdetail("%s", failure_detail(failure)),
+					 errdetail("%s", sync_failure_detail(failure)),
 					 errhint("Do library and extension have the same version? SELECT * FROM invite_sync.verify();")));
 		}
 		table_close(mending.auth, NoLock);
@@ -8244,7 +8244,7 @@ attach_triggers_internal(const char *wait, bool only_if_wanted, bool identity)
 }
 
 static void
-attach_triggers(const char *wait, bool only_if_wanted, bool identity)
+sync_attach_triggers(const char *wait, bool only_if_wanted, bool identity)
 {
 	(void) attach_triggers_internal(wait, only_if_wanted, identity);
 }
@@ -8259,7 +8259,7 @@ wait_arg(FunctionCallInfo fcinfo)
 	Interval   *span;
 	double		ms;
 
-	refuse_null(PG_ARGISNULL(0), "wait");
+	sync_refuse_null(PG_ARGISNULL(0), "wait");
 	span = PG_GETARG_INTERVAL_P(0);
 	ms = span->time / 1000.0 + (span->day + span->month * 30.0) * 86400000.0;
 	if (ms < 1 || ms > 3600000.0)
@@ -8325,7 +8325,7 @@ sync_triggers(SyncTrigger **triggers)
 	*triggers = list;
 	if (!OidIsValid(auth))
 		return 0;
-	load_registry(NULL);
+	sync_load_registry(NULL);
 	for (size_t k = 0; k < lengthof(our_triggers); k++)
 	{
 		if (!trigger_wanted(&our_triggers[k]))
@@ -8358,7 +8358,7 @@ locate_only(void *arg)
 	int			guc_level = NewGUCNestLevel();
 
 	sync_bound_lock_wait();
-	relation_close(locate_target((Target *) arg, AccessShareLock), NoLock);
+	relation_close(sync_locate_target((Target *) arg, AccessShareLock), NoLock);
 	AtEOXact_GUC(false, guc_level);
 }
 
@@ -8368,16 +8368,16 @@ sync_check_targets(SyncTargetCheck **checks)
 	SyncTargetCheck *list;
 	int			n;
 
-	load_registry(NULL);
+	sync_load_registry(NULL);
 	plan_hold();
-	n = registry->ntargets;
+	n = sync_registry->ntargets;
 	list = palloc0(sizeof(SyncTargetCheck) * Max(n, 1));
 	for (int i = 0; i < n; i++)
 	{
-		Target	   *t = &registry->targets[i];
+		Target	   *t = &sync_registry->targets[i];
 		Failure    *failure;
 
-		list[i].name = target_display(t);
+		list[i].name = sync_target_display(t);
 		list[i].enabled = t->enabled;
 		if (sync_run_contained(locate_only, t, false, &failure))
 			list[i].relid = t->relid;
@@ -8402,12 +8402,12 @@ sync_concerns(Oid relid)
 
 	if (nsp == NULL)
 		return false;
-	load_registry(NULL);
+	sync_load_registry(NULL);
 	if (relid == caller_auth_users_relid(true))
 		return true;
-	for (int i = 0; i < registry->ntargets; i++)
+	for (int i = 0; i < sync_registry->ntargets; i++)
 	{
-		Target	   *t = &registry->targets[i];
+		Target	   *t = &sync_registry->targets[i];
 
 		/* by its name as well: after a restore the number is another's */
 		if (t->enabled && (t->relid == relid || (strcmp(t->table, name) == 0 && strcmp(t->schema, nsp) == 0)))
@@ -8419,15 +8419,15 @@ sync_concerns(Oid relid)
 bool
 sync_has_targets(void)
 {
-	load_registry(NULL);
-	for (int i = 0; i < registry->ntargets; i++)
-		if (registry->targets[i].enabled)
+	sync_load_registry(NULL);
+	for (int i = 0; i < sync_registry->ntargets; i++)
+		if (sync_registry->targets[i].enabled)
 			return true;
 	return false;
 }
 
 static void
-analyse_kept(const char *sql, int nargs, Relation auth)
+sync_analyse_kept(const char *sql, int nargs, Relation auth)
 {
 	if (sql != NULL)
 		check_no_secrets(plan_query(plan_try(sql, nargs, overwrite_argtypes)), RelationGetDescr(auth));
@@ -8441,8 +8441,8 @@ check_owner_rights(const Target *t)
 		return;
 	ereport(ERROR,
 			(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-			 errmsg("the owner of %s may not write it", target_display(t)),
-			 errhint("GRANT SELECT, INSERT, UPDATE ON %s TO %s;", target_display(t),
+			 errmsg("the owner of %s may not write it", sync_target_display(t)),
+			 errhint("GRANT SELECT, INSERT, UPDATE ON %s TO %s;", sync_target_display(t),
 					 quote_identifier(GetUserNameFromId(t->owner, false)))));
 }
 
@@ -8466,32 +8466,32 @@ analyse_target(void *arg)
 		ereport(ERROR,
 				(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
 				 errmsg("the target is locked")));
-	prepare_target(t, AccessShareLock);
+	sync_prepare_target(t, AccessShareLock);
 	rel = relation_open(t->relid, AccessShareLock);
 	memset(&draft, 0, sizeof(draft));
 	draft.n = t->ncolumns;
 	draft.columns = t->columns;
-	check_not_null_columns(rel, t->key, &draft);
+	sync_check_not_null_columns(rel, t->key, &draft);
 	check_owner_rights(t);
 	key = SPI_fnumber(RelationGetDescr(rel), t->key);
-	if (key <= 0 || !has_key_index(rel, key))
+	if (key <= 0 || !sync_has_key_index(rel, key))
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_COLUMN_REFERENCE),
-				 errmsg("there is no unique index on column %s of %s", quote_identifier(t->key), target_display(t)),
-				 errhint("ALTER TABLE %s ADD UNIQUE (%s);", target_display(t), quote_identifier(t->key))));
+				 errmsg("there is no unique index on column %s of %s", quote_identifier(t->key), sync_target_display(t)),
+				 errhint("ALTER TABLE %s ADD UNIQUE (%s);", sync_target_display(t), quote_identifier(t->key))));
 	relation_close(rel, NoLock);
-	load_identities(t, work->auth, work->single, true, &identities);
+	sync_load_identities(t, work->auth, work->single, true, &identities);
 	SPI_connect();
-	register_identities(&identities);
+	sync_register_identities(&identities);
 	scope_enter_target(&scope, t->owner, t->search_path);
-	register_source(&enr, work->auth, work->single);
-	analyse_kept(t->insert_sql, 0, work->auth);
-	analyse_kept(t->missing_sql, 0, work->auth);
-	analyse_kept(t->check_sql, 1, work->auth);
-	analyse_kept(t->update_sql, 1, work->auth);
+	sync_register_source(&enr, work->auth, work->single);
+	sync_analyse_kept(t->insert_sql, 0, work->auth);
+	sync_analyse_kept(t->missing_sql, 0, work->auth);
+	sync_analyse_kept(t->check_sql, 1, work->auth);
+	sync_analyse_kept(t->update_sql, 1, work->auth);
 	scope_leave(&scope);
 	SPI_finish();
-	end_identities(&identities);
+	sync_end_identities(&identities);
 }
 
 int
@@ -8503,18 +8503,18 @@ sync_analyse_targets(SyncAnalysis **analyses)
 	int			n = 0;
 
 	*analyses = NULL;
-	load_registry(NULL);
+	sync_load_registry(NULL);
 	if (!OidIsValid(relid) || !ConditionalLockRelationOid(relid, AccessShareLock))
 		return 0;
 	auth = try_relation_open(relid, NoLock);
 	if (auth == NULL)
 		return 0;
 	plan_hold();
-	load_registry(auth);
-	list = palloc0(sizeof(SyncAnalysis) * Max(registry->ntargets, 1));
-	for (int i = 0; i < registry->ntargets; i++)
+	sync_load_registry(auth);
+	list = palloc0(sizeof(SyncAnalysis) * Max(sync_registry->ntargets, 1));
+	for (int i = 0; i < sync_registry->ntargets; i++)
 	{
-		Target	   *t = &registry->targets[i];
+		Target	   *t = &sync_registry->targets[i];
 		Work		work;
 
 		if (!t->enabled)
@@ -8524,7 +8524,7 @@ sync_analyse_targets(SyncAnalysis **analyses)
 		work.auth = auth;
 		work.single = tuplestore_begin_heap(false, false, work_mem);
 		list[n].id = t->id;
-		list[n].name = pstrdup(target_display(t));
+		list[n].name = pstrdup(sync_target_display(t));
 		(void) sync_run_contained(analyse_target, &work, false, (Failure **) &list[n].failure);
 		n++;
 		tuplestore_end(work.single);
@@ -8543,8 +8543,8 @@ sync_analyse_targets(SyncAnalysis **analyses)
 PG_FUNCTION_INFO_V1(sync_verify);
 
 static void
-emit_finding(ReturnSetInfo *rsinfo, const char *severity, const char *area, const char *object,
-			 const char *finding, const char *detail, const char *fix)
+sync_emit_finding(ReturnSetInfo *rsinfo, const char *severity, const char *area, const char *object,
+				  const char *finding, const char *detail, const char *fix)
 {
 	Datum		values[6];
 	bool		nulls[6] = {false, false, object == NULL, false, detail == NULL, fix == NULL};
@@ -8577,9 +8577,9 @@ emit_version(ReturnSetInfo *rsinfo)
 		char	   *version = SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1);
 
 		if (strcmp(version, INVITE_SYNC_VERSION) != 0)
-			emit_finding(rsinfo, "error", "module", "invite_sync", "library and SQL objects are of different versions",
-						 psprintf("The library is %s, the objects are %s.", INVITE_SYNC_VERSION, version),
-						 "ALTER EXTENSION invite_sync UPDATE; -- or install the package of the objects' version");
+			sync_emit_finding(rsinfo, "error", "module", "invite_sync", "library and SQL objects are of different versions",
+							  psprintf("The library is %s, the objects are %s.", INVITE_SYNC_VERSION, version),
+							  "ALTER EXTENSION invite_sync UPDATE; -- or install the package of the objects' version");
 	}
 	scope_leave(&scope);
 	SPI_finish();
@@ -8608,9 +8608,9 @@ emit_members(ReturnSetInfo *rsinfo)
 		char	   *member = SPI_getvalue(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1);
 		char	   *owner = GetUserNameFromId(caller_own_role(), false);
 
-		emit_finding(rsinfo, "error", "caller", member, "the role is a member of the owner of the extension's tables",
-					 "It can change everything of the extension, past all checks.",
-					 psprintf("REVOKE %s FROM %s;", quote_identifier(owner), quote_identifier(member)));
+		sync_emit_finding(rsinfo, "error", "caller", member, "the role is a member of the owner of the extension's tables",
+						  "It can change everything of the extension, past all checks.",
+						  psprintf("REVOKE %s FROM %s;", quote_identifier(owner), quote_identifier(member)));
 	}
 	scope_leave(&scope);
 	SPI_finish();
@@ -8638,9 +8638,9 @@ verify_target(void *arg)
 
 	sync_bound_lock_wait();
 	if (v->read_only)
-		prepare_target(v->work.target, AccessShareLock);
+		sync_prepare_target(v->work.target, AccessShareLock);
 	else
-		plan_statements(&v->work);
+		sync_plan_statements(&v->work);
 	AtEOXact_GUC(false, guc_level);
 }
 
@@ -8648,14 +8648,14 @@ static void
 emit_listener_finding(void *arg, const char *severity, const char *area, const char *object,
 					  const char *finding, const char *detail, const char *fix)
 {
-	emit_finding((ReturnSetInfo *) arg, severity, area, object, finding, detail, fix);
+	sync_emit_finding((ReturnSetInfo *) arg, severity, area, object, finding, detail, fix);
 }
 
 static void
 emit_quarantine_finding(void *arg, const char *severity, const char *object,
 						const char *finding, const char *detail, const char *fix)
 {
-	emit_finding((ReturnSetInfo *) arg, severity, "quarantine", object, finding, detail, fix);
+	sync_emit_finding((ReturnSetInfo *) arg, severity, "quarantine", object, finding, detail, fix);
 }
 
 /* A part of verify(), contained: what one cannot read hides nothing of the others. */
@@ -8672,19 +8672,19 @@ verify_part(ContainedFn fn, VerifyPart *part, const char *area, const char *obje
 	Failure    *failure;
 
 	if (!sync_run_contained(fn, part, true, &failure))
-		emit_finding(part->rsinfo, "error", area, object, finding, failure_detail(failure),
-					 "ALTER EXTENSION invite_sync UPDATE; -- or whatever the detail calls for");
+		sync_emit_finding(part->rsinfo, "error", area, object, finding, sync_failure_detail(failure),
+						  "ALTER EXTENSION invite_sync UPDATE; -- or whatever the detail calls for");
 }
 
 static void
-verify_triggers(void *arg)
+sync_verify_triggers(void *arg)
 {
 	VerifyPart *part = (VerifyPart *) arg;
 	ReturnSetInfo *rsinfo = part->rsinfo;
 
 	if (sync_is_detached())
-		emit_finding(rsinfo, "info", "sync", "auth.users", "detach() was called: the triggers are off on purpose",
-					 NULL, "SELECT invite_sync.attach();");
+		sync_emit_finding(rsinfo, "info", "sync", "auth.users", "detach() was called: the triggers are off on purpose",
+						  NULL, "SELECT invite_sync.attach();");
 	else if (part->any_enabled)
 	{
 		for (size_t i = 0; i < lengthof(our_triggers); i++)
@@ -8692,13 +8692,13 @@ verify_triggers(void *arg)
 			TriggerState state = trigger_state(&our_triggers[i]);
 
 			if (state != TRIGGER_IS_GOOD && trigger_wanted(&our_triggers[i]))
-				emit_finding(rsinfo, "error", "sync", our_triggers[i].name,
-							 psprintf("the trigger on auth.%s is %s", our_triggers[i].table,
-									  state == TRIGGER_IS_ABSENT ? "missing" :
-									  state == TRIGGER_IS_OFF ? "disabled" :
-									  "not the one that attach() makes"),
-							 "Changes of auth.users are not synced. What was missed meanwhile is missing, stale or orphaned in sync_status(); sync_all() makes missing rows and fills NULLs only.",
-							 "SELECT invite_sync.attach(); CALL invite_sync.sync_all();");
+				sync_emit_finding(rsinfo, "error", "sync", our_triggers[i].name,
+								  psprintf("the trigger on auth.%s is %s", our_triggers[i].table,
+										   state == TRIGGER_IS_ABSENT ? "missing" :
+										   state == TRIGGER_IS_OFF ? "disabled" :
+										   "not the one that attach() makes"),
+								  "Changes of auth.users are not synced. What was missed meanwhile is missing, stale or orphaned in sync_status(); sync_all() makes missing rows and fills NULLs only.",
+								  "SELECT invite_sync.attach(); CALL invite_sync.sync_all();");
 		}
 	}
 }
@@ -8716,9 +8716,10 @@ verify_listeners(void *arg)
 {
 	VerifyPart *part = (VerifyPart *) arg;
 	bool		auth_readable = !superuser_arg(part->auth->rd_rel->relowner);
+	const SyncListener *listener;
 
-	for (int i = 0; i < nlisteners; i++)
-		listeners[i]->verify(auth_readable, emit_listener_finding, part->rsinfo);
+	for (int i = 0; (listener = sync_listener(i)) != NULL; i++)
+		listener->verify(auth_readable, emit_listener_finding, part->rsinfo);
 }
 
 static void
@@ -8735,12 +8736,12 @@ verify_quarantine(void *arg)
 		HeapTuple	row = SPI_tuptable->vals[i];
 		TupleDesc	desc = SPI_tuptable->tupdesc;
 
-		emit_finding(rsinfo, "warning", "quarantine", SPI_getvalue(row, desc, 1),
-					 psprintf("%s in quarantine", SPI_getvalue(row, desc, 2)),
-					 psprintf("SQLSTATE %s; see invite_sync.quarantine.", SPI_getvalue(row, desc, 3)),
-					 strcmp(SPI_getvalue(row, desc, 4), "t") == 0 ?
-					 "SELECT * FROM invite_sync.retry_quarantine(due_only => false);" :
-					 "SELECT invite_sync.close_quarantine(id) FROM invite_sync.quarantine WHERE NOT replayable; -- when each was looked into");
+		sync_emit_finding(rsinfo, "warning", "quarantine", SPI_getvalue(row, desc, 1),
+						  psprintf("%s in quarantine", SPI_getvalue(row, desc, 2)),
+						  psprintf("SQLSTATE %s; see invite_sync.quarantine.", SPI_getvalue(row, desc, 3)),
+						  strcmp(SPI_getvalue(row, desc, 4), "t") == 0 ?
+						  "SELECT * FROM invite_sync.retry_quarantine(due_only => false);" :
+						  "SELECT invite_sync.close_quarantine(id) FROM invite_sync.quarantine WHERE NOT replayable; -- when each was looked into");
 	}
 	scope_leave(&scope);
 	SPI_finish();
@@ -8758,9 +8759,9 @@ verify_targets(ReturnSetInfo *rsinfo, Relation auth, Registry *reg)
 
 		if (!t->enabled)
 		{
-			emit_finding(rsinfo, "info", "sync", target_display(t), "the target is disabled", NULL,
-						 psprintf("SELECT invite_sync.set_target(%s, enabled => true);",
-								  quote_literal_cstr(target_display(t))));
+			sync_emit_finding(rsinfo, "info", "sync", sync_target_display(t), "the target is disabled", NULL,
+							  psprintf("SELECT invite_sync.set_target(%s, enabled => true);",
+									   quote_literal_cstr(sync_target_display(t))));
 			continue;
 		}
 		memset(&v, 0, sizeof(v));
@@ -8769,18 +8770,18 @@ verify_targets(ReturnSetInfo *rsinfo, Relation auth, Registry *reg)
 		v.work.auth = auth;
 		v.work.single = tuplestore_begin_heap(false, false, work_mem);
 		if (!sync_run_contained(verify_target, &v, false, &failure))
-			emit_finding(rsinfo, "error", "sync", target_display(t), "users cannot be synced to this target",
-						 failure_detail(failure), failure->edata->hint);
+			sync_emit_finding(rsinfo, "error", "sync", sync_target_display(t), "users cannot be synced to this target",
+							  sync_failure_detail(failure), failure->edata->hint);
 		else
 		{
 			current = get_rel_name(t->relid);
 			if (current != NULL && (strcmp(current, t->table) != 0 ||
 									strcmp(get_namespace_name(get_rel_namespace(t->relid)), t->schema) != 0))
-				emit_finding(rsinfo, "info", "sync", target_display(t), "the target was renamed",
-							 psprintf("It is %s now, and is synced to under that name.",
-									  quote_qualified_identifier(get_namespace_name(get_rel_namespace(t->relid)), current)),
-							 psprintf("SELECT * FROM invite_sync.set_target(%s);",
-									  quote_literal_cstr(quote_qualified_identifier(get_namespace_name(get_rel_namespace(t->relid)), current))));
+				sync_emit_finding(rsinfo, "info", "sync", sync_target_display(t), "the target was renamed",
+								  psprintf("It is %s now, and is synced to under that name.",
+										   quote_qualified_identifier(get_namespace_name(get_rel_namespace(t->relid)), current)),
+								  psprintf("SELECT * FROM invite_sync.set_target(%s);",
+										   quote_literal_cstr(quote_qualified_identifier(get_namespace_name(get_rel_namespace(t->relid)), current))));
 		}
 		tuplestore_end(v.work.single);
 	}
@@ -8794,6 +8795,7 @@ sync_verify(PG_FUNCTION_ARGS)
 	Relation	auth;
 	VerifyPart	part;
 	Failure    *load_failure;
+	const SyncListener *listener;
 	bool		readable;
 
 	caller_require_operator();
@@ -8801,36 +8803,36 @@ sync_verify(PG_FUNCTION_ARGS)
 
 	if (!OidIsValid(caller_auth_users_relid(true)))
 	{
-		emit_finding(rsinfo, "error", "sync", "auth.users", "there is no table auth.users",
-					 "Nothing can be synced.", "SELECT invite_sync.create_auth_schema();");
+		sync_emit_finding(rsinfo, "error", "sync", "auth.users", "there is no table auth.users",
+						  "Nothing can be synced.", "SELECT invite_sync.create_auth_schema();");
 		return (Datum) 0;
 	}
 	emit_version(rsinfo);
-	auth = open_auth_users(AccessShareLock);
+	auth = sync_open_auth_users(AccessShareLock);
 	memset(&part, 0, sizeof(part));
 	part.rsinfo = rsinfo;
 	part.auth = auth;
 	plan_hold();
-	readable = sync_run_contained(load_registry, auth, true, &load_failure);
+	readable = sync_run_contained(sync_load_registry, auth, true, &load_failure);
 	if (!readable)
-		emit_finding(rsinfo, "error", "sync", "invite_sync.target", "the registry cannot be read: nothing is synced",
-					 failure_detail(load_failure), "ALTER EXTENSION invite_sync UPDATE;");
+		sync_emit_finding(rsinfo, "error", "sync", "invite_sync.target", "the registry cannot be read: nothing is synced",
+						  sync_failure_detail(load_failure), "ALTER EXTENSION invite_sync UPDATE;");
 	if (superuser_arg(auth->rd_rel->relowner))
-		emit_finding(rsinfo, "error", "caller", "auth.users", "auth.users belongs to a superuser",
-					 "Nothing of invite_sync runs as a superuser, so users can be neither locked nor backfilled.",
-					 "ALTER TABLE auth.users OWNER TO supabase_auth_admin;");
+		sync_emit_finding(rsinfo, "error", "caller", "auth.users", "auth.users belongs to a superuser",
+						  "Nothing of invite_sync runs as a superuser, so users can be neither locked nor backfilled.",
+						  "ALTER TABLE auth.users OWNER TO supabase_auth_admin;");
 	emit_members(rsinfo);
 	if (!invite_sync_enabled)
-		emit_finding(rsinfo, "error", "sync", "invite_sync.enabled", "the setting is off: nothing is synced",
-					 NULL, "RESET invite_sync.enabled; -- and look into postgresql.conf, ALTER SYSTEM, ALTER DATABASE and ALTER ROLE");
-	for (int i = 0; i < nlisteners; i++)
-		part.any_enabled = part.any_enabled || listeners[i]->needs_triggers();
+		sync_emit_finding(rsinfo, "error", "sync", "invite_sync.enabled", "the setting is off: nothing is synced",
+						  NULL, "RESET invite_sync.enabled; -- and look into postgresql.conf, ALTER SYSTEM, ALTER DATABASE and ALTER ROLE");
+	for (int i = 0; (listener = sync_listener(i)) != NULL; i++)
+		part.any_enabled = part.any_enabled || listener->needs_triggers();
 	if (readable)
 	{
-		for (int i = 0; i < registry->ntargets; i++)
-			part.any_enabled = part.any_enabled || registry->targets[i].enabled;
-		verify_part(verify_triggers, &part, "sync", "auth.users", "the triggers cannot be looked at");
-		verify_targets(rsinfo, auth, registry);
+		for (int i = 0; i < sync_registry->ntargets; i++)
+			part.any_enabled = part.any_enabled || sync_registry->targets[i].enabled;
+		verify_part(sync_verify_triggers, &part, "sync", "auth.users", "the triggers cannot be looked at");
+		verify_targets(rsinfo, auth, sync_registry);
 	}
 	verify_part(verify_guards, &part, "quarantine", "invite_sync.guarded_trigger",
 				"the guarded triggers cannot be looked at");
@@ -8852,6 +8854,6 @@ void
 sync_init(void)
 {
 	CacheRegisterRelcacheCallback(sync_relcache_callback, (Datum) 0);
-	RegisterXactCallback(forget_nested, NULL);
-	event_ensure_user_hook = ensure_user;
+	RegisterXactCallback(sync_forget_nested, NULL);
+	event_ensure_user_hook = sync_ensure_rows;
 }
