@@ -8,11 +8,6 @@
  * touches a target happens in a subtransaction, as the target's owner, with
  * bounded lock waits; what fails is recorded in quarantine and done again.
  *
- * From top to bottom: the registry of targets as each backend knows it; the
- * kept statements of a target; running them for a batch of users and finding
- * the bad ones; the three triggers; the roads that are not triggers; the
- * configuring calls; status and verification.
- *
  *-------------------------------------------------------------------------
  */
 #include "compat.h"
@@ -20,9 +15,7 @@
 #include <ctype.h>
 #include <math.h>
 
-#include "access/detoast.h"
 #include "access/genam.h"
-#include "access/heapam.h"
 #include "access/htup_details.h"
 #include "access/relation.h"
 #include "access/table.h"
@@ -31,17 +24,13 @@
 #include "access/xlog.h"
 #include "catalog/catalog.h"
 #include "catalog/dependency.h"
-#include "catalog/index.h"
 #include "catalog/namespace.h"
-#include "catalog/objectaccess.h"
-#include "catalog/pg_attrdef.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_collation.h"
-#include "catalog/pg_constraint.h"
 #include "catalog/pg_inherits.h"
 #include "catalog/pg_namespace.h"
-#include "catalog/pg_trigger.h"
 #include "catalog/pg_proc.h"
+#include "catalog/pg_trigger.h"
 #include "catalog/pg_type.h"
 #include "commands/trigger.h"
 #include "common/cryptohash.h"
@@ -53,7 +42,6 @@
 #include "mb/pg_wchar.h"
 #include "nodes/makefuncs.h"
 #include "nodes/nodeFuncs.h"
-#include "optimizer/optimizer.h"
 #include "parser/parse_coerce.h"
 #include "parser/parse_oper.h"
 #include "parser/parser.h"
@@ -62,7 +50,6 @@
 #include "storage/lmgr.h"
 #include "storage/lock.h"
 #include "storage/proc.h"
-#include "tcop/utility.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/datum.h"
@@ -73,12 +60,9 @@
 #include "utils/jsonb.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
-#include "utils/plancache.h"
-#include "utils/regproc.h"
 #include "utils/ruleutils.h"
 #include "utils/snapmgr.h"
 #include "utils/syscache.h"
-#include "utils/timeout.h"
 #include "utils/timestamp.h"
 #include "utils/tuplestore.h"
 #include "utils/typcache.h"
@@ -259,23 +243,83 @@ typedef struct Work
 	int64		nfailed;
 } Work;
 
+typedef struct Identities
+{
+	Tuplestorestate *store;		/* NULL: the target asks for none */
+	TupleDesc	desc;
+	EphemeralNamedRelationData enr;
+} Identities;
+
+/* Questions to a target that write nothing; each in a subtransaction. */
+typedef struct Question
+{
+	Target	   *target;
+	LOCKMODE	lockmode;
+	bool		read_only;
+	Relation	auth;
+	AttrNumber	id_att;
+	ArrayType  *overwrite;
+	Tuplestorestate *source;	/* of users, or of ids */
+	TupleDesc	ids_desc;
+	int64		count;
+	DestReceiver *dest;			/* where rows go, or NULL */
+	Tuplestorestate *answers;
+
+	/* answers to counting questions */
+	int64		rows;
+	int64		keyed;
+	int64		orphaned;
+	int64		missing;
+	int64		differing;
+} Question;
+
+/* Not yet checked: what somebody asked for, or what the names suggest. */
+typedef struct MappingDraft
+{
+	int			n;
+	MapColumn  *columns;
+	bool	   *explicit_policy;
+} MappingDraft;
+
+typedef struct Compile
+{
+	MapColumn  *mc;
+	bool		explicit_policy;
+	bool		allow_user_written;
+	Relation	auth;
+	Relation	rel;
+	Oid			owner;
+	const char *search_path;
+	MemoryContext cxt;
+} Compile;
+
+/* A part of verify(), contained: what one cannot read hides nothing of the others. */
+typedef struct VerifyPart
+{
+	ReturnSetInfo *rsinfo;
+	Relation	auth;
+	bool		any_enabled;
+} VerifyPart;
+
 PG_FUNCTION_INFO_V1(sync_registry_changed);
 PG_FUNCTION_INFO_V1(sync_on_insert);
 PG_FUNCTION_INFO_V1(sync_on_update);
 PG_FUNCTION_INFO_V1(sync_on_delete);
 PG_FUNCTION_INFO_V1(sync_on_identity);
 
-static void sync_apply_work(Work *work);
-static void sync_load_registry_for_caller(ContainedFn fn, void *arg);
-static void sync_need_ids(Work *work);
-static Relation sync_open_auth_users(LOCKMODE lockmode);
-static int64 sync_settle_outcomes(int64 target_id, const SyncOutcome *outcomes, int n, ArrayType *overwrite);
+static void sync_check_target_kind(Relation rel);
+static bool sync_has_key_index(Relation rel, AttrNumber attnum);
+static void sync_claim_rows(Work *work);
 static bool sync_attributes_differ(TupleTableSlot *old, TupleTableSlot *new, const Bitmapset *atts,
 								   Bitmapset **which);
-static bool sync_has_key_index(Relation rel, AttrNumber attnum);
-static void sync_refuse_null(bool isnull, const char *argument);
-static void sync_check_target_kind(Relation rel);
 static bool sync_read_one_row(Relation auth, const pg_uuid_t *id, TupleTableSlot *slot);
+static int64 sync_settle_outcomes(int64 target_id, const SyncOutcome *outcomes, int n, ArrayType *overwrite);
+static void sync_refuse_null(bool isnull, const char *argument);
+static void sync_attach_triggers(const char *wait, bool only_if_wanted, bool identity);
+static void sync_check_not_null_columns(Relation rel, const char *key, const MappingDraft *draft);
+static void sync_plan_statements(void *arg);
+static void sync_emit_finding(ReturnSetInfo *rsinfo, const char *severity, const char *area, const char *object,
+							  const char *finding, const char *detail, const char *fix);
 
 /* ---------------------------------------------------------------------
  * Containment
@@ -313,6 +357,12 @@ sync_run_contained(ContainedFn fn, void *arg, bool keep, Failure **failure)
 	return false;
 }
 
+static char *
+sync_failure_detail(const Failure *f)
+{
+	return psprintf("SQLSTATE %s: %s", unpack_sql_state(f->sqlerrcode), f->edata->message);
+}
+
 /*
  * Somebody else's LOCK TABLE must not hold up a signup longer than this. A
  * client that asked for less gets less.
@@ -327,6 +377,37 @@ sync_bound_lock_wait(void)
 	snprintf(buf, sizeof(buf), "%d", invite_sync_lock_timeout);
 	(void) set_config_option("lock_timeout", buf, PGC_USERSET, PGC_S_SESSION,
 							 GUC_ACTION_SAVE, true, 0, false);
+}
+
+static SavedPlan holders_plan = {
+	.sql = "SELECT pg_catalog.string_agg(DISTINCT l.pid::pg_catalog.text, ', ') FROM pg_catalog.pg_locks AS l "
+	"WHERE l.locktype = 'relation' AND l.granted AND l.relation = $1 AND l.pid <> pg_catalog.pg_backend_pid() "
+	"AND l.database = (SELECT d.oid FROM pg_catalog.pg_database AS d WHERE d.datname = pg_catalog.current_database()) "
+	"AND ($2 OR l.mode NOT IN ('AccessShareLock', 'RowShareLock'))",
+	.nargs = 2,
+	.argtypes = {OIDOID, BOOLOID}
+};
+
+/* Who holds a lock on the table that would be in our way, as a list of pids. */
+static char *
+sync_lock_holders(Oid relid, bool all_modes)
+{
+	Scope		scope;
+	Datum		args[2];
+	char	   *pids;
+	MemoryContext cxt = CurrentMemoryContext;
+
+	args[0] = ObjectIdGetDatum(relid);
+	args[1] = BoolGetDatum(all_modes);
+	SPI_connect();
+	scope_enter_own(&scope);
+	plan_execute(&holders_plan, args, NULL, false, 1);
+	pids = SPI_processed == 1 ? SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1) : NULL;
+	if (pids != NULL)
+		pids = MemoryContextStrdup(cxt, pids);
+	scope_leave(&scope);
+	SPI_finish();
+	return pids;
 }
 
 /* ---------------------------------------------------------------------
@@ -663,6 +744,129 @@ get_registry(void)
 	return sync_registry;
 }
 
+static void
+sync_load_registry(void *arg)
+{
+	Relation	auth = (Relation) arg;
+	Registry   *reg = get_registry();
+
+	if (auth != NULL)
+		resolve_attributes(reg, auth);
+}
+
+static void
+load_registry_bounded(void *arg)
+{
+	int			guc_level = NewGUCNestLevel();
+
+	sync_bound_lock_wait();
+	sync_load_registry(arg);
+	AtEOXact_GUC(false, guc_level);
+}
+
+/*
+ * The registry for a trigger, or NULL with a WARNING: objects of another
+ * version of the extension, or an auth.users without an id, must not fail a
+ * signup. What is missed so is found by sync_status().
+ */
+static Registry *
+sync_registry_for_trigger(Relation auth)
+{
+	Failure    *failure;
+
+	AcceptInvalidationMessages();
+	if (sync_registry != NULL && registry_valid_at == registry_invalidations &&
+		sync_registry->auth_seen == auth_invalidations &&
+		sync_registry->id_att != InvalidAttrNumber)
+		return sync_registry;
+
+	if (sync_run_contained(load_registry_bounded, auth, true, &failure))
+		return sync_registry;
+
+	/* better what was true a moment ago than to lose sight of the user */
+	if (sync_registry != NULL && sync_registry->id_att != InvalidAttrNumber &&
+		sync_registry->auth_seen == auth_invalidations)
+		return sync_registry;
+	ereport(WARNING,
+			(errcode(ERRCODE_WARNING),
+			 errmsg("registry of invite_sync cannot be read, nothing is synced"),
+			 errdetail("SQLSTATE %s: %s", unpack_sql_state(failure->sqlerrcode),
+					   failure->edata->message),
+			 errhint("Do library and extension have the same version? See invite_sync.verify()."),
+			 errhidestmt(true), errhidecontext(true)));
+	return NULL;
+}
+
+/*
+ * The registry for who called us. Where it is another version's that says more
+ * than which column is missing.
+ */
+static void
+sync_load_registry_for_caller(ContainedFn fn, void *arg)
+{
+	Failure    *failure;
+
+	if (sync_run_contained(fn, arg, true, &failure))
+		return;
+	if (ERRCODE_TO_CATEGORY(failure->sqlerrcode) != ERRCODE_SYNTAX_ERROR_OR_ACCESS_RULE_VIOLATION)
+		ReThrowError(failure->edata);
+	ereport(ERROR,
+			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			 errmsg("the registry of invite_sync cannot be read"),
+			 errdetail("%s", sync_failure_detail(failure)),
+			 errhint("Do library and extension have the same version? ALTER EXTENSION invite_sync UPDATE; else SELECT * FROM invite_sync.verify();")));
+}
+
+static Target *
+sync_find_target(Registry *reg, int64 id)
+{
+	for (int i = 0; i < reg->ntargets; i++)
+		if (reg->targets[i].id == id)
+			return &reg->targets[i];
+	return NULL;
+}
+
+/* The targets a call is about, by id: the registry may be replaced under way. */
+static int64 *
+sync_select_targets(Oid relid, int *ntargets)
+{
+	Registry   *reg;
+	int64	   *ids;
+
+	sync_load_registry_for_caller(sync_load_registry, NULL);
+	reg = sync_registry;
+	ids = palloc(sizeof(int64) * Max(reg->ntargets, 1));
+	*ntargets = 0;
+	for (int i = 0; i < reg->ntargets; i++)
+	{
+		Target	   *t = &reg->targets[i];
+
+		if (OidIsValid(relid) ? t->relid == relid : t->enabled)
+			ids[(*ntargets)++] = t->id;
+	}
+	if (OidIsValid(relid) && *ntargets == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("%s is not a target",
+						get_rel_name(relid) ?
+						quote_qualified_identifier(get_namespace_name(get_rel_namespace(relid)),
+												   get_rel_name(relid)) : "relation"),
+				 errhint("Add it: SELECT * FROM invite_sync.add_target('schema.table').")));
+	return ids;
+}
+
+static Relation
+sync_open_auth_users(LOCKMODE lockmode)
+{
+	return table_open(caller_auth_users_relid(false), lockmode);
+}
+
+static int
+sync_compare_uuid(const void *a, const void *b)
+{
+	return memcmp(a, b, UUID_LEN);
+}
+
 /* ---------------------------------------------------------------------
  * The kept statements of a target
  * ---------------------------------------------------------------------
@@ -678,6 +882,13 @@ sync_target_display(const Target *t)
 	if (schema != NULL)
 		return quote_qualified_identifier(schema, table);
 	return quote_qualified_identifier(t->schema, t->table);
+}
+
+static char *
+sync_relation_display(Relation rel)
+{
+	return quote_qualified_identifier(get_namespace_name(RelationGetNamespace(rel)),
+									  RelationGetRelationName(rel));
 }
 
 /*
@@ -1354,14 +1565,71 @@ sync_prepare_target(Target *t, LOCKMODE lockmode)
 	t->built = true;
 }
 
+static SavedPlan rename_plan = {
+	.sql = "UPDATE invite_sync.target AS t SET relation = $2::pg_catalog.regclass, relation_number = $2, schema_name = $3, table_name = $4, "
+	"registered_in = $5 WHERE t.id = $1",
+	.nargs = 5,
+	.argtypes = {INT8OID, OIDOID, NAMEOID, NAMEOID, TEXTOID}
+};
+
+/*
+ * Write down what targets are called now. Only roads that are not a trigger do:
+ * two signups must never write the same row.
+ */
+void
+sync_refresh_names(void)
+{
+	char	   *lineage;
+	Registry   *reg;
+
+	sync_load_registry_for_caller(sync_load_registry, NULL);
+	lineage = caller_lineage(InvalidSnapshot);
+	reg = sync_registry;
+	plan_hold();
+	for (int i = 0; i < reg->ntargets; i++)
+	{
+		Target	   *t = &reg->targets[i];
+		Oid			relid = t->relid;
+		char	   *table = OidIsValid(relid) ? get_rel_name(relid) : NULL;
+		char	   *schema = table ? get_namespace_name(get_rel_namespace(relid)) : NULL;
+		bool		same_name = schema != NULL && strcmp(schema, t->schema) == 0 &&
+			strcmp(table, t->table) == 0;
+		Scope		scope;
+		Datum		args[5];
+
+		if (same_name && t->stamped)
+			continue;
+		if (schema == NULL || (!t->same_database && !same_name))
+		{
+			Oid			nsp = get_namespace_oid(t->schema, true);
+
+			relid = OidIsValid(nsp) ? get_relname_relid(t->table, nsp) : InvalidOid;
+			if (!OidIsValid(relid))
+				continue;
+			schema = t->schema;
+			table = t->table;
+		}
+		args[0] = Int64GetDatum(t->id);
+		args[1] = ObjectIdGetDatum(relid);
+		args[2] = DirectFunctionCall1(namein, CStringGetDatum(schema));
+		args[3] = DirectFunctionCall1(namein, CStringGetDatum(table));
+		args[4] = CStringGetTextDatum(lineage);
+		SPI_connect();
+		scope_enter_own(&scope);
+		plan_execute(&rename_plan, args, NULL, false, 0);
+		scope_leave(&scope);
+		SPI_finish();
+	}
+	plan_release();
+}
+
 /* ---------------------------------------------------------------------
- * Running the statements for a batch
+ * What the kept statements read
  * ---------------------------------------------------------------------
  */
 
 static const Oid overwrite_argtypes[] = {TEXTARRAYOID};
 static const Oid claim_argtypes[] = {UUIDARRAYOID, UUIDARRAYOID};
-static const Oid remove_argtypes[] = {UUIDARRAYOID};
 
 /*
  * Make source_users known to the SPI connection. The row type is that of
@@ -1471,19 +1739,28 @@ sync_make_claim(const char *sql, int nargs, TupleDesc auth)
 	return plan;
 }
 
+static void
+sync_check_kept(const char *sql, int nargs, Relation auth)
+{
+	SPIPlanPtr	plan = plan_try(sql, nargs, overwrite_argtypes);
+
+	check_no_secrets(plan_query(plan), RelationGetDescr(auth));
+	plan_check(plan);
+}
+
+static void
+sync_analyse_kept(const char *sql, int nargs, Relation auth)
+{
+	if (sql != NULL)
+		check_no_secrets(plan_query(plan_try(sql, nargs, overwrite_argtypes)), RelationGetDescr(auth));
+}
+
 static SavedPlan identities_plan = {
 	.sql = "SELECT DISTINCT ON (i.user_id) i.user_id, i.provider::pg_catalog.text, i.provider_id::pg_catalog.text "
 	"FROM auth.identities AS i WHERE i.user_id OPERATOR(pg_catalog.=) ANY ($1) ORDER BY i.user_id, i.created_at, i.id",
 	.nargs = 1,
 	.argtypes = {UUIDARRAYOID}
 };
-
-typedef struct Identities
-{
-	Tuplestorestate *store;		/* NULL: the target asks for none */
-	TupleDesc	desc;
-	EphemeralNamedRelationData enr;
-} Identities;
 
 /*
  * The first identity of every user in the rows. Read in the auth scope, before
@@ -1576,6 +1853,11 @@ sync_end_identities(Identities *ident)
 	ident->store = NULL;
 }
 
+/* ---------------------------------------------------------------------
+ * Running the statements for a batch
+ * ---------------------------------------------------------------------
+ */
+
 /* Run one kept statement over a tuplestore, in the target's scope. */
 static void
 run_kept(Work *work, SPIPlanPtr *plan, const char *sql, Tuplestorestate *store,
@@ -1645,673 +1927,7 @@ sync_set_deferred(const Target *t, bool deferred, bool removing)
 		AfterTriggerSetState(stmt);
 }
 
-static char *
-sync_relation_display(Relation rel)
-{
-	return quote_qualified_identifier(get_namespace_name(RelationGetNamespace(rel)),
-									  RelationGetRelationName(rel));
-}
-
-static SavedPlan verified_plan = {
-	.sql = "SELECT u.id FROM " CALLER_AUTH_USERS " AS u WHERE u.id OPERATOR(pg_catalog.=) ANY ($1) AND u.email IS NOT NULL "
-	"AND u.email_confirmed_at IS NOT NULL AND u.deleted_at IS NULL "
-	"AND (u.banned_until IS NULL OR u.banned_until OPERATOR(pg_catalog.<=) pg_catalog.now()) "
-	"AND NOT u.is_anonymous "
-	"AND (NOT u.is_sso_user OR EXISTS (SELECT 1 FROM auth.identities AS i JOIN auth.sso_domains AS d "
-	"ON i.provider OPERATOR(pg_catalog.=) ('sso:' OPERATOR(pg_catalog.||) d.sso_provider_id::pg_catalog.text) "
-	"WHERE i.user_id OPERATOR(pg_catalog.=) u.id AND pg_catalog.lower(d.domain) OPERATOR(pg_catalog.=) "
-	"pg_catalog.lower(pg_catalog.split_part(u.email::pg_catalog.text, '@', 2))))",
-	.nargs = 1,
-	.argtypes = {UUIDARRAYOID}
-};
-
-/* Of these users, those whose address is proved to be theirs. */
-static ArrayType *
-verified_users(const pg_uuid_t *ids, int64 n)
-{
-	Scope		scope;
-	Datum		args[1];
-	pg_uuid_t  *found;
-	ArrayType  *result;
-	MemoryContext cxt = CurrentMemoryContext;
-
-	args[0] = plan_uuid_array(ids, n);
-	SPI_connect();
-	scope_enter_auth(&scope);
-	plan_execute(&verified_plan, args, NULL, false, 0);
-	found = MemoryContextAllocHuge(cxt, sizeof(pg_uuid_t) * Max(SPI_processed, 1));
-	for (uint64 i = 0; i < SPI_processed; i++)
-	{
-		bool		isnull;
-
-		found[i] = *DatumGetUUIDP(SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1, &isnull));
-	}
-	n = SPI_processed;
-	scope_leave(&scope);
-	SPI_finish();
-	result = DatumGetArrayTypeP(plan_uuid_array(found, n));
-	pfree(found);
-	return result;
-}
-
-/* ---------------------------------------------------------------------
- * link_by: who may claim by the address of today
- *
- * A change of address never claims, whichever road comes after it. What tells:
- * OLD and NEW of the UPDATE; known_address, where every such UPDATE is noted
- * and, for who could not be brought into a target with link_by, a digest of
- * the address that they had then; and, of users that are not known there,
- * email_change_sent_at, which the auth server sets when a change is asked for.
- * ---------------------------------------------------------------------
- */
-
-/*
- * SHA-256 of an address, folded as FOLD does: an address itself stands nowhere
- * of ours. Made here, since the arguments of a statement can get into the log.
- */
-static Datum
-address_digest(TupleTableSlot *slot, AttrNumber att)
-{
-	bytea	   *result = palloc(VARHDRSZ + PG_SHA256_DIGEST_LENGTH);
-	pg_cryptohash_ctx *ctx;
-	char	   *text = NULL;
-	char	   *address;
-	char	   *utf8;
-	int			len;
-	bool		isnull;
-	Datum		value = slot_getattr(slot, att, &isnull);
-
-	if (!isnull)
-	{
-		Oid			output;
-		bool		varlena;
-
-		getTypeOutputInfo(TupleDescAttr(slot->tts_tupleDescriptor, att - 1)->atttypid, &output, &varlena);
-		text = OidOutputFunctionCall(output, value);
-	}
-	if (text == NULL)
-		text = pstrdup("");
-	address = text;
-	while (*address == ' ')
-		address++;
-	len = strlen(address);
-	while (len > 0 && address[len - 1] == ' ')
-		len--;
-	address[len] = '\0';
-	for (char *c = address; *c != '\0'; c++)
-		*c = pg_ascii_tolower((unsigned char) *c);
-	/* the same in a copy of the database that has another encoding */
-	utf8 = pg_server_to_any(address, len, PG_UTF8);
-
-	SET_VARSIZE(result, VARHDRSZ + PG_SHA256_DIGEST_LENGTH);
-	ctx = pg_cryptohash_create(PG_SHA256);
-	if (ctx == NULL || pg_cryptohash_init(ctx) < 0 ||
-		pg_cryptohash_update(ctx, (uint8 *) utf8, strlen(utf8)) < 0 ||
-		pg_cryptohash_final(ctx, (uint8 *) VARDATA(result), PG_SHA256_DIGEST_LENGTH) < 0)
-		elog(ERROR, "SHA-256 failed: %s", pg_cryptohash_error(ctx));
-	pg_cryptohash_free(ctx);
-	/* there may be a million of them in a batch */
-	if (utf8 != address)
-		pfree(utf8);
-	pfree(text);
-	return PointerGetDatum(result);
-}
-
-/* Users with what is to be noted of their address, or compared with it. */
-typedef struct Addresses
-{
-	int64		n;
-	Datum	   *ids;
-	Datum	   *digests;
-	bool	   *changed;		/* as nulls of digests: known to have changed */
-	Datum	   *former;			/* for users who get another id: the one before */
-} Addresses;
-
-static void
-make_addresses(Addresses *a, int64 max)
-{
-	a->n = 0;
-	a->ids = palloc_extended(sizeof(Datum) * Max(max, 1), MCXT_ALLOC_HUGE);
-	a->digests = palloc_extended(sizeof(Datum) * Max(max, 1), MCXT_ALLOC_HUGE);
-	a->changed = palloc_extended(sizeof(bool) * Max(max, 1), MCXT_ALLOC_HUGE | MCXT_ALLOC_ZERO);
-	a->former = NULL;
-}
-
-static Datum
-copy_id(TupleTableSlot *slot, AttrNumber att)
-{
-	pg_uuid_t  *id = palloc(sizeof(pg_uuid_t));
-	bool		isnull;
-
-	*id = *DatumGetUUIDP(slot_getattr(slot, att, &isnull));
-	return UUIDPGetDatum(id);
-}
-
-/*
- * Was a change of address asked for? By the auth server's account; whether it
- * came to it is not told. Who is made just now has changed nothing.
- */
-static bool
-change_asked_for(const Work *work, TupleTableSlot *slot)
-{
-	int			att = SPI_fnumber(RelationGetDescr(work->auth), "email_change_sent_at");
-
-	return !work->made && att > 0 && !slot_attisnull(slot, att);
-}
-
-static SavedPlan note_failed_plan = {
-	/* the first address counts, and a change that is noted stays */
-	.sql = "INSERT INTO invite_sync.known_address (user_id, digest) "
-	"SELECT i.user_id, i.digest FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2)) AS i (user_id, digest) "
-	"ORDER BY i.user_id ON CONFLICT (user_id) DO NOTHING",
-	.nargs = 2,
-	.argtypes = {UUIDARRAYOID, BYTEAARRAYOID}
-};
-
-static SavedPlan note_changed_plan = {
-	/* an id that takes the place of another: what was known of that one goes on */
-	.sql = "INSERT INTO invite_sync.known_address AS k (user_id, digest) "
-	"SELECT i.user_id, CASE WHEN NOT i.changed THEN a.digest END "
-	"FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2), pg_catalog.unnest($3)) AS i (user_id, former, changed) "
-	"LEFT JOIN invite_sync.known_address AS a ON a.user_id OPERATOR(pg_catalog.=) i.former "
-	"WHERE i.changed OR a.user_id IS NOT NULL ORDER BY i.user_id "
-	"ON CONFLICT (user_id) DO UPDATE SET digest = NULL, noted_at = excluded.noted_at WHERE k.digest IS NOT NULL",
-	.nargs = 3,
-	.argtypes = {UUIDARRAYOID, UUIDARRAYOID, BOOLARRAYOID}
-};
-
-static SavedPlan forget_former_plan = {
-	.sql = "DELETE FROM invite_sync.known_address AS k WHERE k.user_id OPERATOR(pg_catalog.=) ANY (ARRAY("
-	"SELECT f.id FROM pg_catalog.unnest($2) AS f (id) EXCEPT SELECT i.id FROM pg_catalog.unnest($1) AS i (id)))",
-	.nargs = 3,
-	.argtypes = {UUIDARRAYOID, UUIDARRAYOID, BOOLARRAYOID}
-};
-
-static SavedPlan forget_addresses_plan = {
-	.sql = "DELETE FROM invite_sync.known_address AS k WHERE k.user_id OPERATOR(pg_catalog.=) ANY ($1)",
-	.nargs = 1,
-	.argtypes = {UUIDARRAYOID}
-};
-
-static SavedPlan known_plan = {
-	/* LATERAL and LIMIT: each is looked up, whatever the statistics were */
-	.sql = "SELECT i.user_id, k.same FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2)) AS i (user_id, digest) "
-	"CROSS JOIN LATERAL (SELECT coalesce(a.digest OPERATOR(pg_catalog.=) i.digest, false) AS same "
-	"FROM invite_sync.known_address AS a WHERE a.user_id OPERATOR(pg_catalog.=) i.user_id LIMIT 1) AS k",
-	.nargs = 2,
-	.argtypes = {UUIDARRAYOID, BYTEAARRAYOID}
-};
-
-static Datum
-bool_array(const bool *values, int64 n)
-{
-	Datum	   *elems = palloc_extended(sizeof(Datum) * Max(n, 1), MCXT_ALLOC_HUGE);
-
-	for (int64 i = 0; i < n; i++)
-		elems[i] = BoolGetDatum(values[i]);
-	return plan_array(elems, NULL, n, BOOLOID);
-}
-
-static void
-write_addresses(void *arg)
-{
-	Addresses  *a = (Addresses *) arg;
-	int			guc_level = NewGUCNestLevel();
-	Scope		scope;
-	Datum		args[3];
-
-	args[0] = plan_array(a->ids, NULL, a->n, UUIDOID);
-	if (a->former != NULL)
-	{
-		args[1] = plan_array(a->former, NULL, a->n, UUIDOID);
-		args[2] = bool_array(a->changed, a->n);
-	}
-	else
-		args[1] = plan_array(a->digests, a->changed, a->n, BYTEAOID);
-	sync_bound_lock_wait();
-	SPI_connect();
-	scope_enter_own(&scope);
-	plan_execute(a->former != NULL ? &note_changed_plan : &note_failed_plan, args, NULL, false, 0);
-	if (a->former != NULL)
-		plan_execute(&forget_former_plan, args, NULL, false, 0);
-	scope_leave(&scope);
-	SPI_finish();
-	AtEOXact_GUC(false, guc_level);
-}
-
-static void
-warn_not_noted(const Failure *failure)
-{
-	ereport(WARNING,
-			(errcode(ERRCODE_WARNING),
-			 errmsg("addresses of users could not be noted: a change of them may be missed by targets with link_by"),
-			 errdetail("SQLSTATE %s.", unpack_sql_state(failure->sqlerrcode)),
-			 errhint("Look at what holds the table invite_sync.known_address; see also invite_sync.verify()."),
-			 errhidestmt(true), errhidecontext(true)));
-}
-
-/*
- * Who could not be brought into a target with link_by may claim later, but only
- * by the address of today, or in an UPDATE by the one before it.
- */
-static void
-collect_failed_addresses(void *arg)
-{
-	Work	   *work = (Work *) arg;
-	TupleDesc	desc = RelationGetDescr(work->auth);
-	int			email_att = SPI_fnumber(desc, "email");
-	TupleTableSlot *slot = MakeSingleTupleTableSlot(desc, &TTSOpsMinimalTuple);
-	TupleTableSlot *old = MakeSingleTupleTableSlot(desc, &TTSOpsMinimalTuple);
-	Addresses	a;
-
-	make_addresses(&a, email_att > 0 ? work->nrows : 0);
-	tuplestore_select_read_pointer(work->single, 0);
-	tuplestore_rescan(work->single);
-	if (work->pairs != NULL)
-	{
-		tuplestore_select_read_pointer(work->pairs, 0);
-		tuplestore_rescan(work->pairs);
-	}
-	for (int64 i = 0; email_att > 0 && i < work->nrows; i++)
-	{
-		if (!tuplestore_gettupleslot(work->single, true, false, slot))
-			break;
-		if (work->pairs != NULL)
-		{
-			(void) tuplestore_gettupleslot(work->pairs, true, true, old);
-			(void) tuplestore_skiptuples(work->pairs, 1, true);
-		}
-		if (work->failures[i] == NULL)
-			continue;
-		a.ids[a.n] = UUIDPGetDatum(&work->ids[i]);
-		a.changed[a.n] = change_asked_for(work, slot);
-		a.digests[a.n] = address_digest(work->pairs != NULL ? old : slot, email_att);
-		a.n++;
-	}
-	ExecDropSingleTupleTableSlot(slot);
-	ExecDropSingleTupleTableSlot(old);
-	if (a.n > 0)
-		write_addresses(&a);
-}
-
-static void
-sync_note_failed_addresses(Work *work)
-{
-	Failure    *failure;
-
-	if (work->target->link_by != NULL && work->mode != WORK_REMOVE && work->nfailed > 0 &&
-		!sync_run_contained(collect_failed_addresses, work, true, &failure))
-		warn_not_noted(failure);
-}
-
-/*
- * Every change of address that an UPDATE makes, whatever targets there are now,
- * and also while the registry cannot be read.
- */
-static void
-note_changed(void *arg)
-{
-	TriggerData *trigdata = (TriggerData *) arg;
-	TupleDesc	desc = RelationGetDescr(trigdata->tg_relation);
-	int			email_att = SPI_fnumber(desc, "email");
-	int			id_att = SPI_fnumber(desc, "id");
-	Tuplestorestate *oldtable = trigdata->tg_oldtable;
-	Tuplestorestate *newtable = trigdata->tg_newtable;
-	TupleTableSlot *old_slot = MakeSingleTupleTableSlot(desc, &TTSOpsMinimalTuple);
-	TupleTableSlot *new_slot = MakeSingleTupleTableSlot(desc, &TTSOpsMinimalTuple);
-	Bitmapset  *email;
-	Bitmapset  *id;
-	int64		max = 0;
-	Addresses	a;
-
-	if (email_att <= 0 || id_att <= 0 || TupleDescAttr(desc, id_att - 1)->atttypid != UUIDOID)
-		return;
-	email = bms_make_singleton(email_att);
-	id = bms_make_singleton(id_att);
-	make_addresses(&a, max);
-	tuplestore_select_read_pointer(oldtable, 0);
-	tuplestore_rescan(oldtable);
-	tuplestore_select_read_pointer(newtable, 0);
-	tuplestore_rescan(newtable);
-	while (tuplestore_gettupleslot(oldtable, true, false, old_slot) &&
-		   tuplestore_gettupleslot(newtable, true, false, new_slot))
-	{
-		bool		changed = sync_attributes_differ(old_slot, new_slot, email, NULL);
-
-		if (!changed && !sync_attributes_differ(old_slot, new_slot, id, NULL))
-			continue;
-		if (a.n == max)
-		{
-			max = Max(16, max * 2);
-			a.ids = repalloc_huge(a.ids, sizeof(Datum) * max);
-			a.changed = repalloc_huge(a.changed, sizeof(bool) * max);
-			a.former = a.former == NULL ? palloc(sizeof(Datum) * max) :
-				repalloc_huge(a.former, sizeof(Datum) * max);
-		}
-		a.ids[a.n] = copy_id(new_slot, id_att);
-		a.former[a.n] = copy_id(old_slot, id_att);
-		a.changed[a.n] = changed;
-		a.n++;
-	}
-	ExecDropSingleTupleTableSlot(old_slot);
-	ExecDropSingleTupleTableSlot(new_slot);
-	if (a.n > 0)
-		write_addresses(&a);
-}
-
-static void
-sync_note_changed_addresses(TriggerData *trigdata)
-{
-	Failure    *failure;
-
-	if (!sync_run_contained(note_changed, trigdata, true, &failure))
-		warn_not_noted(failure);
-}
-
-typedef struct GoneAddresses
-{
-	const pg_uuid_t *ids;
-	int64		nids;
-} GoneAddresses;
-
-static void
-delete_addresses(void *arg)
-{
-	GoneAddresses *gone = (GoneAddresses *) arg;
-	int			guc_level = NewGUCNestLevel();
-	Datum		args[1];
-	Scope		scope;
-
-	args[0] = plan_uuid_array(gone->ids, gone->nids);
-	sync_bound_lock_wait();
-	SPI_connect();
-	scope_enter_own(&scope);
-	plan_by_index(plan_get(&forget_addresses_plan));
-	plan_execute(&forget_addresses_plan, args, NULL, false, 0);
-	scope_leave(&scope);
-	SPI_finish();
-	AtEOXact_GUC(false, guc_level);
-}
-
-/* Nothing is kept of who is gone; a user made with that id is another one. */
-static void
-sync_forget_addresses(const pg_uuid_t *ids, int64 nids)
-{
-	GoneAddresses gone = {.ids = ids,.nids = nids};
-	Failure    *failure;
-
-	if (nids > 0 && !sync_run_contained(delete_addresses, &gone, true, &failure))
-		ereport(WARNING,
-				(errcode(ERRCODE_WARNING),
-				 errmsg("what was noted of the addresses of deleted users could not be removed"),
-				 errdetail("SQLSTATE %s.", unpack_sql_state(failure->sqlerrcode)),
-				 errhint("invite_sync.retry_quarantine(due_only => false) removes it."),
-				 errhidestmt(true), errhidecontext(true)));
-}
-
-static SavedPlan noted_plan = {
-	.sql = "SELECT k.user_id FROM invite_sync.known_address AS k"
-};
-
-static SavedPlan noted_gone_plan = {
-	.sql = "SELECT i.id FROM pg_catalog.unnest($1) AS i (id) WHERE NOT EXISTS "
-	"(SELECT FROM auth.users AS u WHERE u.id OPERATOR(pg_catalog.=) i.id)",
-	.nargs = 1,
-	.argtypes = {UUIDARRAYOID}
-};
-
-static pg_uuid_t *
-found_ids(MemoryContext cxt, int64 *n)
-{
-	pg_uuid_t  *ids = MemoryContextAllocHuge(cxt, sizeof(pg_uuid_t) * (SPI_processed + 1));
-
-	*n = SPI_processed;
-	for (int64 i = 0; i < *n; i++)
-	{
-		bool		isnull;
-
-		ids[i] = *DatumGetUUIDP(SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1, &isnull));
-	}
-	return ids;
-}
-
-static void
-delete_gone_addresses(void *arg)
-{
-	MemoryContext cxt = CurrentMemoryContext;
-	Datum		args[1];
-	pg_uuid_t  *ids;
-	int64		n;
-	Scope		scope;
-
-	SPI_connect();
-	scope_enter_own(&scope);
-	plan_execute(&noted_plan, NULL, NULL, false, 0);
-	ids = found_ids(cxt, &n);
-	scope_leave(&scope);
-	SPI_finish();
-	if (n == 0)
-		return;
-	args[0] = plan_uuid_array(ids, n);
-	SPI_connect();
-	scope_enter_auth(&scope);
-	plan_execute(&noted_gone_plan, args, NULL, false, 0);
-	ids = found_ids(cxt, &n);
-	scope_leave(&scope);
-	SPI_finish();
-	sync_forget_addresses(ids, n);
-}
-
-void
-sync_forget_gone_addresses(void)
-{
-	Failure    *failure;
-
-	if (!sync_run_contained(delete_gone_addresses, NULL, true, &failure))
-		ereport(WARNING,
-				(errcode(ERRCODE_WARNING),
-				 errmsg("what was noted of the addresses of deleted users could not be looked at"),
-				 errdetail("SQLSTATE %s.", unpack_sql_state(failure->sqlerrcode)),
-				 errhint("Do library and extension have the same version? SELECT * FROM invite_sync.verify();")));
-}
-
-/*
- * Whose address has changed in this UPDATE.
- */
-static void
-address_changed(Work *work, const pg_uuid_t **changed, int64 *nchanged)
-{
-	TupleDesc	desc = RelationGetDescr(work->auth);
-	int			att = SPI_fnumber(desc, "email");
-	Bitmapset  *email;
-	TupleTableSlot *old;
-	TupleTableSlot *new;
-	pg_uuid_t  *ids;
-
-	*changed = NULL;
-	*nchanged = 0;
-	if (work->pairs == NULL || att <= 0)
-		return;
-	email = bms_make_singleton(att);
-	ids = MemoryContextAllocHuge(CurrentMemoryContext, sizeof(pg_uuid_t) * Max(work->nrows, 1));
-	old = MakeSingleTupleTableSlot(desc, &TTSOpsMinimalTuple);
-	new = MakeSingleTupleTableSlot(desc, &TTSOpsMinimalTuple);
-	tuplestore_select_read_pointer(work->pairs, 0);
-	tuplestore_rescan(work->pairs);
-	while (tuplestore_gettupleslot(work->pairs, true, true, old) &&
-		   tuplestore_gettupleslot(work->pairs, true, true, new))
-	{
-		bool		isnull;
-
-		if (sync_attributes_differ(old, new, email, NULL))
-			ids[(*nchanged)++] = *DatumGetUUIDP(slot_getattr(new, work->id_att, &isnull));
-	}
-	ExecDropSingleTupleTableSlot(old);
-	ExecDropSingleTupleTableSlot(new);
-	*changed = ids;
-}
-
-static int
-sync_compare_uuid(const void *a, const void *b)
-{
-	return memcmp(a, b, UUID_LEN);
-}
-
-/*
- * Of this batch, those whose address has changed before, as far as can be
- * known. Adds them to what address_changed() has found, and sorts.
- */
-static void
-address_has_changed(Work *work, const pg_uuid_t **changed, int64 *nchanged)
-{
-	TupleDesc	desc = RelationGetDescr(work->auth);
-	int			email_att = SPI_fnumber(desc, "email");
-	TupleTableSlot *slot;
-	pg_uuid_t  *ids;
-	pg_uuid_t  *known;
-	int64		nknown;
-	int64		n = *nchanged;
-	Addresses	a;
-	Datum		args[2];
-	Scope		scope;
-
-	ids = MemoryContextAllocHuge(CurrentMemoryContext, sizeof(pg_uuid_t) * (n + 2 * work->nrows + 1));
-	if (n > 0)
-		memcpy(ids, *changed, sizeof(pg_uuid_t) * n);
-	make_addresses(&a, work->nrows);
-	slot = MakeSingleTupleTableSlot(desc, &TTSOpsMinimalTuple);
-	tuplestore_select_read_pointer(work->single, 0);
-	tuplestore_rescan(work->single);
-	while (email_att > 0 && a.n < work->nrows &&
-		   tuplestore_gettupleslot(work->single, true, false, slot))
-	{
-		a.ids[a.n] = UUIDPGetDatum(&work->ids[a.n]);
-		a.digests[a.n] = address_digest(slot, email_att);
-		a.changed[a.n] = change_asked_for(work, slot);
-		a.n++;
-	}
-	ExecDropSingleTupleTableSlot(slot);
-
-	args[0] = plan_array(a.ids, NULL, a.n, UUIDOID);
-	args[1] = plan_array(a.digests, NULL, a.n, BYTEAOID);
-	known = MemoryContextAllocHuge(CurrentMemoryContext, sizeof(pg_uuid_t) * (a.n + 1));
-	SPI_connect();
-	scope_enter_own(&scope);
-	plan_by_index(plan_get(&known_plan));
-	plan_execute(&known_plan, args, NULL, false, 0);
-	nknown = SPI_processed;
-	for (int64 i = 0; i < nknown; i++)
-	{
-		bool		isnull;
-
-		known[i] = *DatumGetUUIDP(SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1, &isnull));
-		if (!DatumGetBool(SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 2, &isnull)))
-			ids[n++] = known[i];
-	}
-	scope_leave(&scope);
-	SPI_finish();
-	qsort(known, nknown, sizeof(pg_uuid_t), sync_compare_uuid);
-	for (int64 i = 0; i < a.n; i++)
-		if (a.changed[i] &&
-			bsearch(&work->ids[i], known, nknown, sizeof(pg_uuid_t), sync_compare_uuid) == NULL)
-			ids[n++] = work->ids[i];
-	qsort(ids, n, sizeof(pg_uuid_t), sync_compare_uuid);
-	*changed = ids;
-	*nchanged = n;
-}
-
-/*
- * link_by: rows that were made for people before they signed up. Claims what
- * can be claimed, and raises where somebody has to prove an address first:
- * whoever they are, they get no second row meanwhile. Claims are events, with
- * the ids of both.
- */
-static void
-sync_claim_rows(Work *work)
-{
-	Target	   *t = work->target;
-	EphemeralNamedRelationData enr;
-	const pg_uuid_t *changed;
-	int64		nchanged;
-	ArrayType  *verified;
-	Datum		args[2];
-	Scope		scope;
-	int			rc;
-	uint64		nclaimed;
-	char	  **claimed;
-	bool		pending;
-	bool		ambiguous = false;
-	MemoryContext cxt = CurrentMemoryContext;
-
-	sync_need_ids(work);
-	address_changed(work, &changed, &nchanged);
-	address_has_changed(work, &changed, &nchanged);
-	if (nchanged > 0)
-	{
-		pg_uuid_t  *rest = MemoryContextAllocHuge(CurrentMemoryContext, sizeof(pg_uuid_t) * work->nrows);
-		int64		n = 0;
-
-		for (int64 i = 0; i < work->nrows; i++)
-			if (bsearch(&work->ids[i], changed, nchanged, sizeof(pg_uuid_t), sync_compare_uuid) == NULL)
-				rest[n++] = work->ids[i];
-		verified = verified_users(rest, n);
-	}
-	else
-		verified = verified_users(work->ids, work->nrows);
-	args[0] = PointerGetDatum(verified);
-	args[1] = plan_uuid_array(changed, nchanged);
-
-	SPI_connect();
-	scope_enter_target(&scope, t->owner, t->search_path);
-	sync_register_source(&enr, work->auth, work->single);
-	if (t->claim_plan == NULL)
-		t->claim_plan = sync_make_claim(t->claim_sql, 1, RelationGetDescr(work->auth));
-	if (t->pending_plan == NULL)
-		t->pending_plan = sync_make_claim(t->pending_sql, 2, RelationGetDescr(work->auth));
-	rc = SPI_execute_plan(t->claim_plan, args, NULL, false, 0);
-	if (rc < 0)
-		elog(ERROR, "SPI_execute_plan failed: %s", SPI_result_code_string(rc));
-	nclaimed = SPI_processed;
-	claimed = MemoryContextAlloc(cxt, sizeof(char *) * (2 * nclaimed + 1));
-	for (uint64 i = 0; i < nclaimed; i++)
-		for (int c = 0; c < 2; c++)
-		{
-			char	   *value = SPI_getvalue(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, c + 1);
-
-			claimed[2 * i + c] = MemoryContextStrdup(cxt, value ? value : "");
-		}
-	rc = SPI_execute_plan(t->pending_plan, args, NULL, false, 1);
-	if (rc < 0)
-		elog(ERROR, "SPI_execute_plan failed: %s", SPI_result_code_string(rc));
-	pending = SPI_processed > 0;
-	if (pending)
-	{
-		bool		isnull;
-
-		ambiguous = DatumGetBool(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
-	}
-	SPI_unregister_relation(SOURCE_NAME);
-	scope_leave(&scope);
-	SPI_finish();
-
-	if (pending)
-		ereport(ERROR,
-				(errcode(ambiguous ? ERRCODE_CARDINALITY_VIOLATION : ERRCODE_LINK_PENDING),
-				 ambiguous ?
-				 errmsg("link_ambiguous: more than one row without a user has this address") :
-				 errmsg("link_pending: a row waits for this address to be verified")));
-	for (uint64 i = 0; i < nclaimed; i++)
-	{
-		StringInfoData data;
-
-		initStringInfo(&data);
-		appendStringInfoString(&data, "{\"user_id\": ");
-		escape_json(&data, claimed[2 * i]);
-		appendStringInfoChar(&data, '}');
-		(void) event_append("system", "sync.row_claimed", NULL, NULL, sync_target_display(t), claimed[2 * i + 1],
-							DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum(data.data))));
-	}
-}
+static const Oid remove_argtypes[] = {UUIDARRAYOID};
 
 /* Run one statement over the ids, under this snapshot; returns how many rows. */
 static uint64
@@ -3099,35 +2715,6 @@ sync_apply_work(Work *work)
  * ---------------------------------------------------------------------
  */
 
-/* Do OLD and NEW differ in any of these attributes? Images, no operators. */
-static bool
-sync_attributes_differ(TupleTableSlot *old, TupleTableSlot *new, const Bitmapset *atts,
-					   Bitmapset **which)
-{
-	TupleDesc	desc = old->tts_tupleDescriptor;
-	bool		result = false;
-	int			att = -1;
-
-	while ((att = bms_next_member(atts, att)) >= 0)
-	{
-		Form_pg_attribute form = TupleDescAttr(desc, att - 1);
-		bool		oldnull;
-		bool		newnull;
-		Datum		oldval = slot_getattr(old, att, &oldnull);
-		Datum		newval = slot_getattr(new, att, &newnull);
-
-		if (oldnull != newnull ||
-			(!oldnull && !datum_image_eq(oldval, newval, form->attbyval, form->attlen)))
-		{
-			result = true;
-			if (which == NULL)
-				break;
-			*which = bms_add_member(*which, att);
-		}
-	}
-	return result;
-}
-
 /*
  * Which columns of the target have to be set when this failed update is done
  * again: OLD will be gone then, and a retry only fills what is NULL. By source
@@ -3324,6 +2911,661 @@ sync_resolve_successes(Work *work, ArrayType *applied)
 	quarantine_resolve(work->target->id, ids, n, applied);
 }
 
+static SavedPlan verified_plan = {
+	.sql = "SELECT u.id FROM " CALLER_AUTH_USERS " AS u WHERE u.id OPERATOR(pg_catalog.=) ANY ($1) AND u.email IS NOT NULL "
+	"AND u.email_confirmed_at IS NOT NULL AND u.deleted_at IS NULL "
+	"AND (u.banned_until IS NULL OR u.banned_until OPERATOR(pg_catalog.<=) pg_catalog.now()) "
+	"AND NOT u.is_anonymous "
+	"AND (NOT u.is_sso_user OR EXISTS (SELECT 1 FROM auth.identities AS i JOIN auth.sso_domains AS d "
+	"ON i.provider OPERATOR(pg_catalog.=) ('sso:' OPERATOR(pg_catalog.||) d.sso_provider_id::pg_catalog.text) "
+	"WHERE i.user_id OPERATOR(pg_catalog.=) u.id AND pg_catalog.lower(d.domain) OPERATOR(pg_catalog.=) "
+	"pg_catalog.lower(pg_catalog.split_part(u.email::pg_catalog.text, '@', 2))))",
+	.nargs = 1,
+	.argtypes = {UUIDARRAYOID}
+};
+
+/* Of these users, those whose address is proved to be theirs. */
+static ArrayType *
+verified_users(const pg_uuid_t *ids, int64 n)
+{
+	Scope		scope;
+	Datum		args[1];
+	pg_uuid_t  *found;
+	ArrayType  *result;
+	MemoryContext cxt = CurrentMemoryContext;
+
+	args[0] = plan_uuid_array(ids, n);
+	SPI_connect();
+	scope_enter_auth(&scope);
+	plan_execute(&verified_plan, args, NULL, false, 0);
+	found = MemoryContextAllocHuge(cxt, sizeof(pg_uuid_t) * Max(SPI_processed, 1));
+	for (uint64 i = 0; i < SPI_processed; i++)
+	{
+		bool		isnull;
+
+		found[i] = *DatumGetUUIDP(SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1, &isnull));
+	}
+	n = SPI_processed;
+	scope_leave(&scope);
+	SPI_finish();
+	result = DatumGetArrayTypeP(plan_uuid_array(found, n));
+	pfree(found);
+	return result;
+}
+
+/* ---------------------------------------------------------------------
+ * link_by: who may claim by the address of today
+ *
+ * A change of address never claims, whichever road comes after it. What tells:
+ * OLD and NEW of the UPDATE; known_address, where every such UPDATE is noted
+ * and, for who could not be brought into a target with link_by, a digest of
+ * the address that they had then; and, of users that are not known there,
+ * email_change_sent_at, which the auth server sets when a change is asked for.
+ * ---------------------------------------------------------------------
+ */
+
+/*
+ * SHA-256 of an address, folded as FOLD does: an address itself stands nowhere
+ * of ours. Made here, since the arguments of a statement can get into the log.
+ */
+static Datum
+address_digest(TupleTableSlot *slot, AttrNumber att)
+{
+	bytea	   *result = palloc(VARHDRSZ + PG_SHA256_DIGEST_LENGTH);
+	pg_cryptohash_ctx *ctx;
+	char	   *text = NULL;
+	char	   *address;
+	char	   *utf8;
+	int			len;
+	bool		isnull;
+	Datum		value = slot_getattr(slot, att, &isnull);
+
+	if (!isnull)
+	{
+		Oid			output;
+		bool		varlena;
+
+		getTypeOutputInfo(TupleDescAttr(slot->tts_tupleDescriptor, att - 1)->atttypid, &output, &varlena);
+		text = OidOutputFunctionCall(output, value);
+	}
+	if (text == NULL)
+		text = pstrdup("");
+	address = text;
+	while (*address == ' ')
+		address++;
+	len = strlen(address);
+	while (len > 0 && address[len - 1] == ' ')
+		len--;
+	address[len] = '\0';
+	for (char *c = address; *c != '\0'; c++)
+		*c = pg_ascii_tolower((unsigned char) *c);
+	/* the same in a copy of the database that has another encoding */
+	utf8 = pg_server_to_any(address, len, PG_UTF8);
+
+	SET_VARSIZE(result, VARHDRSZ + PG_SHA256_DIGEST_LENGTH);
+	ctx = pg_cryptohash_create(PG_SHA256);
+	if (ctx == NULL || pg_cryptohash_init(ctx) < 0 ||
+		pg_cryptohash_update(ctx, (uint8 *) utf8, strlen(utf8)) < 0 ||
+		pg_cryptohash_final(ctx, (uint8 *) VARDATA(result), PG_SHA256_DIGEST_LENGTH) < 0)
+		elog(ERROR, "SHA-256 failed: %s", pg_cryptohash_error(ctx));
+	pg_cryptohash_free(ctx);
+	/* there may be a million of them in a batch */
+	if (utf8 != address)
+		pfree(utf8);
+	pfree(text);
+	return PointerGetDatum(result);
+}
+
+/* Users with what is to be noted of their address, or compared with it. */
+typedef struct Addresses
+{
+	int64		n;
+	Datum	   *ids;
+	Datum	   *digests;
+	bool	   *changed;		/* as nulls of digests: known to have changed */
+	Datum	   *former;			/* for users who get another id: the one before */
+} Addresses;
+
+static void
+make_addresses(Addresses *a, int64 max)
+{
+	a->n = 0;
+	a->ids = palloc_extended(sizeof(Datum) * Max(max, 1), MCXT_ALLOC_HUGE);
+	a->digests = palloc_extended(sizeof(Datum) * Max(max, 1), MCXT_ALLOC_HUGE);
+	a->changed = palloc_extended(sizeof(bool) * Max(max, 1), MCXT_ALLOC_HUGE | MCXT_ALLOC_ZERO);
+	a->former = NULL;
+}
+
+static Datum
+copy_id(TupleTableSlot *slot, AttrNumber att)
+{
+	pg_uuid_t  *id = palloc(sizeof(pg_uuid_t));
+	bool		isnull;
+
+	*id = *DatumGetUUIDP(slot_getattr(slot, att, &isnull));
+	return UUIDPGetDatum(id);
+}
+
+/*
+ * Was a change of address asked for? By the auth server's account; whether it
+ * came to it is not told. Who is made just now has changed nothing.
+ */
+static bool
+change_asked_for(const Work *work, TupleTableSlot *slot)
+{
+	int			att = SPI_fnumber(RelationGetDescr(work->auth), "email_change_sent_at");
+
+	return !work->made && att > 0 && !slot_attisnull(slot, att);
+}
+
+static SavedPlan note_failed_plan = {
+	/* the first address counts, and a change that is noted stays */
+	.sql = "INSERT INTO invite_sync.known_address (user_id, digest) "
+	"SELECT i.user_id, i.digest FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2)) AS i (user_id, digest) "
+	"ORDER BY i.user_id ON CONFLICT (user_id) DO NOTHING",
+	.nargs = 2,
+	.argtypes = {UUIDARRAYOID, BYTEAARRAYOID}
+};
+
+static SavedPlan note_changed_plan = {
+	/* an id that takes the place of another: what was known of that one goes on */
+	.sql = "INSERT INTO invite_sync.known_address AS k (user_id, digest) "
+	"SELECT i.user_id, CASE WHEN NOT i.changed THEN a.digest END "
+	"FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2), pg_catalog.unnest($3)) AS i (user_id, former, changed) "
+	"LEFT JOIN invite_sync.known_address AS a ON a.user_id OPERATOR(pg_catalog.=) i.former "
+	"WHERE i.changed OR a.user_id IS NOT NULL ORDER BY i.user_id "
+	"ON CONFLICT (user_id) DO UPDATE SET digest = NULL, noted_at = excluded.noted_at WHERE k.digest IS NOT NULL",
+	.nargs = 3,
+	.argtypes = {UUIDARRAYOID, UUIDARRAYOID, BOOLARRAYOID}
+};
+
+static SavedPlan forget_former_plan = {
+	.sql = "DELETE FROM invite_sync.known_address AS k WHERE k.user_id OPERATOR(pg_catalog.=) ANY (ARRAY("
+	"SELECT f.id FROM pg_catalog.unnest($2) AS f (id) EXCEPT SELECT i.id FROM pg_catalog.unnest($1) AS i (id)))",
+	.nargs = 3,
+	.argtypes = {UUIDARRAYOID, UUIDARRAYOID, BOOLARRAYOID}
+};
+
+static SavedPlan forget_addresses_plan = {
+	.sql = "DELETE FROM invite_sync.known_address AS k WHERE k.user_id OPERATOR(pg_catalog.=) ANY ($1)",
+	.nargs = 1,
+	.argtypes = {UUIDARRAYOID}
+};
+
+static SavedPlan known_plan = {
+	/* LATERAL and LIMIT: each is looked up, whatever the statistics were */
+	.sql = "SELECT i.user_id, k.same FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2)) AS i (user_id, digest) "
+	"CROSS JOIN LATERAL (SELECT coalesce(a.digest OPERATOR(pg_catalog.=) i.digest, false) AS same "
+	"FROM invite_sync.known_address AS a WHERE a.user_id OPERATOR(pg_catalog.=) i.user_id LIMIT 1) AS k",
+	.nargs = 2,
+	.argtypes = {UUIDARRAYOID, BYTEAARRAYOID}
+};
+
+static Datum
+bool_array(const bool *values, int64 n)
+{
+	Datum	   *elems = palloc_extended(sizeof(Datum) * Max(n, 1), MCXT_ALLOC_HUGE);
+
+	for (int64 i = 0; i < n; i++)
+		elems[i] = BoolGetDatum(values[i]);
+	return plan_array(elems, NULL, n, BOOLOID);
+}
+
+static void
+write_addresses(void *arg)
+{
+	Addresses  *a = (Addresses *) arg;
+	int			guc_level = NewGUCNestLevel();
+	Scope		scope;
+	Datum		args[3];
+
+	args[0] = plan_array(a->ids, NULL, a->n, UUIDOID);
+	if (a->former != NULL)
+	{
+		args[1] = plan_array(a->former, NULL, a->n, UUIDOID);
+		args[2] = bool_array(a->changed, a->n);
+	}
+	else
+		args[1] = plan_array(a->digests, a->changed, a->n, BYTEAOID);
+	sync_bound_lock_wait();
+	SPI_connect();
+	scope_enter_own(&scope);
+	plan_execute(a->former != NULL ? &note_changed_plan : &note_failed_plan, args, NULL, false, 0);
+	if (a->former != NULL)
+		plan_execute(&forget_former_plan, args, NULL, false, 0);
+	scope_leave(&scope);
+	SPI_finish();
+	AtEOXact_GUC(false, guc_level);
+}
+
+static void
+warn_not_noted(const Failure *failure)
+{
+	ereport(WARNING,
+			(errcode(ERRCODE_WARNING),
+			 errmsg("addresses of users could not be noted: a change of them may be missed by targets with link_by"),
+			 errdetail("SQLSTATE %s.", unpack_sql_state(failure->sqlerrcode)),
+			 errhint("Look at what holds the table invite_sync.known_address; see also invite_sync.verify()."),
+			 errhidestmt(true), errhidecontext(true)));
+}
+
+/*
+ * Who could not be brought into a target with link_by may claim later, but only
+ * by the address of today, or in an UPDATE by the one before it.
+ */
+static void
+collect_failed_addresses(void *arg)
+{
+	Work	   *work = (Work *) arg;
+	TupleDesc	desc = RelationGetDescr(work->auth);
+	int			email_att = SPI_fnumber(desc, "email");
+	TupleTableSlot *slot = MakeSingleTupleTableSlot(desc, &TTSOpsMinimalTuple);
+	TupleTableSlot *old = MakeSingleTupleTableSlot(desc, &TTSOpsMinimalTuple);
+	Addresses	a;
+
+	make_addresses(&a, email_att > 0 ? work->nrows : 0);
+	tuplestore_select_read_pointer(work->single, 0);
+	tuplestore_rescan(work->single);
+	if (work->pairs != NULL)
+	{
+		tuplestore_select_read_pointer(work->pairs, 0);
+		tuplestore_rescan(work->pairs);
+	}
+	for (int64 i = 0; email_att > 0 && i < work->nrows; i++)
+	{
+		if (!tuplestore_gettupleslot(work->single, true, false, slot))
+			break;
+		if (work->pairs != NULL)
+		{
+			(void) tuplestore_gettupleslot(work->pairs, true, true, old);
+			(void) tuplestore_skiptuples(work->pairs, 1, true);
+		}
+		if (work->failures[i] == NULL)
+			continue;
+		a.ids[a.n] = UUIDPGetDatum(&work->ids[i]);
+		a.changed[a.n] = change_asked_for(work, slot);
+		a.digests[a.n] = address_digest(work->pairs != NULL ? old : slot, email_att);
+		a.n++;
+	}
+	ExecDropSingleTupleTableSlot(slot);
+	ExecDropSingleTupleTableSlot(old);
+	if (a.n > 0)
+		write_addresses(&a);
+}
+
+static void
+sync_note_failed_addresses(Work *work)
+{
+	Failure    *failure;
+
+	if (work->target->link_by != NULL && work->mode != WORK_REMOVE && work->nfailed > 0 &&
+		!sync_run_contained(collect_failed_addresses, work, true, &failure))
+		warn_not_noted(failure);
+}
+
+/*
+ * Every change of address that an UPDATE makes, whatever targets there are now,
+ * and also while the registry cannot be read.
+ */
+static void
+note_changed(void *arg)
+{
+	TriggerData *trigdata = (TriggerData *) arg;
+	TupleDesc	desc = RelationGetDescr(trigdata->tg_relation);
+	int			email_att = SPI_fnumber(desc, "email");
+	int			id_att = SPI_fnumber(desc, "id");
+	Tuplestorestate *oldtable = trigdata->tg_oldtable;
+	Tuplestorestate *newtable = trigdata->tg_newtable;
+	TupleTableSlot *old_slot = MakeSingleTupleTableSlot(desc, &TTSOpsMinimalTuple);
+	TupleTableSlot *new_slot = MakeSingleTupleTableSlot(desc, &TTSOpsMinimalTuple);
+	Bitmapset  *email;
+	Bitmapset  *id;
+	int64		max = 0;
+	Addresses	a;
+
+	if (email_att <= 0 || id_att <= 0 || TupleDescAttr(desc, id_att - 1)->atttypid != UUIDOID)
+		return;
+	email = bms_make_singleton(email_att);
+	id = bms_make_singleton(id_att);
+	make_addresses(&a, max);
+	tuplestore_select_read_pointer(oldtable, 0);
+	tuplestore_rescan(oldtable);
+	tuplestore_select_read_pointer(newtable, 0);
+	tuplestore_rescan(newtable);
+	while (tuplestore_gettupleslot(oldtable, true, false, old_slot) &&
+		   tuplestore_gettupleslot(newtable, true, false, new_slot))
+	{
+		bool		changed = sync_attributes_differ(old_slot, new_slot, email, NULL);
+
+		if (!changed && !sync_attributes_differ(old_slot, new_slot, id, NULL))
+			continue;
+		if (a.n == max)
+		{
+			max = Max(16, max * 2);
+			a.ids = repalloc_huge(a.ids, sizeof(Datum) * max);
+			a.changed = repalloc_huge(a.changed, sizeof(bool) * max);
+			a.former = a.former == NULL ? palloc(sizeof(Datum) * max) :
+				repalloc_huge(a.former, sizeof(Datum) * max);
+		}
+		a.ids[a.n] = copy_id(new_slot, id_att);
+		a.former[a.n] = copy_id(old_slot, id_att);
+		a.changed[a.n] = changed;
+		a.n++;
+	}
+	ExecDropSingleTupleTableSlot(old_slot);
+	ExecDropSingleTupleTableSlot(new_slot);
+	if (a.n > 0)
+		write_addresses(&a);
+}
+
+static void
+sync_note_changed_addresses(TriggerData *trigdata)
+{
+	Failure    *failure;
+
+	if (!sync_run_contained(note_changed, trigdata, true, &failure))
+		warn_not_noted(failure);
+}
+
+typedef struct GoneAddresses
+{
+	const pg_uuid_t *ids;
+	int64		nids;
+} GoneAddresses;
+
+static void
+delete_addresses(void *arg)
+{
+	GoneAddresses *gone = (GoneAddresses *) arg;
+	int			guc_level = NewGUCNestLevel();
+	Datum		args[1];
+	Scope		scope;
+
+	args[0] = plan_uuid_array(gone->ids, gone->nids);
+	sync_bound_lock_wait();
+	SPI_connect();
+	scope_enter_own(&scope);
+	plan_by_index(plan_get(&forget_addresses_plan));
+	plan_execute(&forget_addresses_plan, args, NULL, false, 0);
+	scope_leave(&scope);
+	SPI_finish();
+	AtEOXact_GUC(false, guc_level);
+}
+
+/* Nothing is kept of who is gone; a user made with that id is another one. */
+static void
+sync_forget_addresses(const pg_uuid_t *ids, int64 nids)
+{
+	GoneAddresses gone = {.ids = ids,.nids = nids};
+	Failure    *failure;
+
+	if (nids > 0 && !sync_run_contained(delete_addresses, &gone, true, &failure))
+		ereport(WARNING,
+				(errcode(ERRCODE_WARNING),
+				 errmsg("what was noted of the addresses of deleted users could not be removed"),
+				 errdetail("SQLSTATE %s.", unpack_sql_state(failure->sqlerrcode)),
+				 errhint("invite_sync.retry_quarantine(due_only => false) removes it."),
+				 errhidestmt(true), errhidecontext(true)));
+}
+
+static SavedPlan noted_plan = {
+	.sql = "SELECT k.user_id FROM invite_sync.known_address AS k"
+};
+
+static SavedPlan noted_gone_plan = {
+	.sql = "SELECT i.id FROM pg_catalog.unnest($1) AS i (id) WHERE NOT EXISTS "
+	"(SELECT FROM auth.users AS u WHERE u.id OPERATOR(pg_catalog.=) i.id)",
+	.nargs = 1,
+	.argtypes = {UUIDARRAYOID}
+};
+
+static pg_uuid_t *
+found_ids(MemoryContext cxt, int64 *n)
+{
+	pg_uuid_t  *ids = MemoryContextAllocHuge(cxt, sizeof(pg_uuid_t) * (SPI_processed + 1));
+
+	*n = SPI_processed;
+	for (int64 i = 0; i < *n; i++)
+	{
+		bool		isnull;
+
+		ids[i] = *DatumGetUUIDP(SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1, &isnull));
+	}
+	return ids;
+}
+
+static void
+delete_gone_addresses(void *arg)
+{
+	MemoryContext cxt = CurrentMemoryContext;
+	Datum		args[1];
+	pg_uuid_t  *ids;
+	int64		n;
+	Scope		scope;
+
+	SPI_connect();
+	scope_enter_own(&scope);
+	plan_execute(&noted_plan, NULL, NULL, false, 0);
+	ids = found_ids(cxt, &n);
+	scope_leave(&scope);
+	SPI_finish();
+	if (n == 0)
+		return;
+	args[0] = plan_uuid_array(ids, n);
+	SPI_connect();
+	scope_enter_auth(&scope);
+	plan_execute(&noted_gone_plan, args, NULL, false, 0);
+	ids = found_ids(cxt, &n);
+	scope_leave(&scope);
+	SPI_finish();
+	sync_forget_addresses(ids, n);
+}
+
+void
+sync_forget_gone_addresses(void)
+{
+	Failure    *failure;
+
+	if (!sync_run_contained(delete_gone_addresses, NULL, true, &failure))
+		ereport(WARNING,
+				(errcode(ERRCODE_WARNING),
+				 errmsg("what was noted of the addresses of deleted users could not be looked at"),
+				 errdetail("SQLSTATE %s.", unpack_sql_state(failure->sqlerrcode)),
+				 errhint("Do library and extension have the same version? SELECT * FROM invite_sync.verify();")));
+}
+
+/*
+ * Whose address has changed in this UPDATE.
+ */
+static void
+address_changed(Work *work, const pg_uuid_t **changed, int64 *nchanged)
+{
+	TupleDesc	desc = RelationGetDescr(work->auth);
+	int			att = SPI_fnumber(desc, "email");
+	Bitmapset  *email;
+	TupleTableSlot *old;
+	TupleTableSlot *new;
+	pg_uuid_t  *ids;
+
+	*changed = NULL;
+	*nchanged = 0;
+	if (work->pairs == NULL || att <= 0)
+		return;
+	email = bms_make_singleton(att);
+	ids = MemoryContextAllocHuge(CurrentMemoryContext, sizeof(pg_uuid_t) * Max(work->nrows, 1));
+	old = MakeSingleTupleTableSlot(desc, &TTSOpsMinimalTuple);
+	new = MakeSingleTupleTableSlot(desc, &TTSOpsMinimalTuple);
+	tuplestore_select_read_pointer(work->pairs, 0);
+	tuplestore_rescan(work->pairs);
+	while (tuplestore_gettupleslot(work->pairs, true, true, old) &&
+		   tuplestore_gettupleslot(work->pairs, true, true, new))
+	{
+		bool		isnull;
+
+		if (sync_attributes_differ(old, new, email, NULL))
+			ids[(*nchanged)++] = *DatumGetUUIDP(slot_getattr(new, work->id_att, &isnull));
+	}
+	ExecDropSingleTupleTableSlot(old);
+	ExecDropSingleTupleTableSlot(new);
+	*changed = ids;
+}
+
+/*
+ * Of this batch, those whose address has changed before, as far as can be
+ * known. Adds them to what address_changed() has found, and sorts.
+ */
+static void
+address_has_changed(Work *work, const pg_uuid_t **changed, int64 *nchanged)
+{
+	TupleDesc	desc = RelationGetDescr(work->auth);
+	int			email_att = SPI_fnumber(desc, "email");
+	TupleTableSlot *slot;
+	pg_uuid_t  *ids;
+	pg_uuid_t  *known;
+	int64		nknown;
+	int64		n = *nchanged;
+	Addresses	a;
+	Datum		args[2];
+	Scope		scope;
+
+	ids = MemoryContextAllocHuge(CurrentMemoryContext, sizeof(pg_uuid_t) * (n + 2 * work->nrows + 1));
+	if (n > 0)
+		memcpy(ids, *changed, sizeof(pg_uuid_t) * n);
+	make_addresses(&a, work->nrows);
+	slot = MakeSingleTupleTableSlot(desc, &TTSOpsMinimalTuple);
+	tuplestore_select_read_pointer(work->single, 0);
+	tuplestore_rescan(work->single);
+	while (email_att > 0 && a.n < work->nrows &&
+		   tuplestore_gettupleslot(work->single, true, false, slot))
+	{
+		a.ids[a.n] = UUIDPGetDatum(&work->ids[a.n]);
+		a.digests[a.n] = address_digest(slot, email_att);
+		a.changed[a.n] = change_asked_for(work, slot);
+		a.n++;
+	}
+	ExecDropSingleTupleTableSlot(slot);
+
+	args[0] = plan_array(a.ids, NULL, a.n, UUIDOID);
+	args[1] = plan_array(a.digests, NULL, a.n, BYTEAOID);
+	known = MemoryContextAllocHuge(CurrentMemoryContext, sizeof(pg_uuid_t) * (a.n + 1));
+	SPI_connect();
+	scope_enter_own(&scope);
+	plan_by_index(plan_get(&known_plan));
+	plan_execute(&known_plan, args, NULL, false, 0);
+	nknown = SPI_processed;
+	for (int64 i = 0; i < nknown; i++)
+	{
+		bool		isnull;
+
+		known[i] = *DatumGetUUIDP(SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1, &isnull));
+		if (!DatumGetBool(SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 2, &isnull)))
+			ids[n++] = known[i];
+	}
+	scope_leave(&scope);
+	SPI_finish();
+	qsort(known, nknown, sizeof(pg_uuid_t), sync_compare_uuid);
+	for (int64 i = 0; i < a.n; i++)
+		if (a.changed[i] &&
+			bsearch(&work->ids[i], known, nknown, sizeof(pg_uuid_t), sync_compare_uuid) == NULL)
+			ids[n++] = work->ids[i];
+	qsort(ids, n, sizeof(pg_uuid_t), sync_compare_uuid);
+	*changed = ids;
+	*nchanged = n;
+}
+
+/*
+ * link_by: rows that were made for people before they signed up. Claims what
+ * can be claimed, and raises where somebody has to prove an address first:
+ * whoever they are, they get no second row meanwhile. Claims are events, with
+ * the ids of both.
+ */
+static void
+sync_claim_rows(Work *work)
+{
+	Target	   *t = work->target;
+	EphemeralNamedRelationData enr;
+	const pg_uuid_t *changed;
+	int64		nchanged;
+	ArrayType  *verified;
+	Datum		args[2];
+	Scope		scope;
+	int			rc;
+	uint64		nclaimed;
+	char	  **claimed;
+	bool		pending;
+	bool		ambiguous = false;
+	MemoryContext cxt = CurrentMemoryContext;
+
+	sync_need_ids(work);
+	address_changed(work, &changed, &nchanged);
+	address_has_changed(work, &changed, &nchanged);
+	if (nchanged > 0)
+	{
+		pg_uuid_t  *rest = MemoryContextAllocHuge(CurrentMemoryContext, sizeof(pg_uuid_t) * work->nrows);
+		int64		n = 0;
+
+		for (int64 i = 0; i < work->nrows; i++)
+			if (bsearch(&work->ids[i], changed, nchanged, sizeof(pg_uuid_t), sync_compare_uuid) == NULL)
+				rest[n++] = work->ids[i];
+		verified = verified_users(rest, n);
+	}
+	else
+		verified = verified_users(work->ids, work->nrows);
+	args[0] = PointerGetDatum(verified);
+	args[1] = plan_uuid_array(changed, nchanged);
+
+	SPI_connect();
+	scope_enter_target(&scope, t->owner, t->search_path);
+	sync_register_source(&enr, work->auth, work->single);
+	if (t->claim_plan == NULL)
+		t->claim_plan = sync_make_claim(t->claim_sql, 1, RelationGetDescr(work->auth));
+	if (t->pending_plan == NULL)
+		t->pending_plan = sync_make_claim(t->pending_sql, 2, RelationGetDescr(work->auth));
+	rc = SPI_execute_plan(t->claim_plan, args, NULL, false, 0);
+	if (rc < 0)
+		elog(ERROR, "SPI_execute_plan failed: %s", SPI_result_code_string(rc));
+	nclaimed = SPI_processed;
+	claimed = MemoryContextAlloc(cxt, sizeof(char *) * (2 * nclaimed + 1));
+	for (uint64 i = 0; i < nclaimed; i++)
+		for (int c = 0; c < 2; c++)
+		{
+			char	   *value = SPI_getvalue(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, c + 1);
+
+			claimed[2 * i + c] = MemoryContextStrdup(cxt, value ? value : "");
+		}
+	rc = SPI_execute_plan(t->pending_plan, args, NULL, false, 1);
+	if (rc < 0)
+		elog(ERROR, "SPI_execute_plan failed: %s", SPI_result_code_string(rc));
+	pending = SPI_processed > 0;
+	if (pending)
+	{
+		bool		isnull;
+
+		ambiguous = DatumGetBool(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
+	}
+	SPI_unregister_relation(SOURCE_NAME);
+	scope_leave(&scope);
+	SPI_finish();
+
+	if (pending)
+		ereport(ERROR,
+				(errcode(ambiguous ? ERRCODE_CARDINALITY_VIOLATION : ERRCODE_LINK_PENDING),
+				 ambiguous ?
+				 errmsg("link_ambiguous: more than one row without a user has this address") :
+				 errmsg("link_pending: a row waits for this address to be verified")));
+	for (uint64 i = 0; i < nclaimed; i++)
+	{
+		StringInfoData data;
+
+		initStringInfo(&data);
+		appendStringInfoString(&data, "{\"user_id\": ");
+		escape_json(&data, claimed[2 * i]);
+		appendStringInfoChar(&data, '}');
+		(void) event_append("system", "sync.row_claimed", NULL, NULL, sync_target_display(t), claimed[2 * i + 1],
+							DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum(data.data))));
+	}
+}
+
 /* ---------------------------------------------------------------------
  * The triggers on auth.users
  * ---------------------------------------------------------------------
@@ -3400,59 +3642,6 @@ tell_all_gone(const pg_uuid_t *user_ids, int64 nids)
 		(void) sync_tell_gone(listeners[i], user_ids, nids);
 }
 
-static void
-sync_load_registry(void *arg)
-{
-	Relation	auth = (Relation) arg;
-	Registry   *reg = get_registry();
-
-	if (auth != NULL)
-		resolve_attributes(reg, auth);
-}
-
-static void
-load_registry_bounded(void *arg)
-{
-	int			guc_level = NewGUCNestLevel();
-
-	sync_bound_lock_wait();
-	sync_load_registry(arg);
-	AtEOXact_GUC(false, guc_level);
-}
-
-/*
- * The registry for a trigger, or NULL with a WARNING: objects of another
- * version of the extension, or an auth.users without an id, must not fail a
- * signup. What is missed so is found by sync_status().
- */
-static Registry *
-sync_registry_for_trigger(Relation auth)
-{
-	Failure    *failure;
-
-	AcceptInvalidationMessages();
-	if (sync_registry != NULL && registry_valid_at == registry_invalidations &&
-		sync_registry->auth_seen == auth_invalidations &&
-		sync_registry->id_att != InvalidAttrNumber)
-		return sync_registry;
-
-	if (sync_run_contained(load_registry_bounded, auth, true, &failure))
-		return sync_registry;
-
-	/* better what was true a moment ago than to lose sight of the user */
-	if (sync_registry != NULL && sync_registry->id_att != InvalidAttrNumber &&
-		sync_registry->auth_seen == auth_invalidations)
-		return sync_registry;
-	ereport(WARNING,
-			(errcode(ERRCODE_WARNING),
-			 errmsg("registry of invite_sync cannot be read, nothing is synced"),
-			 errdetail("SQLSTATE %s: %s", unpack_sql_state(failure->sqlerrcode),
-					   failure->edata->message),
-			 errhint("Do library and extension have the same version? See invite_sync.verify()."),
-			 errhidestmt(true), errhidecontext(true)));
-	return NULL;
-}
-
 /*
  * Only our own triggers on auth.users sync: elsewhere the rows are not the auth
  * server's. That is said, and nothing is raised, since the table may have been
@@ -3507,6 +3696,35 @@ end_firing(MemoryContext old)
 
 	MemoryContextSwitchTo(old);
 	MemoryContextDelete(cxt);
+}
+
+/* Do OLD and NEW differ in any of these attributes? Images, no operators. */
+static bool
+sync_attributes_differ(TupleTableSlot *old, TupleTableSlot *new, const Bitmapset *atts,
+					   Bitmapset **which)
+{
+	TupleDesc	desc = old->tts_tupleDescriptor;
+	bool		result = false;
+	int			att = -1;
+
+	while ((att = bms_next_member(atts, att)) >= 0)
+	{
+		Form_pg_attribute form = TupleDescAttr(desc, att - 1);
+		bool		oldnull;
+		bool		newnull;
+		Datum		oldval = slot_getattr(old, att, &oldnull);
+		Datum		newval = slot_getattr(new, att, &newnull);
+
+		if (oldnull != newnull ||
+			(!oldnull && !datum_image_eq(oldval, newval, form->attbyval, form->attlen)))
+		{
+			result = true;
+			if (which == NULL)
+				break;
+			*which = bms_add_member(*which, att);
+		}
+	}
+	return result;
 }
 
 /*
@@ -4338,12 +4556,6 @@ sync_on_delete(PG_FUNCTION_ARGS)
  * ---------------------------------------------------------------------
  */
 
-static Relation
-sync_open_auth_users(LOCKMODE lockmode)
-{
-	return table_open(caller_auth_users_relid(false), lockmode);
-}
-
 static SavedPlan lock_plan = {
 	.sql = "SELECT x.id, x.ctid FROM " CALLER_ABSENT_COLUMNS " CROSS JOIN LATERAL (SELECT u.id, u.ctid FROM auth.users AS u "
 	"WHERE u.id OPERATOR(pg_catalog.=) ANY ($1) AND deleted_at IS NULL ORDER BY u.id FOR SHARE OF u SKIP LOCKED) AS x",
@@ -4370,15 +4582,6 @@ static SavedPlan present_plan = {
 	.nargs = 1,
 	.argtypes = {UUIDARRAYOID}
 };
-
-static Target *
-sync_find_target(Registry *reg, int64 id)
-{
-	for (int i = 0; i < reg->ntargets; i++)
-		if (reg->targets[i].id == id)
-			return &reg->targets[i];
-	return NULL;
-}
 
 /*
  * Read rows of auth.users as they are stored, by the addresses that a statement
@@ -4714,6 +4917,38 @@ sync_settle_outcomes(int64 target_id, const SyncOutcome *outcomes, int n, ArrayT
 	return nitems;
 }
 
+static SavedPlan note_run_plan = {
+	.sql = "WITH held AS (SELECT r.target_id FROM invite_sync.sync_run AS r WHERE r.target_id = $1 FOR UPDATE SKIP LOCKED) "
+	"UPDATE invite_sync.sync_run AS r SET last_success = pg_catalog.clock_timestamp() "
+	"FROM held AS h WHERE r.target_id = h.target_id",
+	.nargs = 1,
+	.argtypes = {INT8OID}
+};
+
+/*
+ * In a table of its own: the registry's would tell every session to read the
+ * registry again. Whom somebody else is noting needs no note of ours; to wait
+ * for that would let two retries lock each other out.
+ */
+void
+sync_note_run(int64 target_id)
+{
+	Scope		scope;
+	Datum		args[1];
+
+	args[0] = Int64GetDatum(target_id);
+	SPI_connect();
+	scope_enter_own(&scope);
+	plan_execute(&note_run_plan, args, NULL, false, 0);
+	scope_leave(&scope);
+	SPI_finish();
+}
+
+/* ---------------------------------------------------------------------
+ * Questions that write nothing
+ * ---------------------------------------------------------------------
+ */
+
 /*
  * All users of auth.users that are not soft-deleted (or, with deleted, all), by
  * id only. Read straight from the table: no statement, so nobody's rights and
@@ -4766,29 +5001,6 @@ register_ids(EphemeralNamedRelation enr, TupleDesc desc, Tuplestorestate *store,
 	if (rc != SPI_OK_REL_REGISTER)
 		elog(ERROR, "SPI_register_relation failed: %s", SPI_result_code_string(rc));
 }
-
-/* Questions to a target that write nothing; each in a subtransaction. */
-typedef struct Question
-{
-	Target	   *target;
-	LOCKMODE	lockmode;
-	bool		read_only;
-	Relation	auth;
-	AttrNumber	id_att;
-	ArrayType  *overwrite;
-	Tuplestorestate *source;	/* of users, or of ids */
-	TupleDesc	ids_desc;
-	int64		count;
-	DestReceiver *dest;			/* where rows go, or NULL */
-	Tuplestorestate *answers;
-
-	/* answers to counting questions */
-	int64		rows;
-	int64		keyed;
-	int64		orphaned;
-	int64		missing;
-	int64		differing;
-} Question;
 
 /* Who may have something to be written? Those missing, or with a NULL to fill. */
 static void
@@ -5006,6 +5218,11 @@ sync_find_candidates(Target *t, Relation auth, Registry *reg, ArrayType *overwri
 	return ok;
 }
 
+/* ---------------------------------------------------------------------
+ * sync_users() and sync_all()
+ * ---------------------------------------------------------------------
+ */
+
 /*
  * A signup that was under way while a target was added has been synced by
  * nobody: its trigger ran before. Wait for it, then look.
@@ -5071,47 +5288,12 @@ filter_users(int64 target_id, pg_uuid_t *ids, int *nids, bool *missing, ArrayTyp
 	return ok;
 }
 
-/* The targets a call is about, by id: the registry may be replaced under way. */
-static int64 *
-sync_select_targets(Oid relid, int *ntargets)
-{
-	Registry   *reg;
-	int64	   *ids;
-
-	sync_load_registry_for_caller(sync_load_registry, NULL);
-	reg = sync_registry;
-	ids = palloc(sizeof(int64) * Max(reg->ntargets, 1));
-	*ntargets = 0;
-	for (int i = 0; i < reg->ntargets; i++)
-	{
-		Target	   *t = &reg->targets[i];
-
-		if (OidIsValid(relid) ? t->relid == relid : t->enabled)
-			ids[(*ntargets)++] = t->id;
-	}
-	if (OidIsValid(relid) && *ntargets == 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_OBJECT),
-				 errmsg("%s is not a target",
-						get_rel_name(relid) ?
-						quote_qualified_identifier(get_namespace_name(get_rel_namespace(relid)),
-												   get_rel_name(relid)) : "relation"),
-				 errhint("Add it: SELECT * FROM invite_sync.add_target('schema.table').")));
-	return ids;
-}
-
 static char *
 target_name_by_id(int64 id)
 {
 	Target	   *t = sync_registry ? sync_find_target(sync_registry, id) : NULL;
 
 	return t ? pstrdup(sync_target_display(t)) : psprintf("target " INT64_FORMAT, id);
-}
-
-static char *
-sync_failure_detail(const Failure *f)
-{
-	return psprintf("SQLSTATE %s: %s", unpack_sql_state(f->sqlerrcode), f->edata->message);
 }
 
 typedef struct Tally
@@ -5528,90 +5710,10 @@ sync_all(PG_FUNCTION_ARGS)
 	PG_RETURN_VOID();
 }
 
-static SavedPlan note_run_plan = {
-	.sql = "WITH held AS (SELECT r.target_id FROM invite_sync.sync_run AS r WHERE r.target_id = $1 FOR UPDATE SKIP LOCKED) "
-	"UPDATE invite_sync.sync_run AS r SET last_success = pg_catalog.clock_timestamp() "
-	"FROM held AS h WHERE r.target_id = h.target_id",
-	.nargs = 1,
-	.argtypes = {INT8OID}
-};
-
-/*
- * In a table of its own: the registry's would tell every session to read the
- * registry again. Whom somebody else is noting needs no note of ours; to wait
- * for that would let two retries lock each other out.
+/* ---------------------------------------------------------------------
+ * One user at a call
+ * ---------------------------------------------------------------------
  */
-void
-sync_note_run(int64 target_id)
-{
-	Scope		scope;
-	Datum		args[1];
-
-	args[0] = Int64GetDatum(target_id);
-	SPI_connect();
-	scope_enter_own(&scope);
-	plan_execute(&note_run_plan, args, NULL, false, 0);
-	scope_leave(&scope);
-	SPI_finish();
-}
-
-static SavedPlan rename_plan = {
-	.sql = "UPDATE invite_sync.target AS t SET relation = $2::pg_catalog.regclass, relation_number = $2, schema_name = $3, table_name = $4, "
-	"registered_in = $5 WHERE t.id = $1",
-	.nargs = 5,
-	.argtypes = {INT8OID, OIDOID, NAMEOID, NAMEOID, TEXTOID}
-};
-
-/*
- * Write down what targets are called now. Only roads that are not a trigger do:
- * two signups must never write the same row.
- */
-void
-sync_refresh_names(void)
-{
-	char	   *lineage;
-	Registry   *reg;
-
-	sync_load_registry_for_caller(sync_load_registry, NULL);
-	lineage = caller_lineage(InvalidSnapshot);
-	reg = sync_registry;
-	plan_hold();
-	for (int i = 0; i < reg->ntargets; i++)
-	{
-		Target	   *t = &reg->targets[i];
-		Oid			relid = t->relid;
-		char	   *table = OidIsValid(relid) ? get_rel_name(relid) : NULL;
-		char	   *schema = table ? get_namespace_name(get_rel_namespace(relid)) : NULL;
-		bool		same_name = schema != NULL && strcmp(schema, t->schema) == 0 &&
-			strcmp(table, t->table) == 0;
-		Scope		scope;
-		Datum		args[5];
-
-		if (same_name && t->stamped)
-			continue;
-		if (schema == NULL || (!t->same_database && !same_name))
-		{
-			Oid			nsp = get_namespace_oid(t->schema, true);
-
-			relid = OidIsValid(nsp) ? get_relname_relid(t->table, nsp) : InvalidOid;
-			if (!OidIsValid(relid))
-				continue;
-			schema = t->schema;
-			table = t->table;
-		}
-		args[0] = Int64GetDatum(t->id);
-		args[1] = ObjectIdGetDatum(relid);
-		args[2] = DirectFunctionCall1(namein, CStringGetDatum(schema));
-		args[3] = DirectFunctionCall1(namein, CStringGetDatum(table));
-		args[4] = CStringGetTextDatum(lineage);
-		SPI_connect();
-		scope_enter_own(&scope);
-		plan_execute(&rename_plan, args, NULL, false, 0);
-		scope_leave(&scope);
-		SPI_finish();
-	}
-	plan_release();
-}
 
 PG_FUNCTION_INFO_V1(sync_user_exists);
 PG_FUNCTION_INFO_V1(sync_ensure_user);
@@ -6054,26 +6156,6 @@ read_recorded(void *arg)
 	SPI_finish();
 }
 
-/*
- * The registry for who called us. Where it is another version's that says more
- * than which column is missing.
- */
-static void
-sync_load_registry_for_caller(ContainedFn fn, void *arg)
-{
-	Failure    *failure;
-
-	if (sync_run_contained(fn, arg, true, &failure))
-		return;
-	if (ERRCODE_TO_CATEGORY(failure->sqlerrcode) != ERRCODE_SYNTAX_ERROR_OR_ACCESS_RULE_VIOLATION)
-		ReThrowError(failure->edata);
-	ereport(ERROR,
-			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-			 errmsg("the registry of invite_sync cannot be read"),
-			 errdetail("%s", sync_failure_detail(failure)),
-			 errhint("Do library and extension have the same version? ALTER EXTENSION invite_sync UPDATE; else SELECT * FROM invite_sync.verify();")));
-}
-
 PG_FUNCTION_INFO_V1(sync_status);
 PG_FUNCTION_INFO_V1(sync_preservation_report);
 
@@ -6424,14 +6506,6 @@ sync_snake_case(const char *s)
 	return buf.data;
 }
 
-/* Not yet checked: what somebody asked for, or what the names suggest. */
-typedef struct MappingDraft
-{
-	int			n;
-	MapColumn  *columns;
-	bool	   *explicit_policy;
-} MappingDraft;
-
 static void
 sync_infer_mapping(Relation rel, const char *key, MappingDraft *draft)
 {
@@ -6652,18 +6726,6 @@ check_single_expression(const char *column, const char *expression)
 	sync_mapping_error(column, "not a single expression",
 					   "Write an SQL expression over one row of auth.users, for example raw_user_meta_data->>'full_name'.");
 }
-
-typedef struct Compile
-{
-	MapColumn  *mc;
-	bool		explicit_policy;
-	bool		allow_user_written;
-	Relation	auth;
-	Relation	rel;
-	Oid			owner;
-	const char *search_path;
-	MemoryContext cxt;
-} Compile;
 
 /*
  * Analyse one expression in the target's scope; analysing runs nothing. Fills
@@ -7090,48 +7152,6 @@ sync_name_datum(const char *s)
 	return DirectFunctionCall1(namein, CStringGetDatum(s));
 }
 
-static void sync_attach_triggers(const char *wait, bool only_if_wanted, bool identity);
-
-static void
-sync_check_kept(const char *sql, int nargs, Relation auth)
-{
-	SPIPlanPtr	plan = plan_try(sql, nargs, overwrite_argtypes);
-
-	check_no_secrets(plan_query(plan), RelationGetDescr(auth));
-	plan_check(plan);
-}
-
-static SavedPlan holders_plan = {
-	.sql = "SELECT pg_catalog.string_agg(DISTINCT l.pid::pg_catalog.text, ', ') FROM pg_catalog.pg_locks AS l "
-	"WHERE l.locktype = 'relation' AND l.granted AND l.relation = $1 AND l.pid <> pg_catalog.pg_backend_pid() "
-	"AND l.database = (SELECT d.oid FROM pg_catalog.pg_database AS d WHERE d.datname = pg_catalog.current_database()) "
-	"AND ($2 OR l.mode NOT IN ('AccessShareLock', 'RowShareLock'))",
-	.nargs = 2,
-	.argtypes = {OIDOID, BOOLOID}
-};
-
-/* Who holds a lock on the table that would be in our way, as a list of pids. */
-static char *
-sync_lock_holders(Oid relid, bool all_modes)
-{
-	Scope		scope;
-	Datum		args[2];
-	char	   *pids;
-	MemoryContext cxt = CurrentMemoryContext;
-
-	args[0] = ObjectIdGetDatum(relid);
-	args[1] = BoolGetDatum(all_modes);
-	SPI_connect();
-	scope_enter_own(&scope);
-	plan_execute(&holders_plan, args, NULL, false, 1);
-	pids = SPI_processed == 1 ? SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1) : NULL;
-	if (pids != NULL)
-		pids = MemoryContextStrdup(cxt, pids);
-	scope_leave(&scope);
-	SPI_finish();
-	return pids;
-}
-
 static void
 check_membership(Oid relid)
 {
@@ -7202,34 +7222,6 @@ lock_for_configuring(Oid relid)
 			 errhint("Try again.")));
 }
 
-/* Plan the statements as the owner, and run none. */
-static void
-sync_plan_statements(void *arg)
-{
-	Work	   *work = (Work *) arg;
-	Target	   *t = work->target;
-	EphemeralNamedRelationData enr;
-	Scope		scope;
-	Identities	identities;
-
-	sync_prepare_target(t, RowExclusiveLock);
-	sync_load_identities(t, work->auth, work->single, true, &identities);
-	SPI_connect();
-	sync_register_identities(&identities);
-	scope_enter_target(&scope, t->owner, t->search_path);
-	sync_register_source(&enr, work->auth, work->single);
-	sync_check_kept(t->insert_sql, 0, work->auth);
-	sync_check_kept(t->missing_sql, 0, work->auth);
-	sync_check_kept(t->check_sql, 1, work->auth);
-	if (t->report_sql != NULL)
-		sync_check_kept(t->report_sql, 0, work->auth);
-	if (t->update_sql != NULL)
-		sync_check_kept(t->update_sql, 1, work->auth);
-	scope_leave(&scope);
-	SPI_finish();
-	sync_end_identities(&identities);
-}
-
 static void
 raise_with_hint(const Failure *failure, const char *prefix, const char *hint)
 {
@@ -7238,76 +7230,6 @@ raise_with_hint(const Failure *failure, const char *prefix, const char *hint)
 			 errmsg("%s%s", prefix, failure->edata->message),
 			 failure->edata->detail ? errdetail_internal("%s", failure->edata->detail) : 0,
 			 errhint("%s", failure->edata->hint ? failure->edata->hint : hint)));
-}
-
-/* Columns that nobody would fill: every signup would end in quarantine. */
-static void
-sync_check_not_null_columns(Relation rel, const char *key, const MappingDraft *draft)
-{
-	TupleDesc	desc = RelationGetDescr(rel);
-	StringInfoData missing;
-	StringInfoData example;
-	int			n = 0;
-
-	initStringInfo(&missing);
-	initStringInfo(&example);
-	for (int i = 0; i < desc->natts; i++)
-	{
-		Form_pg_attribute att = TupleDescAttr(desc, i);
-		bool		mapped = false;
-
-		if (att->attisdropped || !att->attnotnull || att->attgenerated != '\0' ||
-			att->attidentity != '\0' || strcmp(NameStr(att->attname), key) == 0)
-			continue;
-		for (int k = 0; k < draft->n; k++)
-			if (strcmp(draft->columns[k].name, NameStr(att->attname)) == 0)
-				mapped = true;
-		if (mapped || build_column_default(rel, i + 1) != NULL)
-			continue;
-		appendStringInfo(&missing, "%s\"%s\"", n > 0 ? ", " : "", NameStr(att->attname));
-		n++;
-	}
-	if (n == 0)
-		return;
-
-	{
-		StringInfoData json;
-
-		/* the mapping in force, with a place for each missing source */
-		initStringInfo(&json);
-		appendStringInfoChar(&json, '{');
-		for (int k = 0; k < draft->n; k++)
-		{
-			if (k > 0)
-				appendStringInfoString(&json, ", ");
-			escape_json(&json, draft->columns[k].name);
-			appendStringInfoString(&json, ": ");
-			escape_json(&json, draft->columns[k].expression);
-		}
-		for (int i = 0, k = draft->n; i < desc->natts; i++)
-		{
-			Form_pg_attribute att = TupleDescAttr(desc, i);
-
-			if (att->attisdropped ||
-				strstr(missing.data, psprintf("\"%s\"", NameStr(att->attname))) == NULL)
-				continue;
-			appendStringInfoString(&json, k++ > 0 ? ", " : "");
-			escape_json(&json, NameStr(att->attname));
-			appendStringInfoString(&json, ": \"...\"");
-		}
-		appendStringInfoChar(&json, '}');
-		appendStringInfo(&example, "SELECT * FROM invite_sync.add_target(%s, mapping => %s);",
-						 quote_literal_cstr(quote_qualified_identifier(get_namespace_name(RelationGetNamespace(rel)),
-																	   RelationGetRelationName(rel))),
-						 quote_literal_cstr(json.data));
-	}
-	ereport(ERROR,
-			(errcode(ERRCODE_NOT_NULL_VIOLATION),
-			 errmsg("NOT NULL column%s %s of %s would get no value", n > 1 ? "s" : "", missing.data,
-					quote_qualified_identifier(get_namespace_name(RelationGetNamespace(rel)),
-											   RelationGetRelationName(rel))),
-			 errdetail("Neither a default nor the mapping fills it."),
-			 errhint("Give it a DEFAULT, or an expression in place of the dots: %s", example.data)));
 }
 
 static void
@@ -8353,6 +8275,38 @@ sync_triggers(SyncTrigger **triggers)
 }
 
 static void
+sync_verify_triggers(void *arg)
+{
+	VerifyPart *part = (VerifyPart *) arg;
+	ReturnSetInfo *rsinfo = part->rsinfo;
+
+	if (sync_is_detached())
+		sync_emit_finding(rsinfo, "info", "sync", "auth.users", "detach() was called: the triggers are off on purpose",
+						  NULL, "SELECT invite_sync.attach();");
+	else if (part->any_enabled)
+	{
+		for (size_t i = 0; i < lengthof(our_triggers); i++)
+		{
+			TriggerState state = trigger_state(&our_triggers[i]);
+
+			if (state != TRIGGER_IS_GOOD && trigger_wanted(&our_triggers[i]))
+				sync_emit_finding(rsinfo, "error", "sync", our_triggers[i].name,
+								  psprintf("the trigger on auth.%s is %s", our_triggers[i].table,
+										   state == TRIGGER_IS_ABSENT ? "missing" :
+										   state == TRIGGER_IS_OFF ? "disabled" :
+										   "not the one that attach() makes"),
+								  "Changes of auth.users are not synced. What was missed meanwhile is missing, stale or orphaned in sync_status(); sync_all() makes missing rows and fills NULLs only.",
+								  "SELECT invite_sync.attach(); CALL invite_sync.sync_all();");
+		}
+	}
+}
+
+/* ---------------------------------------------------------------------
+ * Looking without writing
+ * ---------------------------------------------------------------------
+ */
+
+static void
 locate_only(void *arg)
 {
 	int			guc_level = NewGUCNestLevel();
@@ -8387,6 +8341,76 @@ sync_check_targets(SyncTargetCheck **checks)
 	plan_release();
 	*checks = list;
 	return n;
+}
+
+/* Columns that nobody would fill: every signup would end in quarantine. */
+static void
+sync_check_not_null_columns(Relation rel, const char *key, const MappingDraft *draft)
+{
+	TupleDesc	desc = RelationGetDescr(rel);
+	StringInfoData missing;
+	StringInfoData example;
+	int			n = 0;
+
+	initStringInfo(&missing);
+	initStringInfo(&example);
+	for (int i = 0; i < desc->natts; i++)
+	{
+		Form_pg_attribute att = TupleDescAttr(desc, i);
+		bool		mapped = false;
+
+		if (att->attisdropped || !att->attnotnull || att->attgenerated != '\0' ||
+			att->attidentity != '\0' || strcmp(NameStr(att->attname), key) == 0)
+			continue;
+		for (int k = 0; k < draft->n; k++)
+			if (strcmp(draft->columns[k].name, NameStr(att->attname)) == 0)
+				mapped = true;
+		if (mapped || build_column_default(rel, i + 1) != NULL)
+			continue;
+		appendStringInfo(&missing, "%s\"%s\"", n > 0 ? ", " : "", NameStr(att->attname));
+		n++;
+	}
+	if (n == 0)
+		return;
+
+	{
+		StringInfoData json;
+
+		/* the mapping in force, with a place for each missing source */
+		initStringInfo(&json);
+		appendStringInfoChar(&json, '{');
+		for (int k = 0; k < draft->n; k++)
+		{
+			if (k > 0)
+				appendStringInfoString(&json, ", ");
+			escape_json(&json, draft->columns[k].name);
+			appendStringInfoString(&json, ": ");
+			escape_json(&json, draft->columns[k].expression);
+		}
+		for (int i = 0, k = draft->n; i < desc->natts; i++)
+		{
+			Form_pg_attribute att = TupleDescAttr(desc, i);
+
+			if (att->attisdropped ||
+				strstr(missing.data, psprintf("\"%s\"", NameStr(att->attname))) == NULL)
+				continue;
+			appendStringInfoString(&json, k++ > 0 ? ", " : "");
+			escape_json(&json, NameStr(att->attname));
+			appendStringInfoString(&json, ": \"...\"");
+		}
+		appendStringInfoChar(&json, '}');
+		appendStringInfo(&example, "SELECT * FROM invite_sync.add_target(%s, mapping => %s);",
+						 quote_literal_cstr(quote_qualified_identifier(get_namespace_name(RelationGetNamespace(rel)),
+																	   RelationGetRelationName(rel))),
+						 quote_literal_cstr(json.data));
+	}
+	ereport(ERROR,
+			(errcode(ERRCODE_NOT_NULL_VIOLATION),
+			 errmsg("NOT NULL column%s %s of %s would get no value", n > 1 ? "s" : "", missing.data,
+					quote_qualified_identifier(get_namespace_name(RelationGetNamespace(rel)),
+											   RelationGetRelationName(rel))),
+			 errdetail("Neither a default nor the mapping fills it."),
+			 errhint("Give it a DEFAULT, or an expression in place of the dots: %s", example.data)));
 }
 
 /* ---------------------------------------------------------------------
@@ -8424,13 +8448,6 @@ sync_has_targets(void)
 		if (sync_registry->targets[i].enabled)
 			return true;
 	return false;
-}
-
-static void
-sync_analyse_kept(const char *sql, int nargs, Relation auth)
-{
-	if (sql != NULL)
-		check_no_secrets(plan_query(plan_try(sql, nargs, overwrite_argtypes)), RelationGetDescr(auth));
 }
 
 /* May the owner write its own table? Analysis does not ask. */
@@ -8533,6 +8550,34 @@ sync_analyse_targets(SyncAnalysis **analyses)
 	relation_close(auth, AccessShareLock);
 	*analyses = list;
 	return n;
+}
+
+/* Plan the statements as the owner, and run none. */
+static void
+sync_plan_statements(void *arg)
+{
+	Work	   *work = (Work *) arg;
+	Target	   *t = work->target;
+	EphemeralNamedRelationData enr;
+	Scope		scope;
+	Identities	identities;
+
+	sync_prepare_target(t, RowExclusiveLock);
+	sync_load_identities(t, work->auth, work->single, true, &identities);
+	SPI_connect();
+	sync_register_identities(&identities);
+	scope_enter_target(&scope, t->owner, t->search_path);
+	sync_register_source(&enr, work->auth, work->single);
+	sync_check_kept(t->insert_sql, 0, work->auth);
+	sync_check_kept(t->missing_sql, 0, work->auth);
+	sync_check_kept(t->check_sql, 1, work->auth);
+	if (t->report_sql != NULL)
+		sync_check_kept(t->report_sql, 0, work->auth);
+	if (t->update_sql != NULL)
+		sync_check_kept(t->update_sql, 1, work->auth);
+	scope_leave(&scope);
+	SPI_finish();
+	sync_end_identities(&identities);
 }
 
 /* ---------------------------------------------------------------------
@@ -8658,14 +8703,6 @@ emit_quarantine_finding(void *arg, const char *severity, const char *object,
 	sync_emit_finding((ReturnSetInfo *) arg, severity, "quarantine", object, finding, detail, fix);
 }
 
-/* A part of verify(), contained: what one cannot read hides nothing of the others. */
-typedef struct VerifyPart
-{
-	ReturnSetInfo *rsinfo;
-	Relation	auth;
-	bool		any_enabled;
-} VerifyPart;
-
 static void
 verify_part(ContainedFn fn, VerifyPart *part, const char *area, const char *object, const char *finding)
 {
@@ -8674,33 +8711,6 @@ verify_part(ContainedFn fn, VerifyPart *part, const char *area, const char *obje
 	if (!sync_run_contained(fn, part, true, &failure))
 		sync_emit_finding(part->rsinfo, "error", area, object, finding, sync_failure_detail(failure),
 						  "ALTER EXTENSION invite_sync UPDATE; -- or whatever the detail calls for");
-}
-
-static void
-sync_verify_triggers(void *arg)
-{
-	VerifyPart *part = (VerifyPart *) arg;
-	ReturnSetInfo *rsinfo = part->rsinfo;
-
-	if (sync_is_detached())
-		sync_emit_finding(rsinfo, "info", "sync", "auth.users", "detach() was called: the triggers are off on purpose",
-						  NULL, "SELECT invite_sync.attach();");
-	else if (part->any_enabled)
-	{
-		for (size_t i = 0; i < lengthof(our_triggers); i++)
-		{
-			TriggerState state = trigger_state(&our_triggers[i]);
-
-			if (state != TRIGGER_IS_GOOD && trigger_wanted(&our_triggers[i]))
-				sync_emit_finding(rsinfo, "error", "sync", our_triggers[i].name,
-								  psprintf("the trigger on auth.%s is %s", our_triggers[i].table,
-										   state == TRIGGER_IS_ABSENT ? "missing" :
-										   state == TRIGGER_IS_OFF ? "disabled" :
-										   "not the one that attach() makes"),
-								  "Changes of auth.users are not synced. What was missed meanwhile is missing, stale or orphaned in sync_status(); sync_all() makes missing rows and fills NULLs only.",
-								  "SELECT invite_sync.attach(); CALL invite_sync.sync_all();");
-		}
-	}
 }
 
 static void
