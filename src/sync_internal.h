@@ -1,0 +1,148 @@
+/*-------------------------------------------------------------------------
+ *
+ * sync_internal.h
+ *	  What the files of room sync share, and no other room is to use.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef INVITE_SYNC_SYNC_INTERNAL_H
+#define INVITE_SYNC_SYNC_INTERNAL_H
+
+#include "access/attnum.h"
+#include "executor/spi.h"
+#include "nodes/bitmapset.h"
+#include "storage/lockdefs.h"
+
+#include "sync.h"
+
+/* The one name under which every road hands users to the kept statements. */
+#define SOURCE_NAME		"source_users"
+
+/* Ids alone, for questions about keys that need no expression. */
+#define IDS_NAME		"source_ids"
+
+/* The first identity of each user, for mappings that name it. */
+#define IDENTITIES_NAME	"source_identities"
+#define IDENTITY_JOIN \
+	" LEFT JOIN " IDENTITIES_NAME " AS identity ON identity.user_id = users.id"
+
+typedef enum UpdatePolicy
+{
+	POLICY_ALWAYS,
+	POLICY_IF_NULL,
+	POLICY_NEVER
+} UpdatePolicy;
+
+typedef enum OnDelete
+{
+	ON_DELETE_NONE,
+	ON_DELETE_DELETE,
+	ON_DELETE_DEACTIVATE
+} OnDelete;
+
+typedef struct MapColumn
+{
+	char	   *name;			/* of the target's column */
+	char	   *expression;
+	UpdatePolicy policy;
+	int			nsources;
+	char	  **sources;		/* columns of auth.users it reads */
+} MapColumn;
+
+typedef struct DeferredConstraint
+{
+	char	   *schema;
+	char	   *name;
+	bool		redefer;		/* can be set DEFERRED again by this name */
+	bool		to_auth;		/* the target's own foreign key to auth.users */
+} DeferredConstraint;
+
+typedef struct Target
+{
+	/* as registered */
+	int64		id;
+	Oid			relid;
+	char	   *schema;			/* the remembered name */
+	char	   *table;
+	char	   *key;
+	OnDelete	on_delete;
+	bool		on_error_raise;
+	bool		enabled;
+	char	   *link_by;
+	char	   *search_path;
+	char	   *definer;
+	bool		same_database;	/* the number is true here */
+	bool		stamped;		/* and was written down here */
+	int			ncolumns;
+	MapColumn  *columns;
+
+	/* attribute numbers of auth.users whose change matters to this target */
+	Bitmapset  *watch;
+	bool		uses_identity;	/* the mapping names identity_provider or identity_provider_id */
+
+	/* what was built from the catalogs, good while built_at == invalidations */
+	uint64		invalidations;	/* only the relcache callback writes it */
+	uint64		built_at;
+	bool		built;
+	Oid			owner;
+	MemoryContext home;			/* parent of the next one */
+	MemoryContext cxt;			/* of what follows */
+	char	   *insert_sql;
+	char	   *update_sql;		/* NULL: no column may be updated */
+	char	   *missing_sql;
+	char	   *check_sql;
+	char	   *candidates_sql; /* run once, over source_ids */
+	char	   *claim_sql;		/* with link_by only */
+	char	   *pending_sql;
+	char	   *report_sql;
+	char	   *always_columns; /* array literals, for overwrite */
+	char	   *updatable_columns;
+	SPIPlanPtr	insert_plan;
+	SPIPlanPtr	update_plan;
+	SPIPlanPtr	missing_plan;
+	SPIPlanPtr	check_plan;
+	SPIPlanPtr	claim_plan;
+	SPIPlanPtr	pending_plan;
+	int			ndeferred;
+	DeferredConstraint *deferred;
+} Target;
+
+typedef struct Registry
+{
+	MemoryContext cxt;
+	int			ntargets;
+	Target	   *targets;
+	uint64		auth_seen;		/* auth_invalidations when attnums were looked up */
+	AttrNumber	id_att;
+	AttrNumber	deleted_att;	/* may be missing in a small auth schema */
+	AttrNumber	copy_att;		/* raw_app_meta_data, where our copy is */
+	Bitmapset  *watch_all;		/* what the targets and deletion depend on */
+	Bitmapset  *watch_any;		/* the same and what the listeners do */
+} Registry;
+
+/*
+ * Hidden, as all of a module is from PostgreSQL 16 on: before that other libraries
+ * would see these names, and a call between two files take a detour.
+ */
+#pragma GCC visibility push(hidden)
+
+/* sync.c */
+extern const char *sync_policy_to_text(UpdatePolicy policy);
+extern bool sync_reads_identity(const MapColumn *mc);
+extern void sync_load_registry(void *arg);	/* ContainedFn: auth.users, whose columns are looked up too, or NULL */
+extern void sync_load_registry_for_caller(ContainedFn fn, void *arg);
+extern Registry *sync_registry;	/* as last loaded; replaced by sync_load_registry() */
+
+/* sync_target.c */
+extern const char *sync_target_display(const Target *t);
+extern char *sync_relation_display(Relation rel);	/* schema.table */
+extern void sync_check_target_kind(Relation rel);
+extern bool sync_has_key_index(Relation rel, AttrNumber attnum);
+extern void sync_check_owner(Oid owner, const char *display);
+extern void sync_find_deferred_constraints(Target *t);
+extern Relation sync_locate_target(Target *t, LOCKMODE lockmode);
+extern void sync_prepare_target(Target *t, LOCKMODE lockmode);
+
+#pragma GCC visibility pop
+
+#endif							/* INVITE_SYNC_SYNC_INTERNAL_H */
