@@ -12,6 +12,8 @@
 #include "executor/spi.h"
 #include "nodes/bitmapset.h"
 #include "storage/lockdefs.h"
+#include "utils/queryenvironment.h"
+#include "utils/tuplestore.h"
 
 #include "sync.h"
 
@@ -120,6 +122,13 @@ typedef struct Registry
 	Bitmapset  *watch_any;		/* the same and what the listeners do */
 } Registry;
 
+typedef struct Identities
+{
+	Tuplestorestate *store;		/* NULL: the target asks for none */
+	TupleDesc	desc;
+	EphemeralNamedRelationData enr;
+} Identities;
+
 /*
  * Hidden, as all of a module is from PostgreSQL 16 on: before that other libraries
  * would see these names, and a call between two files take a detour.
@@ -142,6 +151,18 @@ extern void sync_check_owner(Oid owner, const char *display);
 extern void sync_find_deferred_constraints(Target *t);
 extern Relation sync_locate_target(Target *t, LOCKMODE lockmode);
 extern void sync_prepare_target(Target *t, LOCKMODE lockmode);
+
+/* sync_source.c */
+extern void sync_register_source(EphemeralNamedRelation enr, Relation auth, Tuplestorestate *store);
+extern bool sync_is_secret_column(const char *name);
+extern SPIPlanPtr sync_make_kept(const char *sql, int nargs, TupleDesc auth);
+extern SPIPlanPtr sync_make_claim(const char *sql, int nargs, TupleDesc auth);
+extern void sync_check_kept(const char *sql, int nargs, Relation auth);
+extern void sync_analyse_kept(const char *sql, int nargs, Relation auth);
+extern void sync_load_identities(const Target *t, Relation auth, Tuplestorestate *rows, bool read_only,
+								 Identities *ident);
+extern void sync_register_identities(Identities *ident);
+extern void sync_end_identities(Identities *ident);
 
 #pragma GCC visibility pop
 
