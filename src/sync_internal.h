@@ -10,10 +10,13 @@
 
 #include "access/attnum.h"
 #include "executor/spi.h"
+#include "executor/tuptable.h"
 #include "nodes/bitmapset.h"
 #include "storage/lockdefs.h"
+#include "utils/array.h"
 #include "utils/queryenvironment.h"
 #include "utils/tuplestore.h"
+#include "utils/uuid.h"
 
 #include "sync.h"
 
@@ -27,6 +30,9 @@
 #define IDENTITIES_NAME	"source_identities"
 #define IDENTITY_JOIN \
 	" LEFT JOIN " IDENTITIES_NAME " AS identity ON identity.user_id = users.id"
+
+/* Somebody has to prove an address before anything can be written for them. */
+#define ERRCODE_LINK_PENDING	MAKE_SQLSTATE('I', 'S', '0', '0', '1')
 
 typedef enum UpdatePolicy
 {
@@ -122,6 +128,42 @@ typedef struct Registry
 	Bitmapset  *watch_any;		/* the same and what the listeners do */
 } Registry;
 
+typedef enum WorkMode
+{
+	WORK_INSERT,				/* a signup: plain insert */
+	WORK_FILL,					/* update, then insert what is missing */
+	WORK_REMOVE					/* on_delete */
+} WorkMode;
+
+/* A batch of users for one target. */
+typedef struct Work
+{
+	Target	   *target;
+	Relation	auth;			/* auth.users, locked; NULL for WORK_REMOVE */
+	AttrNumber	id_att;
+	WorkMode	mode;
+	Tuplestorestate *single;	/* a row a user */
+	Tuplestorestate *pairs;		/* OLD, NEW; NULL: made of single twice */
+	pg_uuid_t  *ids;			/* filled when needed */
+	int64		nrows;
+	ArrayType  *overwrite;		/* text[] of target columns, or NULL */
+	bool		known_missing;	/* nobody of them has a row: skip the update */
+	bool		may_raise;		/* a trigger: the owner may want the error */
+	bool		rebuilt;		/* the statements were made in this attempt */
+	bool		again;			/* a retry, perhaps long after */
+	bool		made;			/* their rows of auth.users are made just now */
+
+	bool		leave_deferred; /* do not check deferred constraints first */
+
+	/* progress, for finding the bad row */
+	int			stage;			/* -1 setting constraints, 1 not the last statement, 2 the last */
+	Tuplestorestate *scanned;	/* what the statement was reading */
+
+	/* outcome */
+	const Failure **failures;	/* per row, NULL where it succeeded; NULL: all did */
+	int64		nfailed;
+} Work;
+
 typedef struct Identities
 {
 	Tuplestorestate *store;		/* NULL: the target asks for none */
@@ -140,7 +182,11 @@ extern const char *sync_policy_to_text(UpdatePolicy policy);
 extern bool sync_reads_identity(const MapColumn *mc);
 extern void sync_load_registry(void *arg);	/* ContainedFn: auth.users, whose columns are looked up too, or NULL */
 extern void sync_load_registry_for_caller(ContainedFn fn, void *arg);
+extern void sync_claim_rows(Work *work);
+extern bool sync_attributes_differ(TupleTableSlot *old, TupleTableSlot *new, const Bitmapset *atts,
+								   Bitmapset **which);
 extern Registry *sync_registry;	/* as last loaded; replaced by sync_load_registry() */
+extern int	sync_nesting;	/* how deep triggers of targets have led back here */
 
 /* sync_target.c */
 extern const char *sync_target_display(const Target *t);
@@ -163,6 +209,14 @@ extern void sync_load_identities(const Target *t, Relation auth, Tuplestorestate
 								 Identities *ident);
 extern void sync_register_identities(Identities *ident);
 extern void sync_end_identities(Identities *ident);
+
+/* sync_batch.c */
+extern void sync_set_deferred(const Target *t, bool deferred, bool removing);
+extern void sync_need_ids(Work *work);	/* fills work->ids */
+extern void sync_apply_work(Work *work);
+extern void sync_quarantine_failures(Work *work, const char *action, const Registry *reg);
+extern ArrayType *sync_applied_columns(const Target *t, TupleDesc desc, const Bitmapset *changed);
+extern void sync_resolve_successes(Work *work, ArrayType *applied);
 
 #pragma GCC visibility pop
 
