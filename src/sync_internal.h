@@ -9,6 +9,7 @@
 #define INVITE_SYNC_SYNC_INTERNAL_H
 
 #include "access/attnum.h"
+#include "commands/trigger.h"
 #include "executor/spi.h"
 #include "executor/tuptable.h"
 #include "nodes/bitmapset.h"
@@ -182,7 +183,7 @@ extern const char *sync_policy_to_text(UpdatePolicy policy);
 extern bool sync_reads_identity(const MapColumn *mc);
 extern void sync_load_registry(void *arg);	/* ContainedFn: auth.users, whose columns are looked up too, or NULL */
 extern void sync_load_registry_for_caller(ContainedFn fn, void *arg);
-extern void sync_claim_rows(Work *work);
+extern int	sync_compare_uuid(const void *a, const void *b);
 extern bool sync_attributes_differ(TupleTableSlot *old, TupleTableSlot *new, const Bitmapset *atts,
 								   Bitmapset **which);
 extern Registry *sync_registry;	/* as last loaded; replaced by sync_load_registry() */
@@ -217,6 +218,12 @@ extern void sync_apply_work(Work *work);
 extern void sync_quarantine_failures(Work *work, const char *action, const Registry *reg);
 extern ArrayType *sync_applied_columns(const Target *t, TupleDesc desc, const Bitmapset *changed);
 extern void sync_resolve_successes(Work *work, ArrayType *applied);
+
+/* sync_link.c */
+extern void sync_note_failed_addresses(Work *work);
+extern void sync_note_changed_addresses(TriggerData *trigdata);
+extern void sync_forget_addresses(const pg_uuid_t *ids, int64 nids);
+extern void sync_claim_rows(Work *work);
 
 #pragma GCC visibility pop
 
