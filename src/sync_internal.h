@@ -9,6 +9,7 @@
 #define INVITE_SYNC_SYNC_INTERNAL_H
 
 #include "access/attnum.h"
+#include "access/xact.h"
 #include "commands/trigger.h"
 #include "executor/spi.h"
 #include "executor/tuptable.h"
@@ -182,10 +183,12 @@ typedef struct Identities
 extern const char *sync_policy_to_text(UpdatePolicy policy);
 extern bool sync_reads_identity(const MapColumn *mc);
 extern void sync_load_registry(void *arg);	/* ContainedFn: auth.users, whose columns are looked up too, or NULL */
+extern Registry *sync_registry_for_trigger(Relation auth);	/* NULL: warned of */
 extern void sync_load_registry_for_caller(ContainedFn fn, void *arg);
+extern Relation sync_open_auth_users(LOCKMODE lockmode);
 extern int	sync_compare_uuid(const void *a, const void *b);
-extern bool sync_attributes_differ(TupleTableSlot *old, TupleTableSlot *new, const Bitmapset *atts,
-								   Bitmapset **which);
+extern bool sync_read_one_row(Relation auth, const pg_uuid_t *id, TupleTableSlot *slot);
+extern int64 sync_settle_outcomes(int64 target_id, const SyncOutcome *outcomes, int n, ArrayType *overwrite);
 extern Registry *sync_registry;	/* as last loaded; replaced by sync_load_registry() */
 extern int	sync_nesting;	/* how deep triggers of targets have led back here */
 
@@ -224,6 +227,11 @@ extern void sync_note_failed_addresses(Work *work);
 extern void sync_note_changed_addresses(TriggerData *trigdata);
 extern void sync_forget_addresses(const pg_uuid_t *ids, int64 nids);
 extern void sync_claim_rows(Work *work);
+
+/* sync_trigger.c */
+extern bool sync_attributes_differ(TupleTableSlot *old, TupleTableSlot *new, const Bitmapset *atts,
+								   Bitmapset **which);
+extern void sync_forget_nested(XactEvent event, void *arg);
 
 #pragma GCC visibility pop
 
