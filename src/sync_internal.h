@@ -36,6 +36,9 @@
 /* Somebody has to prove an address before anything can be written for them. */
 #define ERRCODE_LINK_PENDING	MAKE_SQLSTATE('I', 'S', '0', '0', '1')
 
+/* Users locked at once by the roads that are not a trigger. */
+#define MAX_LOCK_BATCH	1000
+
 typedef enum UpdatePolicy
 {
 	POLICY_ALWAYS,
@@ -185,10 +188,9 @@ extern bool sync_reads_identity(const MapColumn *mc);
 extern void sync_load_registry(void *arg);	/* ContainedFn: auth.users, whose columns are looked up too, or NULL */
 extern Registry *sync_registry_for_trigger(Relation auth);	/* NULL: warned of */
 extern void sync_load_registry_for_caller(ContainedFn fn, void *arg);
+extern Target *sync_find_target(Registry *reg, int64 id);	/* NULL: there is none */
 extern Relation sync_open_auth_users(LOCKMODE lockmode);
 extern int	sync_compare_uuid(const void *a, const void *b);
-extern bool sync_read_one_row(Relation auth, const pg_uuid_t *id, TupleTableSlot *slot);
-extern int64 sync_settle_outcomes(int64 target_id, const SyncOutcome *outcomes, int n, ArrayType *overwrite);
 extern Registry *sync_registry;	/* as last loaded; replaced by sync_load_registry() */
 extern int	sync_nesting;	/* how deep triggers of targets have led back here */
 
@@ -232,6 +234,14 @@ extern void sync_claim_rows(Work *work);
 extern bool sync_attributes_differ(TupleTableSlot *old, TupleTableSlot *new, const Bitmapset *atts,
 								   Bitmapset **which);
 extern void sync_forget_nested(XactEvent event, void *arg);
+
+/* sync_fill.c */
+extern int	sync_read_users(Relation auth, const pg_uuid_t *ids, int nids, bool read_only,
+							Tuplestorestate *store, pg_uuid_t *found);
+extern bool sync_read_one_row(Relation auth, const pg_uuid_t *id, TupleTableSlot *slot);
+extern void sync_fill_batches(int64 target_id, const pg_uuid_t *ids, int nids, ArrayType *overwrite,
+							  bool known_missing, bool wait, SyncOutcome *outcomes);
+extern int64 sync_settle_outcomes(int64 target_id, const SyncOutcome *outcomes, int n, ArrayType *overwrite);
 
 #pragma GCC visibility pop
 
