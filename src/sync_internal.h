@@ -15,6 +15,7 @@
 #include "executor/tuptable.h"
 #include "nodes/bitmapset.h"
 #include "storage/lockdefs.h"
+#include "tcop/dest.h"
 #include "utils/array.h"
 #include "utils/queryenvironment.h"
 #include "utils/tuplestore.h"
@@ -176,6 +177,29 @@ typedef struct Identities
 	EphemeralNamedRelationData enr;
 } Identities;
 
+/* Questions to a target that write nothing; each in a subtransaction. */
+typedef struct Question
+{
+	Target	   *target;
+	LOCKMODE	lockmode;
+	bool		read_only;
+	Relation	auth;
+	AttrNumber	id_att;
+	ArrayType  *overwrite;
+	Tuplestorestate *source;	/* of users, or of ids */
+	TupleDesc	ids_desc;
+	int64		count;
+	DestReceiver *dest;			/* where rows go, or NULL */
+	Tuplestorestate *answers;
+
+	/* answers to counting questions */
+	int64		rows;
+	int64		keyed;
+	int64		orphaned;
+	int64		missing;
+	int64		differing;
+} Question;
+
 /*
  * Hidden, as all of a module is from PostgreSQL 16 on: before that other libraries
  * would see these names, and a call between two files take a detour.
@@ -242,6 +266,18 @@ extern bool sync_read_one_row(Relation auth, const pg_uuid_t *id, TupleTableSlot
 extern void sync_fill_batches(int64 target_id, const pg_uuid_t *ids, int nids, ArrayType *overwrite,
 							  bool known_missing, bool wait, SyncOutcome *outcomes);
 extern int64 sync_settle_outcomes(int64 target_id, const SyncOutcome *outcomes, int n, ArrayType *overwrite);
+
+/* sync_check.c */
+extern Tuplestorestate *sync_read_all_ids(Relation auth, const Registry *reg, bool deleted, TupleDesc *desc, int64 *count);
+extern void sync_ask_counts(void *arg);	/* ContainedFn: Question */
+extern void sync_ask_check(void *arg);	/* ContainedFn: Question */
+extern TupleDesc sync_answer_desc(void);	/* (id, missing) */
+extern ArrayType *sync_text_array_from_literal(const char *literal);
+extern LOCKMODE sync_reading_lock(void);
+extern bool sync_check_all_users(Target *t, Relation auth, Registry *reg, ArrayType *overwrite, bool read_only,
+								 Tuplestorestate *answers, Question *total, Failure **failure);
+extern bool sync_find_candidates(Target *t, Relation auth, Registry *reg, ArrayType *overwrite,
+								 Tuplestorestate *answers, int64 *ncandidates, Failure **failure);
 
 #pragma GCC visibility pop
 
