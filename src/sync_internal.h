@@ -207,12 +207,14 @@ typedef struct Question
 #pragma GCC visibility push(hidden)
 
 /* sync.c */
+extern char *sync_failure_detail(const Failure *f);	/* "SQLSTATE 23505: ..." */
 extern const char *sync_policy_to_text(UpdatePolicy policy);
 extern bool sync_reads_identity(const MapColumn *mc);
 extern void sync_load_registry(void *arg);	/* ContainedFn: auth.users, whose columns are looked up too, or NULL */
 extern Registry *sync_registry_for_trigger(Relation auth);	/* NULL: warned of */
 extern void sync_load_registry_for_caller(ContainedFn fn, void *arg);
 extern Target *sync_find_target(Registry *reg, int64 id);	/* NULL: there is none */
+extern int64 *sync_select_targets(Oid relid, int *ntargets);	/* ids */
 extern Relation sync_open_auth_users(LOCKMODE lockmode);
 extern int	sync_compare_uuid(const void *a, const void *b);
 extern Registry *sync_registry;	/* as last loaded; replaced by sync_load_registry() */
