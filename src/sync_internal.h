@@ -217,6 +217,7 @@ extern Target *sync_find_target(Registry *reg, int64 id);	/* NULL: there is none
 extern int64 *sync_select_targets(Oid relid, int *ntargets);	/* ids */
 extern Relation sync_open_auth_users(LOCKMODE lockmode);
 extern int	sync_compare_uuid(const void *a, const void *b);
+extern void sync_refuse_null(bool isnull, const char *argument);
 extern Registry *sync_registry;	/* as last loaded; replaced by sync_load_registry() */
 extern int	sync_nesting;	/* how deep triggers of targets have led back here */
 
@@ -280,6 +281,9 @@ extern bool sync_check_all_users(Target *t, Relation auth, Registry *reg, ArrayT
 								 Tuplestorestate *answers, Question *total, Failure **failure);
 extern bool sync_find_candidates(Target *t, Relation auth, Registry *reg, ArrayType *overwrite,
 								 Tuplestorestate *answers, int64 *ncandidates, Failure **failure);
+
+/* sync_profile.c */
+extern bool sync_ensure_rows(const pg_uuid_t *user_id);
 
 #pragma GCC visibility pop
 
