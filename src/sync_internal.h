@@ -17,6 +17,7 @@
 #include "storage/lockdefs.h"
 #include "tcop/dest.h"
 #include "utils/array.h"
+#include "utils/jsonb.h"
 #include "utils/queryenvironment.h"
 #include "utils/tuplestore.h"
 #include "utils/uuid.h"
@@ -200,6 +201,26 @@ typedef struct Question
 	int64		differing;
 } Question;
 
+/* Not yet checked: what somebody asked for, or what the names suggest. */
+typedef struct MappingDraft
+{
+	int			n;
+	MapColumn  *columns;
+	bool	   *explicit_policy;
+} MappingDraft;
+
+typedef struct Compile
+{
+	MapColumn  *mc;
+	bool		explicit_policy;
+	bool		allow_user_written;
+	Relation	auth;
+	Relation	rel;
+	Oid			owner;
+	const char *search_path;
+	MemoryContext cxt;
+} Compile;
+
 /*
  * Hidden, as all of a module is from PostgreSQL 16 on: before that other libraries
  * would see these names, and a call between two files take a detour.
@@ -208,6 +229,7 @@ typedef struct Question
 
 /* sync.c */
 extern char *sync_failure_detail(const Failure *f);	/* "SQLSTATE 23505: ..." */
+extern UpdatePolicy sync_policy_from_text(const char *s);
 extern const char *sync_policy_to_text(UpdatePolicy policy);
 extern bool sync_reads_identity(const MapColumn *mc);
 extern void sync_load_registry(void *arg);	/* ContainedFn: auth.users, whose columns are looked up too, or NULL */
@@ -284,6 +306,14 @@ extern bool sync_find_candidates(Target *t, Relation auth, Registry *reg, ArrayT
 
 /* sync_profile.c */
 extern bool sync_ensure_rows(const pg_uuid_t *user_id);
+
+/* sync_mapping.c */
+extern char *sync_snake_case(const char *s);
+extern void sync_infer_mapping(Relation rel, const char *key, MappingDraft *draft);
+extern void sync_mapping_error(const char *column, const char *what, const char *hint);
+extern void sync_parse_mapping(Jsonb *mapping, MappingDraft *draft);
+extern void sync_compile_column(void *arg);	/* ContainedFn: Compile */
+extern void sync_append_mapping_json(StringInfo buf, MapColumn *columns, int n);
 
 #pragma GCC visibility pop
 
