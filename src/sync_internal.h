@@ -229,8 +229,10 @@ typedef struct Compile
 
 /* sync.c */
 extern char *sync_failure_detail(const Failure *f);	/* "SQLSTATE 23505: ..." */
+extern char *sync_lock_holders(Oid relid, bool all_modes);
 extern UpdatePolicy sync_policy_from_text(const char *s);
 extern const char *sync_policy_to_text(UpdatePolicy policy);
+extern OnDelete sync_on_delete_from_text(const char *s);
 extern bool sync_reads_identity(const MapColumn *mc);
 extern void sync_load_registry(void *arg);	/* ContainedFn: auth.users, whose columns are looked up too, or NULL */
 extern Registry *sync_registry_for_trigger(Relation auth);	/* NULL: warned of */
@@ -239,7 +241,9 @@ extern Target *sync_find_target(Registry *reg, int64 id);	/* NULL: there is none
 extern int64 *sync_select_targets(Oid relid, int *ntargets);	/* ids */
 extern Relation sync_open_auth_users(LOCKMODE lockmode);
 extern int	sync_compare_uuid(const void *a, const void *b);
-extern void sync_refuse_null(bool isnull, const char *argument);
+extern void sync_attach_triggers(const char *wait, bool only_if_wanted, bool identity);
+extern void sync_check_not_null_columns(Relation rel, const char *key, const MappingDraft *draft);
+extern void sync_plan_statements(void *arg);	/* ContainedFn: Work */
 extern Registry *sync_registry;	/* as last loaded; replaced by sync_load_registry() */
 extern int	sync_nesting;	/* how deep triggers of targets have led back here */
 
@@ -314,6 +318,10 @@ extern void sync_mapping_error(const char *column, const char *what, const char 
 extern void sync_parse_mapping(Jsonb *mapping, MappingDraft *draft);
 extern void sync_compile_column(void *arg);	/* ContainedFn: Compile */
 extern void sync_append_mapping_json(StringInfo buf, MapColumn *columns, int n);
+
+/* sync_configure.c */
+extern Datum sync_name_datum(const char *s);
+extern void sync_refuse_null(bool isnull, const char *argument);
 
 #pragma GCC visibility pop
 
