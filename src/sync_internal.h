@@ -14,6 +14,7 @@
 #include "executor/spi.h"
 #include "executor/tuptable.h"
 #include "nodes/bitmapset.h"
+#include "nodes/execnodes.h"
 #include "storage/lockdefs.h"
 #include "tcop/dest.h"
 #include "utils/array.h"
@@ -221,6 +222,14 @@ typedef struct Compile
 	MemoryContext cxt;
 } Compile;
 
+/* A part of verify(), contained: what one cannot read hides nothing of the others. */
+typedef struct VerifyPart
+{
+	ReturnSetInfo *rsinfo;
+	Relation	auth;
+	bool		any_enabled;
+} VerifyPart;
+
 /*
  * Hidden, as all of a module is from PostgreSQL 16 on: before that other libraries
  * would see these names, and a call between two files take a detour.
@@ -241,9 +250,10 @@ extern Target *sync_find_target(Registry *reg, int64 id);	/* NULL: there is none
 extern int64 *sync_select_targets(Oid relid, int *ntargets);	/* ids */
 extern Relation sync_open_auth_users(LOCKMODE lockmode);
 extern int	sync_compare_uuid(const void *a, const void *b);
-extern void sync_attach_triggers(const char *wait, bool only_if_wanted, bool identity);
 extern void sync_check_not_null_columns(Relation rel, const char *key, const MappingDraft *draft);
 extern void sync_plan_statements(void *arg);	/* ContainedFn: Work */
+extern void sync_emit_finding(ReturnSetInfo *rsinfo, const char *severity, const char *area, const char *object,
+							  const char *finding, const char *detail, const char *fix);
 extern Registry *sync_registry;	/* as last loaded; replaced by sync_load_registry() */
 extern int	sync_nesting;	/* how deep triggers of targets have led back here */
 
@@ -322,6 +332,10 @@ extern void sync_append_mapping_json(StringInfo buf, MapColumn *columns, int n);
 /* sync_configure.c */
 extern Datum sync_name_datum(const char *s);
 extern void sync_refuse_null(bool isnull, const char *argument);
+
+/* sync_attach.c */
+extern void sync_attach_triggers(const char *wait, bool only_if_wanted, bool identity);
+extern void sync_verify_triggers(void *arg);	/* ContainedFn: VerifyPart */
 
 #pragma GCC visibility pop
 
