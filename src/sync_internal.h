@@ -250,8 +250,6 @@ extern Target *sync_find_target(Registry *reg, int64 id);	/* NULL: there is none
 extern int64 *sync_select_targets(Oid relid, int *ntargets);	/* ids */
 extern Relation sync_open_auth_users(LOCKMODE lockmode);
 extern int	sync_compare_uuid(const void *a, const void *b);
-extern void sync_emit_finding(ReturnSetInfo *rsinfo, const char *severity, const char *area, const char *object,
-							  const char *finding, const char *detail, const char *fix);
 extern Registry *sync_registry;	/* as last loaded; replaced by sync_load_registry() */
 extern int	sync_nesting;	/* how deep triggers of targets have led back here */
 
@@ -338,6 +336,10 @@ extern void sync_verify_triggers(void *arg);	/* ContainedFn: VerifyPart */
 /* sync_analyse.c */
 extern void sync_check_not_null_columns(Relation rel, const char *key, const MappingDraft *draft);
 extern void sync_plan_statements(void *arg);	/* ContainedFn: Work */
+
+/* sync_verify.c */
+extern void sync_emit_finding(ReturnSetInfo *rsinfo, const char *severity, const char *area, const char *object,
+							  const char *finding, const char *detail, const char *fix);
 
 #pragma GCC visibility pop
 
