@@ -87,3 +87,26 @@ stop_servers_below() {
 		done
 	done < <(find "$(cd "$1" && pwd -P)" -name postmaster.pid 2>/dev/null)
 }
+
+# For the scripts that run a command with something that may not be to be had. Sets "command" and "optional" from their
+# arguments: [--optional] COMMAND [ARGUMENT]...
+take_command() {
+	optional=
+	if [ "${1:-}" = --optional ]; then
+		optional=yes
+		shift
+	fi
+	[ $# -gt 0 ] || die "usage: ${0##*/} [--optional] COMMAND [ARGUMENT]..."
+	command=("$@")
+}
+
+# It is not to be had, and the line $2 says why: fails with it, or where it is optional runs the command all the same,
+# with the line in the variable $1.
+run_without() {
+	[ -n "$optional" ] || die "$2"
+	say "invite_sync: $2"
+	exec env "$1=$2" "${command[@]}"
+}
+
+# Is version $2 the version $1, or newer?
+at_least() { [ "$(printf '%s\n' "$1" "$2" | sort -V | head -n 1)" = "$1" ]; }

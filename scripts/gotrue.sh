@@ -14,21 +14,8 @@ module=github.com/supabase/auth
 commit=bc32168e13fdc928c98b449fc76bc3fdb9a293c5
 needed=1.26
 
-optional=
-if [ "${1:-}" = --optional ]; then
-	optional=yes
-	shift
-fi
-[ $# -gt 0 ] || die "usage: gotrue.sh [--optional] COMMAND [ARGUMENT]..."
-
-without() {
-	local line="no auth server to try: $* (test/gotrue/README.md)"
-	[ -n "$optional" ] || die "$line"
-	say "invite_sync: $line"
-	exec env GOTRUE_MISSING="$line" "${command[@]}"
-}
-
-command=("$@")
+take_command "$@"
+without() { run_without GOTRUE_MISSING "no auth server to try: $* (test/gotrue/README.md)"; }
 [ -z "${GOTRUE_SERVER:-}" ] || exec "${command[@]}"
 
 mkdir -p "$BUILD_DIR"
@@ -38,8 +25,7 @@ log=$dir/log
 if [ ! -x "$server" ]; then
 	command -v go >/dev/null || without "go is not installed; $needed or newer is needed"
 	version=$(go env GOVERSION)
-	[ "$(printf '%s\n' "$needed" "${version#go}" | sort -V | head -n 1)" = "$needed" ] ||
-		without "$version is installed; go$needed or newer is needed"
+	at_least "$needed" "${version#go}" || without "$version is installed; go$needed or newer is needed"
 
 	# Nobody may write to the module cache, and the replacements in a go.mod count in the main module only: it is built
 	# in a copy.

@@ -12,29 +12,15 @@
 
 needed=20
 
-optional=
-if [ "${1:-}" = --optional ]; then
-	optional=yes
-	shift
-fi
-[ $# -gt 0 ] || die "usage: js.sh [--optional] COMMAND [ARGUMENT]..."
-
-without() {
-	local line="no npm packages to try docs/supabase-js.md with: $* (test/js/README.md)"
-	[ -n "$optional" ] || die "$line"
-	say "invite_sync: $line"
-	exec env JS_MISSING="$line" "${command[@]}"
-}
-
-command=("$@")
+take_command "$@"
+without() { run_without JS_MISSING "no npm packages to try docs/supabase-js.md with: $* (test/js/README.md)"; }
 [ -z "${JS_MODULES:-}" ] || exec "${command[@]}"
 
 for program in node npm; do
 	command -v $program >/dev/null || without "$program is not installed; Node.js $needed or newer is needed"
 done
 version=$(node --version)
-[ "$(printf '%s\n' "$needed" "${version#v}" | sort -V | head -n 1)" = "$needed" ] ||
-	without "Node.js $version is installed; $needed or newer is needed"
+at_least "$needed" "${version#v}" || without "Node.js $version is installed; $needed or newer is needed"
 
 mkdir -p "$BUILD_DIR"
 lock=$(sha256sum "$ROOT/test/js/package-lock.json")
