@@ -226,21 +226,12 @@ static SavedPlan policies_plan = {
 };
 
 static Datum
-name_datum(const char *s)
-{
-	Name		name = palloc0(NAMEDATALEN);
-
-	namestrcpy(name, s);
-	return NameGetDatum(name);
-}
-
-static Datum
 policy_names_datum(void)
 {
 	Datum		elems[lengthof(policy_names)];
 
 	for (size_t i = 0; i < lengthof(policy_names); i++)
-		elems[i] = name_datum(policy_names[i]);
+		elems[i] = plan_name(policy_names[i]);
 	return PointerGetDatum(construct_array(elems, lengthof(policy_names), NAMEOID, NAMEDATALEN, false, TYPALIGN_CHAR));
 }
 
@@ -300,9 +291,9 @@ look(const Table *table, const char *column, AttrNumber attnum, const char *read
 
 	memset(p, 0, sizeof(*p));
 	args[0] = ObjectIdGetDatum(table->relid);
-	args[1] = name_datum(table->schema_name);
-	args[2] = name_datum(table->table_name);
-	args[3] = name_datum(column);
+	args[1] = plan_name(table->schema_name);
+	args[2] = plan_name(table->table_name);
+	args[3] = plan_name(column);
 	args[4] = read_permission ? CStringGetTextDatum(read_permission) : (Datum) 0;
 	args[5] = write_permission ? CStringGetTextDatum(write_permission) : (Datum) 0;
 	nulls[4] = read_permission ? ' ' : 'n';
@@ -505,9 +496,9 @@ membership_protect_table(PG_FUNCTION_ARGS)
 	run_ddl(&table, ddl);
 
 	args[0] = ObjectIdGetDatum(table.relid);
-	args[1] = name_datum(table.schema_name);
-	args[2] = name_datum(table.table_name);
-	args[3] = name_datum(column);
+	args[1] = plan_name(table.schema_name);
+	args[2] = plan_name(table.table_name);
+	args[3] = plan_name(column);
 	args[4] = read_permission ? CStringGetTextDatum(read_permission) : (Datum) 0;
 	args[5] = write_permission ? CStringGetTextDatum(write_permission) : (Datum) 0;
 	nulls[4] = read_permission ? ' ' : 'n';
@@ -559,8 +550,8 @@ membership_unprotect_table(PG_FUNCTION_ARGS)
 	run_ddl(&table, ddl);
 
 	args[0] = ObjectIdGetDatum(table.relid);
-	args[1] = name_datum(table.schema_name);
-	args[2] = name_datum(table.table_name);
+	args[1] = plan_name(table.schema_name);
+	args[2] = plan_name(table.table_name);
 	SPI_connect();
 	scope_enter_own(&scope);
 	plan_execute(&forget_plan, args, NULL, false, 0);

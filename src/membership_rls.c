@@ -772,12 +772,6 @@ membership_has_any_permission(PG_FUNCTION_ARGS)
 	PG_RETURN_BOOL(answer(fcinfo, ASK_ANY_PERMISSION, (struct varlena *) PG_GETARG_ARRAYTYPE_P(1)));
 }
 
-static int
-compare_uuids(const void *a, const void *b)
-{
-	return memcmp(a, b, UUID_LEN);
-}
-
 /* The organizations whose roles say yes (asked NULL: all), sorted. For a service none. */
 static Datum
 organizations(FunctionCallInfo fcinfo, struct varlena *asked)
@@ -797,7 +791,7 @@ organizations(FunctionCallInfo fcinfo, struct varlena *asked)
 		while ((entry = reached_iterate(answers.reached, &iterator)) != NULL)
 			if (yes == NULL || via_says_yes(entry, yes))
 				memcpy(ids[n++].data, &entry->organization_id, UUID_LEN);
-		qsort(ids, n, sizeof(pg_uuid_t), compare_uuids);
+		qsort(ids, n, sizeof(pg_uuid_t), plan_compare_uuids);
 	}
 	answers_close(once);
 	return organization_uuid_array(ids, n);

@@ -19,6 +19,7 @@
 #include "funcapi.h"
 #include "nodes/parsenodes.h"
 #include "utils/array.h"
+#include "utils/builtins.h"
 #include "utils/guc.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
@@ -355,6 +356,18 @@ plan_uuid_array(const pg_uuid_t *ids, int64 n)
 	result = plan_array(elems, NULL, n, UUIDOID);
 	pfree(elems);
 	return result;
+}
+
+Datum
+plan_name(const char *s)
+{
+	return DirectFunctionCall1(namein, CStringGetDatum(s));
+}
+
+int
+plan_compare_uuids(const void *a, const void *b)
+{
+	return memcmp(a, b, UUID_LEN);
 }
 
 ErrorData *

@@ -55,6 +55,12 @@ extern Datum plan_array(Datum *values, bool *nulls, int64 n, Oid type);
 /* A uuid[] as an argument. */
 extern Datum plan_uuid_array(const pg_uuid_t *ids, int64 n);
 
+/* A name as an argument. */
+extern Datum plan_name(const char *s);
+
+/* The order of uuids, for qsort() and bsearch(). */
+extern int	plan_compare_uuids(const void *a, const void *b);
+
 /* The saved SPI plan, for cursors. */
 extern SPIPlanPtr plan_get(SavedPlan *plan);
 

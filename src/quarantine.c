@@ -171,12 +171,6 @@ failure_field(const Failure *f, int field)
 	}
 }
 
-static int
-compare_ids(const void *a, const void *b)
-{
-	return memcmp(a, b, UUID_LEN);
-}
-
 /* The ids that one of the two plans above finds, in order. */
 static pg_uuid_t *
 users_with_entries(SavedPlan *plan, Datum *args, uint64 *n)
@@ -195,7 +189,7 @@ users_with_entries(SavedPlan *plan, Datum *args, uint64 *n)
 		ids[i] = *DatumGetUUIDP(SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1, &isnull));
 	}
 	SPI_freetuptable(SPI_tuptable);
-	qsort(ids, *n, sizeof(pg_uuid_t), compare_ids);
+	qsort(ids, *n, sizeof(pg_uuid_t), plan_compare_uuids);
 	return ids;
 }
 
@@ -210,8 +204,8 @@ find_held(Datum target_id, Datum user_ids, int64 n, const QuarantineItem *items,
 	pg_uuid_t  *taken = nall > 0 ? users_with_entries(&take_plan, args, &ntaken) : NULL;
 
 	for (int64 i = 0; i < n && nall > 0; i++)
-		spare[i] = BoolGetDatum(bsearch(&items[i].user_id, all, nall, sizeof(pg_uuid_t), compare_ids) != NULL &&
-								bsearch(&items[i].user_id, taken, ntaken, sizeof(pg_uuid_t), compare_ids) == NULL);
+		spare[i] = BoolGetDatum(bsearch(&items[i].user_id, all, nall, sizeof(pg_uuid_t), plan_compare_uuids) != NULL &&
+								bsearch(&items[i].user_id, taken, ntaken, sizeof(pg_uuid_t), plan_compare_uuids) == NULL);
 }
 
 static void
@@ -1143,7 +1137,7 @@ record_trigger(void *arg)
 	char		nulls[11] = "          ";
 	Scope		scope;
 
-	args[0] = DirectFunctionCall1(namein, CStringGetDatum(r->trigger));
+	args[0] = plan_name(r->trigger);
 	args[1] = r->user_id ? UUIDPGetDatum(r->user_id) : (Datum) 0;
 	nulls[1] = r->user_id ? ' ' : 'n';
 	args[2] = CStringGetTextDatum(r->action);
@@ -2003,14 +1997,14 @@ quarantine_guard_trigger(PG_FUNCTION_ARGS)
 		ereport(NOTICE, (errmsg("trigger \"%s\" is guarded already", name)));
 	else
 	{
-		args[0] = DirectFunctionCall1(namein, CStringGetDatum(name));
+		args[0] = plan_name(name);
 		args[1] = ObjectIdGetDatum(function);
-		args[2] = DirectFunctionCall1(namein, CStringGetDatum(proc_schema));
+		args[2] = plan_name(proc_schema);
 		args[3] = NameGetDatum(&proc_name);
 		args[4] = CStringGetTextDatum(on_failure_to_text(on_failure));
 		args[5] = BoolGetDatum(scan.found > 0);
 		args[6] = PointerGetDatum(let_through);
-		args[7] = DirectFunctionCall1(namein, CStringGetDatum(GetUserNameFromId(caller_role(), false)));
+		args[7] = plan_name(GetUserNameFromId(caller_role(), false));
 		args[8] = CStringGetTextDatum(caller_database_identity());
 		args[9] = ObjectIdGetDatum(row.oid);
 		SPI_connect();
@@ -2028,7 +2022,7 @@ quarantine_guard_trigger(PG_FUNCTION_ARGS)
 
 	replayable = TRIGGER_TYPE_MATCHES(row.type, TRIGGER_TYPE_ROW, TRIGGER_TYPE_AFTER, TRIGGER_TYPE_INSERT) &&
 		!row.transition;
-	values[0] = DirectFunctionCall1(namein, CStringGetDatum(name));
+	values[0] = plan_name(name);
 	values[1] = CStringGetTextDatum(psprintf("%s()", quote_qualified_identifier(proc_schema, NameStr(proc_name))));
 	values[2] = BoolGetDatum(scan.found > 0);
 	values[3] = CStringGetTextDatum(on_failure_to_text(on_failure));
@@ -2088,7 +2082,7 @@ quarantine_unguard_trigger(PG_FUNCTION_ARGS)
 		CommandCounterIncrement();
 	}
 	/* names of other triggers are left as they are: a list of them may be worked off */
-	args[0] = DirectFunctionCall1(namein, CStringGetDatum(NameStr(known->name)));
+	args[0] = plan_name(NameStr(known->name));
 	plan_release();
 	SPI_connect();
 	scope_enter_own(&scope);
@@ -2170,8 +2164,8 @@ quarantine_mend_dependencies(Relation auth)
 			args[0] = NameGetDatum(&g->name);
 			args[1] = ObjectIdGetDatum(function);
 			args[2] = CStringGetTextDatum(caller_database_identity());
-			args[3] = DirectFunctionCall1(namein, CStringGetDatum(get_namespace_name(get_func_namespace(function))));
-			args[4] = DirectFunctionCall1(namein, CStringGetDatum(get_func_name(function)));
+			args[3] = plan_name(get_namespace_name(get_func_namespace(function)));
+			args[4] = plan_name(get_func_name(function));
 			args[5] = ObjectIdGetDatum(row.oid);
 			SPI_connect();
 			scope_enter_own(&scope);

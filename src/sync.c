@@ -605,12 +605,6 @@ sync_open_auth_users(LOCKMODE lockmode)
 	return table_open(caller_auth_users_relid(false), lockmode);
 }
 
-int
-sync_compare_uuid(const void *a, const void *b)
-{
-	return memcmp(a, b, UUID_LEN);
-}
-
 /* ---------------------------------------------------------------------
  * Load
  * ---------------------------------------------------------------------

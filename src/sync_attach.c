@@ -100,8 +100,8 @@ trigger_state(const OurTrigger *trg)
 	TriggerState result = TRIGGER_IS_ABSENT;
 
 	args[0] = ObjectIdGetDatum(trigger_table(trg));
-	args[1] = sync_name_datum(trg->name);
-	args[2] = sync_name_datum(trg->function);
+	args[1] = plan_name(trg->name);
+	args[2] = plan_name(trg->function);
 	args[3] = BoolGetDatum((trg->type & TRIGGER_TYPE_DELETE) == 0);
 	args[4] = BoolGetDatum((trg->type & TRIGGER_TYPE_INSERT) == 0);
 	SPI_connect();

@@ -341,12 +341,6 @@ refuse_auth_schema_missing(void)
 	(void) caller_auth_users_relid(false);
 }
 
-Datum
-sync_name_datum(const char *s)
-{
-	return DirectFunctionCall1(namein, CStringGetDatum(s));
-}
-
 static void
 check_membership(Oid relid)
 {
@@ -755,17 +749,17 @@ configure_target(FunctionCallInfo fcinfo, Oid relid, TargetOptions *o, bool must
 			bool		isnull;
 
 			args[0] = ObjectIdGetDatum(relid);
-			args[1] = sync_name_datum(draft_target.schema);
-			args[2] = sync_name_datum(draft_target.table);
-			args[3] = sync_name_datum(o->key);
+			args[1] = plan_name(draft_target.schema);
+			args[2] = plan_name(draft_target.table);
+			args[3] = plan_name(o->key);
 			args[4] = CStringGetTextDatum(o->on_delete);
 			args[5] = CStringGetTextDatum(o->on_error);
-			args[6] = o->link_by ? sync_name_datum(o->link_by) : (Datum) 0;
+			args[6] = o->link_by ? plan_name(o->link_by) : (Datum) 0;
 			nil[6] = o->link_by ? ' ' : 'n';
 			args[7] = BoolGetDatum(o->enabled);
 			args[8] = BoolGetDatum(o->allow_user_written);
 			args[9] = CStringGetTextDatum(o->search_path);
-			args[10] = sync_name_datum(draft_target.definer);
+			args[10] = plan_name(draft_target.definer);
 			args[11] = CStringGetTextDatum(caller_lineage(InvalidSnapshot));
 			nil[11] = existed ? ' ' : 'n'; /* the table's trigger writes it */
 			args[12] = Int64GetDatum(id);
@@ -785,7 +779,7 @@ configure_target(FunctionCallInfo fcinfo, Oid relid, TargetOptions *o, bool must
 					sources[s] = CStringGetTextDatum(mc->sources[s]);
 				args[0] = Int64GetDatum(id);
 				args[1] = Int32GetDatum(i + 1);
-				args[2] = sync_name_datum(mc->name);
+				args[2] = plan_name(mc->name);
 				args[3] = CStringGetTextDatum(mc->expression);
 				args[4] = CStringGetTextDatum(sync_policy_to_text(mc->policy));
 				args[5] = PointerGetDatum(construct_array(sources, mc->nsources, TEXTOID, -1, false, TYPALIGN_INT));
@@ -822,12 +816,12 @@ configure_target(FunctionCallInfo fcinfo, Oid relid, TargetOptions *o, bool must
 
 	memset(nulls, 0, sizeof(nulls));
 	values[0] = CStringGetTextDatum(name);
-	values[1] = sync_name_datum(o->key);
+	values[1] = plan_name(o->key);
 	values[2] = DirectFunctionCall1(jsonb_in, CStringGetDatum(json.data));
 	values[3] = CStringGetTextDatum(o->on_delete);
 	values[4] = CStringGetTextDatum(o->on_error);
 	nulls[5] = o->link_by == NULL;
-	values[5] = o->link_by ? sync_name_datum(o->link_by) : (Datum) 0;
+	values[5] = o->link_by ? plan_name(o->link_by) : (Datum) 0;
 	values[6] = BoolGetDatum(o->enabled);
 	values[7] = CStringGetTextDatum(o->search_path);
 	values[8] = Int64GetDatum(missing);

@@ -220,7 +220,7 @@ fill_chunk(int64 target_id, const pg_uuid_t *ids, int nids, ArrayType *overwrite
 		/* lock_users returns them in the order of id */
 		for (int i = 0; i < nids; i++)
 		{
-			pg_uuid_t  *hit = bsearch(&ids[i], found, nfound, sizeof(pg_uuid_t), sync_compare_uuid);
+			pg_uuid_t  *hit = bsearch(&ids[i], found, nfound, sizeof(pg_uuid_t), plan_compare_uuids);
 
 			if (hit == NULL)
 				continue;
@@ -236,11 +236,11 @@ fill_chunk(int64 target_id, const pg_uuid_t *ids, int nids, ArrayType *overwrite
 
 			npresent = sync_read_users(auth, ids, nids, false, ignored, present);
 			tuplestore_end(ignored);
-			qsort(present, npresent, sizeof(pg_uuid_t), sync_compare_uuid);
+			qsort(present, npresent, sizeof(pg_uuid_t), plan_compare_uuids);
 			for (int i = 0; i < nids; i++)
 			{
 				if (outcomes[i].skipped &&
-					bsearch(&ids[i], present, npresent, sizeof(pg_uuid_t), sync_compare_uuid) == NULL)
+					bsearch(&ids[i], present, npresent, sizeof(pg_uuid_t), plan_compare_uuids) == NULL)
 				{
 					outcomes[i].skipped = false;
 					outcomes[i].exists = false;
@@ -279,10 +279,10 @@ find_present(Relation auth, const pg_uuid_t *user_ids, int nids, SyncOutcome *ou
 	int			npresent = sync_read_users(auth, user_ids, nids, false, ignored, present);
 
 	tuplestore_end(ignored);
-	qsort(present, npresent, sizeof(pg_uuid_t), sync_compare_uuid);
+	qsort(present, npresent, sizeof(pg_uuid_t), plan_compare_uuids);
 	for (int i = 0; i < nids; i++)
 		outcomes[i].exists = bsearch(&user_ids[i], present, npresent,
-									 sizeof(pg_uuid_t), sync_compare_uuid) != NULL;
+									 sizeof(pg_uuid_t), plan_compare_uuids) != NULL;
 	pfree(present);
 	return npresent;
 }

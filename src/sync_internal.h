@@ -249,7 +249,6 @@ extern void sync_load_registry_for_caller(ContainedFn fn, void *arg);
 extern Target *sync_find_target(Registry *reg, int64 id);	/* NULL: there is none */
 extern int64 *sync_select_targets(Oid relid, int *ntargets);	/* ids */
 extern Relation sync_open_auth_users(LOCKMODE lockmode);
-extern int	sync_compare_uuid(const void *a, const void *b);
 extern Registry *sync_registry;	/* as last loaded; replaced by sync_load_registry() */
 extern int	sync_nesting;	/* how deep triggers of targets have led back here */
 
@@ -326,7 +325,6 @@ extern void sync_compile_column(void *arg);	/* ContainedFn: Compile */
 extern void sync_append_mapping_json(StringInfo buf, MapColumn *columns, int n);
 
 /* sync_configure.c */
-extern Datum sync_name_datum(const char *s);
 extern void sync_refuse_null(bool isnull, const char *argument);
 
 /* sync_attach.c */

@@ -573,12 +573,12 @@ address_has_changed(Work *work, const pg_uuid_t **changed, int64 *nchanged)
 	}
 	scope_leave(&scope);
 	SPI_finish();
-	qsort(known, nknown, sizeof(pg_uuid_t), sync_compare_uuid);
+	qsort(known, nknown, sizeof(pg_uuid_t), plan_compare_uuids);
 	for (int64 i = 0; i < a.n; i++)
 		if (a.changed[i] &&
-			bsearch(&work->ids[i], known, nknown, sizeof(pg_uuid_t), sync_compare_uuid) == NULL)
+			bsearch(&work->ids[i], known, nknown, sizeof(pg_uuid_t), plan_compare_uuids) == NULL)
 			ids[n++] = work->ids[i];
-	qsort(ids, n, sizeof(pg_uuid_t), sync_compare_uuid);
+	qsort(ids, n, sizeof(pg_uuid_t), plan_compare_uuids);
 	*changed = ids;
 	*nchanged = n;
 }
@@ -615,7 +615,7 @@ sync_claim_rows(Work *work)
 		int64		n = 0;
 
 		for (int64 i = 0; i < work->nrows; i++)
-			if (bsearch(&work->ids[i], changed, nchanged, sizeof(pg_uuid_t), sync_compare_uuid) == NULL)
+			if (bsearch(&work->ids[i], changed, nchanged, sizeof(pg_uuid_t), plan_compare_uuids) == NULL)
 				rest[n++] = work->ids[i];
 		verified = verified_users(rest, n);
 	}

@@ -984,7 +984,7 @@ sync_acknowledge_alert(PG_FUNCTION_ARGS)
 	alert_id = PG_GETARG_INT64(0);
 
 	args[0] = Int64GetDatum(alert_id);
-	args[1] = DirectFunctionCall1(namein, CStringGetDatum(GetUserNameFromId(caller_role(), false)));
+	args[1] = plan_name(GetUserNameFromId(caller_role(), false));
 	SPI_connect();
 	scope_enter_own(&scope);
 	plan_execute(&acknowledge_plan, args, NULL, false, 0);
@@ -1312,7 +1312,7 @@ sync_schedule_jobs(FunctionCallInfo fcinfo, const SyncJobs *set)
 		values[1] = CStringGetTextDatum(wanted->name);
 		values[2] = CStringGetTextDatum(when);
 		values[3] = CStringGetTextDatum(wanted->command);
-		values[4] = DirectFunctionCall1(namein, CStringGetDatum(role));
+		values[4] = plan_name(role);
 		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
 	}
 	if (changed)

@@ -292,7 +292,7 @@ sync_preservation_report(PG_FUNCTION_ARGS)
 				memset(&wanted[i], 0, sizeof(pg_uuid_t));
 			else
 				wanted[i] = *DatumGetUUIDP(elems[i]);
-		qsort(wanted, nwanted, sizeof(pg_uuid_t), sync_compare_uuid);
+		qsort(wanted, nwanted, sizeof(pg_uuid_t), plan_compare_uuids);
 	}
 
 	auth = sync_open_auth_users(AccessShareLock);
@@ -315,7 +315,7 @@ sync_preservation_report(PG_FUNCTION_ARGS)
 			if (reg->deleted_att != InvalidAttrNumber && !slot_attisnull(slot, reg->deleted_att))
 				continue;
 			if (wanted != NULL &&
-				bsearch(DatumGetUUIDP(id), wanted, nwanted, sizeof(pg_uuid_t), sync_compare_uuid) == NULL)
+				bsearch(DatumGetUUIDP(id), wanted, nwanted, sizeof(pg_uuid_t), plan_compare_uuids) == NULL)
 				continue;
 			tuplestore_puttupleslot(store, slot);
 			n++;

@@ -778,8 +778,8 @@ sync_refresh_names(void)
 		}
 		args[0] = Int64GetDatum(t->id);
 		args[1] = ObjectIdGetDatum(relid);
-		args[2] = DirectFunctionCall1(namein, CStringGetDatum(schema));
-		args[3] = DirectFunctionCall1(namein, CStringGetDatum(table));
+		args[2] = plan_name(schema);
+		args[3] = plan_name(table);
 		args[4] = CStringGetTextDatum(lineage);
 		SPI_connect();
 		scope_enter_own(&scope);
