@@ -319,7 +319,7 @@ account_gone_users(bool read_only, int *n)
 	*n = 0;
 	if (ArrayGetNItems(ARR_NDIM(DatumGetArrayTypeP(ids)), ARR_DIMS(DatumGetArrayTypeP(ids))) == 0 ||
 		!OidIsValid(caller_auth_users_relid(true)))
-		return organization_uuid_array(NULL, 0);
+		return plan_uuid_array(NULL, 0);
 	ids = read_array(&missing_plan, &ids, true, read_only);
 	*n = ArrayGetNItems(ARR_NDIM(DatumGetArrayTypeP(ids)), ARR_DIMS(DatumGetArrayTypeP(ids)));
 	return ids;
@@ -335,7 +335,7 @@ users_gone(const pg_uuid_t *user_ids, int64 nids)
 	PG_TRY();
 	{
 		(void) organization_delete_rows("external_user", "user_id", UUIDARRAYOID,
-										organization_uuid_array(user_ids, (int) nids));
+										plan_uuid_array(user_ids, nids));
 	}
 	PG_FINALLY();
 	{

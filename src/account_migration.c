@@ -144,7 +144,7 @@ account_unmigrated(PG_FUNCTION_ARGS)
 	values[1] = TimestampTzGetDatum(at);
 	values[2] = UUIDPGetDatum(&id);
 	values[3] = Int64GetDatum(organization_page_size(fcinfo, 1));
-	values[4] = organization_uuid_array(NULL, 0);
+	values[4] = plan_uuid_array(NULL, 0);
 	values[5] = PointerGetDatum(construct_empty_array(TEXTOID));
 	values[6] = PointerGetDatum(construct_empty_array(TIMESTAMPTZOID));
 	if (OidIsValid(caller_auth_users_relid(true)))

@@ -312,7 +312,7 @@ require_not_removed(const Invitation *invitation, const pg_uuid_t *user_id)
 	Datum		values[4];
 
 	values[0] = UUIDPGetDatum(user_id);
-	values[1] = organization_uuid_array(invitation->organization_ids, invitation->ngrants);
+	values[1] = plan_uuid_array(invitation->organization_ids, invitation->ngrants);
 	values[2] = BoolGetDatum(invitation->link);
 	values[3] = TimestampTzGetDatum(invitation->renewed_at);
 	if (!own_bool(&removed_plan, values))
@@ -355,12 +355,12 @@ roles_exist(const Invitation *invitation)
 	/* in no organization: only a global one will do */
 	if (invitation->has_platform_role)
 		roles[n++] = invitation->platform_role_id;
-	values[0] = organization_uuid_array(roles, n);
+	values[0] = plan_uuid_array(roles, n);
 	guc_level = membership_bound_waits();
 	membership_run(&lock_roles_plan, values, NULL);
 	AtEOXact_GUC(false, guc_level);
-	values[0] = organization_uuid_array(organizations, n);
-	values[1] = organization_uuid_array(roles, n);
+	values[0] = plan_uuid_array(organizations, n);
+	values[1] = plan_uuid_array(roles, n);
 	return own_bool(&roles_exist_plan, values);
 }
 

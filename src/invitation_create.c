@@ -478,7 +478,7 @@ invitation_lock(const Inviter *inviter, const InvitationRequest *requests, int n
 	{
 		attempt.locks = locks;
 		attempt.values[0] = plan_array(emails, NULL, nemails, TEXTOID);
-		attempt.values[1] = organization_uuid_array(locks->organizations, locks->norganizations);
+		attempt.values[1] = plan_uuid_array(locks->organizations, locks->norganizations);
 		attempt.values[2] = BoolGetDatum(replace);
 		(void) add_affected(&attempt);
 		for (int i = 0; replace && i < LOCK_ATTEMPTS; i++)
@@ -617,7 +617,7 @@ invitation_find_member(const Inviter *inviter, const InvitationRequest *request,
 		if (verified != NULL)
 			verified = invitation_email(verified, strlen(verified));
 		values[0] = UUIDPGetDatum(&users[i]);
-		values[1] = organization_uuid_array(request->organization_ids, request->ngrants);
+		values[1] = plan_uuid_array(request->organization_ids, request->ngrants);
 		organizations = read_ids(&member_plan, values, NULL, false, &norganizations);
 		if (verified == NULL || strcmp(verified, request->email) != 0)
 			continue;
@@ -650,7 +650,7 @@ invitation_pending_ids(const Inviter *inviter, const InvitationRequest *request,
 	char		nulls[4] = {' ', ' ', ' ', inviter->has_inviter ? ' ' : 'n'};
 
 	values[0] = CStringGetTextDatum(request->email);
-	values[1] = organization_uuid_array(request->organization_ids, request->ngrants);
+	values[1] = plan_uuid_array(request->organization_ids, request->ngrants);
 	values[2] = BoolGetDatum(expired);
 	values[3] = UUIDPGetDatum(&inviter->as.user_id);
 	return read_ids(&pending_plan, values, nulls, false, n);
@@ -741,7 +741,7 @@ invitation_find_declined(const Inviter *inviter, const InvitationRequest *reques
 	if (!inviter->has_inviter)
 		return;
 	values[0] = CStringGetTextDatum(request->email);
-	values[1] = organization_uuid_array(request->organization_ids, request->ngrants);
+	values[1] = plan_uuid_array(request->organization_ids, request->ngrants);
 	ids = read_ids(&declined_plan, values, NULL, false, &n);
 	for (int i = 0; i < n; i++)
 	{
@@ -772,7 +772,7 @@ invitation_require_seats(const pg_uuid_t *organization_ids, int norganizations, 
 	Datum		values[2];
 	Scope		scope;
 
-	values[0] = organization_uuid_array(organization_ids, norganizations);
+	values[0] = plan_uuid_array(organization_ids, norganizations);
 	values[1] = Int64GetDatum(n);
 	SPI_connect();
 	scope_enter_own(&scope);
@@ -953,7 +953,7 @@ static SavedPlan ttl_plan = {
 static int64
 default_ttl(const InvitationRequest *request)
 {
-	Datum		value = organization_uuid_array(request->organization_ids, request->ngrants);
+	Datum		value = plan_uuid_array(request->organization_ids, request->ngrants);
 	int64		ttl = (int64) invite_sync_invitation_ttl * USECS_PER_SEC;
 	bool		isnull;
 	Scope		scope;
@@ -1294,8 +1294,8 @@ invitation_insert(const Inviter *inviter, InvitationRequest *request, const pg_u
 		return false;
 	if (request->ngrants > 0)
 	{
-		values[1] = organization_uuid_array(request->organization_ids, request->ngrants);
-		values[2] = organization_uuid_array(request->role_ids, request->ngrants);
+		values[1] = plan_uuid_array(request->organization_ids, request->ngrants);
+		values[2] = plan_uuid_array(request->role_ids, request->ngrants);
 		values[3] = TimestampTzGetDatum(now);
 		membership_run(&insert_grants_plan, values, NULL);
 		touch(inviter, request->organization_ids, request->ngrants);

@@ -325,7 +325,7 @@ invitation_set_policy(PG_FUNCTION_ARGS)
 	values[0] = UUIDPGetDatum(&organization_id);
 	if (PG_ARGISNULL(1))
 		found = organization_delete_rows("invitation_policy", "organization_id", UUIDARRAYOID,
-										 organization_uuid_array(&organization_id, 1)) > 0;
+										 plan_uuid_array(&organization_id, 1)) > 0;
 	else
 	{
 		values[1] = PG_GETARG_DATUM(1);

@@ -202,7 +202,7 @@ static SavedPlan lock_granted_plan = {
 static void
 organizations_removed(const pg_uuid_t *organization_ids, int norganizations)
 {
-	Datum		ids = organization_uuid_array(organization_ids, norganizations);
+	Datum		ids = plan_uuid_array(organization_ids, norganizations);
 	int			guc_level = membership_bound_waits();
 	Ids			invitations;
 
@@ -253,7 +253,7 @@ users_gone(const pg_uuid_t *user_ids, int64 nids)
 	organization_check_now = true;
 	PG_TRY();
 	{
-		end_of_inviters(organization_uuid_array(user_ids, (int) nids));
+		end_of_inviters(plan_uuid_array(user_ids, nids));
 	}
 	PG_FINALLY();
 	{
@@ -294,7 +294,7 @@ find_missing(Ids *gone, bool read_only)
 	read_ids(&inviters_plan, NULL, false, read_only, gone);
 	if (gone->n == 0)
 		return;
-	ids = organization_uuid_array(gone->ids, gone->n);
+	ids = plan_uuid_array(gone->ids, gone->n);
 	read_ids(&missing_users_plan, &ids, true, read_only, gone);
 }
 

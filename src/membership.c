@@ -465,7 +465,7 @@ end_membership(FunctionCallInfo fcinfo, const Caller *caller, const pg_uuid_t *o
 	Datum		result;
 
 	result = member_row(fcinfo, organization_id, user_id);
-	if (organization_delete_rows("membership", "id", UUIDARRAYOID, organization_uuid_array(membership_id, 1)) == 0)
+	if (organization_delete_rows("membership", "id", UUIDARRAYOID, plan_uuid_array(membership_id, 1)) == 0)
 		refuse("member_unknown", NULL, NULL);
 	if (mark)
 	{

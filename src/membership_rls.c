@@ -794,7 +794,7 @@ organizations(FunctionCallInfo fcinfo, struct varlena *asked)
 		qsort(ids, n, sizeof(pg_uuid_t), plan_compare_uuids);
 	}
 	answers_close(once);
-	return organization_uuid_array(ids, n);
+	return plan_uuid_array(ids, n);
 }
 
 /* member_organizations() */
@@ -809,7 +809,7 @@ Datum
 membership_organizations_with_permission(PG_FUNCTION_ARGS)
 {
 	if (PG_ARGISNULL(0))
-		PG_RETURN_DATUM(organization_uuid_array(NULL, 0));
+		PG_RETURN_DATUM(plan_uuid_array(NULL, 0));
 	PG_RETURN_DATUM(organizations(fcinfo, PG_GETARG_VARLENA_PP(0)));
 }
 

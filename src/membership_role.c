@@ -495,7 +495,7 @@ membership_drop_role(PG_FUNCTION_ARGS)
 		refuse("role_unknown", NULL, NULL);
 	require_covered(&call, call.old);
 	result = role_row(fcinfo, &call);
-	if (organization_delete_rows("role", "id", UUIDARRAYOID, organization_uuid_array(&call.role_id, 1)) == 0)
+	if (organization_delete_rows("role", "id", UUIDARRAYOID, plan_uuid_array(&call.role_id, 1)) == 0)
 		refuse("role_unknown", NULL, NULL);
 	role_event(&call, "membership.role_dropped");
 	return end_role_call(&call, result);
@@ -788,7 +788,7 @@ membership_set_platform_role(PG_FUNCTION_ARGS)
 	if (PG_ARGISNULL(1))
 	{
 		/* also of a user who is gone */
-		if (organization_delete_rows("platform_role", "user_id", UUIDARRAYOID, organization_uuid_array(&user_id, 1)) > 0)
+		if (organization_delete_rows("platform_role", "user_id", UUIDARRAYOID, plan_uuid_array(&user_id, 1)) > 0)
 		{
 			membership_write_copies(&user_id, 1);
 			membership_event(&caller, "admin", "membership.platform_role_cleared", NULL, "user", &user_id, NULL);

@@ -123,7 +123,7 @@ write_copies(void *arg)
 	Datum		values[2];
 	bool		isnull;
 
-	values[0] = organization_uuid_array(c->user_ids, c->nusers);
+	values[0] = plan_uuid_array(c->user_ids, c->nusers);
 	SPI_connect();
 	scope_enter_own(&scope);
 	plan_execute(&copies_plan, values, NULL, false, 1);
@@ -332,7 +332,7 @@ remove_users(const pg_uuid_t *user_ids, int64 nids)
 	Ids			organizations;
 	Succession	succession;
 
-	gone[0] = organization_uuid_array(user_ids, (int) nids);
+	gone[0] = plan_uuid_array(user_ids, nids);
 	run_on_ids(&gone_organizations_plan, gone, false, false, &organizations, 1);
 	if (organizations.n > 0)
 	{
@@ -378,7 +378,7 @@ users_missed(const pg_uuid_t *user_ids, int64 nids)
 {
 	Datum		values[1];
 
-	values[0] = organization_uuid_array(user_ids, (int) nids);
+	values[0] = plan_uuid_array(user_ids, nids);
 	run_on_ids(&note_plan, values, false, false, NULL, 0);
 }
 
@@ -458,8 +458,8 @@ find_gone(bool all, int64 limit, pg_uuid_t **user_ids, int64 *nids)
 	if (all)
 	{
 		users_who_are_gone(&gone, false);
-		values[0] = organization_uuid_array(gone.ids, Min(gone.n, (int) limit));
-		values[1] = organization_uuid_array(NULL, 0);
+		values[0] = plan_uuid_array(gone.ids, Min(gone.n, (int) limit));
+		values[1] = plan_uuid_array(NULL, 0);
 		run_on_ids(&tried_plan, values, false, false, NULL, 0);
 	}
 	*user_ids = gone.ids;

@@ -166,12 +166,6 @@ static SavedPlan touch_plan = {
 	.argtypes = {UUIDARRAYOID}
 };
 
-Datum
-organization_uuid_array(const pg_uuid_t *ids, int nids)
-{
-	return plan_uuid_array(ids, nids);
-}
-
 /* The organizations and all above them, as a uuid[]; in SPI and the own scope. */
 static Datum
 read_paths(Datum ids)
@@ -223,7 +217,7 @@ lock_paths(Datum ids)
 static void
 lock_users(const pg_uuid_t *user_ids, int nusers)
 {
-	Datum		ids = organization_uuid_array(user_ids, nusers);
+	Datum		ids = plan_uuid_array(user_ids, nusers);
 	Scope		scope;
 
 	SPI_connect();
@@ -248,7 +242,7 @@ lock_all(const pg_uuid_t *user_ids, int nusers,
 		lock_users(user_ids, nusers);
 	if (norganizations > 0)
 	{
-		Datum		ids = organization_uuid_array(organization_ids, norganizations);
+		Datum		ids = plan_uuid_array(organization_ids, norganizations);
 
 		if (once)
 			same = try_lock_paths(&ids);
@@ -277,7 +271,7 @@ void
 organization_touch(const pg_uuid_t *organization_ids, int norganizations)
 {
 	Scope		scope;
-	Datum		ids = organization_uuid_array(organization_ids, norganizations);
+	Datum		ids = plan_uuid_array(organization_ids, norganizations);
 
 	SPI_connect();
 	scope_enter_own(&scope);

@@ -163,6 +163,4 @@ extern void (*organization_removed_hook) (const pg_uuid_t *organization_ids, int
 extern void organization_event(const Caller *caller, const char *action,
 							   const pg_uuid_t *organization_id, const char *data);
 
-extern Datum organization_uuid_array(const pg_uuid_t *ids, int nids);
-
 #endif							/* INVITE_SYNC_ORGANIZATION_H */

@@ -632,7 +632,7 @@ organization_remove_domain(PG_FUNCTION_ARGS)
 
 	id = begin(fcinfo, &caller, key, NULL);
 	require_domain(fcinfo, key, &domain);
-	(void) organization_delete_rows("organization_domain", "id", UUIDARRAYOID, organization_uuid_array(&domain.id, 1));
+	(void) organization_delete_rows("organization_domain", "id", UUIDARRAYOID, plan_uuid_array(&domain.id, 1));
 	domain_event(&caller, "organization.domain_removed", id, &domain, NULL);
 	PG_RETURN_DATUM(domain.answer);
 }

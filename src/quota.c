@@ -461,7 +461,7 @@ figures_values(const pg_uuid_t *user_ids, int nusers, bool fresh, Datum *values)
 
 	for (int i = 0; i < nusers; i++)
 		verified[i] = BoolGetDatum(membership_verified_email(&user_ids[i], fresh) != NULL);
-	values[0] = organization_uuid_array(user_ids, nusers);
+	values[0] = plan_uuid_array(user_ids, nusers);
 	values[1] = plan_array(verified, NULL, nusers, BOOLOID);
 	values[2] = Int32GetDatum(invite_sync_default_quota);
 	values[3] = TimestampTzGetDatum(GetCurrentTimestamp());
@@ -710,7 +710,7 @@ backfill_batch(pg_uuid_t *after, int64 batch_size, uint64 *given)
 			user_ids[nverified++] = user_ids[i];
 	if (nverified > 0)
 	{
-		values[0] = organization_uuid_array(user_ids, nverified);
+		values[0] = plan_uuid_array(user_ids, nverified);
 		values[1] = Int32GetDatum(invite_sync_default_quota);
 		*given += own_change(&backfill_plan, values, NULL);
 		*given += own_change(&backfill_late_plan, values, NULL);
@@ -1588,7 +1588,7 @@ users_gone(const pg_uuid_t *user_ids, int64 nids)
 	PG_TRY();
 	{
 		(void) organization_delete_rows("user_invitation_quota", "user_id", UUIDARRAYOID,
-										organization_uuid_array(user_ids, (int) nids));
+										plan_uuid_array(user_ids, nids));
 	}
 	PG_FINALLY();
 	{
@@ -1609,7 +1609,7 @@ users_missed(const pg_uuid_t *user_ids, int64 nids)
 {
 	Datum		values[1];
 
-	values[0] = organization_uuid_array(user_ids, (int) nids);
+	values[0] = plan_uuid_array(user_ids, nids);
 	(void) own_change(&note_plan, values, NULL);
 }
 
