@@ -208,10 +208,7 @@ account_set_policy(PG_FUNCTION_ARGS)
 
 	caller_require_operator();
 	caller_get(&caller);
-	if (PG_ARGISNULL(0))
-		ereport(ERROR,
-				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-				 errmsg("mode must not be null")));
+	caller_refuse_null(PG_ARGISNULL(0), "mode", NULL);
 	mode = text_to_cstring(PG_GETARG_TEXT_PP(0));
 	if (strcmp(mode, "off") != 0 && strcmp(mode, "remind") != 0 && strcmp(mode, "enforce") != 0)
 		ereport(ERROR,

@@ -1023,6 +1023,16 @@ refuse(const char *reason, const char *detail, const char *hint)
 			 hint ? errhint("%s", hint) : 0));
 }
 
+void
+caller_refuse_null(bool isnull, const char *argument, const char *hint)
+{
+	if (isnull)
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("%s must not be null", argument),
+				 hint ? errhint("%s", hint) : 0));
+}
+
 PG_FUNCTION_INFO_V1(caller_refuse_sql);
 
 /* For the triggers that are written in plpgsql. */

@@ -165,6 +165,9 @@ extern Oid	caller_auth_owner(void);
  */
 extern void refuse(const char *reason, const char *detail, const char *hint) pg_attribute_cold;
 
+/* An argument that may not be NULL, where not refuse() but PostgreSQL's own error fits; hint may be NULL. */
+extern void caller_refuse_null(bool isnull, const char *argument, const char *hint);
+
 /* true when the SQLSTATE must never be contained (rooms/sync). */
 extern bool caller_must_rethrow(int sqlerrcode);
 

@@ -66,15 +66,6 @@ typedef struct Protection
 	bool		indexed;
 } Protection;
 
-static void
-refuse_null_argument(bool isnull, const char *argument)
-{
-	if (isnull)
-		ereport(ERROR,
-				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-				 errmsg("%s must not be null", argument)));
-}
-
 /*
  * With policies on a table of the auth server nobody finds themselves there any
  * more, and nobody signs in. Those that stand there all the same can be taken back.
@@ -452,9 +443,9 @@ membership_protect_table(PG_FUNCTION_ARGS)
 	char		nulls[8] = {' ', ' ', ' ', ' ', ' ', ' ', ' ', ' '};
 
 	caller_require_operator();
-	refuse_null_argument(PG_ARGISNULL(0), "target");
-	refuse_null_argument(PG_ARGISNULL(1), "organization_column");
-	refuse_null_argument(PG_ARGISNULL(4), "execute");
+	caller_refuse_null(PG_ARGISNULL(0), "target", NULL);
+	caller_refuse_null(PG_ARGISNULL(1), "organization_column", NULL);
+	caller_refuse_null(PG_ARGISNULL(4), "execute", NULL);
 	column = NameStr(*PG_GETARG_NAME(1));
 	look_at_table(PG_GETARG_OID(0), true, &table);
 	lock_table(PG_GETARG_OID(0), true, &table);
@@ -530,8 +521,8 @@ membership_unprotect_table(PG_FUNCTION_ARGS)
 	Datum		args[3];
 
 	caller_require_operator();
-	refuse_null_argument(PG_ARGISNULL(0), "target");
-	refuse_null_argument(PG_ARGISNULL(1), "execute");
+	caller_refuse_null(PG_ARGISNULL(0), "target", NULL);
+	caller_refuse_null(PG_ARGISNULL(1), "execute", NULL);
 	look_at_table(PG_GETARG_OID(0), false, &table);
 	lock_table(PG_GETARG_OID(0), false, &table);
 	look(&table, "", 0, NULL, NULL, &before);

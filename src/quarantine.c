@@ -1910,11 +1910,7 @@ quarantine_guard_trigger(PG_FUNCTION_ARGS)
 	Scope		scope;
 
 	caller_require_operator();
-	if (PG_ARGISNULL(0))
-		ereport(ERROR,
-				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-				 errmsg("trigger_name must not be null"),
-				 errhint("Name a trigger on auth.users.")));
+	caller_refuse_null(PG_ARGISNULL(0), "trigger_name", "Name a trigger on auth.users.");
 	name = pstrdup(NameStr(*PG_GETARG_NAME(0)));
 	let_through = check_let_through(PG_ARGISNULL(2) ? NULL : PG_GETARG_ARRAYTYPE_P(2));
 	if (given != NULL && strcmp(given, "refuse") != 0 && strcmp(given, "let_in") != 0)
@@ -2048,11 +2044,7 @@ quarantine_unguard_trigger(PG_FUNCTION_ARGS)
 	Datum		args[1];
 
 	caller_require_operator();
-	if (PG_ARGISNULL(0))
-		ereport(ERROR,
-				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-				 errmsg("trigger_name must not be null"),
-				 errhint("Name a guarded trigger.")));
+	caller_refuse_null(PG_ARGISNULL(0), "trigger_name", "Name a guarded trigger.");
 	name = pstrdup(NameStr(*PG_GETARG_NAME(0)));
 
 	sync_lock_auth_users("2000");

@@ -1295,15 +1295,6 @@ static const BuiltIn built_in[] = {
 	{"check_invitation", "user"}
 };
 
-static void
-refuse_null(bool isnull, const char *name)
-{
-	if (isnull)
-		ereport(ERROR,
-				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-				 errmsg("%s must not be null", name)));
-}
-
 static bool
 well_formed_action(const char *s)
 {
@@ -1321,7 +1312,7 @@ rule_arguments(FunctionCallInfo fcinfo, int scope_arg, char **action, const char
 {
 	const char *own = "key";
 
-	refuse_null(PG_ARGISNULL(0), "action");
+	caller_refuse_null(PG_ARGISNULL(0), "action", NULL);
 	*action = text_to_cstring(PG_GETARG_TEXT_PP(0));
 	if (!well_formed_action(*action))
 		ereport(ERROR,
@@ -1399,7 +1390,7 @@ quota_set_rate_limit(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("max_actions must be between 1 and %d", ACTIONS_MAX),
 				 errhint("NULL: no limit.")));
-	refuse_null(PG_ARGISNULL(2), "per");
+	caller_refuse_null(PG_ARGISNULL(2), "per", NULL);
 	values[0] = CStringGetTextDatum(action);
 	values[1] = CStringGetTextDatum(scope);
 	values[2] = PG_ARGISNULL(1) ? (Datum) 0 : PG_GETARG_DATUM(1);

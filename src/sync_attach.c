@@ -378,7 +378,7 @@ wait_arg(FunctionCallInfo fcinfo)
 	Interval   *span;
 	double		ms;
 
-	sync_refuse_null(PG_ARGISNULL(0), "wait");
+	caller_refuse_null(PG_ARGISNULL(0), "wait", "Leave the argument out for its default.");
 	span = PG_GETARG_INTERVAL_P(0);
 	ms = span->time / 1000.0 + (span->day + span->month * 30.0) * 86400000.0;
 	if (ms < 1 || ms > 3600000.0)

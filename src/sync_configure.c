@@ -837,20 +837,6 @@ PG_FUNCTION_INFO_V1(sync_add_target);
 PG_FUNCTION_INFO_V1(sync_set_target);
 PG_FUNCTION_INFO_V1(sync_drop_target);
 
-void
-sync_refuse_null(bool isnull, const char *argument)
-{
-	if (isnull)
-		ereport(ERROR,
-				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-				 errmsg("%s must not be null", argument),
-				 strcmp(argument, "target") == 0 ?
-				 errhint("Name a table, for example public.profiles.") :
-				 strcmp(argument, "user_id") == 0 ?
-				 errhint("Give the id of an auth user.") :
-				 errhint("Leave the argument out for its default.")));
-}
-
 static char *
 text_arg(FunctionCallInfo fcinfo, int n)
 {
@@ -870,11 +856,11 @@ sync_add_target(PG_FUNCTION_ARGS)
 	TargetOptions o;
 
 	caller_require_operator();
-	sync_refuse_null(PG_ARGISNULL(0), "target");
-	sync_refuse_null(PG_ARGISNULL(3), "on_delete");
-	sync_refuse_null(PG_ARGISNULL(4), "on_error");
-	sync_refuse_null(PG_ARGISNULL(6), "enabled");
-	sync_refuse_null(PG_ARGISNULL(7), "allow_user_written");
+	caller_refuse_null(PG_ARGISNULL(0), "target", "Name a table, for example public.profiles.");
+	caller_refuse_null(PG_ARGISNULL(3), "on_delete", "Leave the argument out for its default.");
+	caller_refuse_null(PG_ARGISNULL(4), "on_error", "Leave the argument out for its default.");
+	caller_refuse_null(PG_ARGISNULL(6), "enabled", "Leave the argument out for its default.");
+	caller_refuse_null(PG_ARGISNULL(7), "allow_user_written", "Leave the argument out for its default.");
 	memset(&o, 0, sizeof(o));
 	o.mapping = PG_ARGISNULL(1) ? NULL : PG_GETARG_JSONB_P(1);
 	o.key = name_arg(fcinfo, 2);
@@ -895,7 +881,7 @@ sync_set_target(PG_FUNCTION_ARGS)
 	TargetOptions o;
 
 	caller_require_operator();
-	sync_refuse_null(PG_ARGISNULL(0), "target");
+	caller_refuse_null(PG_ARGISNULL(0), "target", "Name a table, for example public.profiles.");
 	memset(&o, 0, sizeof(o));
 	o.mapping = PG_ARGISNULL(1) ? NULL : PG_GETARG_JSONB_P(1);
 	o.key = name_arg(fcinfo, 2);
@@ -959,7 +945,7 @@ sync_drop_target(PG_FUNCTION_ARGS)
 	caller_require_operator();
 	PreventCommandIfReadOnly("drop_target()");
 	sync_load_registry_for_caller(sync_load_registry, NULL);
-	sync_refuse_null(PG_ARGISNULL(0), "target");
+	caller_refuse_null(PG_ARGISNULL(0), "target", "Name a table, for example public.profiles.");
 	given = text_to_cstring(PG_GETARG_TEXT_PP(0));
 
 	names = textToQualifiedNameList(PG_GETARG_TEXT_PP(0));

@@ -324,9 +324,6 @@ extern void sync_parse_mapping(Jsonb *mapping, MappingDraft *draft);
 extern void sync_compile_column(void *arg);	/* ContainedFn: Compile */
 extern void sync_append_mapping_json(StringInfo buf, MapColumn *columns, int n);
 
-/* sync_configure.c */
-extern void sync_refuse_null(bool isnull, const char *argument);
-
 /* sync_attach.c */
 extern void sync_attach_triggers(const char *wait, bool only_if_wanted, bool identity);
 extern void sync_verify_triggers(void *arg);	/* ContainedFn: VerifyPart */

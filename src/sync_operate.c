@@ -68,16 +68,6 @@ composite_desc(FunctionCallInfo fcinfo)
 	return BlessTupleDesc(desc);
 }
 
-static void
-refuse_null(bool isnull, const char *argument, const char *hint)
-{
-	if (isnull)
-		ereport(ERROR,
-				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-				 errmsg("%s must not be null", argument),
-				 errhint("%s", hint)));
-}
-
 /* Column col of row r of the last statement. */
 static Datum
 result_value(uint64 r, int col, bool *isnull)
@@ -665,8 +655,8 @@ sync_set_alert(PG_FUNCTION_ARGS)
 
 	caller_require_operator();
 	desc = composite_desc(fcinfo);
-	refuse_null(PG_ARGISNULL(0), "check_name", "Name one of missing, percent, quarantined, trigger_missing.");
-	refuse_null(PG_ARGISNULL(2), "per", "Leave the argument out for its default.");
+	caller_refuse_null(PG_ARGISNULL(0), "check_name", "Name one of missing, percent, quarantined, trigger_missing.");
+	caller_refuse_null(PG_ARGISNULL(2), "per", "Leave the argument out for its default.");
 	check_name = text_to_cstring(PG_GETARG_TEXT_PP(0));
 	if (strcmp(check_name, "missing") != 0 && strcmp(check_name, "percent") != 0 &&
 		strcmp(check_name, "quarantined") != 0 && strcmp(check_name, "trigger_missing") != 0)
@@ -980,7 +970,7 @@ sync_acknowledge_alert(PG_FUNCTION_ARGS)
 	Datum		row;
 
 	caller_require_operator();
-	refuse_null(PG_ARGISNULL(0), "alert_id", "Name an id of invite_sync.alerts.");
+	caller_refuse_null(PG_ARGISNULL(0), "alert_id", "Name an id of invite_sync.alerts.");
 	alert_id = PG_GETARG_INT64(0);
 
 	args[0] = Int64GetDatum(alert_id);
@@ -1248,7 +1238,7 @@ sync_schedule_jobs(FunctionCallInfo fcinfo, const SyncJobs *set)
 
 	caller_require_operator();
 	InitMaterializedSRF(fcinfo, 0);
-	refuse_null(PG_ARGISNULL(0), "schedule", "Leave the argument out for the usual one.");
+	caller_refuse_null(PG_ARGISNULL(0), "schedule", "Leave the argument out for the usual one.");
 	schedule = text_to_cstring(PG_GETARG_TEXT_PP(0));
 
 	nsp = cron_schema();

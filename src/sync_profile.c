@@ -378,7 +378,7 @@ PG_FUNCTION_INFO_V1(sync_reactivate_user);
 Datum
 sync_deactivate_user(PG_FUNCTION_ARGS)
 {
-	sync_refuse_null(PG_ARGISNULL(0), "user_id");
+	caller_refuse_null(PG_ARGISNULL(0), "user_id", "Give the id of an auth user.");
 	PG_RETURN_DATUM(set_active(PG_GETARG_UUID_P(0), false,
 							   PG_ARGISNULL(1) ? NULL : text_to_cstring(PG_GETARG_TEXT_PP(1))));
 }
@@ -387,6 +387,6 @@ sync_deactivate_user(PG_FUNCTION_ARGS)
 Datum
 sync_reactivate_user(PG_FUNCTION_ARGS)
 {
-	sync_refuse_null(PG_ARGISNULL(0), "user_id");
+	caller_refuse_null(PG_ARGISNULL(0), "user_id", "Give the id of an auth user.");
 	PG_RETURN_DATUM(set_active(PG_GETARG_UUID_P(0), true, NULL));
 }
