@@ -280,16 +280,6 @@ drift_view_definition(PG_FUNCTION_ARGS)
  * ---------------------------------------------------------------------
  */
 
-static void
-refuse_null(bool isnull, const char *argument, const char *hint)
-{
-	if (isnull)
-		ereport(ERROR,
-				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-				 errmsg("%s must not be null", argument),
-				 errhint("%s", hint)));
-}
-
 static SavedPlan content_plan = {
 	.sql = "SELECT invite_sync.drift_content($1)",
 	.nargs = 1,
@@ -404,7 +394,7 @@ schemas_argument(FunctionCallInfo fcinfo, bool *all)
 	names = palloc(sizeof(char *) * n);
 	for (int i = 0; i < n; i++)
 	{
-		refuse_null(nulls[i], "a name in schemas", "Leave it out for all that are neither the system's nor an extension's.");
+		caller_refuse_null(nulls[i], "a name in schemas", "Leave it out for all that are neither the system's nor an extension's.");
 		names[i] = TextDatumGetCString(elems[i]);
 		if (strncmp(names[i], "pg_", 3) == 0 || strcmp(names[i], "information_schema") == 0)
 			ereport(ERROR,
@@ -479,7 +469,7 @@ result_bool(int col)
 static Datum
 asking_role(void)
 {
-	return DirectFunctionCall1(namein, CStringGetDatum(GetUserNameFromId(caller_role(), false)));
+	return plan_name(GetUserNameFromId(caller_role(), false));
 }
 
 static void
@@ -602,7 +592,7 @@ drift_import_snapshot(PG_FUNCTION_ARGS)
 
 	caller_require_operator();
 	PreventCommandIfReadOnly("import_snapshot()");
-	refuse_null(PG_ARGISNULL(0), "snapshot", "Give what invite_sync.export_snapshot() returned.");
+	caller_refuse_null(PG_ARGISNULL(0), "snapshot", "Give what invite_sync.export_snapshot() returned.");
 	content = PG_GETARG_JSONB_P(0);
 	check_content("snapshot", content);
 	return return_stored(fcinfo, "imported", content, "drift.snapshot_imported");
@@ -653,7 +643,7 @@ drift_export_snapshot(PG_FUNCTION_ARGS)
 	bool		all;
 
 	caller_require_operator();
-	refuse_null(PG_ARGISNULL(0), "snapshot_id", "Name an id of invite_sync.schema_snapshots.");
+	caller_refuse_null(PG_ARGISNULL(0), "snapshot_id", "Name an id of invite_sync.schema_snapshots.");
 	PG_RETURN_JSONB_P(stored_content(PG_GETARG_INT64(0), &schemas, &all));
 }
 
@@ -680,7 +670,7 @@ drift_schema_diff(PG_FUNCTION_ARGS)
 	bool		ignored_all;
 
 	caller_require_operator();
-	refuse_null(PG_ARGISNULL(0), "from_snapshot", "Name an id of invite_sync.schema_snapshots.");
+	caller_refuse_null(PG_ARGISNULL(0), "from_snapshot", "Name an id of invite_sync.schema_snapshots.");
 	args[0] = JsonbPGetDatum(stored_content(PG_GETARG_INT64(0), &schemas, &all));
 	args[1] = JsonbPGetDatum(PG_ARGISNULL(1) ? current_content(schemas, all) :
 							 stored_content(PG_GETARG_INT64(1), &ignored, &ignored_all));
@@ -707,7 +697,7 @@ ignore_argument(FunctionCallInfo fcinfo, int argno)
 	bool	   *nulls;
 	int			n;
 
-	refuse_null(PG_ARGISNULL(argno), "ignore", "Leave the argument out to ignore nothing.");
+	caller_refuse_null(PG_ARGISNULL(argno), "ignore", "Leave the argument out to ignore nothing.");
 	array = PG_GETARG_ARRAYTYPE_P(argno);
 	deconstruct_array(array, TEXTOID, -1, false, TYPALIGN_INT, &elems, &nulls, &n);
 	for (int i = 0; i < n; i++)
@@ -715,7 +705,7 @@ ignore_argument(FunctionCallInfo fcinfo, int argno)
 		size_t		k = 0;
 		char	   *type;
 
-		refuse_null(nulls[i], "a type in ignore", "Leave the argument out to ignore nothing.");
+		caller_refuse_null(nulls[i], "a type in ignore", "Leave the argument out to ignore nothing.");
 		type = TextDatumGetCString(elems[i]);
 		while (k < lengthof(object_types) && strcmp(type, object_types[k]) != 0)
 			k++;
@@ -781,7 +771,7 @@ drift_assert_none(PG_FUNCTION_ARGS)
 	MemoryContext old;
 
 	caller_require_operator();
-	refuse_null(PG_ARGISNULL(0), "expected", "Give what invite_sync.export_snapshot() returned.");
+	caller_refuse_null(PG_ARGISNULL(0), "expected", "Give what invite_sync.export_snapshot() returned.");
 	args[0] = JsonbPGetDatum(PG_GETARG_JSONB_P(0));
 	args[2] = ignore_argument(fcinfo, 1);
 	check_content("expected", DatumGetJsonbP(args[0]));
@@ -913,7 +903,7 @@ drift_approve_snapshot(PG_FUNCTION_ARGS)
 
 	caller_require_operator();
 	PreventCommandIfReadOnly("approve_snapshot()");
-	refuse_null(PG_ARGISNULL(0), "snapshot_id", "Name an id of invite_sync.schema_snapshots.");
+	caller_refuse_null(PG_ARGISNULL(0), "snapshot_id", "Name an id of invite_sync.schema_snapshots.");
 	id = PG_GETARG_INT64(0);
 	SPI_connect();
 	scope_enter_own(&scope);
@@ -952,7 +942,7 @@ drift_approve_drift(PG_FUNCTION_ARGS)
 
 	caller_require_operator();
 	PreventCommandIfReadOnly("approve_drift()");
-	refuse_null(PG_ARGISNULL(0), "alert_id", "Name an id of invite_sync.drift_alerts.");
+	caller_refuse_null(PG_ARGISNULL(0), "alert_id", "Name an id of invite_sync.drift_alerts.");
 	id = PG_GETARG_INT64(0);
 	args[0] = Int64GetDatum(id);
 	SPI_connect();
@@ -1195,9 +1185,9 @@ drift_prune_snapshots(PG_FUNCTION_ARGS)
 
 	caller_require_operator();
 	PreventCommandIfReadOnly("prune_snapshots()");
-	refuse_null(PG_ARGISNULL(0), "keep", "Say how long: keep => '90 days'.");
-	refuse_null(PG_ARGISNULL(1), "keep_last", "Say how many stay in any case: keep_last => 10.");
-	refuse_null(PG_ARGISNULL(2), "batch_size", "Leave the argument out for its default.");
+	caller_refuse_null(PG_ARGISNULL(0), "keep", "Say how long: keep => '90 days'.");
+	caller_refuse_null(PG_ARGISNULL(1), "keep_last", "Say how many stay in any case: keep_last => 10.");
+	caller_refuse_null(PG_ARGISNULL(2), "batch_size", "Leave the argument out for its default.");
 	cutoff = DatumGetTimestampTz(DirectFunctionCall2(timestamptz_mi_interval,
 													 TimestampTzGetDatum(GetCurrentTimestamp()),
 													 PG_GETARG_DATUM(0)));
