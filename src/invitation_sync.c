@@ -25,42 +25,6 @@
 #include "plan.h"
 #include "sync.h"
 
-/* A uuid[] that outlives SPI. */
-typedef struct Ids
-{
-	pg_uuid_t  *ids;
-	int			n;
-} Ids;
-
-/* The one uuid[] that a statement returns, in the own scope or that of the auth server. */
-static void
-read_ids(SavedPlan *plan, Datum *values, bool in_auth, bool read_only, Ids *result)
-{
-	MemoryContext cxt = CurrentMemoryContext;
-	MemoryContext old;
-	Scope		scope;
-	bool		isnull;
-	Datum	   *elems;
-
-	SPI_connect();
-	if (in_auth)
-		scope_enter_auth(&scope);
-	else
-		scope_enter_own(&scope);
-	/* the number of ids is anybody's guess when it is planned */
-	plan_by_index(plan_get(plan));
-	plan_execute(plan, values, NULL, read_only, 0);
-	old = MemoryContextSwitchTo(cxt);
-	deconstruct_array(DatumGetArrayTypePCopy(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull)),
-					  UUIDOID, UUID_LEN, false, TYPALIGN_CHAR, &elems, NULL, &result->n);
-	result->ids = palloc_extended(sizeof(pg_uuid_t) * Max(result->n, 1), MCXT_ALLOC_HUGE);
-	for (int i = 0; i < result->n; i++)
-		result->ids[i] = *DatumGetUUIDP(elems[i]);
-	MemoryContextSwitchTo(old);
-	scope_leave(&scope);
-	SPI_finish();
-}
-
 /* ---------------------------------------------------------------------
  * Members who came otherwise
  * ---------------------------------------------------------------------
@@ -89,7 +53,7 @@ static SavedPlan first_open_plan = {
 
 /* In order of id; the user is locked, so nobody else goes through these. */
 static void
-pending_for(const pg_uuid_t *organization_id, const pg_uuid_t *user_id, Ids *result)
+pending_for(const pg_uuid_t *organization_id, const pg_uuid_t *user_id, PlanIds *result)
 {
 	char	   *email = invitation_verified_email(user_id, true);
 	Datum		values[2];
@@ -99,7 +63,7 @@ pending_for(const pg_uuid_t *organization_id, const pg_uuid_t *user_id, Ids *res
 		return;
 	values[0] = CStringGetTextDatum(email);
 	values[1] = UUIDPGetDatum(organization_id);
-	read_ids(&pending_for_plan, values, false, false, result);
+	plan_run_on_ids(&pending_for_plan, values, false, false, result, 1);
 }
 
 /*
@@ -109,7 +73,7 @@ pending_for(const pg_uuid_t *organization_id, const pg_uuid_t *user_id, Ids *res
 static void
 member_made(const pg_uuid_t *organization_id, const pg_uuid_t *user_id)
 {
-	Ids			pending;
+	PlanIds		pending;
 
 	pending_for(organization_id, user_id, &pending);
 	for (int i = 0; i < pending.n; i++)
@@ -132,7 +96,7 @@ member_made(const pg_uuid_t *organization_id, const pg_uuid_t *user_id)
 static void
 role_offered(const pg_uuid_t *organization_id, const pg_uuid_t *user_id, pg_uuid_t *role_id)
 {
-	Ids			pending;
+	PlanIds		pending;
 
 	pending_for(organization_id, user_id, &pending);
 	for (int i = 0; i < pending.n; i++)
@@ -173,7 +137,7 @@ static SavedPlan bereft_plan = {
 
 /* Closed for good; nobody's quota is given back, and so nobody else is to be locked. */
 static void
-revoke_all(const Ids *invitations)
+revoke_all(const PlanIds *invitations)
 {
 	for (int i = 0; i < invitations->n; i++)
 	{
@@ -204,10 +168,10 @@ organizations_removed(const pg_uuid_t *organization_ids, int norganizations)
 {
 	Datum		ids = plan_uuid_array(organization_ids, norganizations);
 	int			guc_level = membership_bound_waits();
-	Ids			invitations;
+	PlanIds		invitations;
 
 	membership_run(&lock_granted_plan, &ids, NULL);
-	read_ids(&bereft_plan, &ids, false, false, &invitations);
+	plan_run_on_ids(&bereft_plan, &ids, false, false, &invitations, 1);
 	revoke_all(&invitations);
 	AtEOXact_GUC(false, guc_level);
 	(void) organization_delete_rows("invitation_grant", "organization_id", UUIDARRAYOID, ids);
@@ -237,9 +201,9 @@ static SavedPlan gone_invitations_plan = {
 static void
 end_of_inviters(Datum gone)
 {
-	Ids			invitations;
+	PlanIds		invitations;
 
-	read_ids(&gone_invitations_plan, &gone, false, false, &invitations);
+	plan_run_on_ids(&gone_invitations_plan, &gone, false, false, &invitations, 1);
 	revoke_all(&invitations);
 	(void) organization_delete_rows("invitation_acceptance", "user_id", UUIDARRAYOID, gone);
 	(void) organization_delete_rows("invitation_key", "actor_id", UUIDARRAYOID, gone);
@@ -287,21 +251,21 @@ static SavedPlan missing_users_plan = {
 };
 
 static void
-find_missing(Ids *gone, bool read_only)
+find_missing(PlanIds *gone, bool read_only)
 {
 	Datum		ids;
 
-	read_ids(&inviters_plan, NULL, false, read_only, gone);
+	plan_run_on_ids(&inviters_plan, NULL, false, read_only, gone, 1);
 	if (gone->n == 0)
 		return;
 	ids = plan_uuid_array(gone->ids, gone->n);
-	read_ids(&missing_users_plan, &ids, true, read_only, gone);
+	plan_run_on_ids(&missing_users_plan, &ids, true, read_only, gone, 1);
 }
 
 static void
 find_gone(bool all, int64 limit, pg_uuid_t **user_ids, int64 *nids)
 {
-	Ids			gone = {.n = 0,.ids = NULL};
+	PlanIds		gone = {.n = 0,.ids = NULL};
 
 	if (all)
 		find_missing(&gone, false);
@@ -319,7 +283,7 @@ needs_triggers(void)
 static void
 invitation_verify(bool users_readable, SyncFinding emit, void *arg)
 {
-	Ids			gone = {.n = 0};
+	PlanIds		gone = {.n = 0};
 
 	if (users_readable)
 		find_missing(&gone, true);

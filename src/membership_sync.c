@@ -26,57 +26,6 @@
 #include "plan.h"
 #include "sync.h"
 
-/* A uuid[] that outlives SPI, and the same as an array of C. */
-typedef struct Ids
-{
-	Datum		array;
-	pg_uuid_t  *ids;
-	int			n;
-} Ids;
-
-static void
-ids_from_datum(Ids *ids, Datum value, MemoryContext cxt)
-{
-	MemoryContext old = MemoryContextSwitchTo(cxt);
-	ArrayType  *array = DatumGetArrayTypePCopy(value);
-	Datum	   *elems;
-
-	deconstruct_array(array, UUIDOID, UUID_LEN, false, TYPALIGN_CHAR, &elems, NULL, &ids->n);
-	ids->array = PointerGetDatum(array);
-	ids->ids = palloc_extended(sizeof(pg_uuid_t) * Max(ids->n, 1), MCXT_ALLOC_HUGE);
-	for (int i = 0; i < ids->n; i++)
-		ids->ids[i] = *DatumGetUUIDP(elems[i]);
-	MemoryContextSwitchTo(old);
-}
-
-/*
- * Run a statement in the own scope or that of the auth server, which returns
- * one row of uuid arrays, or nothing when nresults is 0. The number of ids is
- * anybody's guess when it is planned, so it goes by the indexes.
- */
-static void
-run_on_ids(SavedPlan *plan, Datum *values, bool in_auth, bool read_only, Ids *results, int nresults)
-{
-	MemoryContext cxt = CurrentMemoryContext;
-	Scope		scope;
-
-	SPI_connect();
-	if (in_auth)
-		scope_enter_auth(&scope);
-	else
-		scope_enter_own(&scope);
-	plan_by_index(plan_get(plan));
-	plan_execute(plan, values, NULL, read_only, 0);
-	for (int i = 0; i < nresults; i++)
-	{
-		bool		isnull;
-
-		ids_from_datum(&results[i], SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, i + 1, &isnull), cxt);
-	}
-	scope_leave(&scope);
-	SPI_finish();
-}
-
 /* ---------------------------------------------------------------------
  * The copy in auth.users
  * ---------------------------------------------------------------------
@@ -254,26 +203,26 @@ static SavedPlan note_others_plan = {
 /* An organization that loses its only owner, and who is to be the next one. */
 typedef struct Succession
 {
-	Ids			organizations;
-	Ids			of;				/* those of them that have an heir */
-	Ids			heirs;			/* of each of these */
+	PlanIds		organizations;
+	PlanIds		of;				/* those of them that have an heir */
+	PlanIds		heirs;			/* of each of these */
 } Succession;
 
 static void
 find_successors(Datum *gone, Succession *s)
 {
-	Ids			found[3];
-	Ids			successors[2];
+	PlanIds		found[3];
+	PlanIds		successors[2];
 	Datum		values[2];
 
 	memset(s, 0, sizeof(*s));
-	run_on_ids(&candidates_plan, gone, false, false, found, 3);
+	plan_run_on_ids(&candidates_plan, gone, false, false, found, 3);
 	s->organizations = found[0];
 	if (found[0].n == 0)
 		return;
 	values[0] = found[1].array;
 	values[1] = found[2].array;
-	run_on_ids(&successors_plan, values, true, false, successors, 2);
+	plan_run_on_ids(&successors_plan, values, true, false, successors, 2);
 	s->of = successors[0];
 	s->heirs = successors[1];
 }
@@ -285,18 +234,18 @@ find_successors(Datum *gone, Succession *s)
  * after us; the note sees to it otherwise.
  */
 static void
-write_heirs_copies(const Ids *heirs)
+write_heirs_copies(const PlanIds *heirs)
 {
-	Ids			locked;
+	PlanIds		locked;
 	Datum		values[2];
 
 	if (heirs->n == 0)
 		return;
 	values[0] = heirs->array;
-	run_on_ids(&lock_free_users_plan, values, true, false, &locked, 1);
+	plan_run_on_ids(&lock_free_users_plan, values, true, false, &locked, 1);
 	membership_write_copies(locked.ids, locked.n);
 	values[1] = locked.array;
-	run_on_ids(&note_others_plan, values, false, false, NULL, 0);
+	plan_run_on_ids(&note_others_plan, values, false, false, NULL, 0);
 }
 
 /* The organizations that these users leave without an owner get another one. */
@@ -309,7 +258,7 @@ pass_ownership(const Succession *s)
 		return;
 	values[0] = s->of.array;
 	values[1] = s->heirs.array;
-	run_on_ids(&pass_ownership_plan, values, false, false, NULL, 0);
+	plan_run_on_ids(&pass_ownership_plan, values, false, false, NULL, 0);
 	for (int i = 0; i < s->organizations.n; i++)
 	{
 		const pg_uuid_t *heir = NULL;
@@ -329,11 +278,11 @@ remove_users(const pg_uuid_t *user_ids, int64 nids)
 	static const char *const of_users[] = {"membership_removal", "join_request", "platform_role", "gone_user"};
 	Datum		gone[1];
 	uint64		removed = 0;
-	Ids			organizations;
+	PlanIds		organizations;
 	Succession	succession;
 
 	gone[0] = plan_uuid_array(user_ids, nids);
-	run_on_ids(&gone_organizations_plan, gone, false, false, &organizations, 1);
+	plan_run_on_ids(&gone_organizations_plan, gone, false, false, &organizations, 1);
 	if (organizations.n > 0)
 	{
 		organization_lock(NULL, 0, organizations.ids, organizations.n);
@@ -379,7 +328,7 @@ users_missed(const pg_uuid_t *user_ids, int64 nids)
 	Datum		values[1];
 
 	values[0] = plan_uuid_array(user_ids, nids);
-	run_on_ids(&note_plan, values, false, false, NULL, 0);
+	plan_run_on_ids(&note_plan, values, false, false, NULL, 0);
 }
 
 /* ---- those whose going nobody has noticed ---- */
@@ -416,15 +365,15 @@ static SavedPlan missing_users_plan = {
 };
 
 static void
-users_who_are_gone(Ids *gone, bool read_only)
+users_who_are_gone(PlanIds *gone, bool read_only)
 {
 	Datum		values[1];
 
-	run_on_ids(&everybody_plan, NULL, false, read_only, gone, 1);
+	plan_run_on_ids(&everybody_plan, NULL, false, read_only, gone, 1);
 	if (gone->n == 0)
 		return;
 	values[0] = gone->array;
-	run_on_ids(&missing_users_plan, values, true, read_only, gone, 1);
+	plan_run_on_ids(&missing_users_plan, values, true, read_only, gone, 1);
 }
 
 /*
@@ -434,33 +383,33 @@ users_who_are_gone(Ids *gone, bool read_only)
 static void
 find_gone(bool all, int64 limit, pg_uuid_t **user_ids, int64 *nids)
 {
-	Ids			noted;
-	Ids			locked;
-	Ids			gone;
+	PlanIds		noted;
+	PlanIds		locked;
+	PlanIds		gone;
 	Datum		values[2];
 
 	values[0] = Int64GetDatum(limit);
-	run_on_ids(&noted_plan, values, false, false, &noted, 1);
+	plan_run_on_ids(&noted_plan, values, false, false, &noted, 1);
 	gone = noted;
 	if (noted.n > 0)
 	{
 		/* a soft delete can be undone, and an heir is not gone: their copy is to be written */
 		values[0] = noted.array;
-		run_on_ids(&lock_free_users_plan, values, true, false, &locked, 1);
-		run_on_ids(&missing_users_plan, values, true, false, &gone, 1);
+		plan_run_on_ids(&lock_free_users_plan, values, true, false, &locked, 1);
+		plan_run_on_ids(&missing_users_plan, values, true, false, &gone, 1);
 		(void) organization_delete_rows("gone_user", "user_id", UUIDARRAYOID, locked.array);
 		if (!all)
 			(void) organization_delete_rows("gone_user", "user_id", UUIDARRAYOID, gone.array);
 		membership_write_copies(locked.ids, locked.n);
 		values[1] = gone.array;
-		run_on_ids(&tried_plan, values, false, false, NULL, 0);
+		plan_run_on_ids(&tried_plan, values, false, false, NULL, 0);
 	}
 	if (all)
 	{
 		users_who_are_gone(&gone, false);
 		values[0] = plan_uuid_array(gone.ids, Min(gone.n, (int) limit));
 		values[1] = plan_uuid_array(NULL, 0);
-		run_on_ids(&tried_plan, values, false, false, NULL, 0);
+		plan_run_on_ids(&tried_plan, values, false, false, NULL, 0);
 	}
 	*user_ids = gone.ids;
 	*nids = Min(gone.n, limit);
@@ -528,7 +477,7 @@ static void
 membership_verify(bool users_readable, SyncFinding emit, void *arg)
 {
 	Scope		scope;
-	Ids			gone = {.n = 0};
+	PlanIds		gone = {.n = 0};
 
 	if (users_readable)
 		users_who_are_gone(&gone, true);

@@ -27,6 +27,7 @@
 #include "utils/resowner.h"
 #include "utils/snapmgr.h"
 
+#include "caller.h"
 #include "plan.h"
 
 static int	hold_depth = 0;
@@ -368,6 +369,45 @@ int
 plan_compare_uuids(const void *a, const void *b)
 {
 	return memcmp(a, b, UUID_LEN);
+}
+
+static void
+ids_from_datum(PlanIds *ids, Datum value, MemoryContext cxt)
+{
+	MemoryContext old = MemoryContextSwitchTo(cxt);
+	ArrayType  *array = DatumGetArrayTypePCopy(value);
+	Datum	   *elems;
+
+	deconstruct_array(array, UUIDOID, UUID_LEN, false, TYPALIGN_CHAR, &elems, NULL, &ids->n);
+	ids->array = PointerGetDatum(array);
+	ids->ids = palloc_extended(sizeof(pg_uuid_t) * Max(ids->n, 1), MCXT_ALLOC_HUGE);
+	for (int i = 0; i < ids->n; i++)
+		ids->ids[i] = *DatumGetUUIDP(elems[i]);
+	MemoryContextSwitchTo(old);
+}
+
+void
+plan_run_on_ids(SavedPlan *plan, Datum *values, bool in_auth, bool read_only,
+				PlanIds *results, int nresults)
+{
+	MemoryContext cxt = CurrentMemoryContext;
+	Scope		scope;
+
+	SPI_connect();
+	if (in_auth)
+		scope_enter_auth(&scope);
+	else
+		scope_enter_own(&scope);
+	plan_by_index(plan_get(plan));
+	plan_execute(plan, values, NULL, read_only, 0);
+	for (int i = 0; i < nresults; i++)
+	{
+		bool		isnull;
+
+		ids_from_datum(&results[i], SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, i + 1, &isnull), cxt);
+	}
+	scope_leave(&scope);
+	SPI_finish();
 }
 
 ErrorData *

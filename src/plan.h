@@ -61,6 +61,22 @@ extern Datum plan_name(const char *s);
 /* The order of uuids, for qsort() and bsearch(). */
 extern int	plan_compare_uuids(const void *a, const void *b);
 
+/* A uuid[] that outlives SPI, and the same as an array of C. */
+typedef struct PlanIds
+{
+	Datum		array;
+	pg_uuid_t  *ids;
+	int			n;
+} PlanIds;
+
+/*
+ * Run a statement in the own scope or that of the auth server, which returns
+ * one row of uuid arrays, or nothing when nresults is 0. The number of ids is
+ * anybody's guess when it is planned, so it goes by the indexes.
+ */
+extern void plan_run_on_ids(SavedPlan *plan, Datum *values, bool in_auth, bool read_only,
+							PlanIds *results, int nresults);
+
 /* The saved SPI plan, for cursors. */
 extern SPIPlanPtr plan_get(SavedPlan *plan);
 
