@@ -18,7 +18,6 @@
 #include "catalog/pg_rewrite.h"
 #include "catalog/pg_type.h"
 #include "commands/async.h"
-#include "common/cryptohash.h"
 #include "common/sha2.h"
 #include "executor/spi.h"
 #include "fmgr.h"
@@ -111,21 +110,13 @@ drift_name(PG_FUNCTION_ARGS)
 static void
 append_hash(StringInfo out, const char *s, int len)
 {
-	uint8		digest[PG_SHA256_DIGEST_LENGTH];
 	char	   *copy = pnstrdup(s, len);
 	char	   *utf8 = GetDatabaseEncoding() == PG_SQL_ASCII ? copy : pg_server_to_any(copy, len, PG_UTF8);
-	pg_cryptohash_ctx *ctx = pg_cryptohash_create(PG_SHA256);
+	bytea	   *digest = DatumGetByteaPP(DirectFunctionCall1(sha256_bytea, CStringGetTextDatum(utf8)));
 
-	if (ctx == NULL || pg_cryptohash_init(ctx) < 0 ||
-		pg_cryptohash_update(ctx, (const uint8 *) utf8, strlen(utf8)) < 0 ||
-		pg_cryptohash_final(ctx, digest, sizeof(digest)) < 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_INTERNAL_ERROR),
-				 errmsg("could not compute a SHA-256 digest")));
-	pg_cryptohash_free(ctx);
 	appendStringInfoString(out, "sha256:");
-	for (size_t i = 0; i < sizeof(digest); i++)
-		appendStringInfo(out, "%02x", digest[i]);
+	for (int i = 0; i < PG_SHA256_DIGEST_LENGTH; i++)
+		appendStringInfo(out, "%02x", (uint8) VARDATA_ANY(digest)[i]);
 	pfree(copy);
 }
 

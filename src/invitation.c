@@ -14,7 +14,6 @@
 #include <ctype.h>
 
 #include "catalog/pg_type.h"
-#include "common/cryptohash.h"
 #include "executor/spi.h"
 #include "fmgr.h"
 #include "mb/pg_wchar.h"
@@ -172,19 +171,11 @@ invitation_email_hint(const char *email)
 char *
 invitation_email_key(const char *email)
 {
-	uint8		digest[PG_SHA256_DIGEST_LENGTH];
+	bytea	   *digest = DatumGetByteaPP(DirectFunctionCall1(sha256_bytea, CStringGetTextDatum(email)));
 	char	   *result = palloc(2 * PG_SHA256_DIGEST_LENGTH + 1);
-	pg_cryptohash_ctx *ctx = pg_cryptohash_create(PG_SHA256);
 
-	if (ctx == NULL || pg_cryptohash_init(ctx) < 0 ||
-		pg_cryptohash_update(ctx, (const uint8 *) email, strlen(email)) < 0 ||
-		pg_cryptohash_final(ctx, digest, sizeof(digest)) < 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_INTERNAL_ERROR),
-				 errmsg("could not compute a SHA-256 digest")));
-	pg_cryptohash_free(ctx);
 	for (int i = 0; i < PG_SHA256_DIGEST_LENGTH; i++)
-		snprintf(result + 2 * i, 3, "%02x", digest[i]);
+		snprintf(result + 2 * i, 3, "%02x", (uint8) VARDATA_ANY(digest)[i]);
 	return result;
 }
 
@@ -377,8 +368,6 @@ invitation_find(text *token, bool fresh, Invitation *invitation, bool *proves)
 {
 	Token		parsed;
 	Invitation	legacy;
-	pg_cryptohash_ctx *ctx;
-	bytea	   *digest = palloc(VARHDRSZ + PG_SHA256_DIGEST_LENGTH);
 	bool		matches;
 
 	(void) token_parse(VARDATA_ANY(token), VARSIZE_ANY_EXHDR(token), &parsed);
@@ -390,16 +379,7 @@ invitation_find(text *token, bool fresh, Invitation *invitation, bool *proves)
 	if (matches)
 		return true;
 
-	SET_VARSIZE(digest, VARHDRSZ + PG_SHA256_DIGEST_LENGTH);
-	ctx = pg_cryptohash_create(PG_SHA256);
-	if (ctx == NULL || pg_cryptohash_init(ctx) < 0 ||
-		pg_cryptohash_update(ctx, (const uint8 *) VARDATA_ANY(token), VARSIZE_ANY_EXHDR(token)) < 0 ||
-		pg_cryptohash_final(ctx, (uint8 *) VARDATA(digest), PG_SHA256_DIGEST_LENGTH) < 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_INTERNAL_ERROR),
-				 errmsg("could not compute a SHA-256 digest")));
-	pg_cryptohash_free(ctx);
-	if (!read_by(&legacy_plan, PointerGetDatum(digest), !fresh, &legacy))
+	if (!read_by(&legacy_plan, DirectFunctionCall1(sha256_bytea, PointerGetDatum(token)), !fresh, &legacy))
 		return false;
 	*invitation = legacy;
 	*proves = legacy.proves_email;

@@ -15,7 +15,6 @@
 
 #include "access/xact.h"
 #include "catalog/pg_type.h"
-#include "common/cryptohash.h"
 #include "executor/spi.h"
 #include "fmgr.h"
 #include "miscadmin.h"
@@ -126,18 +125,10 @@ invitation_require_no_migration(const Invitation *invitation)
 static void
 device_digest(text *device, uint8 *digest)
 {
-	pg_cryptohash_ctx *ctx;
-
 	if (VARSIZE_ANY_EXHDR(device) == 0 || VARSIZE_ANY_EXHDR(device) > DEVICE_BYTES_MAX)
 		refuse("data_malformed", "argument=device", "device is a text of 1 to 200 bytes that the client made up and keeps.");
-	ctx = pg_cryptohash_create(PG_SHA256);
-	if (ctx == NULL || pg_cryptohash_init(ctx) < 0 ||
-		pg_cryptohash_update(ctx, (const uint8 *) VARDATA_ANY(device), VARSIZE_ANY_EXHDR(device)) < 0 ||
-		pg_cryptohash_final(ctx, digest, PG_SHA256_DIGEST_LENGTH) < 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_INTERNAL_ERROR),
-				 errmsg("could not compute a SHA-256 hash")));
-	pg_cryptohash_free(ctx);
+	memcpy(digest, VARDATA_ANY(DatumGetByteaPP(DirectFunctionCall1(sha256_bytea, PointerGetDatum(device)))),
+		   PG_SHA256_DIGEST_LENGTH);
 }
 
 void

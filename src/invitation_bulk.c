@@ -16,7 +16,6 @@
 #include "access/htup_details.h"
 #include "catalog/pg_type.h"
 #include "commands/trigger.h"
-#include "common/cryptohash.h"
 #include "executor/spi.h"
 #include "fmgr.h"
 #include "funcapi.h"
@@ -921,23 +920,6 @@ invitation_import_failed(PG_FUNCTION_ARGS)
  * ---------------------------------------------------------------------
  */
 
-static bytea *
-sha256_of(const char *s)
-{
-	bytea	   *digest = palloc(VARHDRSZ + PG_SHA256_DIGEST_LENGTH);
-	pg_cryptohash_ctx *ctx = pg_cryptohash_create(PG_SHA256);
-
-	SET_VARSIZE(digest, VARHDRSZ + PG_SHA256_DIGEST_LENGTH);
-	if (ctx == NULL || pg_cryptohash_init(ctx) < 0 ||
-		pg_cryptohash_update(ctx, (const uint8 *) s, strlen(s)) < 0 ||
-		pg_cryptohash_final(ctx, (uint8 *) VARDATA(digest), PG_SHA256_DIGEST_LENGTH) < 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_INTERNAL_ERROR),
-				 errmsg("could not compute a SHA-256 digest")));
-	pg_cryptohash_free(ctx);
-	return digest;
-}
-
 /* 64 hexadecimal digits */
 static bytea *
 digest_of_hex(const char *s)
@@ -1015,7 +997,7 @@ parse_older(void *arg)
 	{
 		bool		usable = sha256 == NULL && strlen(token) >= LEGACY_TOKEN_MIN;
 
-		request->legacy_digest = sha256_of(token);
+		request->legacy_digest = DatumGetByteaPP(DirectFunctionCall1(sha256_bytea, CStringGetTextDatum(token)));
 		token_wipe(token, strlen(token));
 		if (!usable)
 			refuse("data_malformed", "argument=token", NULL);

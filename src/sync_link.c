@@ -16,8 +16,6 @@
 
 #include "catalog/pg_type.h"
 #include "commands/trigger.h"
-#include "common/cryptohash.h"
-#include "common/sha2.h"
 #include "executor/spi.h"
 #include "mb/pg_wchar.h"
 #include "utils/builtins.h"
@@ -75,14 +73,15 @@ verified_users(const pg_uuid_t *ids, int64 n)
 }
 
 /*
- * SHA-256 of an address, folded as FOLD does: an address itself stands nowhere
- * of ours. Made here, since the arguments of a statement can get into the log.
+ * SHA-256 of an address, folded as FOLD of sync_target.c does: an address itself
+ * stands nowhere of ours. Made here, since the arguments of a statement can get
+ * into the log.
  */
 static Datum
 address_digest(TupleTableSlot *slot, AttrNumber att)
 {
-	bytea	   *result = palloc(VARHDRSZ + PG_SHA256_DIGEST_LENGTH);
-	pg_cryptohash_ctx *ctx;
+	Datum		result;
+	Datum		folded;
 	char	   *text = NULL;
 	char	   *address;
 	char	   *utf8;
@@ -111,19 +110,14 @@ address_digest(TupleTableSlot *slot, AttrNumber att)
 		*c = pg_ascii_tolower((unsigned char) *c);
 	/* the same in a copy of the database that has another encoding */
 	utf8 = pg_server_to_any(address, len, PG_UTF8);
-
-	SET_VARSIZE(result, VARHDRSZ + PG_SHA256_DIGEST_LENGTH);
-	ctx = pg_cryptohash_create(PG_SHA256);
-	if (ctx == NULL || pg_cryptohash_init(ctx) < 0 ||
-		pg_cryptohash_update(ctx, (uint8 *) utf8, strlen(utf8)) < 0 ||
-		pg_cryptohash_final(ctx, (uint8 *) VARDATA(result), PG_SHA256_DIGEST_LENGTH) < 0)
-		elog(ERROR, "SHA-256 failed: %s", pg_cryptohash_error(ctx));
-	pg_cryptohash_free(ctx);
+	folded = CStringGetTextDatum(utf8);
+	result = DirectFunctionCall1(sha256_bytea, folded);
 	/* there may be a million of them in a batch */
+	pfree(DatumGetPointer(folded));
 	if (utf8 != address)
 		pfree(utf8);
 	pfree(text);
-	return PointerGetDatum(result);
+	return result;
 }
 
 /* Users with what is to be noted of their address, or compared with it. */
