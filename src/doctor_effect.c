@@ -105,12 +105,6 @@ typedef struct Reader
 	int			line;
 } Reader;
 
-static bool
-name_char(char c)
-{
-	return isalnum((unsigned char) c) || c == '_' || c == '$' || IS_HIGHBIT_SET(c);
-}
-
 /* Lexical rules enough to tell code, comments and strings apart. */
 static void
 read_word(Reader *r, Word *w)
@@ -145,7 +139,7 @@ read_word(Reader *r, Word *w)
 	{
 		const char *tag = p++;
 
-		while (name_char(*p) && *p != '$')
+		while (quarantine_is_word_char(*p) && *p != '$')
 			p++;
 		if (*p == '$')
 		{
@@ -180,9 +174,9 @@ read_word(Reader *r, Word *w)
 		w->text[n] = '\0';
 		w->kind = WORD_NAME;
 	}
-	else if (name_char(*p))
+	else if (quarantine_is_word_char(*p))
 	{
-		for (; name_char(*p); p++)
+		for (; quarantine_is_word_char(*p); p++)
 			if (n < WORD_BYTES - 1)
 				w->text[n++] = pg_tolower((unsigned char) *p);
 		w->text[n] = '\0';

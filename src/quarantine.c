@@ -1309,8 +1309,8 @@ typedef struct Lexer
 	int			line;
 } Lexer;
 
-static bool
-is_word_char(char c)
+bool
+quarantine_is_word_char(char c)
 {
 	return isalnum((unsigned char) c) || c == '_' || c == '$' || IS_HIGHBIT_SET(c);
 }
@@ -1387,7 +1387,7 @@ next_token(Lexer *lex, Token *tok)
 		const char *tag = p++;
 		size_t		len;
 
-		while (is_word_char(*p) && *p != '$')
+		while (quarantine_is_word_char(*p) && *p != '$')
 			p++;
 		if (*p == '$')
 		{
@@ -1422,11 +1422,11 @@ next_token(Lexer *lex, Token *tok)
 			p++;
 		tok->kind = TOKEN_WORD;
 	}
-	else if (is_word_char(*p))
+	else if (quarantine_is_word_char(*p))
 	{
 		int			n = 0;
 
-		for (; is_word_char(*p); p++)
+		for (; quarantine_is_word_char(*p); p++)
 			if (n < NAMEDATALEN - 1)
 				tok->text[n++] = pg_tolower((unsigned char) *p);
 		tok->text[n] = '\0';

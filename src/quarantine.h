@@ -61,6 +61,9 @@ extern bool quarantine_mend_dependencies(Relation auth);
 /* Past white space and comments of SQL or PL/pgSQL, counting lines. */
 extern const char *quarantine_skip_blank(const char *p, int *line);
 
+/* May the character stand in a name of theirs, behind its first? */
+extern bool quarantine_is_word_char(char c);
+
 /* Would guard_trigger() take a trigger of this type (pg_trigger.tgtype) and function for a gate? */
 extern bool quarantine_is_gate(Oid function, int16 trigger_type);
 
