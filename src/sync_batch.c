@@ -41,6 +41,11 @@
 #define FIRST_CHUNK		256
 #define MAX_CHUNK		2048
 
+/* ---------------------------------------------------------------------
+ * The statements, for one batch
+ * ---------------------------------------------------------------------
+ */
+
 /* Run one kept statement over a tuplestore, in the target's scope. */
 static void
 run_kept(Work *work, SPIPlanPtr *plan, const char *sql, Tuplestorestate *store,
@@ -287,6 +292,11 @@ run_work(void *arg)
 	sync_end_identities(&identities);
 	sync_nesting--;
 }
+
+/* ---------------------------------------------------------------------
+ * Which rows are to blame
+ * ---------------------------------------------------------------------
+ */
 
 /* Can another row of the batch fare better than the one that failed? */
 static bool

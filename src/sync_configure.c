@@ -34,6 +34,11 @@
 #include "plan.h"
 #include "sync_internal.h"
 
+/* ---------------------------------------------------------------------
+ * Which column names the user
+ * ---------------------------------------------------------------------
+ */
+
 static SavedPlan foreign_key_plan = {
 	.sql = "SELECT a.attname, c.conname, c.confdeltype FROM pg_catalog.pg_constraint AS c "
 	"JOIN pg_catalog.pg_attribute AS a ON a.attrelid = c.conrelid AND a.attnum = c.conkey[1] "
@@ -186,6 +191,11 @@ check_link_by(Relation rel, const char *key, const char *link_by)
 						 name, quote_identifier(key))));
 }
 
+/* ---------------------------------------------------------------------
+ * The search_path of a mapping
+ * ---------------------------------------------------------------------
+ */
+
 /* By default: what the system offers, and where the table lives. */
 static char *
 default_search_path(Relation rel)
@@ -269,6 +279,11 @@ warn_about_search_path(const char *search_path, Oid owner)
 			warn_about_creators(nsp, name, owner);
 	}
 }
+
+/* ---------------------------------------------------------------------
+ * Writing it down
+ * ---------------------------------------------------------------------
+ */
 
 typedef struct TargetOptions
 {
@@ -832,6 +847,11 @@ configure_target(FunctionCallInfo fcinfo, Oid relid, TargetOptions *o, bool must
 	table_close(auth, NoLock);
 	return HeapTupleGetDatum(heap_form_tuple(desc, values, nulls));
 }
+
+/* ---------------------------------------------------------------------
+ * The calls
+ * ---------------------------------------------------------------------
+ */
 
 PG_FUNCTION_INFO_V1(sync_add_target);
 PG_FUNCTION_INFO_V1(sync_set_target);

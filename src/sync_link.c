@@ -30,6 +30,11 @@
 #include "plan.h"
 #include "sync_internal.h"
 
+/* ---------------------------------------------------------------------
+ * What is known of an address
+ * ---------------------------------------------------------------------
+ */
+
 static SavedPlan verified_plan = {
 	.sql = "SELECT u.id FROM " CALLER_AUTH_USERS " AS u WHERE u.id OPERATOR(pg_catalog.=) ANY ($1) AND u.email IS NOT NULL "
 	"AND u.email_confirmed_at IS NOT NULL AND u.deleted_at IS NULL "
@@ -477,6 +482,11 @@ sync_forget_gone_addresses(void)
 				 errdetail("SQLSTATE %s.", unpack_sql_state(failure->sqlerrcode)),
 				 errhint("Do library and extension have the same version? SELECT * FROM invite_sync.verify();")));
 }
+
+/* ---------------------------------------------------------------------
+ * Whose address has changed, and who may claim
+ * ---------------------------------------------------------------------
+ */
 
 /*
  * Whose address has changed in this UPDATE.

@@ -39,6 +39,11 @@
 #include "plan.h"
 #include "sync_internal.h"
 
+/* ---------------------------------------------------------------------
+ * The table
+ * ---------------------------------------------------------------------
+ */
+
 /* What the target is called now; the remembered name where it is gone. */
 const char *
 sync_target_display(const Target *t)
@@ -260,6 +265,11 @@ sync_check_owner(Oid owner, const char *display)
 				 errdetail("Its defaults and triggers would run as that superuser inside every signup."),
 				 errhint("Give it to the application's role: ALTER TABLE %s OWNER TO ...;", display)));
 }
+
+/* ---------------------------------------------------------------------
+ * The texts of the statements
+ * ---------------------------------------------------------------------
+ */
 
 typedef struct ColumnText
 {
@@ -634,6 +644,11 @@ build_statements(Target *t, Relation rel)
 	MemoryContextSwitchTo(old);
 }
 
+/* ---------------------------------------------------------------------
+ * Making them ready
+ * ---------------------------------------------------------------------
+ */
+
 static SavedPlan deferred_plan = {
 	.sql = "SELECT n.nspname, c.conname, NOT EXISTS (SELECT 1 FROM pg_catalog.pg_constraint AS d "
 	"WHERE d.connamespace = c.connamespace AND d.conname = c.conname AND NOT d.condeferrable), "
@@ -731,6 +746,11 @@ sync_prepare_target(Target *t, LOCKMODE lockmode)
 	t->built_at = seen;
 	t->built = true;
 }
+
+/* ---------------------------------------------------------------------
+ * What targets are called
+ * ---------------------------------------------------------------------
+ */
 
 static SavedPlan rename_plan = {
 	.sql = "UPDATE invite_sync.target AS t SET relation = $2::pg_catalog.regclass, relation_number = $2, schema_name = $3, table_name = $4, "

@@ -36,6 +36,11 @@ PG_FUNCTION_INFO_V1(sync_on_update);
 PG_FUNCTION_INFO_V1(sync_on_delete);
 PG_FUNCTION_INFO_V1(sync_on_identity);
 
+/* ---------------------------------------------------------------------
+ * The rooms that listen
+ * ---------------------------------------------------------------------
+ */
+
 #define MAX_LISTENERS	8
 
 static const SyncListener *listeners[MAX_LISTENERS];
@@ -106,6 +111,11 @@ tell_all_gone(const pg_uuid_t *user_ids, int64 nids)
 	for (int i = 0; i < nlisteners; i++)
 		(void) sync_tell_gone(listeners[i], user_ids, nids);
 }
+
+/* ---------------------------------------------------------------------
+ * What every firing does
+ * ---------------------------------------------------------------------
+ */
 
 /*
  * Only our own triggers on auth.users sync: elsewhere the rows are not the auth
@@ -303,6 +313,11 @@ warn_not_synced(const Failure *failure)
 			 errhidestmt(true), errhidecontext(true)));
 }
 
+/* ---------------------------------------------------------------------
+ * INSERT
+ * ---------------------------------------------------------------------
+ */
+
 typedef struct InsertFiring
 {
 	TriggerData *trigdata;
@@ -431,6 +446,11 @@ sync_on_insert(PG_FUNCTION_ARGS)
 	plan_release();
 	return PointerGetDatum(NULL);
 }
+
+/* ---------------------------------------------------------------------
+ * UPDATE
+ * ---------------------------------------------------------------------
+ */
 
 /* What an UPDATE of auth.users means for one target. */
 typedef struct Changes
@@ -784,6 +804,11 @@ sync_on_update(PG_FUNCTION_ARGS)
 	return PointerGetDatum(NULL);
 }
 
+/* ---------------------------------------------------------------------
+ * auth.identities
+ * ---------------------------------------------------------------------
+ */
+
 /* The columns of a target that always follow the identity, as a text[]. */
 static ArrayType *
 identity_columns(const Target *t)
@@ -941,6 +966,11 @@ sync_on_identity(PG_FUNCTION_ARGS)
 	end_firing(old);
 	return PointerGetDatum(NULL);
 }
+
+/* ---------------------------------------------------------------------
+ * DELETE
+ * ---------------------------------------------------------------------
+ */
 
 /*
  * A row trigger, and AFTER, so that it sorts by its name before the foreign
