@@ -649,7 +649,7 @@ body_edit(Body *body, int from, int to, const char *before, const char *after, b
 	const char *line = body_line(body);
 	const char *at;
 
-	if (line == NULL || body->sql == NULL || body->language == SQLlanguageId)
+	if (line == NULL || body->sql == NULL || body->dynamic || body->language == SQLlanguageId)
 		return false;
 	at = strstr(line, body->sql);
 	if (at == NULL)

@@ -45,6 +45,7 @@ typedef struct BodyRef
 	bool		is_old;
 	bool		whole;			/* the record itself */
 	const char *field;			/* of a record, or NULL */
+	Node	   *value;			/* of EXECUTE ... USING, where it is known; dno is -1 */
 } BodyRef;
 
 /* What is known of a variable of the body. */
@@ -52,6 +53,8 @@ typedef struct BodyVar
 {
 	int			assigned;		/* how often, so far */
 	Node	   *value;			/* of the assignment, where it is known */
+	char	   *text;			/* what it holds now, where that is a known text */
+	bool		filled;			/* with a NULL where a literal will stand */
 	bool		guarded;		/* some condition asks for it */
 	TupleDesc	desc;			/* a record's columns, where they are known */
 	bool		unclear;		/* they are now these, now others */
@@ -133,6 +136,8 @@ typedef struct Body
 	void	   *function;		/* PLpgSQL_function */
 	int			line;
 	bool		uncertain;		/* the statement holds what has no known type */
+	bool		dynamic;		/* the statement is not in the body as it stands */
+	bool		filled;			/* a NULL in it may stand for what is known at run time */
 } Body;
 
 /* doctor_body.c */
@@ -160,12 +165,17 @@ typedef void (*BodyAnalysed) (Body *body, Query *query, void *arg);
 extern bool body_analyse(Body *body, const char *sql, RawParseMode mode, ParserSetupHook setup,
 						 void *setup_arg, BodyAnalysed analysed, void *arg);
 extern void body_query(Body *body, Query *query);
+extern bool body_changes_names(Node *utility);
 extern void body_expression(Body *body, Node *expr);
 extern void body_failed(Body *body, ErrorData *edata, Node *raw);
 extern List *body_words(Node *expr);
 extern bool body_always_true(Body *body, Query *query);
 extern bool body_uses_new(Body *body, Query *query);
 extern void body_cast(Body *body, Node *value, Oid type);
+extern Node *body_strip(Node *node);
+extern BodyRef *body_ref(Body *body, Node *node);
+extern char *body_metadata_field(Body *body, Node *node);
+extern const char *body_may_be_null(Body *body, Node *node, DoctorSeverity *severity);
 extern void body_denied(Body *body, const char *privilege, const char *kind, const char *object);
 
 /* doctor_name.c: where names are */
@@ -176,6 +186,10 @@ extern List *name_operator_schemas(const char *name);
 extern const char *name_function_extension(const char *schema, const char *name);
 extern const char *name_type_extension(const char *name);
 extern bool name_extension_available(const char *extension);
+
+/* doctor_dynamic.c: what is executed */
+extern char *body_text(Body *body, Node *node, bool *filled);
+extern bool body_unquoted(Body *body, Node *node);
 
 /* doctor_plpgsql.c */
 extern void body_walk_plpgsql(Body *body);

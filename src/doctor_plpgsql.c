@@ -53,6 +53,7 @@ typedef struct Statement
 	bool		always_true;	/* a condition, for the auth server */
 	bool		may_be_empty;	/* rows that depend on the user */
 	TupleDesc	desc;			/* of the rows, in the body's memory */
+	List	   *params;			/* Statement *: of what EXECUTE is given by USING */
 } Statement;
 
 static void walk_list(Body *body, List *stmts);
@@ -305,6 +306,18 @@ paramref(ParseState *pstate, ParamRef *pref)
 	int			used;
 	PLpgSQL_nsitem *item;
 
+	if (pref->number >= 1 && pref->number <= list_length(statement->params))
+	{
+		Statement  *param = (Statement *) list_nth(statement->params, pref->number - 1);
+		BodyRef		ref;
+
+		if (!OidIsValid(param->type) || param->type == UNKNOWNOID)
+			return make_unknown(statement->body, pref->location);
+		memset(&ref, 0, sizeof(ref));
+		ref.dno = -1;
+		ref.value = param->value;
+		return make_param(statement->body, &ref, param->type, -1, InvalidOid, pref->location);
+	}
 	snprintf(name, sizeof(name), "$%d", pref->number);
 	item = lookup(statement->expr->ns, name, NULL, NULL, &used);
 	return item != NULL && item->itemtype != PLPGSQL_NSTYPE_LABEL ?
@@ -334,31 +347,24 @@ analysed(Body *body, Query *query, void *arg)
 
 	if (query->commandType == CMD_UTILITY)
 	{
+		RangeVar   *made = NULL;
+		Node	   *stmt = query->utilityStmt;
+
 		s->is_utility = true;
-		if (query->utilityStmt != NULL && IsA(query->utilityStmt, VariableSetStmt))
+		if (stmt == NULL)
+			return;
+		if (IsA(stmt, CreateStmt))
+			made = ((CreateStmt *) stmt)->relation;
+		else if (IsA(stmt, CreateTableAsStmt))
+			made = ((CreateTableAsStmt *) stmt)->into->rel;
+		if (made != NULL)
 		{
-			VariableSetStmt *set = (VariableSetStmt *) query->utilityStmt;
-
-			if (set->name == NULL || strcmp(set->name, "search_path") == 0 || strcmp(set->name, "role") == 0)
-				body->path_unknown = true;
+			old = MemoryContextSwitchTo(body->cxt);
+			body->temporary = lappend(body->temporary, pstrdup(made->relname));
+			MemoryContextSwitchTo(old);
 		}
-		else if (query->utilityStmt != NULL)
-		{
-			RangeVar   *made = NULL;
-
-			if (IsA(query->utilityStmt, CreateStmt))
-				made = ((CreateStmt *) query->utilityStmt)->relation;
-			else if (IsA(query->utilityStmt, CreateTableAsStmt))
-				made = ((CreateTableAsStmt *) query->utilityStmt)->into->rel;
-			if (made != NULL)
-			{
-				old = MemoryContextSwitchTo(body->cxt);
-				body->temporary = lappend(body->temporary, pstrdup(made->relname));
-				MemoryContextSwitchTo(old);
-			}
-			else
-				body->path_unknown = body->path_unknown || !IsA(query->utilityStmt, NotifyStmt);
-		}
+		else if (body_changes_names(stmt))
+			body->path_unknown = true;
 		return;
 	}
 	s->returns = targets != NIL;
@@ -411,6 +417,7 @@ assigned(Body *body, int dno, Node *value)
 		return;
 	body->vars[dno].assigned++;
 	body->vars[dno].value = value;
+	body->vars[dno].text = value ? body_text(body, value, &body->vars[dno].filled) : NULL;
 }
 
 static bool
@@ -582,14 +589,23 @@ static void
 walk_branch(Body *body, PLpgSQL_expr *cond, List *stmts)
 {
 	bool		doubt = is_doubt(cond);
+	int		   *assigned;
 
 	if (cond != NULL && is_other_operation(body, cond))
 		return;
+	assigned = (int *) palloc(sizeof(int) * Max(body->nvars, 1));
+	for (int i = 0; i < body->nvars; i++)
+		assigned[i] = body->vars[i].assigned;
 	body->conditions++;
 	body->doubts += doubt;
 	walk_list(body, stmts);
 	body->doubts -= doubt;
 	body->conditions--;
+	/* after it they hold the one or the other */
+	for (int i = 0; i < body->nvars; i++)
+		if (body->vars[i].assigned != assigned[i])
+			body->vars[i].text = NULL;
+	pfree(assigned);
 }
 
 /* ---------------------------------------------------------------------
@@ -811,28 +827,65 @@ walk_block(Body *body, PLpgSQL_stmt_block *block)
 		}
 }
 
-/* EXECUTE of a constant is a statement like others; of anything else it says nothing. */
-static void
-walk_dynamic(Body *body, PLpgSQL_expr *query, List *params)
+/*
+ * EXECUTE of a text that is seen to be always the same is a statement like
+ * others; of anything else it says nothing. What it returns is described in
+ * *result, which may be NULL. False: nothing is known of that.
+ */
+static bool
+walk_dynamic(Body *body, PLpgSQL_expr *query, List *params, Statement *result)
 {
 	Statement	statement;
-	char	   *sql = NULL;
+	Statement	own;
+	PLpgSQL_expr expr;
+	List	   *values = NIL;
+	ListCell   *lc;
+	DoctorSeverity severity;
+	const char *null;
+	char	   *sql;
+	bool		ok;
 
-	analyse_list(body, params);
-	if (!analyse(body, query, &statement) || statement.value == NULL)
-		return;
-	if (IsA(statement.value, Const) && !((Const *) statement.value)->constisnull &&
-		((Const *) statement.value)->consttype == TEXTOID)
-		sql = TextDatumGetCString(((Const *) statement.value)->constvalue);
-	if (sql != NULL && params == NIL)
+	foreach(lc, params)
 	{
-		PLpgSQL_expr expr;
+		Statement  *param = (Statement *) palloc(sizeof(Statement));
 
-		memset(&expr, 0, sizeof(expr));
-		expr.query = sql;
-		expr.parseMode = RAW_PARSE_DEFAULT;
-		analyse(body, &expr, NULL);
+		analyse(body, (PLpgSQL_expr *) lfirst(lc), param);
+		values = lappend(values, param);
 	}
+	if (!analyse(body, query, &statement) || statement.value == NULL)
+		return false;
+	null = body_may_be_null(body, statement.value, &severity);
+	if (null != NULL)
+		body_found(body, severity, ERRCODE_NULL_VALUE_NOT_ALLOWED, "function", body->name,
+				   "the query string argument of EXECUTE may be null",
+				   psprintf("At %s: %s.", body_where(body), null), NULL);
+	if (body_unquoted(body, statement.value))
+		body_found(body, DOCTOR_WARNING, ERRCODE_SYNTAX_ERROR, "function", body->name,
+				   "metadata is put into the text of EXECUTE without quoting",
+				   psprintf("At %s: an apostrophe in it makes a syntax error, and more than that whatever the user wants to run (SQL injection). Hand it over by USING, or by format() with %%L.",
+							body_where(body)),
+				   NULL);
+	if (result == NULL)
+		result = &own;
+	memset(&expr, 0, sizeof(expr));
+	sql = body_text(body, statement.value, &body->filled);
+	if (sql == NULL)
+	{
+		body->filled = false;
+		return false;
+	}
+	expr.query = sql;
+	expr.parseMode = RAW_PARSE_DEFAULT;
+	memset(result, 0, sizeof(Statement));
+	result->body = body;
+	result->expr = &expr;
+	result->params = values;
+	body->dynamic = true;
+	ok = body_analyse(body, sql, RAW_PARSE_DEFAULT, parser_setup, result, analysed, result);
+	body->dynamic = false;
+	body->filled = false;
+	result->expr = NULL;
+	return ok;
 }
 
 static void
@@ -1036,7 +1089,7 @@ walk_statement(Body *body, PLpgSQL_stmt *stmt)
 
 				analyse(body, s->query, NULL);
 				if (s->dynquery != NULL)
-					walk_dynamic(body, s->dynquery, s->params);
+					walk_dynamic(body, s->dynquery, s->params, NULL);
 				break;
 			}
 		case PLPGSQL_STMT_RAISE:
@@ -1053,16 +1106,18 @@ walk_statement(Body *body, PLpgSQL_stmt *stmt)
 			{
 				PLpgSQL_stmt_dynexecute *s = (PLpgSQL_stmt_dynexecute *) stmt;
 
-				walk_dynamic(body, s->query, s->params);
-				target_assigned(body, s->into ? s->target : NULL, NULL, NULL);
+				bool		ok = walk_dynamic(body, s->query, s->params, &statement);
+
+				target_assigned(body, s->into ? s->target : NULL, ok ? statement.desc : NULL, NULL);
 				break;
 			}
 		case PLPGSQL_STMT_DYNFORS:
 			{
 				PLpgSQL_stmt_dynfors *s = (PLpgSQL_stmt_dynfors *) stmt;
 
-				walk_dynamic(body, s->query, s->params);
-				target_assigned(body, s->var, NULL, NULL);
+				bool		ok = walk_dynamic(body, s->query, s->params, &statement);
+
+				target_assigned(body, s->var, ok ? statement.desc : NULL, NULL);
 				walk_branch(body, NULL, s->body);
 				break;
 			}
@@ -1073,7 +1128,7 @@ walk_statement(Body *body, PLpgSQL_stmt *stmt)
 				analyse(body, s->argquery, NULL);
 				analyse(body, s->query, NULL);
 				if (s->dynquery != NULL)
-					walk_dynamic(body, s->dynquery, s->params);
+					walk_dynamic(body, s->dynquery, s->params, NULL);
 				break;
 			}
 		case PLPGSQL_STMT_FETCH:
@@ -1085,6 +1140,13 @@ walk_statement(Body *body, PLpgSQL_stmt *stmt)
 			break;
 		case PLPGSQL_STMT_PERFORM:
 			analyse(body, ((PLpgSQL_stmt_perform *) stmt)->expr, NULL);
+			break;
+		case PLPGSQL_STMT_COMMIT:
+		case PLPGSQL_STMT_ROLLBACK:
+			body_found(body, DOCTOR_ERROR, ERRCODE_INVALID_TRANSACTION_TERMINATION, "function", body->name,
+					   "a statement fails: invalid transaction termination",
+					   psprintf("At %s: what a trigger runs is part of the auth server's transaction, and may neither COMMIT nor ROLLBACK.", body_where(body)),
+					   NULL);
 			break;
 		case PLPGSQL_STMT_CALL:
 			analyse(body, ((PLpgSQL_stmt_call *) stmt)->expr, NULL);

@@ -180,8 +180,8 @@ check_function(Oid funcid, void *arg)
  * ---------------------------------------------------------------------
  */
 
-static BodyRef *
-ref_of(Body *body, Node *node)
+BodyRef *
+body_ref(Body *body, Node *node)
 {
 	Param	   *param = (Param *) node;
 
@@ -191,8 +191,8 @@ ref_of(Body *body, Node *node)
 	return (BodyRef *) list_nth(body->refs, param->paramid - 1);
 }
 
-static Node *
-strip(Node *node)
+Node *
+body_strip(Node *node)
 {
 	for (;;)
 	{
@@ -209,7 +209,7 @@ strip(Node *node)
 static char *
 constant_text(Node *node)
 {
-	Const	   *c = (Const *) strip(node);
+	Const	   *c = (Const *) body_strip(node);
 
 	if (c == NULL || !IsA(c, Const) || c->constisnull)
 		return NULL;
@@ -230,6 +230,8 @@ constant_text(Node *node)
 static Node *
 value_of(Body *body, BodyRef *ref)
 {
+	if (ref != NULL && ref->value != NULL)
+		return ref->value;
 	if (ref == NULL || ref->field != NULL || ref->whole || ref->dno < 0 || ref->dno >= body->nvars ||
 		body->vars[ref->dno].assigned != 1 || body->vars[ref->dno].guarded)
 		return NULL;
@@ -239,7 +241,7 @@ value_of(Body *body, BodyRef *ref)
 static bool
 is_metadata(Body *body, Node *node)
 {
-	BodyRef    *ref = ref_of(body, strip(node));
+	BodyRef    *ref = body_ref(body, body_strip(node));
 
 	if (ref == NULL)
 		return false;
@@ -250,22 +252,22 @@ is_metadata(Body *body, Node *node)
 }
 
 /* Such an expression's field: NEW.raw_user_meta_data ->> 'field'. */
-static char *
-metadata_field(Body *body, Node *node)
+char *
+body_metadata_field(Body *body, Node *node)
 {
 	Oid			funcid;
 	List	   *args;
 	char	   *field;
 	BodyRef    *ref;
 
-	node = strip(node);
+	node = body_strip(node);
 	if (node == NULL)
 		return NULL;
-	ref = ref_of(body, node);
+	ref = body_ref(body, node);
 	if (ref != NULL)
 	{
 		node = value_of(body, ref);
-		return node ? metadata_field(body, node) : NULL;
+		return node ? body_metadata_field(body, node) : NULL;
 	}
 	if (IsA(node, OpExpr))
 	{
@@ -292,7 +294,7 @@ metadata_field(Body *body, Node *node)
 		case F_LOWER_TEXT:
 		case F_UPPER_TEXT:
 		case F_INITCAP:
-			return metadata_field(body, (Node *) linitial(args));
+			return body_metadata_field(body, (Node *) linitial(args));
 		default:
 			return NULL;
 	}
@@ -301,7 +303,7 @@ metadata_field(Body *body, Node *node)
 		return NULL;
 	if (is_metadata(body, (Node *) linitial(args)))
 		return field;
-	return metadata_field(body, (Node *) linitial(args)) ? field : NULL;
+	return body_metadata_field(body, (Node *) linitial(args)) ? field : NULL;
 }
 
 /* Where a plain text constant that begins there ends; -1: it is none. */
@@ -320,14 +322,14 @@ literal_end(const char *sql, int at)
 static bool
 edit_metadata(Body *body, Node *node, const char *before, const char *after)
 {
-	OpExpr	   *op = (OpExpr *) strip(node);
+	OpExpr	   *op = (OpExpr *) body_strip(node);
 	BodyRef    *ref;
 	int			from;
 	int			to;
 
-	if (op == NULL || !IsA(op, OpExpr) || list_length(op->args) != 2 || metadata_field(body, node) == NULL)
+	if (op == NULL || !IsA(op, OpExpr) || list_length(op->args) != 2 || body_metadata_field(body, node) == NULL)
 		return false;
-	ref = ref_of(body, (Node *) linitial(op->args));
+	ref = body_ref(body, (Node *) linitial(op->args));
 	if (ref == NULL || ref->field == NULL || !IsA(lsecond(op->args), Const))
 		return false;
 	from = ((Param *) linitial(op->args))->location;
@@ -464,13 +466,13 @@ nullness(Body *body, Query *query, Node *node, Why *why)
 
 	why->text = NULL;
 	why->severity = DOCTOR_ERROR;
-	node = strip(node);
+	node = body_strip(node);
 	if (node == NULL)
 		return NULL_UNKNOWN;
-	ref = ref_of(body, node);
+	ref = body_ref(body, node);
 	if (ref != NULL)
 		return nullness_of_ref(body, query, ref, why);
-	field = metadata_field(body, node);
+	field = body_metadata_field(body, node);
 	if (field != NULL)
 	{
 		/* the auth server sets these itself */
@@ -487,7 +489,7 @@ nullness(Body *body, Query *query, Node *node, Why *why)
 			if (!((Const *) node)->constisnull)
 				return NULL_NEVER;
 			/* it may stand for what is known only at run time */
-			return body->uncertain ? NULL_UNKNOWN : NULL_ALWAYS;
+			return body->uncertain || body->filled ? NULL_UNKNOWN : NULL_ALWAYS;
 		case T_CoalesceExpr:
 			{
 				Nullness	least = NULL_ALWAYS;
@@ -556,6 +558,17 @@ nullness(Body *body, Query *query, Node *node, Why *why)
 	}
 }
 
+/* When it is null; NULL: it is not seen to be. */
+const char *
+body_may_be_null(Body *body, Node *node, DoctorSeverity *severity)
+{
+	Why			why;
+	Nullness	n = nullness(body, NULL, node, &why);
+
+	*severity = n == NULL_ALWAYS ? DOCTOR_ERROR : why.severity;
+	return n >= NULL_SOMETIMES ? why.text : NULL;
+}
+
 static bool
 collect_words(Node *node, void *context)
 {
@@ -595,7 +608,7 @@ typedef enum Truth
 static char *
 sure_text(Body *body, Query *query, Node *node)
 {
-	node = strip(node);
+	node = body_strip(node);
 	if (node != NULL && IsA(node, CoalesceExpr))
 	{
 		ListCell   *lc;
@@ -614,7 +627,7 @@ sure_text(Body *body, Query *query, Node *node)
 static bool
 is_never_null(Body *body, Node *node)
 {
-	BodyRef    *ref = ref_of(body, strip(node));
+	BodyRef    *ref = body_ref(body, body_strip(node));
 
 	if (ref != NULL && ref->field != NULL && OidIsValid(body->call->relid))
 	{
@@ -636,7 +649,7 @@ truth(Body *body, Query *query, Node *node)
 	Truth		result;
 	ListCell   *lc;
 
-	node = strip(node);
+	node = body_strip(node);
 	if (node == NULL)
 		return TRUTH_OPEN;
 	switch (nodeTag(node))
@@ -723,7 +736,7 @@ uses_new_walker(Node *node, void *context)
 
 	if (node == NULL)
 		return false;
-	ref = ref_of(body, node);
+	ref = body_ref(body, node);
 	if (ref != NULL && ref->is_new)
 		return true;
 	if (IsA(node, Query))
@@ -755,17 +768,17 @@ body_always_true(Body *body, Query *query)
 static bool
 is_column(Node *node, AttrNumber attno)
 {
-	node = strip(node);
+	node = body_strip(node);
 	if (node != NULL && IsA(node, FuncExpr) && list_length(((FuncExpr *) node)->args) == 1 &&
 		(((FuncExpr *) node)->funcid == F_BTRIM_TEXT || ((FuncExpr *) node)->funcid == F_LOWER_TEXT))
-		node = strip((Node *) linitial(((FuncExpr *) node)->args));
+		node = body_strip((Node *) linitial(((FuncExpr *) node)->args));
 	return node != NULL && IsA(node, Var) && ((Var *) node)->varattno == attno;
 }
 
 static bool
 is_length(Node *node, AttrNumber attno)
 {
-	FuncExpr   *f = (FuncExpr *) strip(node);
+	FuncExpr   *f = (FuncExpr *) body_strip(node);
 
 	if (f == NULL || !IsA(f, FuncExpr) || list_length(f->args) != 1)
 		return false;
@@ -787,7 +800,7 @@ refuses(Node *check, AttrNumber attno, const char *value)
 {
 	ListCell   *lc;
 
-	check = strip(check);
+	check = body_strip(check);
 	if (check == NULL)
 		return false;
 	if (IsA(check, BoolExpr))
@@ -808,7 +821,7 @@ refuses(Node *check, AttrNumber attno, const char *value)
 		Node	   *left = (Node *) linitial(op->args);
 		Node	   *right = (Node *) lsecond(op->args);
 		char	   *constant = constant_text(right);
-		Const	   *c = (Const *) strip(right);
+		Const	   *c = (Const *) body_strip(right);
 
 		if (op->opno >= FirstNormalObjectId || name == NULL)
 			return false;
@@ -816,7 +829,7 @@ refuses(Node *check, AttrNumber attno, const char *value)
 		{
 			if (strcmp(name, "<>") == 0)
 				return strcmp(constant, value) == 0;
-			if (strcmp(name, "=") == 0 && IsA(strip(left), Var))
+			if (strcmp(name, "=") == 0 && IsA(body_strip(left), Var))
 				return strcmp(constant, value) != 0;
 			return false;
 		}
@@ -840,15 +853,15 @@ refuses(Node *check, AttrNumber attno, const char *value)
 	{
 		ScalarArrayOpExpr *op = (ScalarArrayOpExpr *) check;
 		char	   *name = get_opname(op->opno);
-		Node	   *left = strip((Node *) linitial(op->args));
-		Node	   *right = strip((Node *) lsecond(op->args));
+		Node	   *left = body_strip((Node *) linitial(op->args));
+		Node	   *right = body_strip((Node *) lsecond(op->args));
 		List	   *words = NIL;
 
 		if (!op->useOr || name == NULL || strcmp(name, "=") != 0 || op->opno >= FirstNormalObjectId ||
 			left == NULL || !IsA(left, Var) || ((Var *) left)->varattno != attno)
 			return false;
 		if (IsA(right, ArrayCoerceExpr))
-			right = strip((Node *) ((ArrayCoerceExpr *) right)->arg);
+			right = body_strip((Node *) ((ArrayCoerceExpr *) right)->arg);
 		if (IsA(right, ArrayExpr))
 		{
 			foreach(lc, ((ArrayExpr *) right)->elements)
@@ -889,11 +902,11 @@ constant_of(Body *body, Query *query, Node *node, bool *sometimes)
 {
 	BodyRef    *ref;
 
-	node = strip(node);
+	node = body_strip(node);
 	*sometimes = false;
 	if (node == NULL)
 		return NULL;
-	ref = ref_of(body, node);
+	ref = body_ref(body, node);
 	if (ref != NULL)
 	{
 		node = value_of(body, ref);
@@ -1115,7 +1128,7 @@ is_local_part(Node *node, Body *body)
 		return false;
 	if (IsA(node, FuncExpr) && ((FuncExpr *) node)->funcid == F_SPLIT_PART)
 	{
-		ref = ref_of(body, strip((Node *) linitial(((FuncExpr *) node)->args)));
+		ref = body_ref(body, body_strip((Node *) linitial(((FuncExpr *) node)->args)));
 		return ref != NULL && ref->field != NULL && strcmp(ref->field, "email") == 0;
 	}
 	return false;
@@ -1135,15 +1148,15 @@ check_unique(Body *body, Query *query, Relation rel, Form_pg_attribute att, Targ
 
 	if (tle == NULL || query->onConflict != NULL)
 		return;
-	expr = strip((Node *) tle->expr);
-	ref = ref_of(body, expr);
+	expr = body_strip((Node *) tle->expr);
+	ref = body_ref(body, expr);
 	if (ref != NULL && value_of(body, ref) != NULL)
-		expr = strip(value_of(body, ref));
+		expr = body_strip(value_of(body, ref));
 	value = constant_of(body, query, expr, &sometimes);
 	local = is_local_part(expr, body);
 	if (IsA(expr, CoalesceExpr))
-		local = is_local_part(strip((Node *) llast(((CoalesceExpr *) expr)->args)), body);
-	field = metadata_field(body, expr);
+		local = is_local_part(body_strip((Node *) llast(((CoalesceExpr *) expr)->args)), body);
+	field = body_metadata_field(body, expr);
 	if (value == NULL && !local && field == NULL)
 		return;
 	foreach(lc, RelationGetIndexList(rel))
@@ -1178,13 +1191,13 @@ check_unique(Body *body, Query *query, Relation rel, Form_pg_attribute att, Targ
 static void
 check_length(Body *body, Query *query, Relation rel, Form_pg_attribute att, TargetEntry *tle)
 {
-	FuncExpr   *f = tle ? (FuncExpr *) strip((Node *) tle->expr) : NULL;
+	FuncExpr   *f = tle ? (FuncExpr *) body_strip((Node *) tle->expr) : NULL;
 	char	   *field;
 	int			n = att->atttypmod - VARHDRSZ;
 
 	if (f == NULL || !IsA(f, FuncExpr) || f->funcid != F_VARCHAR_VARCHAR_INT4_BOOL || n < 1)
 		return;
-	field = metadata_field(body, (Node *) linitial(f->args));
+	field = body_metadata_field(body, (Node *) linitial(f->args));
 	if (field == NULL || is_guarded(body, field))
 		return;
 	body_found(body, n <= 40 ? DOCTOR_WARNING : DOCTOR_INFO, ERRCODE_STRING_DATA_RIGHT_TRUNCATION, "function", body->name,
@@ -1288,8 +1301,8 @@ is_plain_equality(Node *quals, Bitmapset *columns)
 
 		if (name == NULL || strcmp(name, "=") != 0 || list_length(op->args) != 2)
 			return false;
-		left = strip((Node *) linitial(op->args));
-		if (!IsA(left, Var) || bms_is_member(((Var *) left)->varattno, columns) || !IsA(strip((Node *) lsecond(op->args)), Param))
+		left = body_strip((Node *) linitial(op->args));
+		if (!IsA(left, Var) || bms_is_member(((Var *) left)->varattno, columns) || !IsA(body_strip((Node *) lsecond(op->args)), Param))
 			return false;
 	}
 	return true;
@@ -1360,7 +1373,7 @@ check_write(Body *body, Query *query)
 void
 body_cast(Body *body, Node *value, Oid type)
 {
-	char	   *field = metadata_field(body, value);
+	char	   *field = body_metadata_field(body, value);
 	char		category;
 	bool		preferred;
 	DoctorSeverity severity;
@@ -1466,6 +1479,128 @@ void
 body_expression(Body *body, Node *expr)
 {
 	expression_walker(expr, body);
+}
+
+/* May names be found elsewhere after this utility statement than before it? */
+bool
+body_changes_names(Node *utility)
+{
+	switch (nodeTag(utility))
+	{
+		case T_VariableSetStmt:
+			{
+				VariableSetStmt *set = (VariableSetStmt *) utility;
+
+				return set->name == NULL || strcmp(set->name, "search_path") == 0 || strcmp(set->name, "role") == 0;
+			}
+		case T_RefreshMatViewStmt:
+		case T_TruncateStmt:
+		case T_LockStmt:
+		case T_CommentStmt:
+		case T_GrantStmt:
+		case T_GrantRoleStmt:
+		case T_NotifyStmt:
+		case T_ListenStmt:
+		case T_UnlistenStmt:
+		case T_ConstraintsSetStmt:
+		case T_VariableShowStmt:
+		case T_CallStmt:
+			return false;
+		default:
+			return true;
+	}
+}
+
+/* As REFRESH ... CONCURRENTLY asks: each row is found by it. */
+static bool
+has_plain_unique_index(Relation rel)
+{
+	ListCell   *lc;
+	bool		result = false;
+
+	foreach(lc, RelationGetIndexList(rel))
+	{
+		HeapTuple	tuple = SearchSysCache1(INDEXRELID, ObjectIdGetDatum(lfirst_oid(lc)));
+
+		if (!HeapTupleIsValid(tuple))
+			continue;
+		result = result || (((Form_pg_index) GETSTRUCT(tuple))->indisunique && ((Form_pg_index) GETSTRUCT(tuple))->indisvalid &&
+							((Form_pg_index) GETSTRUCT(tuple))->indimmediate &&
+							heap_attisnull(tuple, Anum_pg_index_indpred, NULL) && heap_attisnull(tuple, Anum_pg_index_indexprs, NULL));
+		ReleaseSysCache(tuple);
+	}
+	return result;
+}
+
+static void
+check_refresh(Body *body, RefreshMatViewStmt *stmt)
+{
+	Oid			relid = RangeVarGetRelid(stmt->relation, NoLock, false);
+	char	   *name = doctor_relation_name(relid);
+	Relation	rel;
+	bool		usable;
+
+	if (name == NULL || get_rel_relkind(relid) != RELKIND_MATVIEW)
+		return;
+	if (!compat_may_refresh(relid, body->role))
+	{
+		if (!body->definer && body->role == body->doctor->auth_role && compat_may_refresh(relid, body->owner))
+			body_denied(body, "REFRESH", "MATERIALIZED VIEW", name);
+		else
+			ereport(ERROR,
+					(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+					 errmsg("must be owner of materialized view %s", name)));
+	}
+	if (!stmt->concurrent)
+		return;
+	rel = relation_open(relid, AccessShareLock);
+	usable = has_plain_unique_index(rel);
+	relation_close(rel, AccessShareLock);
+	if (!usable)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("cannot refresh materialized view \"%s\" concurrently", name),
+				 errhint("Create a unique index with no WHERE clause on one or more columns of the materialized view.")));
+}
+
+/* Only execution looks at these: what it would raise is raised here. */
+static void
+check_utility(Body *body, Node *stmt)
+{
+	ListCell   *lc;
+
+	switch (nodeTag(stmt))
+	{
+		case T_RefreshMatViewStmt:
+			check_refresh(body, (RefreshMatViewStmt *) stmt);
+			break;
+		case T_TruncateStmt:
+			foreach(lc, ((TruncateStmt *) stmt)->relations)
+			{
+				Oid			relid = RangeVarGetRelid((RangeVar *) lfirst(lc), NoLock, false);
+
+				if (pg_class_aclcheck(relid, body->role, ACL_TRUNCATE) != ACLCHECK_OK)
+					body_denied(body, "TRUNCATE", "TABLE", doctor_relation_name(relid));
+			}
+			break;
+		case T_LockStmt:
+			foreach(lc, ((LockStmt *) stmt)->relations)
+				(void) RangeVarGetRelid((RangeVar *) lfirst(lc), NoLock, false);
+			break;
+		case T_VariableSetStmt:
+			{
+				VariableSetStmt *set = (VariableSetStmt *) stmt;
+
+				if (body->definer && set->name != NULL && set->kind == VAR_SET_VALUE &&
+					(strcmp(set->name, "role") == 0 || strcmp(set->name, "session_authorization") == 0))
+					ereport(ERROR,
+							(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+							 errmsg("cannot set parameter \"%s\" within security-definer function", set->name)));
+				break;
+			}
+		default:
+			break;
+	}
 }
 
 void
@@ -2015,6 +2150,9 @@ run_analysis(void *arg)
 	(void) set_config_option("lc_messages", "C", PGC_SUSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
 	(void) set_config_option("lock_timeout", LOCK_TIMEOUT, PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
 	queries = plan_analyse_hooked(a->sql, a->mode, a->setup, a->setup_arg);
+	foreach(lc, queries)
+		if (lfirst_node(Query, lc)->commandType == CMD_UTILITY && lfirst_node(Query, lc)->utilityStmt != NULL)
+			check_utility(body, lfirst_node(Query, lc)->utilityStmt);
 	a->is_analysed = true;
 	foreach(lc, queries)
 	{
