@@ -33,6 +33,7 @@ typedef struct BodyCall
 	int			trigger_type;	/* pg_trigger.tgtype */
 	bool		has_condition;	/* it has a WHEN clause */
 	List	   *condition_words;	/* char *: texts in it */
+	const char *condition;		/* it is this clause that is looked at, not the function */
 	const char *new_table;
 	const char *old_table;
 } BodyCall;
@@ -129,6 +130,8 @@ typedef struct Body
 	int			nvars;
 	List	   *guards;			/* char *: texts that conditions so far ask for */
 	int			conditions;		/* how many are around the statement */
+	int			loops;			/* of them loops */
+	bool		in_handler;		/* it is part of an exception handler */
 	int			doubts;			/* of them such as ask for what exists */
 	List	   *handlers;		/* List of int (SQLSTATE, -1: any) around the statement */
 	List	   *temporary;		/* char *: tables that it makes itself */
@@ -136,6 +139,8 @@ typedef struct Body
 	void	   *function;		/* PLpgSQL_function */
 	int			line;
 	bool		uncertain;		/* the statement holds what has no known type */
+	const char *asked;			/* what a condition asks of the request */
+	bool		in_coalesce;	/* the expression is an argument of coalesce() */
 	bool		dynamic;		/* the statement is not in the body as it stands */
 	bool		filled;			/* a NULL in it may stand for what is known at run time */
 } Body;
@@ -152,7 +157,7 @@ extern void body_found_edit(Body *body, DoctorSeverity severity, int sqlstate, c
 extern const char *body_where(Body *body);	/* "line 3 of public.f()" */
 extern const char *body_events(int events);
 extern bool body_mentions(Body *body, const char *word);
-extern bool body_sets_column(Body *body, Oid relid, const char *column);
+extern bool body_sets_column(Body *body, Oid relid, const char *column, CmdType command);
 
 /* doctor_query.c: statements */
 typedef void (*BodyAnalysed) (Body *body, Query *query, void *arg);
@@ -169,6 +174,7 @@ extern bool body_changes_names(Node *utility);
 extern void body_expression(Body *body, Node *expr);
 extern void body_failed(Body *body, ErrorData *edata, Node *raw);
 extern List *body_words(Node *expr);
+extern const char *body_finds_nothing(Body *body, Node *value);
 extern bool body_always_true(Body *body, Query *query);
 extern bool body_uses_new(Body *body, Query *query);
 extern void body_cast(Body *body, Node *value, Oid type);
