@@ -1346,9 +1346,7 @@ check_not_null(Body *body, Query *query, Relation rel, Form_pg_attribute att, Ta
 	severity = n == NULL_ALWAYS ? DOCTOR_ERROR : why.severity;
 	finding = psprintf("a value that may be null goes into column %s of %s, which is NOT NULL", quote_identifier(column), table);
 	detail = psprintf("At %s: %s. Null value in column \"%s\" violates not-null constraint.", body_where(body), why.text, column);
-	if (severity == DOCTOR_INFO)
-		fix = NULL;
-	else if (n == NULL_ALWAYS && OidIsValid(body->call->trigger) && !TRIGGER_FOR_ROW(body->call->trigger_type))
+	if (n == NULL_ALWAYS && OidIsValid(body->call->trigger) && !TRIGGER_FOR_ROW(body->call->trigger_type))
 		fix = fix_trigger_row(body);
 	else
 	{
