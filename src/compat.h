@@ -64,6 +64,17 @@ compat_json_lex(char *json, int len, int encoding)
 	pg_proc_aclcheck((proc), (role), (mode))
 #endif
 
+/* 17 has a privilege for what was the owner's alone. */
+#if PG_VERSION_NUM >= 170000
+#define compat_may_refresh(relid, role) \
+	(pg_class_aclcheck((relid), (role), ACL_MAINTAIN) == ACLCHECK_OK)
+#elif PG_VERSION_NUM >= 160000
+#define compat_may_refresh(relid, role) \
+	object_ownercheck(RelationRelationId, (relid), (role))
+#else
+#define compat_may_refresh(relid, role) pg_class_ownercheck((relid), (role))
+#endif
+
 /* 16 lets it answer softly. */
 #if PG_VERSION_NUM >= 160000
 #define compat_qualified_name(text) stringToQualifiedNameList((text), NULL)

@@ -272,6 +272,25 @@ find_auth(Doctor *doctor, void *arg)
 	doctor->auth_role = caller_auth_owner();
 }
 
+static SavedPlan without_email_plan = {
+	.sql = "SELECT FROM auth.users AS u WHERE u.email IS NULL LIMIT 1",
+	.nargs = 0
+};
+
+/* Where there are users without an address, more will come. */
+static void
+find_without_email(Doctor *doctor, void *arg)
+{
+	Scope		scope;
+
+	SPI_connect();
+	scope_enter_auth(&scope);
+	plan_execute(&without_email_plan, NULL, NULL, true, 1);
+	doctor->email_optional = SPI_processed > 0;
+	scope_leave(&scope);
+	SPI_finish();
+}
+
 static void
 return_findings(Doctor *doctor, ReturnSetInfo *rsinfo)
 {
@@ -318,7 +337,10 @@ doctor(PG_FUNCTION_ARGS)
 	guc_level = NewGUCNestLevel();
 	(void) set_config_option("search_path", "pg_catalog, pg_temp", PGC_USERSET, PGC_S_SESSION,
 							 GUC_ACTION_SAVE, true, 0, false);
+	run.email_optional = auth_settings != NULL && doctor_lets_in_without_email(auth_settings);
 	doctor_contained(&run, "auth", "auth.users", find_auth, NULL);
+	if (OidIsValid(run.auth_users) && !run.email_optional)
+		doctor_contained(&run, "auth", "auth.users", find_without_email, NULL);
 	doctor_contained(&run, "trigger", "auth.users", check_bodies, NULL);
 	doctor_contained(&run, "table", "auth.users", check_tables, NULL);
 	doctor_contained(&run, "auth", "auth", check_auth, auth_settings);

@@ -31,6 +31,7 @@ typedef struct Doctor
 	bool		superuser;		/* is it one? */
 	Oid			auth_users;		/* auth.users; invalid: there is none */
 	Oid			auth_role;		/* its owner, the auth server's role; invalid: none, or a superuser */
+	bool		email_optional; /* users without an address can sign up, or have */
 	List	   *findings;		/* private to doctor.c */
 	List	   *reached;		/* of DoctorReach; private to doctor_body.c */
 	struct BodyRun *bodies;		/* private to doctor_body.c */
@@ -105,6 +106,9 @@ extern void doctor_check_tables(Doctor *doctor);
 extern void doctor_check_auth(Doctor *doctor, Jsonb *auth_settings);	/* may be NULL */
 /* Raises for settings that are no auth server's; before the run, which contains what its checks raise. */
 extern void doctor_require_settings(Jsonb *auth_settings);
+
+/* Do these settings let in users who have no email address? */
+extern bool doctor_lets_in_without_email(Jsonb *settings);
 
 extern void doctor_check_probe(Doctor *doctor);
 

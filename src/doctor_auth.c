@@ -1351,6 +1351,21 @@ doctor_require_settings(Jsonb *settings)
 				 errhint(SETTINGS_HINT)));
 }
 
+bool
+doctor_lets_in_without_email(Jsonb *settings)
+{
+	static const char *const keys[] = {"phone", "anonymous_users"};
+
+	for (int i = 0; i < (int) lengthof(keys); i++)
+	{
+		JsonbValue *v = setting_under(settings, "external", keys[i]);
+
+		if (v != NULL && v->type == jbvBool && v->val.boolean)
+			return true;
+	}
+	return false;
+}
+
 /* Said, and that it is so. */
 static bool
 setting_is(Auth *auth, const char *group, const char *key, bool value)

@@ -140,7 +140,8 @@ static bool
 same_call(const BodyCall *a, const BodyCall *b)
 {
 	return a->funcid == b->funcid && a->role == b->role && strcmp(a->path, b->path) == 0 &&
-		a->relid == b->relid && a->trigger_type == b->trigger_type && a->contained == b->contained;
+		a->relid == b->relid && a->trigger_type == b->trigger_type && a->contained == b->contained &&
+		(a->condition == NULL ? b->condition == NULL : b->condition != NULL && strcmp(a->condition, b->condition) == 0);
 }
 
 static void
@@ -286,21 +287,46 @@ note_endless(Doctor *doctor, Relation rel, const Trigger *trigger, const Writer 
 				   fix);
 }
 
-/* The one function in C that people put on their tables: it sets the column that its argument names. */
+/* What a trigger function in C is told by its arguments is not there. */
 static void
-check_moddatetime(Doctor *doctor, const Writer *writer, Relation rel, const Trigger *trigger)
+note_argument(Doctor *doctor, const Writer *writer, const char *object, const char *finding, const char *detail, const char *fix)
+{
+	doctor_finding(doctor, writer->contained ? DOCTOR_WARNING : DOCTOR_ERROR, "trigger", object, finding, detail, fix);
+}
+
+/* Functions in C that people put on their tables: columns are named by their arguments. */
+static void
+check_arguments(Doctor *doctor, const Writer *writer, Relation rel, const Trigger *trigger)
 {
 	char	   *name = get_func_name(trigger->tgfoid);
 	char	   *table = doctor_relation_name(RelationGetRelid(rel));
+	char	   *object;
+	bool		is_moddatetime;
 
-	if (name == NULL || table == NULL || strcmp(name, "moddatetime") != 0 || trigger->tgnargs != 1 ||
-		get_attnum(RelationGetRelid(rel), trigger->tgargs[0]) != InvalidAttrNumber)
+	if (name == NULL || table == NULL)
 		return;
-	doctor_finding(doctor, writer->contained ? DOCTOR_WARNING : DOCTOR_ERROR, "trigger",
-				   psprintf("%s ON %s", quote_identifier(trigger->tgname), table),
-				   psprintf("moddatetime() is given column %s, which %s does not have", quote_identifier(trigger->tgargs[0]), table),
-				   psprintf("Each UPDATE of %s fails. SQLSTATE 09000.", table),
-				   psprintf("ALTER TABLE %s ADD COLUMN %s timestamptz DEFAULT pg_catalog.now();", table, quote_identifier(trigger->tgargs[0])));
+	object = psprintf("%s ON %s", quote_identifier(trigger->tgname), table);
+	is_moddatetime = strcmp(name, "moddatetime") == 0 && trigger->tgnargs == 1;
+	if (is_moddatetime && get_attnum(RelationGetRelid(rel), trigger->tgargs[0]) == InvalidAttrNumber)
+		note_argument(doctor, writer, object,
+					  psprintf("moddatetime() is given column %s, which %s does not have", quote_identifier(trigger->tgargs[0]), table),
+					  psprintf("Each UPDATE of %s fails. SQLSTATE 09000.", table),
+					  psprintf("ALTER TABLE %s ADD COLUMN %s timestamptz DEFAULT pg_catalog.now();", table, quote_identifier(trigger->tgargs[0])));
+	if ((trigger->tgfoid == F_TSVECTOR_UPDATE_TRIGGER || trigger->tgfoid == F_TSVECTOR_UPDATE_TRIGGER_COLUMN) && trigger->tgnargs >= 3)
+	{
+		for (int i = 0; i < trigger->tgnargs; i++)
+			if ((i != 1 || trigger->tgfoid == F_TSVECTOR_UPDATE_TRIGGER_COLUMN) &&
+				get_attnum(RelationGetRelid(rel), trigger->tgargs[i]) == InvalidAttrNumber)
+				note_argument(doctor, writer, object,
+							  psprintf("%s() is given column %s, which %s does not have", name, quote_identifier(trigger->tgargs[i]), table),
+							  psprintf("Each row that is written fails: column \"%s\" does not exist. SQLSTATE 42703.", trigger->tgargs[i]),
+							  psprintf("ALTER TABLE %s ADD COLUMN %s %s;", table, quote_identifier(trigger->tgargs[i]), i == 0 ? "tsvector" : "text"));
+		if (trigger->tgfoid == F_TSVECTOR_UPDATE_TRIGGER && strchr(trigger->tgargs[1], '.') == NULL)
+			note_argument(doctor, writer, object,
+						  psprintf("%s() is given text search configuration %s without its schema", name, quote_identifier(trigger->tgargs[1])),
+						  psprintf("Each row that is written fails: text search configuration name \"%s\" must be schema-qualified. SQLSTATE 3F000.", trigger->tgargs[1]),
+						  psprintf("ALTER TABLE %s DISABLE TRIGGER %s;", table, quote_identifier(trigger->tgname)));
+	}
 }
 
 static void
@@ -309,7 +335,7 @@ reach_trigger(Doctor *doctor, const Writer *writer, Relation rel, const Trigger 
 	BodyCall	call;
 	Oid			function = guarded_function(doctor->bodies, trigger->tgoid);
 
-	check_moddatetime(doctor, writer, rel, trigger);
+	check_arguments(doctor, writer, rel, trigger);
 	memset(&call, 0, sizeof(call));
 	call.parent = writer->call;
 	call.funcid = OidIsValid(function) ? function : trigger->tgfoid;
@@ -325,6 +351,16 @@ reach_trigger(Doctor *doctor, const Writer *writer, Relation rel, const Trigger 
 	call.trigger_type = trigger->tgtype;
 	call.has_condition = trigger->tgqual != NULL;
 	call.condition_words = condition_words(doctor, trigger->tgqual);
+	if (trigger->tgqual != NULL)
+	{
+		/* whoever writes evaluates it, whether or not the function is ever called */
+		BodyCall	condition = call;
+
+		condition.role = writer->role;
+		condition.contained = writer->contained;
+		condition.condition = MemoryContextStrdup(doctor->cxt, trigger->tgqual);
+		add_call(doctor, &condition);
+	}
 	call.new_table = trigger->tgnewtable ? MemoryContextStrdup(doctor->cxt, trigger->tgnewtable) : NULL;
 	call.old_table = trigger->tgoldtable ? MemoryContextStrdup(doctor->cxt, trigger->tgoldtable) : NULL;
 	/* it waits for the COMMIT, and runs under the path of who gives that */
@@ -426,6 +462,20 @@ body_writes(Body *body, Oid relid, CmdType command, Bitmapset *columns, bool cer
 void
 body_calls(Body *body, Oid funcid)
 {
+	bool		certain = body->conditions == 0;
+
+	/* does it come back to itself, with nothing in between that would end it? */
+	for (const BodyCall *c = body->call; c != NULL && certain; c = c->parent)
+	{
+		if (c->funcid == funcid && c->condition == NULL && !OidIsValid(c->trigger))
+		{
+			body_found(body, DOCTOR_ERROR, ERRCODE_STATEMENT_TOO_COMPLEX, "function", doctor_function_name(funcid),
+					   "the function calls itself: infinite recursion until the stack depth limit is exceeded",
+					   psprintf("At %s, and no condition ends that.", body_where(body)), NULL);
+			break;
+		}
+		certain = c->certain;
+	}
 	if (funcid != body->call->funcid)
 		add_effect(body, true, funcid, CMD_NOTHING, NULL, true);
 }
@@ -525,6 +575,8 @@ body_way(const BodyCall *call)
 const char *
 body_where(Body *body)
 {
+	if (body->call->condition != NULL)
+		return psprintf("the WHEN condition of %s", body->name);
 	if (body->line > 0)
 		return psprintf("line %d of the body of %s", body->line, body->name);
 	return psprintf("the body of %s", body->name);
@@ -576,7 +628,7 @@ body_found(Body *body, DoctorSeverity severity, int sqlstate, const char *area,
 	bool		caught = is_caught(body, sqlstate);
 
 	f->severity = caught ? (severity == DOCTOR_ERROR ? DOCTOR_WARNING : DOCTOR_INFO) : severity;
-	f->area = area;
+	f->area = body->call->condition != NULL && strcmp(object, body->name) == 0 ? "trigger" : area;
 	f->object = pstrdup(object);
 	f->finding = pstrdup(finding);
 	f->detail = psprintf("%s%s%s%s%s",
@@ -649,7 +701,7 @@ body_edit(Body *body, int from, int to, const char *before, const char *after, b
 	const char *line = body_line(body);
 	const char *at;
 
-	if (line == NULL || body->sql == NULL || body->language == SQLlanguageId)
+	if (line == NULL || body->sql == NULL || body->dynamic || body->language == SQLlanguageId)
 		return false;
 	at = strstr(line, body->sql);
 	if (at == NULL)
@@ -718,6 +770,15 @@ contain_trigger(Body *body, const char **how)
 	}
 	if (call->contained || nearest == NULL)
 		return NULL;
+	/* nothing but the trigger's absence keeps its condition from being evaluated */
+	if (body->call->condition != NULL)
+	{
+		if (quarantine_is_gate(nearest->funcid, (int16) nearest->trigger_type))
+			return NULL;
+		*how = "Until the condition is mended, the auth server is served with this trigger off, and what it does is not done.";
+		return psprintf("ALTER TABLE %s DISABLE TRIGGER %s;", doctor_relation_name(nearest->relid),
+						quote_identifier(nearest->trigger_name));
+	}
 	if (nearest->relid != body->doctor->auth_users)
 	{
 		*how = "Until the body is mended, the auth server is served with this trigger off, and what it does is not done.";
@@ -834,7 +895,8 @@ report(Body *body)
 
 		if (f->by_edit && (fix = edited_function(body)) != NULL && (body->misplaced != NIL || body->make_definer))
 			fix = psprintf("%s\n%s", fix, body_fix(body));
-		if (fix == NULL && f->severity != DOCTOR_INFO && strcmp(f->area, "function") == 0 &&
+		if (fix == NULL && f->severity != DOCTOR_INFO &&
+			(strcmp(f->area, "function") == 0 || (strcmp(f->area, "trigger") == 0 && body->call->condition != NULL)) &&
 			(fix = contain_trigger(body, &how)) != NULL)
 			detail = psprintf("%s %s", detail, how);
 		doctor_finding(doctor, f->severity, f->area, f->object, f->finding, detail, fix);
@@ -901,6 +963,8 @@ walk(Body *body)
 	body->refs = NIL;
 	body->guards = list_copy(body->call->condition_words);
 	body->conditions = 0;
+	body->loops = 0;
+	body->in_handler = false;
 	body->doubts = 0;
 	body->handlers = NIL;
 	body->temporary = NIL;
@@ -1004,9 +1068,70 @@ analyse_call(Doctor *doctor, void *arg)
 	MemoryContextDelete(cxt);
 }
 
-/* Does a BEFORE INSERT trigger of the table perhaps fill the column? Where that cannot be seen, yes. */
+/* NEW and OLD as a body has them. */
+static Node *
+row_mutator(Node *node, void *context)
+{
+	Body	   *body = (Body *) context;
+
+	if (node == NULL)
+		return NULL;
+	if (IsA(node, Var))
+	{
+		Var		   *var = (Var *) node;
+		BodyRef    *ref = (BodyRef *) palloc0(sizeof(BodyRef));
+		Param	   *param = makeNode(Param);
+
+		ref->dno = -1;
+		ref->is_new = var->varno == PRS2_NEW_VARNO;
+		ref->is_old = var->varno == PRS2_OLD_VARNO;
+		ref->whole = var->varattno == InvalidAttrNumber;
+		ref->field = ref->whole ? NULL : get_attname(body->call->relid, var->varattno, true);
+		body->refs = lappend(body->refs, ref);
+		param->paramkind = PARAM_EXTERN;
+		param->paramid = list_length(body->refs);
+		param->paramtype = var->vartype;
+		param->paramtypmod = var->vartypmod;
+		param->paramcollid = var->varcollid;
+		param->location = -1;
+		return (Node *) param;
+	}
+	return expression_tree_mutator(node, row_mutator, context);
+}
+
+/* The WHEN clause of a trigger: bound to what it names, but evaluated as whoever writes. */
+static void
+analyse_condition(Doctor *doctor, void *arg)
+{
+	BodyCall   *call = (BodyCall *) arg;
+	MemoryContext cxt = AllocSetContextCreate(doctor->cxt, "doctor condition", ALLOCSET_SMALL_SIZES);
+	MemoryContext old = MemoryContextSwitchTo(cxt);
+	Body		body;
+	ListCell   *lc;
+
+	memset(&body, 0, sizeof(body));
+	body.doctor = doctor;
+	body.call = call;
+	body.cxt = cxt;
+	body.name = psprintf("%s ON %s", quote_identifier(call->trigger_name), doctor_relation_name(call->relid));
+	body.kind = "FUNCTION";
+	body.owner = body.role = call->role;
+	body.path = pstrdup(call->path);
+	/* a field that is asked for more than once guards itself */
+	foreach(lc, call->condition_words)
+		for (int i = foreach_current_index(lc) + 1; i < list_length(call->condition_words); i++)
+			if (strcmp((char *) lfirst(lc), (char *) list_nth(call->condition_words, i)) == 0)
+				body.guards = lappend(body.guards, lfirst(lc));
+	body_expression(&body, row_mutator((Node *) stringToNode(call->condition), &body));
+	report(&body);
+	follow_effects(&body);
+	MemoryContextSwitchTo(old);
+	MemoryContextDelete(cxt);
+}
+
+/* Does a BEFORE trigger of the table perhaps fill the column? Where that cannot be seen, yes. */
 bool
-body_sets_column(Body *body, Oid relid, const char *column)
+body_sets_column(Body *body, Oid relid, const char *column, CmdType command)
 {
 	Relation	rel = try_relation_open(relid, AccessShareLock);
 	bool		result = false;
@@ -1023,7 +1148,7 @@ body_sets_column(Body *body, Oid relid, const char *column)
 		char	   *code;
 
 		if (trigger->tgisinternal || !TRIGGER_FOR_BEFORE(trigger->tgtype) || !TRIGGER_FOR_ROW(trigger->tgtype) ||
-			!TRIGGER_FOR_INSERT(trigger->tgtype) || trigger->tgenabled == TRIGGER_DISABLED)
+			!fires_for(trigger, command, NULL) || trigger->tgenabled == TRIGGER_DISABLED)
 			continue;
 		tuple = SearchSysCache1(PROCOID, ObjectIdGetDatum(trigger->tgfoid));
 		if (!HeapTupleIsValid(tuple))
@@ -1252,6 +1377,12 @@ doctor_check_bodies(Doctor *doctor)
 		char	   *name;
 
 		CHECK_FOR_INTERRUPTS();
+		if (call->condition != NULL)
+		{
+			if (doctor_may_look(doctor, call->role))
+				doctor_contained(doctor, "trigger", call->trigger_name, analyse_condition, call);
+			continue;
+		}
 		if (call->funcid < FirstNormalObjectId || is_of_extension(ProcedureRelationId, call->funcid))
 			continue;
 		name = doctor_function_name(call->funcid);

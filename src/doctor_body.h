@@ -33,6 +33,7 @@ typedef struct BodyCall
 	int			trigger_type;	/* pg_trigger.tgtype */
 	bool		has_condition;	/* it has a WHEN clause */
 	List	   *condition_words;	/* char *: texts in it */
+	const char *condition;		/* it is this clause that is looked at, not the function */
 	const char *new_table;
 	const char *old_table;
 } BodyCall;
@@ -45,6 +46,7 @@ typedef struct BodyRef
 	bool		is_old;
 	bool		whole;			/* the record itself */
 	const char *field;			/* of a record, or NULL */
+	Node	   *value;			/* of EXECUTE ... USING, where it is known; dno is -1 */
 } BodyRef;
 
 /* What is known of a variable of the body. */
@@ -52,6 +54,8 @@ typedef struct BodyVar
 {
 	int			assigned;		/* how often, so far */
 	Node	   *value;			/* of the assignment, where it is known */
+	char	   *text;			/* what it holds now, where that is a known text */
+	bool		filled;			/* with a NULL where a literal will stand */
 	bool		guarded;		/* some condition asks for it */
 	TupleDesc	desc;			/* a record's columns, where they are known */
 	bool		unclear;		/* they are now these, now others */
@@ -126,6 +130,8 @@ typedef struct Body
 	int			nvars;
 	List	   *guards;			/* char *: texts that conditions so far ask for */
 	int			conditions;		/* how many are around the statement */
+	int			loops;			/* of them loops */
+	bool		in_handler;		/* it is part of an exception handler */
 	int			doubts;			/* of them such as ask for what exists */
 	List	   *handlers;		/* List of int (SQLSTATE, -1: any) around the statement */
 	List	   *temporary;		/* char *: tables that it makes itself */
@@ -133,6 +139,10 @@ typedef struct Body
 	void	   *function;		/* PLpgSQL_function */
 	int			line;
 	bool		uncertain;		/* the statement holds what has no known type */
+	const char *asked;			/* what a condition asks of the request */
+	bool		in_coalesce;	/* the expression is an argument of coalesce() */
+	bool		dynamic;		/* the statement is not in the body as it stands */
+	bool		filled;			/* a NULL in it may stand for what is known at run time */
 } Body;
 
 /* doctor_body.c */
@@ -147,7 +157,7 @@ extern void body_found_edit(Body *body, DoctorSeverity severity, int sqlstate, c
 extern const char *body_where(Body *body);	/* "line 3 of public.f()" */
 extern const char *body_events(int events);
 extern bool body_mentions(Body *body, const char *word);
-extern bool body_sets_column(Body *body, Oid relid, const char *column);
+extern bool body_sets_column(Body *body, Oid relid, const char *column, CmdType command);
 
 /* doctor_query.c: statements */
 typedef void (*BodyAnalysed) (Body *body, Query *query, void *arg);
@@ -160,12 +170,18 @@ typedef void (*BodyAnalysed) (Body *body, Query *query, void *arg);
 extern bool body_analyse(Body *body, const char *sql, RawParseMode mode, ParserSetupHook setup,
 						 void *setup_arg, BodyAnalysed analysed, void *arg);
 extern void body_query(Body *body, Query *query);
+extern bool body_changes_names(Node *utility);
 extern void body_expression(Body *body, Node *expr);
 extern void body_failed(Body *body, ErrorData *edata, Node *raw);
 extern List *body_words(Node *expr);
+extern const char *body_finds_nothing(Body *body, Node *value);
 extern bool body_always_true(Body *body, Query *query);
 extern bool body_uses_new(Body *body, Query *query);
 extern void body_cast(Body *body, Node *value, Oid type);
+extern Node *body_strip(Node *node);
+extern BodyRef *body_ref(Body *body, Node *node);
+extern char *body_metadata_field(Body *body, Node *node);
+extern const char *body_may_be_null(Body *body, Node *node, DoctorSeverity *severity);
 extern void body_denied(Body *body, const char *privilege, const char *kind, const char *object);
 
 /* doctor_name.c: where names are */
@@ -176,6 +192,10 @@ extern List *name_operator_schemas(const char *name);
 extern const char *name_function_extension(const char *schema, const char *name);
 extern const char *name_type_extension(const char *name);
 extern bool name_extension_available(const char *extension);
+
+/* doctor_dynamic.c: what is executed */
+extern char *body_text(Body *body, Node *node, bool *filled);
+extern bool body_unquoted(Body *body, Node *node);
 
 /* doctor_plpgsql.c */
 extern void body_walk_plpgsql(Body *body);

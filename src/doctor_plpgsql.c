@@ -53,6 +53,7 @@ typedef struct Statement
 	bool		always_true;	/* a condition, for the auth server */
 	bool		may_be_empty;	/* rows that depend on the user */
 	TupleDesc	desc;			/* of the rows, in the body's memory */
+	List	   *params;			/* Statement *: of what EXECUTE is given by USING */
 } Statement;
 
 static void walk_list(Body *body, List *stmts);
@@ -184,6 +185,19 @@ make_variable(Body *body, int dno, int location)
 	}
 }
 
+/* Has nothing been put into the record so far, in any branch? An argument holds what it was called with. */
+static bool
+is_unassigned(Body *body, int dno)
+{
+	PLpgSQL_function *func = FUNCTION(body);
+
+	for (int i = 0; i < func->fn_nargs; i++)
+		if (func->fn_argvarnos[i] == dno)
+			return false;
+	return ((PLpgSQL_rec *) func->datums[dno])->rectypeid == RECORDOID && dno < body->nvars &&
+		!body->vars[dno].unclear && body->vars[dno].desc == NULL && body->loops == 0;
+}
+
 static Node *
 make_field(Body *body, int dno, const char *field, int location)
 {
@@ -194,6 +208,10 @@ make_field(Body *body, int dno, const char *field, int location)
 	if ((dno == func->new_varno || dno == func->old_varno) && !OidIsValid(body->call->relid))
 		return make_unknown(body, location);
 	desc = record_desc(body, dno);
+	if (desc == NULL && is_unassigned(body, dno))
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("record \"%s\" is not assigned yet", ((PLpgSQL_rec *) func->datums[dno])->refname)));
 	if (desc == NULL)
 		return make_unknown(body, location);
 	memset(&ref, 0, sizeof(ref));
@@ -305,6 +323,18 @@ paramref(ParseState *pstate, ParamRef *pref)
 	int			used;
 	PLpgSQL_nsitem *item;
 
+	if (pref->number >= 1 && pref->number <= list_length(statement->params))
+	{
+		Statement  *param = (Statement *) list_nth(statement->params, pref->number - 1);
+		BodyRef		ref;
+
+		if (!OidIsValid(param->type) || param->type == UNKNOWNOID)
+			return make_unknown(statement->body, pref->location);
+		memset(&ref, 0, sizeof(ref));
+		ref.dno = -1;
+		ref.value = param->value;
+		return make_param(statement->body, &ref, param->type, -1, InvalidOid, pref->location);
+	}
 	snprintf(name, sizeof(name), "$%d", pref->number);
 	item = lookup(statement->expr->ns, name, NULL, NULL, &used);
 	return item != NULL && item->itemtype != PLPGSQL_NSTYPE_LABEL ?
@@ -334,31 +364,24 @@ analysed(Body *body, Query *query, void *arg)
 
 	if (query->commandType == CMD_UTILITY)
 	{
+		RangeVar   *made = NULL;
+		Node	   *stmt = query->utilityStmt;
+
 		s->is_utility = true;
-		if (query->utilityStmt != NULL && IsA(query->utilityStmt, VariableSetStmt))
+		if (stmt == NULL)
+			return;
+		if (IsA(stmt, CreateStmt))
+			made = ((CreateStmt *) stmt)->relation;
+		else if (IsA(stmt, CreateTableAsStmt))
+			made = ((CreateTableAsStmt *) stmt)->into->rel;
+		if (made != NULL)
 		{
-			VariableSetStmt *set = (VariableSetStmt *) query->utilityStmt;
-
-			if (set->name == NULL || strcmp(set->name, "search_path") == 0 || strcmp(set->name, "role") == 0)
-				body->path_unknown = true;
+			old = MemoryContextSwitchTo(body->cxt);
+			body->temporary = lappend(body->temporary, pstrdup(made->relname));
+			MemoryContextSwitchTo(old);
 		}
-		else if (query->utilityStmt != NULL)
-		{
-			RangeVar   *made = NULL;
-
-			if (IsA(query->utilityStmt, CreateStmt))
-				made = ((CreateStmt *) query->utilityStmt)->relation;
-			else if (IsA(query->utilityStmt, CreateTableAsStmt))
-				made = ((CreateTableAsStmt *) query->utilityStmt)->into->rel;
-			if (made != NULL)
-			{
-				old = MemoryContextSwitchTo(body->cxt);
-				body->temporary = lappend(body->temporary, pstrdup(made->relname));
-				MemoryContextSwitchTo(old);
-			}
-			else
-				body->path_unknown = body->path_unknown || !IsA(query->utilityStmt, NotifyStmt);
-		}
+		else if (body_changes_names(stmt))
+			body->path_unknown = true;
 		return;
 	}
 	s->returns = targets != NIL;
@@ -369,8 +392,19 @@ analysed(Body *body, Query *query, void *arg)
 		return;
 	s->type = exprType((Node *) linitial_node(TargetEntry, targets)->expr);
 	old = MemoryContextSwitchTo(body->cxt);
-	if (list_length(targets) == 1 && query->commandType == CMD_SELECT && query->jointree->fromlist == NIL)
+	if (list_length(targets) == 1 && query->commandType == CMD_SELECT &&
+		(query->jointree->fromlist == NIL || IsA(linitial_node(TargetEntry, targets)->expr, Aggref)))
 		s->value = (Node *) copyObject(linitial_node(TargetEntry, targets)->expr);
+	else if (list_length(targets) == 1 && query->commandType == CMD_SELECT && !body_mentions(body, "found"))
+	{
+		/* SELECT INTO gives what a subquery would */
+		SubLink    *sub = makeNode(SubLink);
+
+		sub->subLinkType = EXPR_SUBLINK;
+		sub->subselect = (Node *) copyObject(query);
+		sub->location = -1;
+		s->value = (Node *) sub;
+	}
 	s->desc = ExecCleanTypeFromTL(targets);
 	MemoryContextSwitchTo(old);
 }
@@ -411,6 +445,7 @@ assigned(Body *body, int dno, Node *value)
 		return;
 	body->vars[dno].assigned++;
 	body->vars[dno].value = value;
+	body->vars[dno].text = value ? body_text(body, value, &body->vars[dno].filled) : NULL;
 }
 
 static bool
@@ -438,6 +473,16 @@ record_assigned(Body *body, int dno, TupleDesc desc)
 	var->desc = desc;
 }
 
+/* A value of the body's goes into a variable of its own type: is it metadata read as a number? */
+static void
+check_assigned(Body *body, int dno, Node *value)
+{
+	PLpgSQL_datum *datum = FUNCTION(body)->datums[dno];
+
+	if (value != NULL && (datum->dtype == PLPGSQL_DTYPE_VAR) && exprType(value) == TEXTOID)
+		body_cast(body, value, ((PLpgSQL_var *) datum)->datatype->typoid);
+}
+
 /* INTO, and the variable of a loop. */
 static void
 target_assigned(Body *body, PLpgSQL_variable *target, TupleDesc desc, Node *value)
@@ -449,7 +494,11 @@ target_assigned(Body *body, PLpgSQL_variable *target, TupleDesc desc, Node *valu
 		PLpgSQL_row *row = (PLpgSQL_row *) target;
 
 		for (int i = 0; i < row->nfields; i++)
+		{
+			if (row->nfields == 1)
+				check_assigned(body, row->varnos[i], value);
 			assigned(body, row->varnos[i], row->nfields == 1 ? value : NULL);
+		}
 	}
 	else if (target->dtype == PLPGSQL_DTYPE_REC)
 	{
@@ -460,16 +509,6 @@ target_assigned(Body *body, PLpgSQL_variable *target, TupleDesc desc, Node *valu
 	}
 	else
 		assigned(body, target->dno, NULL);
-}
-
-/* A value of the body's goes into a variable of its own type: is it metadata read as a number? */
-static void
-check_assigned(Body *body, int dno, Node *value)
-{
-	PLpgSQL_datum *datum = FUNCTION(body)->datums[dno];
-
-	if (value != NULL && (datum->dtype == PLPGSQL_DTYPE_VAR) && exprType(value) == TEXTOID)
-		body_cast(body, value, ((PLpgSQL_var *) datum)->datatype->typoid);
 }
 
 static bool
@@ -508,17 +547,23 @@ guards(Body *body, Query *query, void *arg)
 
 /* What it asks for is looked after, whatever its branches do. */
 static bool
+condition_value(Body *body, PLpgSQL_expr *expr, Statement *statement)
+{
+	if (expr == NULL)
+		return false;
+	memset(statement, 0, sizeof(Statement));
+	statement->body = body;
+	statement->expr = expr;
+	body_analyse(body, expr->query, expr->parseMode, parser_setup, statement, guards, statement);
+	return statement->always_true;
+}
+
+static bool
 condition(Body *body, PLpgSQL_expr *expr)
 {
 	Statement	statement;
 
-	if (expr == NULL)
-		return false;
-	memset(&statement, 0, sizeof(statement));
-	statement.body = body;
-	statement.expr = expr;
-	body_analyse(body, expr->query, expr->parseMode, parser_setup, &statement, guards, &statement);
-	return statement.always_true;
+	return condition_value(body, expr, &statement);
 }
 
 static bool
@@ -582,14 +627,32 @@ static void
 walk_branch(Body *body, PLpgSQL_expr *cond, List *stmts)
 {
 	bool		doubt = is_doubt(cond);
+	int		   *assigned;
 
 	if (cond != NULL && is_other_operation(body, cond))
 		return;
+	assigned = (int *) palloc(sizeof(int) * Max(body->nvars, 1));
+	for (int i = 0; i < body->nvars; i++)
+		assigned[i] = body->vars[i].assigned;
 	body->conditions++;
 	body->doubts += doubt;
 	walk_list(body, stmts);
 	body->doubts -= doubt;
 	body->conditions--;
+	/* after it they hold the one or the other */
+	for (int i = 0; i < body->nvars; i++)
+		if (body->vars[i].assigned != assigned[i])
+			body->vars[i].text = NULL;
+	pfree(assigned);
+}
+
+/* What the end of a loop has set is there when it begins again. */
+static void
+walk_loop(Body *body, PLpgSQL_expr *cond, List *stmts)
+{
+	body->loops++;
+	walk_branch(body, cond, stmts);
+	body->loops--;
 }
 
 /* ---------------------------------------------------------------------
@@ -694,9 +757,18 @@ edit_return(Body *body)
 {
 	int			len = (int) strlen(body->source);
 	int			type = body->call->trigger_type;
+	PLpgSQL_stmt_block *block = FUNCTION(body)->action;
+	ListCell   *lc;
 
-	if (FUNCTION(body)->action->exceptions != NULL)
-		return false;
+	/* what is put there belongs to the last handler: is it the one that lacks it? */
+	if (block->exceptions != NULL)
+	{
+		if (!always_returns(block->body))
+			return false;
+		foreach(lc, block->exceptions->exc_list)
+			if (lnext(block->exceptions->exc_list, lc) != NULL && !always_returns(((PLpgSQL_exception *) lfirst(lc))->action))
+				return false;
+	}
 	while (len > 0 && strchr(" \t\r\n;", body->source[len - 1]) != NULL)
 		len--;
 	if (len < 4 || pg_strncasecmp(body->source + len - 3, "end", 3) != 0 ||
@@ -717,14 +789,30 @@ check_return(Body *body, PLpgSQL_stmt_return *stmt)
 	const char *text;
 
 	analyse(body, stmt->expr, NULL);
-	if (!OidIsValid(body->call->trigger) || !TRIGGER_FOR_ROW(type) || !TRIGGER_FOR_BEFORE(type) || body->conditions > 0 ||
-		body->call->depth > 0)
+	if (!OidIsValid(body->call->trigger) || !TRIGGER_FOR_ROW(type) || !TRIGGER_FOR_BEFORE(type) || body->in_handler)
+		return;
+	/* an application's table may have its rows put elsewhere */
+	if (body->call->depth > 0 && (body->conditions > 0 || body->effects != NIL || body_mentions(body, "execute")))
 		return;
 	table = doctor_relation_name(body->call->relid);
 	text = stmt->expr ? stmt->expr->query : "";
 	while (*text == ' ')
 		text++;
 	returns_null = stmt->expr != NULL && pg_strncasecmp(text, "null", 4) == 0 && strspn(text + 4, " ") == strlen(text + 4);
+	if (body->conditions > 0)
+	{
+		if (!returns_null || body->call->relid != body->doctor->auth_users || !TRIGGER_FOR_INSERT(type) ||
+			TRIGGER_FOR_UPDATE(type) || TRIGGER_FOR_DELETE(type))
+			return;
+		/* a refusal, though one that nobody is told of */
+		body->refuses = true;
+		body_found(body, DOCTOR_WARNING, 0, "function", body->name,
+				   psprintf("a BEFORE trigger can return null: the %s of %s silently does nothing then", body_events(body->call->events), table),
+				   psprintf("At %s. The auth server goes on with a user who is not there, and fails at the next statement (foreign key of auth.identities). RAISE EXCEPTION says whom it refuses; RETURN NEW lets the row go on.",
+							body_where(body)),
+				   NULL);
+		return;
+	}
 	if (returns_null || (stmt->retvarno >= 0 && stmt->retvarno == func->old_varno && TRIGGER_FOR_INSERT(type) && !TRIGGER_FOR_UPDATE(type) && !TRIGGER_FOR_DELETE(type)) ||
 		(stmt->retvarno >= 0 && stmt->retvarno == func->new_varno && TRIGGER_FOR_DELETE(type) && !TRIGGER_FOR_INSERT(type) && !TRIGGER_FOR_UPDATE(type)))
 		found_return(body, psprintf("a BEFORE trigger returns null: the %s of %s silently does nothing", body_events(body->call->events), table),
@@ -805,40 +893,82 @@ walk_block(Body *body, PLpgSQL_stmt_block *block)
 	if (block->exceptions != NULL)
 		foreach(lc, block->exceptions->exc_list)
 		{
+			bool		nested = body->in_handler;
+
 			body->conditions++;
+			body->in_handler = true;
 			walk_list(body, ((PLpgSQL_exception *) lfirst(lc))->action);
+			body->in_handler = nested;
 			body->conditions--;
 		}
 }
 
-/* EXECUTE of a constant is a statement like others; of anything else it says nothing. */
-static void
-walk_dynamic(Body *body, PLpgSQL_expr *query, List *params)
+/*
+ * EXECUTE of a text that is seen to be always the same is a statement like
+ * others; of anything else it says nothing. What it returns is described in
+ * *result, which may be NULL. False: nothing is known of that.
+ */
+static bool
+walk_dynamic(Body *body, PLpgSQL_expr *query, List *params, Statement *result)
 {
 	Statement	statement;
-	char	   *sql = NULL;
+	Statement	own;
+	PLpgSQL_expr expr;
+	List	   *values = NIL;
+	ListCell   *lc;
+	DoctorSeverity severity;
+	const char *null;
+	char	   *sql;
+	bool		ok;
 
-	analyse_list(body, params);
-	if (!analyse(body, query, &statement) || statement.value == NULL)
-		return;
-	if (IsA(statement.value, Const) && !((Const *) statement.value)->constisnull &&
-		((Const *) statement.value)->consttype == TEXTOID)
-		sql = TextDatumGetCString(((Const *) statement.value)->constvalue);
-	if (sql != NULL && params == NIL)
+	foreach(lc, params)
 	{
-		PLpgSQL_expr expr;
+		Statement  *param = (Statement *) palloc(sizeof(Statement));
 
-		memset(&expr, 0, sizeof(expr));
-		expr.query = sql;
-		expr.parseMode = RAW_PARSE_DEFAULT;
-		analyse(body, &expr, NULL);
+		analyse(body, (PLpgSQL_expr *) lfirst(lc), param);
+		values = lappend(values, param);
 	}
+	if (!analyse(body, query, &statement) || statement.value == NULL)
+		return false;
+	null = body_may_be_null(body, statement.value, &severity);
+	if (null != NULL)
+		body_found(body, severity, ERRCODE_NULL_VALUE_NOT_ALLOWED, "function", body->name,
+				   "the query string argument of EXECUTE may be null",
+				   psprintf("At %s: %s.", body_where(body), null), NULL);
+	if (body_unquoted(body, statement.value))
+		body_found(body, DOCTOR_WARNING, ERRCODE_SYNTAX_ERROR, "function", body->name,
+				   "metadata is put into the text of EXECUTE without quoting",
+				   psprintf("At %s: an apostrophe in it makes a syntax error, and more than that whatever the user wants to run (SQL injection). Hand it over by USING, or by format() with %%L.",
+							body_where(body)),
+				   NULL);
+	if (result == NULL)
+		result = &own;
+	memset(&expr, 0, sizeof(expr));
+	sql = body_text(body, statement.value, &body->filled);
+	if (sql == NULL)
+	{
+		body->filled = false;
+		return false;
+	}
+	expr.query = sql;
+	expr.parseMode = RAW_PARSE_DEFAULT;
+	memset(result, 0, sizeof(Statement));
+	result->body = body;
+	result->expr = &expr;
+	result->params = values;
+	body->dynamic = true;
+	ok = body_analyse(body, sql, RAW_PARSE_DEFAULT, parser_setup, result, analysed, result);
+	body->dynamic = false;
+	body->filled = false;
+	result->expr = NULL;
+	return ok;
 }
 
 static void
 walk_execsql(Body *body, PLpgSQL_stmt_execsql *stmt)
 {
 	Statement	statement;
+	const char *none;
 
 	if (!analyse(body, stmt->sqlstmt, &statement))
 	{
@@ -848,7 +978,11 @@ walk_execsql(Body *body, PLpgSQL_stmt_execsql *stmt)
 	if (stmt->into)
 	{
 		target_assigned(body, stmt->target, statement.desc, statement.value);
-		if (stmt->strict && statement.may_be_empty)
+		if (stmt->strict && statement.value != NULL && (none = body_finds_nothing(body, statement.value)) != NULL)
+			body_found(body, DOCTOR_ERROR, ERRCODE_NO_DATA_FOUND, "function", body->name,
+					   "INTO STRICT fails: query returned no rows",
+					   psprintf("At %s: %s.", body_where(body), none), NULL);
+		else if (stmt->strict && statement.may_be_empty)
 			body_found(body, DOCTOR_WARNING, ERRCODE_NO_DATA_FOUND, "function", body->name,
 					   "INTO STRICT fails for users for whom there is no row",
 					   psprintf("At %s: query returned no rows.", body_where(body)),
@@ -868,6 +1002,22 @@ walk_execsql(Body *body, PLpgSQL_stmt_execsql *stmt)
 	}
 }
 
+static bool
+passes_on(PLpgSQL_stmt_raise *stmt)
+{
+	ListCell   *lc;
+
+	if (stmt->message == NULL && stmt->condname == NULL && stmt->options == NIL)
+		return true;
+	foreach(lc, stmt->params)
+		if (mentions(((PLpgSQL_expr *) lfirst(lc))->query, "sqlerrm") || mentions(((PLpgSQL_expr *) lfirst(lc))->query, "sqlstate"))
+			return true;
+	foreach(lc, stmt->options)
+		if (mentions(((PLpgSQL_raise_option *) lfirst(lc))->expr->query, "sqlerrm"))
+			return true;
+	return false;
+}
+
 static void
 walk_raise(Body *body, PLpgSQL_stmt_raise *stmt)
 {
@@ -876,6 +1026,13 @@ walk_raise(Body *body, PLpgSQL_stmt_raise *stmt)
 	analyse_list(body, stmt->params);
 	foreach(lc, stmt->options)
 		analyse(body, ((PLpgSQL_raise_option *) lfirst(lc))->expr, NULL);
+	/* a handler that passes on what it caught refuses nobody */
+	if (body->in_handler && passes_on(stmt))
+	{
+		/* as an error of its own it looks like a refusal to whoever would contain it */
+		body->refuses = body->refuses || stmt->message != NULL || stmt->condname != NULL;
+		return;
+	}
 	if (stmt->elog_level >= ERROR && body->handlers == NIL)
 		body->refuses = true;
 	if (stmt->elog_level >= ERROR && (stmt->message != NULL || stmt->condname != NULL || stmt->options != NIL) &&
@@ -901,11 +1058,24 @@ check_refusal(Body *body, List *stmts)
 			continue;
 		body->refuses = true;
 		body_found(body, DOCTOR_ERROR, ERRCODE_RAISE_EXCEPTION, "function", body->name,
-				   "the trigger refuses what the auth server does, which has no user's request: auth.uid() is null there",
+				   psprintf("the trigger refuses what the auth server does, %s", body->asked),
 				   psprintf("RAISE EXCEPTION at line %d of the body of %s. Let the condition pass where auth.uid() is null, or where the role is the auth server's or the definer's.",
 							stmt->lineno, body->name),
 				   NULL);
 	}
+}
+
+/* What a loop needs. */
+static void
+check_not_null_argument(Body *body, Node *value, const char *what)
+{
+	DoctorSeverity severity;
+	const char *null = value ? body_may_be_null(body, value, &severity) : NULL;
+
+	if (null != NULL)
+		body_found(body, severity, ERRCODE_NULL_VALUE_NOT_ALLOWED, "function", body->name,
+				   psprintf("a statement fails: %s may be null", what),
+				   psprintf("At %s: %s.", body_where(body), null), NULL);
 }
 
 static void
@@ -962,7 +1132,14 @@ walk_statement(Body *body, PLpgSQL_stmt *stmt)
 			{
 				PLpgSQL_stmt_case *s = (PLpgSQL_stmt_case *) stmt;
 
-				condition(body, s->t_expr);
+				statement.value = NULL;
+				condition_value(body, s->t_expr, &statement);
+				if (!s->have_else && statement.value != NULL && body_metadata_field(body, statement.value) != NULL)
+					body_found(body, DOCTOR_WARNING, ERRCODE_CASE_NOT_FOUND, "function", body->name,
+							   psprintf("a CASE statement over metadata field \"%s\" has no ELSE", body_metadata_field(body, statement.value)),
+							   psprintf("At %s: case not found. Who is invited, or comes by another way, has no such field, and what is sent is up to the form. ELSE NULL; lets the others through.",
+										body_where(body)),
+							   NULL);
 				/* its tests compare with a variable that gets its type as the statement runs */
 				foreach(lc, s->case_when_list)
 				{
@@ -978,20 +1155,22 @@ walk_statement(Body *body, PLpgSQL_stmt *stmt)
 				break;
 			}
 		case PLPGSQL_STMT_LOOP:
-			walk_branch(body, NULL, ((PLpgSQL_stmt_loop *) stmt)->body);
+			walk_loop(body, NULL, ((PLpgSQL_stmt_loop *) stmt)->body);
 			break;
 		case PLPGSQL_STMT_WHILE:
 			condition(body, ((PLpgSQL_stmt_while *) stmt)->cond);
-			walk_branch(body, ((PLpgSQL_stmt_while *) stmt)->cond, ((PLpgSQL_stmt_while *) stmt)->body);
+			walk_loop(body, ((PLpgSQL_stmt_while *) stmt)->cond, ((PLpgSQL_stmt_while *) stmt)->body);
 			break;
 		case PLPGSQL_STMT_FORI:
 			{
 				PLpgSQL_stmt_fori *s = (PLpgSQL_stmt_fori *) stmt;
 
-				analyse(body, s->lower, NULL);
-				analyse(body, s->upper, NULL);
+				if (analyse(body, s->lower, &statement))
+					check_not_null_argument(body, statement.value, "lower bound of FOR loop");
+				if (analyse(body, s->upper, &statement))
+					check_not_null_argument(body, statement.value, "upper bound of FOR loop");
 				analyse(body, s->step, NULL);
-				walk_branch(body, NULL, s->body);
+				walk_loop(body, NULL, s->body);
 				break;
 			}
 		case PLPGSQL_STMT_FORS:
@@ -1000,7 +1179,7 @@ walk_statement(Body *body, PLpgSQL_stmt *stmt)
 				bool		ok = analyse(body, s->query, &statement);
 
 				target_assigned(body, s->var, ok ? statement.desc : NULL, NULL);
-				walk_branch(body, NULL, s->body);
+				walk_loop(body, NULL, s->body);
 				break;
 			}
 		case PLPGSQL_STMT_FORC:
@@ -1009,16 +1188,17 @@ walk_statement(Body *body, PLpgSQL_stmt *stmt)
 
 				analyse(body, s->argquery, NULL);
 				target_assigned(body, s->var, NULL, NULL);
-				walk_branch(body, NULL, s->body);
+				walk_loop(body, NULL, s->body);
 				break;
 			}
 		case PLPGSQL_STMT_FOREACH_A:
 			{
 				PLpgSQL_stmt_foreach_a *s = (PLpgSQL_stmt_foreach_a *) stmt;
 
-				analyse(body, s->expr, NULL);
+				if (analyse(body, s->expr, &statement))
+					check_not_null_argument(body, statement.value, "FOREACH expression");
 				assigned(body, s->varno, NULL);
-				walk_branch(body, NULL, s->body);
+				walk_loop(body, NULL, s->body);
 				break;
 			}
 		case PLPGSQL_STMT_EXIT:
@@ -1036,7 +1216,7 @@ walk_statement(Body *body, PLpgSQL_stmt *stmt)
 
 				analyse(body, s->query, NULL);
 				if (s->dynquery != NULL)
-					walk_dynamic(body, s->dynquery, s->params);
+					walk_dynamic(body, s->dynquery, s->params, NULL);
 				break;
 			}
 		case PLPGSQL_STMT_RAISE:
@@ -1053,17 +1233,19 @@ walk_statement(Body *body, PLpgSQL_stmt *stmt)
 			{
 				PLpgSQL_stmt_dynexecute *s = (PLpgSQL_stmt_dynexecute *) stmt;
 
-				walk_dynamic(body, s->query, s->params);
-				target_assigned(body, s->into ? s->target : NULL, NULL, NULL);
+				bool		ok = walk_dynamic(body, s->query, s->params, &statement);
+
+				target_assigned(body, s->into ? s->target : NULL, ok ? statement.desc : NULL, NULL);
 				break;
 			}
 		case PLPGSQL_STMT_DYNFORS:
 			{
 				PLpgSQL_stmt_dynfors *s = (PLpgSQL_stmt_dynfors *) stmt;
 
-				walk_dynamic(body, s->query, s->params);
-				target_assigned(body, s->var, NULL, NULL);
-				walk_branch(body, NULL, s->body);
+				bool		ok = walk_dynamic(body, s->query, s->params, &statement);
+
+				target_assigned(body, s->var, ok ? statement.desc : NULL, NULL);
+				walk_loop(body, NULL, s->body);
 				break;
 			}
 		case PLPGSQL_STMT_OPEN:
@@ -1073,7 +1255,7 @@ walk_statement(Body *body, PLpgSQL_stmt *stmt)
 				analyse(body, s->argquery, NULL);
 				analyse(body, s->query, NULL);
 				if (s->dynquery != NULL)
-					walk_dynamic(body, s->dynquery, s->params);
+					walk_dynamic(body, s->dynquery, s->params, NULL);
 				break;
 			}
 		case PLPGSQL_STMT_FETCH:
@@ -1085,6 +1267,13 @@ walk_statement(Body *body, PLpgSQL_stmt *stmt)
 			break;
 		case PLPGSQL_STMT_PERFORM:
 			analyse(body, ((PLpgSQL_stmt_perform *) stmt)->expr, NULL);
+			break;
+		case PLPGSQL_STMT_COMMIT:
+		case PLPGSQL_STMT_ROLLBACK:
+			body_found(body, DOCTOR_ERROR, ERRCODE_INVALID_TRANSACTION_TERMINATION, "function", body->name,
+					   "a statement fails: invalid transaction termination",
+					   psprintf("At %s: what a trigger runs is part of the auth server's transaction, and may neither COMMIT nor ROLLBACK.", body_where(body)),
+					   NULL);
 			break;
 		case PLPGSQL_STMT_CALL:
 			analyse(body, ((PLpgSQL_stmt_call *) stmt)->expr, NULL);
@@ -1175,7 +1364,7 @@ body_walk_plpgsql(Body *body)
 		}
 	}
 	walk_statement(body, (PLpgSQL_stmt *) func->action);
-	if (OidIsValid(body->call->trigger) && !always_returns(func->action->body))
+	if (OidIsValid(body->call->trigger) && !always_returns(list_make1(func->action)))
 	{
 		bool		none = !body_mentions(body, "return");
 		const char *finding;

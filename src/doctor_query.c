@@ -18,19 +18,23 @@
 #include "access/sysattr.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_class.h"
+#include "catalog/pg_enum.h"
 #include "catalog/pg_index.h"
 #include "catalog/pg_namespace.h"
 #include "catalog/pg_proc.h"
 #include "catalog/pg_trigger.h"
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
+#include "mb/pg_wchar.h"
 #include "nodes/nodeFuncs.h"
 #include "optimizer/optimizer.h"
 #include "parser/parsetree.h"
 #include "parser/parser.h"
+#include "storage/bufmgr.h"
 #include "utils/acl.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
+#include "utils/catcache.h"
 #include "utils/fmgroids.h"
 #include "utils/formatting.h"
 #include "utils/guc.h"
@@ -171,6 +175,13 @@ check_function(Oid funcid, void *arg)
 		return false;
 	if (compat_proc_aclcheck(funcid, body->role, ACL_EXECUTE) != ACLCHECK_OK)
 		body_denied(body, "EXECUTE", "FUNCTION", name);
+	if (get_func_rettype(funcid) == TRIGGEROID)
+	{
+		body_found(body, DOCTOR_ERROR, ERRCODE_FEATURE_NOT_SUPPORTED, "function", body->name,
+				   psprintf("a statement fails: %s is called, but trigger functions can only be called as triggers", name),
+				   psprintf("At %s.", body_where(body)), NULL);
+		return false;
+	}
 	body_calls(body, funcid);
 	return false;
 }
@@ -180,8 +191,8 @@ check_function(Oid funcid, void *arg)
  * ---------------------------------------------------------------------
  */
 
-static BodyRef *
-ref_of(Body *body, Node *node)
+BodyRef *
+body_ref(Body *body, Node *node)
 {
 	Param	   *param = (Param *) node;
 
@@ -191,8 +202,8 @@ ref_of(Body *body, Node *node)
 	return (BodyRef *) list_nth(body->refs, param->paramid - 1);
 }
 
-static Node *
-strip(Node *node)
+Node *
+body_strip(Node *node)
 {
 	for (;;)
 	{
@@ -209,7 +220,7 @@ strip(Node *node)
 static char *
 constant_text(Node *node)
 {
-	Const	   *c = (Const *) strip(node);
+	Const	   *c = (Const *) body_strip(node);
 
 	if (c == NULL || !IsA(c, Const) || c->constisnull)
 		return NULL;
@@ -219,6 +230,8 @@ constant_text(Node *node)
 		case VARCHAROID:
 		case BPCHAROID:
 			return TextDatumGetCString(c->constvalue);
+		case NAMEOID:
+			return pstrdup(NameStr(*DatumGetName(c->constvalue)));
 		case UNKNOWNOID:
 			return DatumGetCString(c->constvalue);
 		default:
@@ -230,6 +243,8 @@ constant_text(Node *node)
 static Node *
 value_of(Body *body, BodyRef *ref)
 {
+	if (ref != NULL && ref->value != NULL)
+		return ref->value;
 	if (ref == NULL || ref->field != NULL || ref->whole || ref->dno < 0 || ref->dno >= body->nvars ||
 		body->vars[ref->dno].assigned != 1 || body->vars[ref->dno].guarded)
 		return NULL;
@@ -239,7 +254,7 @@ value_of(Body *body, BodyRef *ref)
 static bool
 is_metadata(Body *body, Node *node)
 {
-	BodyRef    *ref = ref_of(body, strip(node));
+	BodyRef    *ref = body_ref(body, body_strip(node));
 
 	if (ref == NULL)
 		return false;
@@ -249,23 +264,49 @@ is_metadata(Body *body, Node *node)
 	return node != NULL && is_metadata(body, node);
 }
 
-/* Such an expression's field: NEW.raw_user_meta_data ->> 'field'. */
+/* The last step of a path that is constant: '{a,b}', or the arguments 'a', 'b'. */
 static char *
-metadata_field(Body *body, Node *node)
+last_of_path(Node *path)
+{
+	Const	   *c = (Const *) body_strip(path);
+	Datum	   *elems;
+	bool	   *nulls;
+	int			n;
+
+	if (IsA(c, ArrayExpr) && ((ArrayExpr *) c)->elements != NIL)
+		return constant_text((Node *) llast(((ArrayExpr *) c)->elements));
+	if (!IsA(c, Const) || c->constisnull || c->consttype != TEXTARRAYOID)
+		return NULL;
+	deconstruct_array(DatumGetArrayTypeP(c->constvalue), TEXTOID, -1, false, TYPALIGN_INT, &elems, &nulls, &n);
+	return n > 0 && !nulls[n - 1] ? TextDatumGetCString(elems[n - 1]) : NULL;
+}
+
+/* Such an expression's field: NEW.raw_user_meta_data ->> 'field'. */
+char *
+body_metadata_field(Body *body, Node *node)
 {
 	Oid			funcid;
 	List	   *args;
 	char	   *field;
 	BodyRef    *ref;
 
-	node = strip(node);
+	node = body_strip(node);
 	if (node == NULL)
 		return NULL;
-	ref = ref_of(body, node);
+	ref = body_ref(body, node);
 	if (ref != NULL)
 	{
 		node = value_of(body, ref);
-		return node ? metadata_field(body, node) : NULL;
+		return node ? body_metadata_field(body, node) : NULL;
+	}
+	if (IsA(node, SubscriptingRef))
+	{
+		SubscriptingRef *s = (SubscriptingRef *) node;
+
+		if (s->refcontainertype != JSONBOID || s->refassgnexpr != NULL || s->refupperindexpr == NIL)
+			return NULL;
+		field = constant_text((Node *) llast(s->refupperindexpr));
+		return field != NULL && (is_metadata(body, (Node *) s->refexpr) || body_metadata_field(body, (Node *) s->refexpr) != NULL) ? field : NULL;
 	}
 	if (IsA(node, OpExpr))
 	{
@@ -286,13 +327,20 @@ metadata_field(Body *body, Node *node)
 		case F_JSON_OBJECT_FIELD_TEXT:
 		case F_JSON_OBJECT_FIELD:
 			break;
+		case F_JSONB_EXTRACT_PATH_TEXT:
+		case F_JSONB_EXTRACT_PATH:
+		case F_JSON_EXTRACT_PATH_TEXT:
+		case F_JSON_EXTRACT_PATH:
+			field = last_of_path((Node *) lsecond(args));
+			return field != NULL && (is_metadata(body, (Node *) linitial(args)) ||
+									 body_metadata_field(body, (Node *) linitial(args)) != NULL) ? field : NULL;
 		case F_BTRIM_TEXT:
 		case F_LTRIM_TEXT:
 		case F_RTRIM_TEXT:
 		case F_LOWER_TEXT:
 		case F_UPPER_TEXT:
 		case F_INITCAP:
-			return metadata_field(body, (Node *) linitial(args));
+			return body_metadata_field(body, (Node *) linitial(args));
 		default:
 			return NULL;
 	}
@@ -301,7 +349,7 @@ metadata_field(Body *body, Node *node)
 		return NULL;
 	if (is_metadata(body, (Node *) linitial(args)))
 		return field;
-	return metadata_field(body, (Node *) linitial(args)) ? field : NULL;
+	return body_metadata_field(body, (Node *) linitial(args)) ? field : NULL;
 }
 
 /* Where a plain text constant that begins there ends; -1: it is none. */
@@ -320,14 +368,14 @@ literal_end(const char *sql, int at)
 static bool
 edit_metadata(Body *body, Node *node, const char *before, const char *after)
 {
-	OpExpr	   *op = (OpExpr *) strip(node);
+	OpExpr	   *op = (OpExpr *) body_strip(node);
 	BodyRef    *ref;
 	int			from;
 	int			to;
 
-	if (op == NULL || !IsA(op, OpExpr) || list_length(op->args) != 2 || metadata_field(body, node) == NULL)
+	if (op == NULL || !IsA(op, OpExpr) || list_length(op->args) != 2 || body_metadata_field(body, node) == NULL)
 		return false;
-	ref = ref_of(body, (Node *) linitial(op->args));
+	ref = body_ref(body, (Node *) linitial(op->args));
 	if (ref == NULL || ref->field == NULL || !IsA(lsecond(op->args), Const))
 		return false;
 	from = ((Param *) linitial(op->args))->location;
@@ -362,6 +410,154 @@ typedef struct Why
 } Why;
 
 static Nullness nullness(Body *body, Query *query, Node *node, Why *why);
+
+/* Larger tables are not searched. */
+#define LOOKUP_PAGES_MAX	1000
+
+typedef struct Lookup
+{
+	Query	   *query;
+	char	   *sql;
+	List	   *values;			/* Const */
+	char	   *table;
+	Oid			owner;
+	uint64		rows;
+} Lookup;
+
+/* "column = constant", of the server's own types and operators, and nothing else? */
+static bool
+lookup_qual(Lookup *lookup, Relation rel, Node *qual, StringInfo sql)
+{
+	ListCell   *lc;
+	OpExpr	   *op = (OpExpr *) qual;
+	Node	   *left;
+	Const	   *right;
+	char	   *column;
+
+	if (qual == NULL)
+		return true;
+	if (IsA(qual, BoolExpr) && ((BoolExpr *) qual)->boolop == AND_EXPR)
+	{
+		foreach(lc, ((BoolExpr *) qual)->args)
+			if (!lookup_qual(lookup, rel, (Node *) lfirst(lc), sql))
+				return false;
+		return true;
+	}
+	if (!IsA(qual, OpExpr) || op->opno >= FirstNormalObjectId || list_length(op->args) != 2 ||
+		get_opname(op->opno) == NULL || strcmp(get_opname(op->opno), "=") != 0)
+		return false;
+	left = body_strip((Node *) linitial(op->args));
+	right = (Const *) body_strip((Node *) lsecond(op->args));
+	if (!IsA(left, Var) || ((Var *) left)->varattno <= 0 || ((Var *) left)->varlevelsup != 0 || ((Var *) left)->vartype >= FirstNormalObjectId ||
+		!IsA(right, Const) || right->constisnull || right->consttype >= FirstNormalObjectId)
+		return false;
+	column = get_attname(RelationGetRelid(rel), ((Var *) left)->varattno, true);
+	if (column == NULL)
+		return false;
+	lookup->values = lappend(lookup->values, right);
+	appendStringInfo(sql, "%s t.%s OPERATOR(pg_catalog.=) $%d", list_length(lookup->values) > 1 ? " AND" : " WHERE",
+					 quote_identifier(column), list_length(lookup->values));
+	return true;
+}
+
+/* A search for constants in one small table that its owner can read: nothing of anybody else's takes part. */
+static bool
+is_lookup(Body *body, Node *value, Lookup *lookup)
+{
+	Query	   *query;
+	RangeTblEntry *rte;
+	Relation	rel;
+	StringInfoData sql;
+	bool		result;
+
+	memset(lookup, 0, sizeof(Lookup));
+	if (!IsA(value, SubLink) || ((SubLink *) value)->subLinkType != EXPR_SUBLINK || body->uncertain || body->filled)
+		return false;
+	query = lookup->query = castNode(Query, ((SubLink *) value)->subselect);
+	if (query->commandType != CMD_SELECT || list_length(query->rtable) != 1 || list_length(query->jointree->fromlist) != 1 ||
+		query->groupClause != NIL || query->groupingSets != NIL || query->havingQual != NULL || query->hasAggs || query->setOperations != NULL ||
+		query->limitOffset != NULL || query->hasTargetSRFs || query->cteList != NIL)
+		return false;
+	rte = linitial_node(RangeTblEntry, query->rtable);
+	if (rte->rtekind != RTE_RELATION || rte->relkind != RELKIND_RELATION || rte->tablesample != NULL || rte->securityQuals != NIL)
+		return false;
+	rel = relation_open(rte->relid, AccessShareLock);
+	lookup->owner = rel->rd_rel->relowner;
+	lookup->table = doctor_relation_name(rte->relid);
+	initStringInfo(&sql);
+	appendStringInfo(&sql, "SELECT FROM %s AS t", lookup->table);
+	result = doctor_may_look(body->doctor, lookup->owner) && !(rel->rd_rel->relrowsecurity && rel->rd_rel->relforcerowsecurity) &&
+		lookup_qual(lookup, rel, query->jointree->quals, &sql) &&
+		RelationGetNumberOfBlocks(rel) <= LOOKUP_PAGES_MAX && list_length(lookup->values) <= PLAN_MAX_ARGS;
+	relation_close(rel, AccessShareLock);
+	lookup->sql = sql.data;
+	return result;
+}
+
+static void
+run_lookup(void *arg)
+{
+	Lookup	   *lookup = (Lookup *) arg;
+	Scope		scope;
+	Oid			types[PLAN_MAX_ARGS];
+	Datum		values[PLAN_MAX_ARGS];
+	int			n = 0;
+	ListCell   *lc;
+
+	foreach(lc, lookup->values)
+	{
+		types[n] = lfirst_node(Const, lc)->consttype;
+		values[n++] = lfirst_node(Const, lc)->constvalue;
+	}
+	SPI_connect();
+	scope_enter_target(&scope, lookup->owner, "pg_catalog, pg_temp");
+	(void) set_config_option("lock_timeout", LOCK_TIMEOUT, PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+	SPI_execute_plan(plan_try(lookup->sql, n, types), values, NULL, true, 2);
+	lookup->rows = SPI_processed;
+	scope_leave(&scope);
+	SPI_finish();
+}
+
+/* How many rows it finds, up to two; where it cannot be run, one. */
+static uint64
+lookup_rows(Lookup *lookup)
+{
+	ErrorData  *edata = plan_contained(run_lookup, lookup, false);
+
+	if (edata == NULL)
+		return lookup->rows;
+	if (caller_must_rethrow(edata->sqlerrcode))
+		ReThrowError(edata);
+	FreeErrorData(edata);
+	return 1;
+}
+
+/* Does anything before the lookup write its table? */
+static bool
+body_fills(Body *body, Query *query)
+{
+	ListCell   *lc;
+
+	foreach(lc, body->effects)
+	{
+		BodyEffect *e = (BodyEffect *) lfirst(lc);
+
+		if (e->is_call || e->id == linitial_node(RangeTblEntry, query->rtable)->relid)
+			return true;
+	}
+	return false;
+}
+
+/* Why a subquery for a certain row has nothing to return now; NULL: it has, or that is not seen. */
+const char *
+body_finds_nothing(Body *body, Node *value)
+{
+	Lookup		lookup;
+
+	if (!is_lookup(body, value, &lookup) || body_fills(body, lookup.query) || lookup_rows(&lookup) > 0)
+		return NULL;
+	return psprintf("no row of %s is what it looks for", lookup.table);
+}
 
 static Nullness
 nullness_of_list(Body *body, Query *query, List *args, Why *why)
@@ -413,7 +609,7 @@ nullness_of_ref(Body *body, Query *query, BodyRef *ref, Why *why)
 		if (strcmp(ref->field, "email") == 0)
 		{
 			why->text = "users who sign up by phone or anonymously have no email";
-			why->severity = DOCTOR_INFO;
+			why->severity = body->doctor->email_optional ? DOCTOR_WARNING : DOCTOR_INFO;
 			return NULL_SOMETIMES;
 		}
 		why->severity = DOCTOR_WARNING;
@@ -464,13 +660,13 @@ nullness(Body *body, Query *query, Node *node, Why *why)
 
 	why->text = NULL;
 	why->severity = DOCTOR_ERROR;
-	node = strip(node);
+	node = body_strip(node);
 	if (node == NULL)
 		return NULL_UNKNOWN;
-	ref = ref_of(body, node);
+	ref = body_ref(body, node);
 	if (ref != NULL)
 		return nullness_of_ref(body, query, ref, why);
-	field = metadata_field(body, node);
+	field = body_metadata_field(body, node);
 	if (field != NULL)
 	{
 		/* the auth server sets these itself */
@@ -487,7 +683,7 @@ nullness(Body *body, Query *query, Node *node, Why *why)
 			if (!((Const *) node)->constisnull)
 				return NULL_NEVER;
 			/* it may stand for what is known only at run time */
-			return body->uncertain ? NULL_UNKNOWN : NULL_ALWAYS;
+			return body->uncertain || body->filled ? NULL_UNKNOWN : NULL_ALWAYS;
 		case T_CoalesceExpr:
 			{
 				Nullness	least = NULL_ALWAYS;
@@ -517,6 +713,19 @@ nullness(Body *body, Query *query, Node *node, Why *why)
 									 doctor_function_name(((FuncExpr *) node)->funcid));
 				return NULL_ALWAYS;
 			}
+			/* with missing_ok */
+			if (((FuncExpr *) node)->funcid == F_CURRENT_SETTING_TEXT_BOOL)
+			{
+				char	   *name = constant_text((Node *) linitial(((FuncExpr *) node)->args));
+
+				if (name == NULL || strncmp(name, "request.", 8) != 0 || body_mentions(body, "set_config"))
+					return NULL_UNKNOWN;
+				why->text = psprintf("setting %s is null, because the auth server's connection carries no user's request", name);
+				return NULL_ALWAYS;
+			}
+			/* not strict for the sake of its delimiter */
+			if (((FuncExpr *) node)->funcid == F_STRING_TO_ARRAY_TEXT_TEXT || ((FuncExpr *) node)->funcid == F_STRING_TO_ARRAY_TEXT_TEXT_TEXT)
+				return nullness(body, query, (Node *) linitial(((FuncExpr *) node)->args), why);
 			if (!func_strict(((FuncExpr *) node)->funcid))
 				return NULL_UNKNOWN;
 			return nullness_of_list(body, query, ((FuncExpr *) node)->args, why);
@@ -524,7 +733,12 @@ nullness(Body *body, Query *query, Node *node, Why *why)
 			{
 				Query	   *sub = castNode(Query, ((SubLink *) node)->subselect);
 
-				if (((SubLink *) node)->subLinkType != EXPR_SUBLINK || sub->jointree->fromlist != NIL ||
+				if (((SubLink *) node)->subLinkType == EXPR_SUBLINK && sub->jointree->fromlist != NIL)
+				{
+					why->text = body_finds_nothing(body, node);
+					return why->text ? NULL_ALWAYS : NULL_UNKNOWN;
+				}
+				if (((SubLink *) node)->subLinkType != EXPR_SUBLINK ||
 					sub->setOperations != NULL || list_length(sub->targetList) != 1)
 					return NULL_UNKNOWN;
 				return nullness(body, sub, (Node *) linitial_node(TargetEntry, sub->targetList)->expr, why);
@@ -537,6 +751,28 @@ nullness(Body *body, Query *query, Node *node, Why *why)
 			return nullness(body, query, (Node *) ((CoerceToDomain *) node)->arg, why);
 		case T_ArrayCoerceExpr:
 			return nullness(body, query, (Node *) ((ArrayCoerceExpr *) node)->arg, why);
+		case T_SubscriptingRef:
+			{
+				SubscriptingRef *s = (SubscriptingRef *) node;
+				Const	   *index = list_length(s->refupperindexpr) == 1 ? (Const *) linitial(s->refupperindexpr) : NULL;
+				Nullness	n = s->refassgnexpr == NULL ? nullness(body, query, (Node *) s->refexpr, why) : NULL_UNKNOWN;
+
+				if (n < NULL_SOMETIMES || index == NULL || !IsA(index, Const) || index->constisnull || index->consttype != INT4OID)
+					return n;
+				if (DatumGetInt32(index->constvalue) > 1 && n == NULL_SOMETIMES)
+					why->text = psprintf("%s; nor need it have %d parts", why->text, DatumGetInt32(index->constvalue));
+				return n;
+			}
+		case T_CaseExpr:
+			{
+				Node	   *otherwise = body_strip((Node *) ((CaseExpr *) node)->defresult);
+
+				if (otherwise == NULL || !IsA(otherwise, Const) || !((Const *) otherwise)->constisnull || body->uncertain || body->filled)
+					return NULL_UNKNOWN;
+				why->text = "the CASE has no ELSE, or ELSE NULL, for users to whom no WHEN applies";
+				why->severity = DOCTOR_WARNING;
+				return NULL_SOMETIMES;
+			}
 		case T_Var:
 			{
 				Var		   *var = (Var *) node;
@@ -556,6 +792,17 @@ nullness(Body *body, Query *query, Node *node, Why *why)
 	}
 }
 
+/* When it is null; NULL: it is not seen to be. */
+const char *
+body_may_be_null(Body *body, Node *node, DoctorSeverity *severity)
+{
+	Why			why;
+	Nullness	n = nullness(body, NULL, node, &why);
+
+	*severity = n == NULL_ALWAYS ? DOCTOR_ERROR : why.severity;
+	return n >= NULL_SOMETIMES ? why.text : NULL;
+}
+
 static bool
 collect_words(Node *node, void *context)
 {
@@ -564,7 +811,7 @@ collect_words(Node *node, void *context)
 
 	if (node == NULL)
 		return false;
-	text = constant_text(node);
+	text = IsA(node, Const) && ((Const *) node)->consttype == TEXTARRAYOID ? last_of_path(node) : constant_text(node);
 	if (text != NULL)
 		*words = lappend(*words, text);
 	if (IsA(node, Query))
@@ -591,11 +838,30 @@ typedef enum Truth
 	TRUTH_OPEN
 } Truth;
 
+/* CURRENT_USER and its like, or NULL. */
+static char *
+current_role(Body *body, Node *node)
+{
+	if (!IsA(node, SQLValueFunction))
+		return NULL;
+	switch (((SQLValueFunction *) node)->op)
+	{
+		case SVFOP_CURRENT_ROLE:
+		case SVFOP_CURRENT_USER:
+		case SVFOP_USER:
+			return GetUserNameFromId(body->role, true);
+		case SVFOP_SESSION_USER:
+			return GetUserNameFromId(body->doctor->auth_role, true);
+		default:
+			return NULL;
+	}
+}
+
 /* A text that it surely is: a constant, or coalesce() of nulls and one. */
 static char *
 sure_text(Body *body, Query *query, Node *node)
 {
-	node = strip(node);
+	node = body_strip(node);
 	if (node != NULL && IsA(node, CoalesceExpr))
 	{
 		ListCell   *lc;
@@ -608,13 +874,17 @@ sure_text(Body *body, Query *query, Node *node)
 				return constant_text((Node *) lfirst(lc));
 		}
 	}
+	if (node != NULL && IsA(node, FuncExpr) && ((FuncExpr *) node)->funcid == F_TEXT_NAME)
+		return sure_text(body, query, (Node *) linitial(((FuncExpr *) node)->args));
+	if (node != NULL && current_role(body, node) != NULL)
+		return current_role(body, node);
 	return constant_text(node);
 }
 
 static bool
 is_never_null(Body *body, Node *node)
 {
-	BodyRef    *ref = ref_of(body, strip(node));
+	BodyRef    *ref = body_ref(body, body_strip(node));
 
 	if (ref != NULL && ref->field != NULL && OidIsValid(body->call->relid))
 	{
@@ -636,7 +906,7 @@ truth(Body *body, Query *query, Node *node)
 	Truth		result;
 	ListCell   *lc;
 
-	node = strip(node);
+	node = body_strip(node);
 	if (node == NULL)
 		return TRUTH_OPEN;
 	switch (nodeTag(node))
@@ -701,6 +971,7 @@ truth(Body *body, Query *query, Node *node)
 	}
 }
 
+/* What of the request, or of who runs it, is asked: that ends up in body->asked. */
 static bool
 asks_request_walker(Node *node, void *context)
 {
@@ -709,7 +980,24 @@ asks_request_walker(Node *node, void *context)
 	if (node == NULL)
 		return false;
 	if (IsA(node, FuncExpr) && is_request_function(body, ((FuncExpr *) node)->funcid))
+	{
+		body->asked = "which has no user's request: auth.uid() is null there";
 		return true;
+	}
+	if (IsA(node, FuncExpr) && ((FuncExpr *) node)->funcid == F_CURRENT_SETTING_TEXT_BOOL)
+	{
+		char	   *name = constant_text((Node *) linitial(((FuncExpr *) node)->args));
+
+		body->asked = psprintf("which has no user's request: setting %s is null there", name ? name : "?");
+		return true;
+	}
+	if (current_role(body, node) != NULL)
+	{
+		body->asked = psprintf("which is not who is asked for: %s is %s there",
+							   ((SQLValueFunction *) node)->op == SVFOP_SESSION_USER ? "session_user" : "current_user",
+							   current_role(body, node));
+		return true;
+	}
 	if (IsA(node, Query))
 		return query_tree_walker((Query *) node, asks_request_walker, body, 0);
 	return expression_tree_walker(node, asks_request_walker, body);
@@ -723,7 +1011,7 @@ uses_new_walker(Node *node, void *context)
 
 	if (node == NULL)
 		return false;
-	ref = ref_of(body, node);
+	ref = body_ref(body, node);
 	if (ref != NULL && ref->is_new)
 		return true;
 	if (IsA(node, Query))
@@ -755,17 +1043,17 @@ body_always_true(Body *body, Query *query)
 static bool
 is_column(Node *node, AttrNumber attno)
 {
-	node = strip(node);
+	node = body_strip(node);
 	if (node != NULL && IsA(node, FuncExpr) && list_length(((FuncExpr *) node)->args) == 1 &&
 		(((FuncExpr *) node)->funcid == F_BTRIM_TEXT || ((FuncExpr *) node)->funcid == F_LOWER_TEXT))
-		node = strip((Node *) linitial(((FuncExpr *) node)->args));
+		node = body_strip((Node *) linitial(((FuncExpr *) node)->args));
 	return node != NULL && IsA(node, Var) && ((Var *) node)->varattno == attno;
 }
 
 static bool
 is_length(Node *node, AttrNumber attno)
 {
-	FuncExpr   *f = (FuncExpr *) strip(node);
+	FuncExpr   *f = (FuncExpr *) body_strip(node);
 
 	if (f == NULL || !IsA(f, FuncExpr) || list_length(f->args) != 1)
 		return false;
@@ -787,7 +1075,7 @@ refuses(Node *check, AttrNumber attno, const char *value)
 {
 	ListCell   *lc;
 
-	check = strip(check);
+	check = body_strip(check);
 	if (check == NULL)
 		return false;
 	if (IsA(check, BoolExpr))
@@ -808,7 +1096,7 @@ refuses(Node *check, AttrNumber attno, const char *value)
 		Node	   *left = (Node *) linitial(op->args);
 		Node	   *right = (Node *) lsecond(op->args);
 		char	   *constant = constant_text(right);
-		Const	   *c = (Const *) strip(right);
+		Const	   *c = (Const *) body_strip(right);
 
 		if (op->opno >= FirstNormalObjectId || name == NULL)
 			return false;
@@ -816,7 +1104,7 @@ refuses(Node *check, AttrNumber attno, const char *value)
 		{
 			if (strcmp(name, "<>") == 0)
 				return strcmp(constant, value) == 0;
-			if (strcmp(name, "=") == 0 && IsA(strip(left), Var))
+			if (strcmp(name, "=") == 0 && IsA(body_strip(left), Var))
 				return strcmp(constant, value) != 0;
 			return false;
 		}
@@ -840,15 +1128,15 @@ refuses(Node *check, AttrNumber attno, const char *value)
 	{
 		ScalarArrayOpExpr *op = (ScalarArrayOpExpr *) check;
 		char	   *name = get_opname(op->opno);
-		Node	   *left = strip((Node *) linitial(op->args));
-		Node	   *right = strip((Node *) lsecond(op->args));
+		Node	   *left = body_strip((Node *) linitial(op->args));
+		Node	   *right = body_strip((Node *) lsecond(op->args));
 		List	   *words = NIL;
 
 		if (!op->useOr || name == NULL || strcmp(name, "=") != 0 || op->opno >= FirstNormalObjectId ||
 			left == NULL || !IsA(left, Var) || ((Var *) left)->varattno != attno)
 			return false;
 		if (IsA(right, ArrayCoerceExpr))
-			right = strip((Node *) ((ArrayCoerceExpr *) right)->arg);
+			right = body_strip((Node *) ((ArrayCoerceExpr *) right)->arg);
 		if (IsA(right, ArrayExpr))
 		{
 			foreach(lc, ((ArrayExpr *) right)->elements)
@@ -889,11 +1177,11 @@ constant_of(Body *body, Query *query, Node *node, bool *sometimes)
 {
 	BodyRef    *ref;
 
-	node = strip(node);
+	node = body_strip(node);
 	*sometimes = false;
 	if (node == NULL)
 		return NULL;
-	ref = ref_of(body, node);
+	ref = body_ref(body, node);
 	if (ref != NULL)
 	{
 		node = value_of(body, ref);
@@ -1041,7 +1329,7 @@ check_not_null(Body *body, Query *query, Relation rel, Form_pg_attribute att, Ta
 		return;
 	if (tle == NULL)
 	{
-		if (body_sets_column(body, RelationGetRelid(rel), column))
+		if (body_sets_column(body, RelationGetRelid(rel), column, query->commandType))
 			return;
 		body_found(body, DOCTOR_ERROR, ERRCODE_NOT_NULL_VIOLATION, "table", table,
 				   psprintf("column %s is NOT NULL and has no default", quote_identifier(column)),
@@ -1053,14 +1341,12 @@ check_not_null(Body *body, Query *query, Relation rel, Form_pg_attribute att, Ta
 		return;
 	}
 	n = nullness(body, query, (Node *) tle->expr, &why);
-	if (n < NULL_SOMETIMES || body_sets_column(body, RelationGetRelid(rel), column))
+	if (n < NULL_SOMETIMES || body_sets_column(body, RelationGetRelid(rel), column, query->commandType))
 		return;
 	severity = n == NULL_ALWAYS ? DOCTOR_ERROR : why.severity;
 	finding = psprintf("a value that may be null goes into column %s of %s, which is NOT NULL", quote_identifier(column), table);
 	detail = psprintf("At %s: %s. Null value in column \"%s\" violates not-null constraint.", body_where(body), why.text, column);
-	if (severity == DOCTOR_INFO)
-		fix = NULL;
-	else if (n == NULL_ALWAYS && OidIsValid(body->call->trigger) && !TRIGGER_FOR_ROW(body->call->trigger_type))
+	if (n == NULL_ALWAYS && OidIsValid(body->call->trigger) && !TRIGGER_FOR_ROW(body->call->trigger_type))
 		fix = fix_trigger_row(body);
 	else
 	{
@@ -1093,13 +1379,13 @@ check_checks(Body *body, Query *query, Relation rel, Form_pg_attribute att, Targ
 	{
 		Node	   *check = (Node *) stringToNode(constr->check[i].ccbin);
 
-		if (!refuses(check, att->attnum, value) || body_sets_column(body, RelationGetRelid(rel), NameStr(att->attname)))
+		if (!refuses(check, att->attnum, value) || body_sets_column(body, RelationGetRelid(rel), NameStr(att->attname), query->commandType))
 			continue;
 		body_found(body, sometimes ? DOCTOR_WARNING : DOCTOR_ERROR, ERRCODE_CHECK_VIOLATION, "table", table,
 				   psprintf("check constraint %s refuses what the trigger writes into column %s",
 							quote_identifier(constr->check[i].ccname), quote_identifier(NameStr(att->attname))),
-				   psprintf("The INSERT at %s writes '%s' into it%s: new row violates check constraint \"%s\".",
-							body_where(body), value, sometimes ? " where the user's metadata has nothing" : "",
+				   psprintf("The %s at %s writes '%s' into it%s: new row violates check constraint \"%s\".",
+							query->commandType == CMD_INSERT ? "INSERT" : "UPDATE", body_where(body), value, sometimes ? " where the user's metadata has nothing" : "",
 							constr->check[i].ccname),
 				   psprintf("ALTER TABLE %s DROP CONSTRAINT %s;", table, quote_identifier(constr->check[i].ccname)));
 	}
@@ -1115,7 +1401,7 @@ is_local_part(Node *node, Body *body)
 		return false;
 	if (IsA(node, FuncExpr) && ((FuncExpr *) node)->funcid == F_SPLIT_PART)
 	{
-		ref = ref_of(body, strip((Node *) linitial(((FuncExpr *) node)->args)));
+		ref = body_ref(body, body_strip((Node *) linitial(((FuncExpr *) node)->args)));
 		return ref != NULL && ref->field != NULL && strcmp(ref->field, "email") == 0;
 	}
 	return false;
@@ -1135,15 +1421,15 @@ check_unique(Body *body, Query *query, Relation rel, Form_pg_attribute att, Targ
 
 	if (tle == NULL || query->onConflict != NULL)
 		return;
-	expr = strip((Node *) tle->expr);
-	ref = ref_of(body, expr);
+	expr = body_strip((Node *) tle->expr);
+	ref = body_ref(body, expr);
 	if (ref != NULL && value_of(body, ref) != NULL)
-		expr = strip(value_of(body, ref));
+		expr = body_strip(value_of(body, ref));
 	value = constant_of(body, query, expr, &sometimes);
 	local = is_local_part(expr, body);
 	if (IsA(expr, CoalesceExpr))
-		local = is_local_part(strip((Node *) llast(((CoalesceExpr *) expr)->args)), body);
-	field = metadata_field(body, expr);
+		local = is_local_part(body_strip((Node *) llast(((CoalesceExpr *) expr)->args)), body);
+	field = body_metadata_field(body, expr);
 	if (value == NULL && !local && field == NULL)
 		return;
 	foreach(lc, RelationGetIndexList(rel))
@@ -1160,7 +1446,7 @@ check_unique(Body *body, Query *query, Relation rel, Form_pg_attribute att, Targ
 			heap_attisnull(tuple, Anum_pg_index_indpred, NULL);
 		ReleaseSysCache(tuple);
 		name = alone ? get_rel_name(lfirst_oid(lc)) : NULL;
-		if (name == NULL || body_sets_column(body, RelationGetRelid(rel), NameStr(att->attname)))
+		if (name == NULL || body_sets_column(body, RelationGetRelid(rel), NameStr(att->attname), query->commandType))
 			continue;
 		body_found(body, value != NULL && !sometimes ? DOCTOR_ERROR : DOCTOR_WARNING,
 				   ERRCODE_UNIQUE_VIOLATION, "function", body->name,
@@ -1175,22 +1461,102 @@ check_unique(Body *body, Query *query, Relation rel, Form_pg_attribute att, Targ
 	}
 }
 
+/* How long the text is, or may well be; 0: that is not seen. */
+static int
+text_length(Body *body, Query *query, Node *node, const char **what, bool *always)
+{
+	bool		sometimes;
+	char	   *text;
+	BodyRef    *ref;
+	FuncExpr   *f;
+
+	node = body_strip(node);
+	*always = true;
+	text = constant_of(body, query, node, &sometimes);
+	if (text != NULL)
+	{
+		int			len = (int) strlen(text);
+
+		while (len > 0 && text[len - 1] == ' ')
+			len--;
+		*what = psprintf("'%s'", text);
+		*always = !sometimes;
+		return pg_mbstrlen_with_len(text, len);
+	}
+	ref = body_ref(body, node);
+	if (ref != NULL && value_of(body, ref) != NULL)
+		return text_length(body, query, value_of(body, ref), what, always);
+	if (IsA(node, CoerceViaIO) && exprType((Node *) ((CoerceViaIO *) node)->arg) == UUIDOID)
+	{
+		*what = "a uuid";
+		return 36;
+	}
+	f = (FuncExpr *) node;
+	if (IsA(node, FuncExpr) && f->funcid == F_MD5_TEXT)
+	{
+		*what = "a hash in hexadecimal digits";
+		return 32;
+	}
+	*always = false;
+	if (body_metadata_field(body, node) != NULL && !is_guarded(body, body_metadata_field(body, node)))
+	{
+		*what = psprintf("metadata field \"%s\"", body_metadata_field(body, node));
+		return 40;
+	}
+	if (IsA(node, CoalesceExpr))
+	{
+		ListCell   *lc;
+		int			most = 0;
+
+		foreach(lc, ((CoalesceExpr *) node)->args)
+		{
+			const char *this_what;
+			bool		this_always;
+			int			len = text_length(body, query, (Node *) lfirst(lc), &this_what, &this_always);
+
+			if (len > most)
+			{
+				most = len;
+				*what = this_what;
+			}
+		}
+		*always = false;
+		return most;
+	}
+	if (IsA(node, FuncExpr) && (f->funcid == F_LOWER_TEXT || f->funcid == F_UPPER_TEXT || f->funcid == F_BTRIM_TEXT))
+		return text_length(body, query, (Node *) linitial(f->args), what, always);
+	if (IsA(node, FuncExpr) && is_local_part(node, body))
+	{
+		*what = "the part of an address before the @";
+		return 24;
+	}
+	if (ref != NULL && ref->is_new && ref->field != NULL && strcmp(ref->field, "email") == 0 && !is_guarded(body, "email"))
+	{
+		*what = "an email address";
+		return 40;
+	}
+	return 0;
+}
+
 static void
 check_length(Body *body, Query *query, Relation rel, Form_pg_attribute att, TargetEntry *tle)
 {
-	FuncExpr   *f = tle ? (FuncExpr *) strip((Node *) tle->expr) : NULL;
-	char	   *field;
+	FuncExpr   *f = tle ? (FuncExpr *) body_strip((Node *) tle->expr) : NULL;
 	int			n = att->atttypmod - VARHDRSZ;
+	const char *what = NULL;
+	bool		always;
+	int			len;
 
-	if (f == NULL || !IsA(f, FuncExpr) || f->funcid != F_VARCHAR_VARCHAR_INT4_BOOL || n < 1)
+	if (f == NULL || !IsA(f, FuncExpr) || (f->funcid != F_VARCHAR_VARCHAR_INT4_BOOL && f->funcid != F_BPCHAR_BPCHAR_INT4_BOOL) || n < 1)
 		return;
-	field = metadata_field(body, (Node *) linitial(f->args));
-	if (field == NULL || is_guarded(body, field))
+	len = text_length(body, query, (Node *) linitial(f->args), &what, &always);
+	if (what == NULL || (always && len <= n) || (!always && strncmp(what, "'", 1) == 0 && len <= n))
 		return;
-	body_found(body, n <= 40 ? DOCTOR_WARNING : DOCTOR_INFO, ERRCODE_STRING_DATA_RIGHT_TRUNCATION, "function", body->name,
-			   psprintf("metadata field \"%s\" may be longer than column %s of %s", field,
+	body_found(body, always ? DOCTOR_ERROR : len >= n ? DOCTOR_WARNING : DOCTOR_INFO,
+			   ERRCODE_STRING_DATA_RIGHT_TRUNCATION, "function", body->name,
+			   psprintf("%s %s longer than column %s of %s", what, always ? "is" : "may be",
 						quote_identifier(NameStr(att->attname)), doctor_relation_name(RelationGetRelid(rel))),
-			   psprintf("At %s: value too long for type character varying(%d).", body_where(body), n),
+			   psprintf("At %s: value too long for type %s.", body_where(body), format_type_with_typemod(att->atttypid, att->atttypmod)),
 			   psprintf("ALTER TABLE %s ALTER COLUMN %s TYPE text;", doctor_relation_name(RelationGetRelid(rel)),
 						quote_identifier(NameStr(att->attname))));
 }
@@ -1288,8 +1654,8 @@ is_plain_equality(Node *quals, Bitmapset *columns)
 
 		if (name == NULL || strcmp(name, "=") != 0 || list_length(op->args) != 2)
 			return false;
-		left = strip((Node *) linitial(op->args));
-		if (!IsA(left, Var) || bms_is_member(((Var *) left)->varattno, columns) || !IsA(strip((Node *) lsecond(op->args)), Param))
+		left = body_strip((Node *) linitial(op->args));
+		if (!IsA(left, Var) || bms_is_member(((Var *) left)->varattno, columns) || !IsA(body_strip((Node *) lsecond(op->args)), Param))
 			return false;
 	}
 	return true;
@@ -1329,6 +1695,17 @@ check_write(Body *body, Query *query)
 		return;
 	rel = relation_open(rte->relid, AccessShareLock);
 	check_table_expressions(body, rel);
+	if (query->commandType == CMD_UPDATE)
+		foreach(lc, query->targetList)
+		{
+			TargetEntry *tle = lfirst_node(TargetEntry, lc);
+
+			if (tle->resjunk || tle->resno < 1 || tle->resno > RelationGetNumberOfAttributes(rel))
+				continue;
+			check_not_null(body, query, rel, TupleDescAttr(RelationGetDescr(rel), tle->resno - 1), tle);
+			check_checks(body, query, rel, TupleDescAttr(RelationGetDescr(rel), tle->resno - 1), tle);
+			check_length(body, query, rel, TupleDescAttr(RelationGetDescr(rel), tle->resno - 1), tle);
+		}
 	if (query->commandType == CMD_INSERT)
 	{
 		check_arbiter(body, query, rel);
@@ -1356,32 +1733,256 @@ check_write(Body *body, Query *query)
  * ---------------------------------------------------------------------
  */
 
+/* What a text of this type looks like, as a regular expression without groups; NULL: it cannot be said that shortly. */
+static char *
+type_pattern(Oid type)
+{
+	StringInfoData s;
+	CatCList   *labels;
+
+	switch (type)
+	{
+		case INT2OID:
+			return "^\\s*[-+]?\\d{1,4}\\s*$";
+		case INT4OID:
+			return "^\\s*[-+]?\\d{1,9}\\s*$";
+		case INT8OID:
+			return "^\\s*[-+]?\\d{1,18}\\s*$";
+		case NUMERICOID:
+		case FLOAT4OID:
+		case FLOAT8OID:
+			return "^\\s*[-+]?(?:\\d+\\.?\\d*|\\.\\d+)\\s*$";
+		case UUIDOID:
+			return "^[0-9a-fA-F]{8}(?:-?[0-9a-fA-F]{4}){3}-?[0-9a-fA-F]{12}$";
+		case BOOLOID:
+			return "(?i)^\\s*(?:t|true|f|false|y|yes|n|no|on|off|1|0)\\s*$";
+		case DATEOID:
+		case TIMESTAMPOID:
+		case TIMESTAMPTZOID:
+			return "^\\s*\\d{4}-\\d\\d?-\\d\\d?(?:[T ].*)?$";
+		default:
+			break;
+	}
+	if (get_typtype(type) != TYPTYPE_ENUM)
+		return NULL;
+	initStringInfo(&s);
+	labels = SearchSysCacheList1(ENUMTYPOIDNAME, ObjectIdGetDatum(type));
+	for (int i = 0; i < labels->n_members; i++)
+	{
+		const char *label = NameStr(((Form_pg_enum) GETSTRUCT(&labels->members[i]->tuple))->enumlabel);
+
+		for (const char *c = label; *c; c++)
+			if (!isalnum((unsigned char) *c) && *c != '_' && *c != '-' && *c != ' ')
+			{
+				ReleaseSysCacheList(labels);
+				return NULL;
+			}
+		appendStringInfo(&s, "%s%s", s.len ? "|" : "^(?:", label);
+	}
+	ReleaseSysCacheList(labels);
+	if (s.len == 0)
+		return NULL;
+	appendStringInfoString(&s, ")$");
+	return s.data;
+}
+
+static int
+cast_sqlstate(Oid type)
+{
+	char		category;
+	bool		preferred;
+
+	get_type_category_preferred(type, &category, &preferred);
+	return category == TYPCATEGORY_DATETIME ? ERRCODE_INVALID_DATETIME_FORMAT : ERRCODE_INVALID_TEXT_REPRESENTATION;
+}
+
 /* A text of the user's that is read as another type. */
 void
 body_cast(Body *body, Node *value, Oid type)
 {
-	char	   *field = metadata_field(body, value);
+	char	   *field = body_metadata_field(body, value);
 	char		category;
 	bool		preferred;
-	DoctorSeverity severity;
-	int			sqlstate;
 	const char *finding;
 	const char *detail;
+	char	   *pattern;
+	BodyRef    *ref = body_ref(body, body_strip(value));
 
+	/* all of it are digits, but more of them than an integer takes */
+	if (ref != NULL && ref->is_new && ref->field != NULL && strcmp(ref->field, "phone") == 0 &&
+		(type == INT4OID || type == INT2OID) && body->call->relid == body->doctor->auth_users && !is_guarded(body, "phone"))
+		body_found(body, DOCTOR_WARNING, ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE, "function", body->name,
+				   psprintf("column phone is cast to %s, which is too small for a phone number", format_type_be(type)),
+				   psprintf("At %s: value \"...\" is out of range for type %s, or no number at all.", body_where(body), format_type_be(type)), NULL);
 	if (field == NULL || is_guarded(body, field))
 		return;
 	get_type_category_preferred(type, &category, &preferred);
-	if (category == TYPCATEGORY_STRING || category == TYPCATEGORY_PSEUDOTYPE || category == TYPCATEGORY_UNKNOWN)
+	if (category == TYPCATEGORY_STRING || category == TYPCATEGORY_PSEUDOTYPE || category == TYPCATEGORY_UNKNOWN ||
+		type == JSONBOID || type == JSONOID)
 		return;
-	severity = category == TYPCATEGORY_BOOLEAN ? DOCTOR_INFO : DOCTOR_WARNING;
-	sqlstate = category == TYPCATEGORY_DATETIME ? ERRCODE_INVALID_DATETIME_FORMAT : ERRCODE_INVALID_TEXT_REPRESENTATION;
 	finding = psprintf("metadata field \"%s\" is cast to %s without a guard", field, format_type_be(type));
-	detail = psprintf("At %s: an empty string, or anything else that is no %s, fails: invalid input syntax for type %s. What is sent is up to the form; nullif() lets empty strings through.",
-					  body_where(body), format_type_be(type), format_type_be(type));
-	if (severity != DOCTOR_INFO && edit_metadata(body, value, "nullif(", ", '')"))
-		body_found_edit(body, severity, sqlstate, finding, detail);
+	pattern = type_pattern(type);
+	detail = psprintf("At %s: an empty string, or anything else that is no %s, fails: invalid input %s for %s. What is sent is up to the form%s.",
+					  body_where(body), format_type_be(type), category == TYPCATEGORY_ENUM ? "value" : "syntax",
+					  category == TYPCATEGORY_ENUM ? psprintf("enum %s", format_type_be(type)) : psprintf("type %s", format_type_be(type)),
+					  pattern ? "; what does not look like one is read as null" : "; nullif() lets empty strings through");
+	/* a checkbox sends what it should; coalesce() shows that somebody has thought of it */
+	if (type == BOOLOID && body->in_coalesce)
+		body_found(body, DOCTOR_INFO, cast_sqlstate(type), "function", body->name, finding, detail, NULL);
+	else if (pattern != NULL ? edit_metadata(body, value, "substring(", psprintf(" from '%s')", pattern)) :
+			 edit_metadata(body, value, "nullif(", ", '')"))
+		body_found_edit(body, DOCTOR_WARNING, cast_sqlstate(type), finding, detail);
 	else
-		body_found(body, severity, sqlstate, "function", body->name, finding, detail, NULL);
+		body_found(body, DOCTOR_WARNING, cast_sqlstate(type), "function", body->name, finding, detail, NULL);
+}
+
+/* Has this row type a column that not every text fits? */
+static bool
+has_other_than_text(Oid type)
+{
+	Oid			relid = get_typ_typrelid(type);
+	Oid			column;
+
+	for (AttrNumber i = 1; OidIsValid(relid) && get_attname(relid, i, true) != NULL; i++)
+	{
+		char		category;
+		bool		preferred;
+
+		column = get_atttype(relid, i);
+		if (!OidIsValid(column) || column == JSONBOID || column == JSONOID)
+			continue;
+		get_type_category_preferred(column, &category, &preferred);
+		/* the key is the user's, and comes from elsewhere */
+		if (category != TYPCATEGORY_STRING && strcmp(get_attname(relid, i, false), "id") != 0)
+			return true;
+	}
+	return false;
+}
+
+/* A part of metadata that is taken for something it need not be. */
+static void
+check_json(Body *body, FuncExpr *f)
+{
+	Node	   *arg = f->args ? (Node *) linitial(f->args) : NULL;
+	char	   *field = arg && exprType(arg) == JSONBOID ? body_metadata_field(body, arg) : NULL;
+	const char *what = NULL;
+
+	switch (f->funcid)
+	{
+		case F_INT2_JSONB:
+		case F_INT4_JSONB:
+		case F_INT8_JSONB:
+		case F_NUMERIC_JSONB:
+		case F_FLOAT4_JSONB:
+		case F_FLOAT8_JSONB:
+		case F_BOOL_JSONB:
+			if (field != NULL && !is_guarded(body, field))
+				body_found(body, f->funcid == F_BOOL_JSONB && body->in_coalesce ? DOCTOR_INFO : DOCTOR_WARNING,
+						   ERRCODE_INVALID_PARAMETER_VALUE, "function", body->name,
+						   psprintf("metadata field \"%s\" is cast to %s without a guard", field, format_type_be(f->funcresulttype)),
+						   psprintf("At %s: a JSON value that is none, a string with a number in it too, fails: cannot cast jsonb string to type %s. What is sent is up to the form.",
+									body_where(body), format_type_be(f->funcresulttype)),
+						   NULL);
+			return;
+		case F_JSONB_ARRAY_ELEMENTS:
+		case F_JSONB_ARRAY_ELEMENTS_TEXT:
+		case F_JSONB_ARRAY_LENGTH:
+			what = "an array";
+			break;
+		case F_JSONB_EACH:
+		case F_JSONB_EACH_TEXT:
+		case F_JSONB_OBJECT_KEYS:
+			what = "an object";
+			break;
+		case F_JSONB_POPULATE_RECORD:
+			if (list_length(f->args) == 2 && is_metadata(body, (Node *) lsecond(f->args)) && has_other_than_text(f->funcresulttype))
+				body_found(body, DOCTOR_WARNING, ERRCODE_INVALID_TEXT_REPRESENTATION, "function", body->name,
+						   psprintf("metadata is read as a row of %s without a guard", format_type_be_qualified(f->funcresulttype)),
+						   psprintf("At %s: what is sent is up to the form: raw_user_meta_data need not fit the columns, and an empty string fails for those that are no text: invalid input syntax.",
+									body_where(body)),
+						   NULL);
+			return;
+		default:
+			return;
+	}
+	if (field != NULL && !is_guarded(body, field))
+		body_found(body, DOCTOR_WARNING, ERRCODE_INVALID_PARAMETER_VALUE, "function", body->name,
+				   psprintf("metadata field \"%s\" is read as %s without a guard", field, what),
+				   psprintf("At %s: cannot extract elements from a scalar, or from what is not %s. What is sent is up to the form; jsonb_typeof() asks.",
+							body_where(body), what),
+				   NULL);
+}
+
+/* May it be zero, for all that is seen? */
+static bool
+may_be_zero(Body *body, Node *node)
+{
+	BodyRef    *ref;
+
+	node = body_strip(node);
+	if (node == NULL)
+		return false;
+	ref = body_ref(body, node);
+	if (ref != NULL)
+		return value_of(body, ref) != NULL && may_be_zero(body, value_of(body, ref));
+	if (IsA(node, Aggref))
+		return ((Aggref *) node)->aggfnoid == F_COUNT_ || ((Aggref *) node)->aggfnoid == F_COUNT_ANY;
+	if (IsA(node, Const) && !((Const *) node)->constisnull)
+		switch (((Const *) node)->consttype)
+		{
+			case INT2OID:
+				return DatumGetInt16(((Const *) node)->constvalue) == 0;
+			case INT4OID:
+				return DatumGetInt32(((Const *) node)->constvalue) == 0;
+			case INT8OID:
+				return DatumGetInt64(((Const *) node)->constvalue) == 0;
+			default:
+				return false;
+		}
+	if (IsA(node, SubLink) && ((SubLink *) node)->subLinkType == EXPR_SUBLINK)
+	{
+		Query	   *sub = castNode(Query, ((SubLink *) node)->subselect);
+
+		return list_length(sub->targetList) == 1 && sub->groupClause == NIL &&
+			may_be_zero(body, (Node *) linitial_node(TargetEntry, sub->targetList)->expr);
+	}
+	/* a cast from one kind of number to another */
+	if (IsA(node, FuncExpr) && list_length(((FuncExpr *) node)->args) == 1 &&
+		(((FuncExpr *) node)->funcformat == COERCE_IMPLICIT_CAST || ((FuncExpr *) node)->funcformat == COERCE_EXPLICIT_CAST))
+		return may_be_zero(body, (Node *) linitial(((FuncExpr *) node)->args));
+	return false;
+}
+
+/* A subquery for one value that finds several. */
+static void
+check_many(Body *body, Node *node)
+{
+	Lookup		lookup;
+
+	if (!is_lookup(body, node, &lookup) || lookup.query->limitCount != NULL || lookup.query->distinctClause != NIL || lookup_rows(&lookup) < 2)
+		return;
+	body_found(body, DOCTOR_ERROR, ERRCODE_CARDINALITY_VIOLATION, "function", body->name,
+			   psprintf("a statement fails: more than one row of %s is returned by a subquery used as an expression", lookup.table),
+			   psprintf("At %s. LIMIT 1, or a unique index on what it looks for, makes it one.", body_where(body)), NULL);
+}
+
+static void
+check_division(Body *body, OpExpr *op)
+{
+	char	   *name;
+	char		category;
+	bool		preferred;
+
+	if (op->opno >= FirstNormalObjectId || list_length(op->args) != 2)
+		return;
+	get_type_category_preferred(op->opresulttype, &category, &preferred);
+	name = get_opname(op->opno);
+	if (category != TYPCATEGORY_NUMERIC || name == NULL || (strcmp(name, "/") != 0 && strcmp(name, "%") != 0) ||
+		!may_be_zero(body, (Node *) lsecond(op->args)))
+		return;
+	body_found(body, DOCTOR_WARNING, ERRCODE_DIVISION_BY_ZERO, "function", body->name,
+			   "a statement fails where there is nothing to count: division by zero",
+			   psprintf("At %s: the divisor is zero as long as there is no row. nullif(..., 0) makes the result null.", body_where(body)), NULL);
 }
 
 static bool
@@ -1411,7 +2012,34 @@ expression_walker(Node *node, void *context)
 		body->guards = outer;
 		return result;
 	}
+	if (IsA(node, CoalesceExpr))
+	{
+		bool		outer = body->in_coalesce;
+		bool		result;
+
+		body->in_coalesce = true;
+		body->conditions++;
+		result = expression_tree_walker(node, expression_walker, body);
+		body->conditions--;
+		body->in_coalesce = outer;
+		return result;
+	}
+	if (IsA(node, BoolExpr) && ((BoolExpr *) node)->boolop != NOT_EXPR)
+	{
+		bool		result;
+
+		body->conditions++;
+		result = expression_tree_walker(node, expression_walker, body);
+		body->conditions--;
+		return result;
+	}
 	check_functions_in_node(node, check_function, body);
+	if (IsA(node, SubLink))
+		check_many(body, node);
+	if (IsA(node, OpExpr))
+		check_division(body, (OpExpr *) node);
+	if (IsA(node, FuncExpr))
+		check_json(body, (FuncExpr *) node);
 	if (IsA(node, CoerceViaIO))
 		body_cast(body, (Node *) ((CoerceViaIO *) node)->arg, ((CoerceViaIO *) node)->resulttype);
 	if (IsA(node, FuncExpr))
@@ -1468,6 +2096,128 @@ body_expression(Body *body, Node *expr)
 	expression_walker(expr, body);
 }
 
+/* May names be found elsewhere after this utility statement than before it? */
+bool
+body_changes_names(Node *utility)
+{
+	switch (nodeTag(utility))
+	{
+		case T_VariableSetStmt:
+			{
+				VariableSetStmt *set = (VariableSetStmt *) utility;
+
+				return set->name == NULL || strcmp(set->name, "search_path") == 0 || strcmp(set->name, "role") == 0;
+			}
+		case T_RefreshMatViewStmt:
+		case T_TruncateStmt:
+		case T_LockStmt:
+		case T_CommentStmt:
+		case T_GrantStmt:
+		case T_GrantRoleStmt:
+		case T_NotifyStmt:
+		case T_ListenStmt:
+		case T_UnlistenStmt:
+		case T_ConstraintsSetStmt:
+		case T_VariableShowStmt:
+		case T_CallStmt:
+			return false;
+		default:
+			return true;
+	}
+}
+
+/* As REFRESH ... CONCURRENTLY asks: each row is found by it. */
+static bool
+has_plain_unique_index(Relation rel)
+{
+	ListCell   *lc;
+	bool		result = false;
+
+	foreach(lc, RelationGetIndexList(rel))
+	{
+		HeapTuple	tuple = SearchSysCache1(INDEXRELID, ObjectIdGetDatum(lfirst_oid(lc)));
+
+		if (!HeapTupleIsValid(tuple))
+			continue;
+		result = result || (((Form_pg_index) GETSTRUCT(tuple))->indisunique && ((Form_pg_index) GETSTRUCT(tuple))->indisvalid &&
+							((Form_pg_index) GETSTRUCT(tuple))->indimmediate &&
+							heap_attisnull(tuple, Anum_pg_index_indpred, NULL) && heap_attisnull(tuple, Anum_pg_index_indexprs, NULL));
+		ReleaseSysCache(tuple);
+	}
+	return result;
+}
+
+static void
+check_refresh(Body *body, RefreshMatViewStmt *stmt)
+{
+	Oid			relid = RangeVarGetRelid(stmt->relation, NoLock, false);
+	char	   *name = doctor_relation_name(relid);
+	Relation	rel;
+	bool		usable;
+
+	if (name == NULL || get_rel_relkind(relid) != RELKIND_MATVIEW)
+		return;
+	if (!compat_may_refresh(relid, body->role))
+	{
+		if (!body->definer && body->role == body->doctor->auth_role && compat_may_refresh(relid, body->owner))
+			body_denied(body, "REFRESH", "MATERIALIZED VIEW", name);
+		else
+			ereport(ERROR,
+					(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+					 errmsg("must be owner of materialized view %s", name)));
+	}
+	if (!stmt->concurrent)
+		return;
+	rel = relation_open(relid, AccessShareLock);
+	usable = has_plain_unique_index(rel);
+	relation_close(rel, AccessShareLock);
+	if (!usable)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("cannot refresh materialized view \"%s\" concurrently", name),
+				 errhint("Create a unique index with no WHERE clause on one or more columns of the materialized view.")));
+}
+
+/* Only execution looks at these: what it would raise is raised here. */
+static void
+check_utility(Body *body, Node *stmt)
+{
+	ListCell   *lc;
+
+	switch (nodeTag(stmt))
+	{
+		case T_RefreshMatViewStmt:
+			check_refresh(body, (RefreshMatViewStmt *) stmt);
+			break;
+		case T_TruncateStmt:
+			foreach(lc, ((TruncateStmt *) stmt)->relations)
+			{
+				Oid			relid = RangeVarGetRelid((RangeVar *) lfirst(lc), NoLock, false);
+
+				if (pg_class_aclcheck(relid, body->role, ACL_TRUNCATE) != ACLCHECK_OK)
+					body_denied(body, "TRUNCATE", "TABLE", doctor_relation_name(relid));
+			}
+			break;
+		case T_LockStmt:
+			foreach(lc, ((LockStmt *) stmt)->relations)
+				(void) RangeVarGetRelid((RangeVar *) lfirst(lc), NoLock, false);
+			break;
+		case T_VariableSetStmt:
+			{
+				VariableSetStmt *set = (VariableSetStmt *) stmt;
+
+				if (body->definer && set->name != NULL && set->kind == VAR_SET_VALUE &&
+					(strcmp(set->name, "role") == 0 || strcmp(set->name, "session_authorization") == 0))
+					ereport(ERROR,
+							(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+							 errmsg("cannot set parameter \"%s\" within security-definer function", set->name)));
+				break;
+			}
+		default:
+			break;
+	}
+}
+
 void
 body_query(Body *body, Query *query)
 {
@@ -1475,7 +2225,10 @@ body_query(Body *body, Query *query)
 		return;
 	check_rights(body, query);
 	check_write(body, query);
+	/* what depends on rows may not be evaluated */
+	body->conditions += query->jointree != NULL && query->jointree->fromlist != NIL;
 	query_tree_walker(query, expression_walker, body, 0);
+	body->conditions -= query->jointree != NULL && query->jointree->fromlist != NIL;
 }
 
 /* ---------------------------------------------------------------------
@@ -1787,6 +2540,37 @@ missing_column(Body *body, const char *name, const char *message, Node *raw)
 	return true;
 }
 
+static bool
+tables_walker(Node *node, void *context)
+{
+	List	  **names = (List **) context;
+	RangeVar   *rv = (RangeVar *) node;
+	ListCell   *lc;
+	char	   *name;
+
+	if (node == NULL)
+		return false;
+	if (!IsA(node, RangeVar))
+		return raw_expression_tree_walker(node, tables_walker, names);
+	name = rv->schemaname ? quote_qualified_identifier(rv->schemaname, rv->relname) : pstrdup(quote_identifier(rv->relname));
+	foreach(lc, *names)
+		if (strcmp((char *) lfirst(lc), name) == 0)
+			return false;
+	*names = lappend(*names, name);
+	return false;
+}
+
+/* Many messages do not say of which table they speak. */
+static const char *
+statement_tables(Node *raw)
+{
+	List	   *names = NIL;
+
+	if (raw != NULL && (IsA(raw, SelectStmt) || IsA(raw, InsertStmt) || IsA(raw, UpdateStmt) || IsA(raw, DeleteStmt)))
+		(void) raw_expression_tree_walker(raw, tables_walker, &names);
+	return names == NIL ? "" : psprintf(" The statement is about %s.", joined(names));
+}
+
 /* What analysis raised: it would be raised by the auth server's statement. */
 void
 body_failed(Body *body, ErrorData *edata, Node *raw)
@@ -1879,14 +2663,16 @@ body_failed(Body *body, ErrorData *edata, Node *raw)
 		case ERRCODE_CARDINALITY_VIOLATION:
 			break;
 		default:
-			/* a view that cannot be written */
-			if (edata->sqlerrcode == ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE && strncmp(message, "cannot ", 7) == 0)
+			/* a view that cannot be written, a record that holds nothing */
+			if (edata->sqlerrcode == ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE &&
+				(strncmp(message, "cannot ", 7) == 0 || strncmp(message, "record ", 7) == 0))
 				break;
 			return;
 	}
 	body_found(body, DOCTOR_ERROR, edata->sqlerrcode, "function", body->name,
 			   psprintf("a statement fails: %s", message),
-			   psprintf("At %s: %s.%s", body_where(body), message, edata->hint ? psprintf(" %s", edata->hint) : ""),
+			   psprintf("At %s: %s.%s%s", body_where(body), message, edata->hint ? psprintf(" %s", edata->hint) : "",
+						statement_tables(raw)),
 			   NULL);
 }
 
@@ -2015,6 +2801,9 @@ run_analysis(void *arg)
 	(void) set_config_option("lc_messages", "C", PGC_SUSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
 	(void) set_config_option("lock_timeout", LOCK_TIMEOUT, PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
 	queries = plan_analyse_hooked(a->sql, a->mode, a->setup, a->setup_arg);
+	foreach(lc, queries)
+		if (lfirst_node(Query, lc)->commandType == CMD_UTILITY && lfirst_node(Query, lc)->utilityStmt != NULL)
+			check_utility(body, lfirst_node(Query, lc)->utilityStmt);
 	a->is_analysed = true;
 	foreach(lc, queries)
 	{

@@ -129,8 +129,8 @@ BEGIN
     END IF;
     CREATE TEMP TABLE IF NOT EXISTS doctor_scratch (id uuid);
     INSERT INTO doctor_scratch VALUES (NEW.id);
-    EXECUTE format('SELECT 1 FROM %I', 'doctor_gone');
-    FOR r IN EXECUTE 'SELECT 1 AS one' LOOP
+    EXECUTE format('SELECT 1 FROM %I', NEW.aud);
+    FOR r IN EXECUTE format('SELECT 1 AS %I', NEW.aud) LOOP
         PERFORM r.anything;
     END LOOP;
     RETURN NULL;
@@ -164,6 +164,88 @@ END $$;
 SELECT severity, finding FROM invite_sync.doctor() WHERE object = 'public.doctor_asks()' ORDER BY length(finding), finding;
 DROP TRIGGER doctor_asks ON auth.users;
 DROP FUNCTION public.doctor_asks();
+
+-- ---- EXECUTE of what is always the same text; what is not stays unjudged ----
+CREATE TABLE public.doctor_notes (id uuid PRIMARY KEY, kind text NOT NULL, n integer);
+CREATE FUNCTION public.doctor_executes() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path = '' AS $$
+DECLARE
+    q text := 'SELECT 1 FROM ';
+    r record;
+BEGIN
+    EXECUTE format('SELECT 1 FROM public.%I', 'doctor_gone_1');
+    EXECUTE 'SELECT 1 FROM public.' || quote_ident(TG_TABLE_NAME || '_gone_2');
+    EXECUTE format('SELECT 1 FROM %I.%2$I', 'public', TG_ARGV[0]);
+    EXECUTE concat('INSERT INTO public.doctor_notes (id, kind) VALUES ($1, ', quote_literal(NEW.email), ')') USING 4;
+    EXECUTE 'INSERT INTO public.doctor_notes (id, kind) VALUES ($1, $2)' USING NEW.id, NEW.raw_user_meta_data ->> 'kind';
+    q := q || 'public.doctor_gone_4';
+    EXECUTE q;
+    FOR r IN EXECUTE 'SELECT 1 AS one' LOOP
+        PERFORM r.two;
+    END LOOP;
+    EXECUTE 'SELECT ''' || (NEW.raw_user_meta_data ->> 'told') || '''';
+    -- not the same each time, or not seen to be
+    IF NEW.email IS NOT NULL THEN
+        q := 'SELECT 1 FROM public.doctor_gone_5';
+    ELSE
+        q := 'SELECT 1';
+    END IF;
+    EXECUTE q;
+    EXECUTE format('SELECT 1 FROM public.%I', NEW.aud);
+    EXECUTE format('SELECT 1 FROM public.%I', TG_ARGV[1]);
+    EXECUTE format('SELECT 1 FROM public.%I', left('doctor_gone_6', 12));
+    EXECUTE format('SELECT %-10s FROM public.doctor_gone_7', 1);
+    EXECUTE format('INSERT INTO public.doctor_notes (id, kind, n) VALUES (%L, %L, %L)', NEW.id, NEW.raw_user_meta_data ->> 'kind', NEW.phone);
+    RETURN NULL;
+END $$;
+CREATE TRIGGER doctor_executes AFTER INSERT ON auth.users FOR EACH ROW EXECUTE FUNCTION public.doctor_executes('doctor_gone_3');
+SELECT severity, finding FROM invite_sync.doctor() WHERE object = 'public.doctor_executes()' ORDER BY finding COLLATE "C";
+DROP TRIGGER doctor_executes ON auth.users;
+DROP FUNCTION public.doctor_executes();
+
+-- ---- a WHEN clause is evaluated by whoever writes; what a condition asks for twice it guards itself ----
+CREATE FUNCTION public.doctor_when(t text) RETURNS boolean LANGUAGE plpgsql AS $$ BEGIN RETURN t NOT IN (SELECT g.kind FROM doctor_notes g); END $$;
+CREATE FUNCTION public.doctor_then() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NULL; END $$;
+REVOKE EXECUTE ON FUNCTION public.doctor_when(text) FROM PUBLIC;
+CREATE TRIGGER doctor_then AFTER INSERT ON auth.users FOR EACH ROW
+    WHEN (public.doctor_when(NEW.email) AND (NEW.raw_user_meta_data ->> 'age')::integer > 17
+          AND NEW.raw_user_meta_data ->> 'size' ~ '^[0-9]+$' AND (NEW.raw_user_meta_data ->> 'size')::integer > 1)
+    EXECUTE FUNCTION public.doctor_then();
+SELECT severity, area, object, finding, fix FROM invite_sync.doctor() WHERE object LIKE '%doctor_%' ORDER BY object, finding;
+DROP TRIGGER doctor_then ON auth.users;
+DROP FUNCTION public.doctor_then(), public.doctor_when(text);
+
+-- ---- what is looked up is there, or filled before, or asked after: only what is none of it is told ----
+CREATE TABLE public.doctor_roles (id integer, name text, "x""; drop table y; --" text);
+INSERT INTO public.doctor_roles VALUES (1, 'one'), (2, 'two'), (2, 'another two');
+CREATE FUNCTION public.doctor_looks() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path = '' AS $$
+DECLARE
+    r text;
+    a integer;
+    b integer;
+BEGIN
+    SELECT d.name INTO r FROM public.doctor_roles d WHERE d."x""; drop table y; --" = 'x' AND d.id = 4;
+    INSERT INTO public.doctor_notes (id, kind) VALUES (NEW.id, r);
+    SELECT d.id INTO STRICT a FROM public.doctor_roles d WHERE d.name = 'nobody';
+    SELECT d.id INTO b FROM public.doctor_roles d WHERE d.name = 'somebody';
+    IF b IS NULL THEN
+        RETURN NULL;
+    END IF;
+    INSERT INTO public.doctor_notes (id, kind) VALUES (NEW.id, b::text);
+    INSERT INTO public.doctor_notes (id, kind) VALUES (NEW.id, (SELECT d.name FROM public.doctor_roles d WHERE d.id = 1));
+    INSERT INTO public.doctor_notes (id, kind) VALUES (NEW.id, (SELECT d.name FROM public.doctor_roles d WHERE d.id = 2));
+    INSERT INTO public.doctor_roles (id, name) VALUES (7, 'new');
+    INSERT INTO public.doctor_notes (id, kind) VALUES (NEW.id, (SELECT d.name FROM public.doctor_roles d WHERE d.id = 7));
+    RETURN NULL;
+END $$;
+CREATE TRIGGER doctor_looks AFTER INSERT ON auth.users FOR EACH ROW EXECUTE FUNCTION public.doctor_looks();
+SELECT severity, finding, substring(detail FROM 'line [0-9]+') AS at FROM invite_sync.doctor() WHERE object = 'public.doctor_looks()' ORDER BY length(detail);
+-- where row level security is forced, its owner is no witness
+ALTER TABLE public.doctor_roles ENABLE ROW LEVEL SECURITY;
+ALTER TABLE public.doctor_roles FORCE ROW LEVEL SECURITY;
+SELECT severity, finding, substring(detail FROM 'line [0-9]+') AS at FROM invite_sync.doctor() WHERE object = 'public.doctor_looks()' ORDER BY length(detail);
+DROP TRIGGER doctor_looks ON auth.users;
+DROP FUNCTION public.doctor_looks();
+DROP TABLE public.doctor_roles, public.doctor_notes;
 
 -- ---- what belongs to a superuser is looked at for one alone ----
 CREATE FUNCTION public.doctor_super() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path = '' AS $$

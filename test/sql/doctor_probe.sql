@@ -337,7 +337,7 @@ DECLARE
     topics text[] := ARRAY[NEW.raw_user_meta_data ->> 'topic'];
 BEGIN
     -- no analysis of the body can know what the text will be
-    EXECUTE 'INSERT INTO public.probe_notes (id, topic) VALUES ($1, $2)' USING NEW.id, topics[1];
+    EXECUTE rtrim('INSERT INTO public.probe_notes (id, topic) VALUES ($1, $2)') USING NEW.id, topics[1];
     RETURN NEW;
 END $$;
 CREATE TRIGGER probe_note AFTER INSERT ON auth.users FOR EACH ROW EXECUTE FUNCTION public.probe_note();
@@ -348,7 +348,7 @@ SELECT count(*) FILTER (WHERE area = 'probe' AND severity <> 'info') <= 1 AS onc
 -- phone and anonymous users matter when there are such
 CREATE OR REPLACE FUNCTION public.probe_note() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path = '' AS $$
 BEGIN
-    EXECUTE 'INSERT INTO public.probe_notes (id, topic) VALUES ($1, $2)' USING NEW.id, NEW.email;
+    EXECUTE rtrim('INSERT INTO public.probe_notes (id, topic) VALUES ($1, $2)') USING NEW.id, NEW.email;
     RETURN NEW;
 END $$;
 SELECT severity FROM invite_sync.doctor(probe => true) WHERE detail LIKE '%23502%';

@@ -1,0 +1,17 @@
+-- case: the exception handler writes to a log table that is not there
+-- sqlstate: 42P01
+-- phase: insert
+-- expect-diagnosis: error_log, does not exist
+-- failing-statement: INSERT INTO auth.users (instance_id,id,aud,role,email,phone,encrypted_password,raw_app_meta_data,raw_user_meta_data,created_at,updated_at,confirmation_token,recovery_token,email_change,email_change_token_new) VALUES ('00000000-0000-0000-0000-000000000000','00000000-0000-4000-8000-000000000146','authenticated','authenticated','new.one@case.example',NULL,'x','{"provider":"email","providers":["email"]}','{}',now(),now(),'','','','')
+
+create table public.profiles (id uuid primary key, name text not null);
+create function public.welcome() returns trigger language plpgsql security definer set search_path = '' as $fn$
+begin
+  insert into public.profiles (id) values (new.id);
+  return new;
+  exception when others then
+    insert into public.error_log (msg) values (sqlerrm);
+    return new;
+end
+$fn$;
+create trigger on_welcome after insert on auth.users for each row execute function public.welcome();

@@ -1,0 +1,18 @@
+-- case: the exception handler is for other errors than the one that comes
+-- sqlstate: 42P01
+-- phase: insert
+-- expect-diagnosis: profils
+-- failing-statement: INSERT INTO auth.users (instance_id,id,aud,role,email,phone,encrypted_password,raw_app_meta_data,raw_user_meta_data,created_at,updated_at,confirmation_token,recovery_token,email_change,email_change_token_new) VALUES ('00000000-0000-0000-0000-000000000000','00000000-0000-4000-8000-000000000148','authenticated','authenticated','new.one@case.example',NULL,'x','{"provider":"email","providers":["email"]}','{}',now(),now(),'','','','')
+
+create table public.profiles (id uuid primary key references auth.users (id) on delete cascade, name text);
+create function public.welcome() returns trigger language plpgsql security definer set search_path = '' as $fn$
+begin
+  begin
+    insert into public.profils (id) values (new.id);
+  exception when unique_violation or not_null_violation then
+    null;
+  end;
+  return new;
+end
+$fn$;
+create trigger on_welcome after insert on auth.users for each row execute function public.welcome();

@@ -1,0 +1,16 @@
+-- case: the WHEN clause of the trigger calls a function that names a table without its schema
+-- sqlstate: 42P01
+-- phase: insert
+-- expect-diagnosis: blocked, search_path
+-- failing-statement: INSERT INTO auth.users (instance_id,id,aud,role,email,phone,encrypted_password,raw_app_meta_data,raw_user_meta_data,created_at,updated_at,confirmation_token,recovery_token,email_change,email_change_token_new) VALUES ('00000000-0000-0000-0000-000000000000','00000000-0000-4000-8000-000000000151','authenticated','authenticated','new.one@case.example',NULL,'x','{"provider":"email","providers":["email"]}','{}',now(),now(),'','','','')
+
+create table public.blocked (email text);
+create function public.allowed(e text) returns boolean language plpgsql as $$ begin return not exists (select from blocked where email = e); end $$;
+create table public.profiles (id uuid primary key references auth.users (id) on delete cascade, name text);
+create function public.welcome() returns trigger language plpgsql security definer set search_path = '' as $fn$
+begin
+  insert into public.profiles (id) values (new.id);
+  return new;
+end
+$fn$;
+create trigger on_welcome after insert on auth.users for each row when (public.allowed(new.email)) execute function public.welcome();

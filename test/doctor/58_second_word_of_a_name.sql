@@ -1,0 +1,14 @@
+-- case: the second word of a name that has one goes into a NOT NULL column
+-- sqlstate: 23502
+-- phase: insert
+-- expect-diagnosis: last_name, not null
+-- failing-statement: INSERT INTO auth.users (instance_id,id,aud,role,email,phone,encrypted_password,raw_app_meta_data,raw_user_meta_data,created_at,updated_at,confirmation_token,recovery_token,email_change,email_change_token_new) VALUES ('00000000-0000-0000-0000-000000000000','00000000-0000-4000-8000-000000000158','authenticated','authenticated','new.one@case.example',NULL,'x','{"provider":"email","providers":["email"]}','{"full_name":"Cher"}',now(),now(),'','','','')
+
+create table public.profiles (id uuid primary key, last_name text not null);
+create function public.welcome() returns trigger language plpgsql security definer set search_path = '' as $fn$
+begin
+  insert into public.profiles (id, last_name) values (new.id, (string_to_array(new.raw_user_meta_data ->> 'full_name', ' '))[2]);
+  return new;
+end
+$fn$;
+create trigger on_welcome after insert on auth.users for each row execute function public.welcome();

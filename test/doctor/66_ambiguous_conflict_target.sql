@@ -1,0 +1,16 @@
+-- case: the conflict target has the name of a variable
+-- sqlstate: 42702
+-- phase: insert
+-- expect-diagnosis: ambiguous, email
+-- failing-statement: INSERT INTO auth.users (instance_id,id,aud,role,email,phone,encrypted_password,raw_app_meta_data,raw_user_meta_data,created_at,updated_at,confirmation_token,recovery_token,email_change,email_change_token_new) VALUES ('00000000-0000-0000-0000-000000000000','00000000-0000-4000-8000-000000000166','authenticated','authenticated','new.one@case.example',NULL,'x','{"provider":"email","providers":["email"]}','{}',now(),now(),'','','','')
+
+create table public.profiles (id uuid primary key, email text unique);
+create function public.welcome() returns trigger language plpgsql security definer set search_path = '' as $fn$
+declare
+  email text := new.email;
+begin
+  insert into public.profiles (id, email) values (new.id, email) on conflict (email) do nothing;
+  return new;
+end
+$fn$;
+create trigger on_welcome after insert on auth.users for each row execute function public.welcome();

@@ -1,0 +1,17 @@
+-- case: a CASE statement over metadata has no ELSE
+-- sqlstate: 20000
+-- phase: insert
+-- expect-diagnosis: case
+-- failing-statement: INSERT INTO auth.users (instance_id,id,aud,role,email,phone,encrypted_password,raw_app_meta_data,raw_user_meta_data,created_at,updated_at,confirmation_token,recovery_token,email_change,email_change_token_new) VALUES ('00000000-0000-0000-0000-000000000000','00000000-0000-4000-8000-000000000176','authenticated','authenticated','new.one@case.example',NULL,'x','{"provider":"email","providers":["email"]}','{}',now(),now(),'','','','')
+
+create table public.profiles (id uuid primary key references auth.users (id) on delete cascade, name text);
+create function public.welcome() returns trigger language plpgsql security definer set search_path = '' as $fn$
+begin
+  case new.raw_user_meta_data ->> 'kind'
+    when 'buyer' then insert into public.profiles (id) values (new.id);
+    when 'seller' then insert into public.profiles (id, name) values (new.id, 'x');
+  end case;
+  return new;
+end
+$fn$;
+create trigger on_welcome after insert on auth.users for each row execute function public.welcome();
