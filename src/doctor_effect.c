@@ -767,7 +767,7 @@ effect_of_function(const EffectWalk *walk, Oid function, Effect *effect)
 	{
 		if (listed(NameStr(proc->proname), lasting_functions, lengthof(lasting_functions)) &&
 			!(walk->messages && strcmp(NameStr(proc->proname), "pg_logical_emit_message") == 0))
-			what = "is called, and a rollback does not undo it";
+			what = psprintf("calls %s(), which a rollback does not undo", NameStr(proc->proname));
 	}
 	else
 	{
@@ -801,10 +801,11 @@ effect_of_function(const EffectWalk *walk, Oid function, Effect *effect)
 	if (what == NULL)
 		return false;
 	effect->function = function;
-	effect->object = effect_function_name(function);
+	/* of PostgreSQL's own it is whoever calls them that is to be named */
+	effect->object = get_func_namespace(function) == PG_CATALOG_NAMESPACE ? NULL : effect_function_name(function);
 	effect->line = 0;
 	effect->what = what;
-	return effect->object != NULL;
+	return true;
 }
 
 static void

@@ -47,7 +47,8 @@ extern void effect_walk(EffectWalk *walk, const Oid *relations, int nrelations);
 
 /*
  * Of this function or foreign table itself, whatever it calls: where it does, or
- * may do, what a rollback does not undo, true, and what. Reads the system caches.
+ * may do, what a rollback does not undo, true, and what. The object is NULL for a
+ * function of PostgreSQL's own. Reads the system caches.
  */
 extern bool effect_of_function(const EffectWalk *walk, Oid function, Effect *effect);
 extern bool effect_of_foreign_table(Oid relation, Effect *effect);

@@ -26,7 +26,7 @@ extern void fence_switch_off(Oid trigger);
 /* Is this the error that refuses a statement or a call? Not what somebody made of it. */
 extern bool fence_raised(const ErrorData *e);
 
-/* What a rollback would not have undone (in fence_enter()'s memory), or NULL. Its object is NULL for a statement. */
+/* What a rollback would not have undone (in fence_enter()'s memory), or NULL. Its object is NULL where only the caller can be blamed. */
 extern const Effect *fence_met(void);
 
 #endif							/* INVITE_SYNC_DOCTOR_FENCE_H */

@@ -1349,6 +1349,26 @@ set_for_probe(const char *name, const char *value)
 	(void) set_config_option(name, value, PGC_SUSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, DEBUG2, false);
 }
 
+/*
+ * Settings that only applications know (request.jwt.claims, app.tenant): what
+ * the session that asks, or its role, has for them the auth server has not.
+ * Nothing can be made unknown again, so they are empty.
+ */
+static void
+forget_settings(void)
+{
+	int			n;
+	struct config_generic **settings = compat_settings(&n);
+	List	   *names = NIL;
+	ListCell   *lc;
+
+	for (int i = 0; i < n; i++)
+		if ((settings[i]->flags & GUC_CUSTOM_PLACEHOLDER) != 0 && settings[i]->source > PGC_S_DATABASE)
+			names = lappend(names, pstrdup(settings[i]->name));
+	foreach(lc, names)
+		set_for_probe((char *) lfirst(lc), "");
+}
+
 static char *
 setting_name(const char *setting)
 {
@@ -1418,6 +1438,7 @@ take_settings(Run *run)
 	scope_leave(&scope);
 	SPI_finish();
 
+	forget_settings();
 	apply = list_concat(defaults, apply);
 	foreach(lc, apply)
 	{
@@ -1432,6 +1453,7 @@ take_settings(Run *run)
 	run->statement_timeout = StatementTimeout;
 	if (LockTimeout == 0 || LockTimeout > LOCK_TIMEOUT_MS)
 		set_for_probe("lock_timeout", psprintf("%d", LOCK_TIMEOUT_MS));
+	/* these two may be known to another module */
 	set_for_probe("request.jwt.claims", "");
 	set_for_probe("request.jwt.claim.sub", "");
 	/* what is contained is reported; nothing of it belongs in anybody's log */
@@ -1898,7 +1920,7 @@ tell_cause(Doctor *doctor, const ProbeCause *cause)
 	if (step->table != NULL)
 		objects = lappend(objects, unconstify(char *, step->table));
 	if (step->outcome == PROBE_FAILED && cause->severity != DOCTOR_INFO &&
-		doctor_confirm(doctor, objects, psprintf("The probe confirms it: %s", detail.data)))
+		doctor_confirm(doctor, objects, step->sqlstate, step->message, psprintf("The probe confirms it: %s", detail.data)))
 		return;
 	if (step->outcome == PROBE_REFUSED)
 		finding = "refuses the user of a probe on purpose";
@@ -1950,7 +1972,8 @@ doctor_check_probe(Doctor *doctor)
 		ProbeCause *cause = NULL;
 		ListCell   *other;
 
-		if (step->outcome == PROBE_OK)
+		/* what ended the probe is told already */
+		if (step->outcome == PROBE_OK || (step->outcome == PROBE_UNKNOWN && probe.effects != NIL))
 			continue;
 		foreach(other, causes)
 			if (same_cause(((ProbeCause *) lfirst(other))->first, step))
