@@ -71,11 +71,12 @@ static const char *const kind_names[PROBE_KINDS] = {
 	"email", "email_without_metadata", "invited", "oauth", "phone", "anonymous"
 };
 
-/* A trigger of others on a table that the auth server writes. */
+/* A trigger of others on a table that the auth server writes, or on one further on. */
 typedef struct CustomTrigger
 {
 	Oid			oid;
 	const char *name;			/* "name ON table" */
+	const char *function;		/* further on: it is blamed only where this is in a call stack; else NULL */
 } CustomTrigger;
 
 typedef struct Run
@@ -1478,17 +1479,20 @@ static SavedPlan deferred_plan = {
 	.nargs = 0
 };
 
-/* Which are on tables that the auth server writes, and are neither ours nor PostgreSQL's. */
+/* Which are on these tables and on all of schema auth, and are neither ours nor PostgreSQL's. */
 static SavedPlan triggers_plan = {
-	.sql = "SELECT t.oid, pg_catalog.quote_ident(t.tgname) OPERATOR(pg_catalog.||) ' ON auth.' OPERATOR(pg_catalog.||) pg_catalog.quote_ident(c.relname) "
+	.sql = "SELECT t.oid, pg_catalog.concat(pg_catalog.quote_ident(t.tgname), ' ON ', pg_catalog.quote_ident(n.nspname), '.', pg_catalog.quote_ident(c.relname)), "
+	"t.tgfoid, n.nspname OPERATOR(pg_catalog.=) 'auth' "
 	"FROM pg_catalog.pg_trigger AS t JOIN pg_catalog.pg_class AS c ON c.oid OPERATOR(pg_catalog.=) t.tgrelid "
 	"JOIN pg_catalog.pg_namespace AS n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace "
 	"JOIN pg_catalog.pg_proc AS p ON p.oid OPERATOR(pg_catalog.=) t.tgfoid "
 	"JOIN pg_catalog.pg_namespace AS f ON f.oid OPERATOR(pg_catalog.=) p.pronamespace "
-	"WHERE n.nspname OPERATOR(pg_catalog.=) 'auth' AND NOT t.tgisinternal AND t.tgenabled OPERATOR(pg_catalog.=) ANY ('{O,A}'::pg_catalog.\"char\"[]) "
+	"WHERE (n.nspname OPERATOR(pg_catalog.=) 'auth' OR c.oid OPERATOR(pg_catalog.=) ANY ($1)) "
+	"AND NOT t.tgisinternal AND t.tgenabled OPERATOR(pg_catalog.=) ANY ('{O,A}'::pg_catalog.\"char\"[]) "
 	"AND (f.nspname OPERATOR(pg_catalog.<>) 'invite_sync' OR p.proname OPERATOR(pg_catalog.=) 'guard') "
-	"ORDER BY c.relname, t.tgname",
-	.nargs = 0
+	"ORDER BY n.nspname OPERATOR(pg_catalog.<>) 'auth', n.nspname, c.relname, t.tgname",
+	.nargs = 1,
+	.argtypes = {OIDARRAYOID}
 };
 
 static const char *const written_tables[] = {
@@ -1543,14 +1547,6 @@ read_catalogs(Run *run)
 		run->deferred = lappend(run->deferred, d);
 		MemoryContextSwitchTo(old);
 	}
-	plan_execute(&triggers_plan, NULL, NULL, true, 0);
-	run->triggers = MemoryContextAllocZero(run->cxt, sizeof(CustomTrigger) * Max(SPI_processed, 1));
-	run->ntriggers = (int) SPI_processed;
-	for (int i = 0; i < run->ntriggers; i++)
-	{
-		run->triggers[i].oid = DatumGetObjectId(SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1, &isnull));
-		run->triggers[i].name = MemoryContextStrdup(run->cxt, SPI_getvalue(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 2));
-	}
 	plan_execute(&more_plan, NULL, NULL, true, 0);
 	roots = MemoryContextAllocZero(run->cxt, sizeof(Oid) * (SPI_processed + nchecks + lengthof(written_tables) + 1));
 	for (uint64 i = 0; i < SPI_processed; i++)
@@ -1574,6 +1570,64 @@ read_catalogs(Run *run)
 		if (OidIsValid(checks[i].relid) && checks[i].enabled)
 			roots[n++] = checks[i].relid;
 	effect_walk(&run->walk, roots, n);
+}
+
+static void
+read_triggers(Run *run)
+{
+	Datum	   *relations = palloc(sizeof(Datum) * Max(list_length(run->walk.relations), 1));
+	Datum		args[1];
+	Scope		scope;
+	ListCell   *lc;
+	bool		isnull;
+	int			n = 0;
+
+	foreach(lc, run->walk.relations)
+		relations[n++] = ObjectIdGetDatum(lfirst_oid(lc));
+	args[0] = n == 0 ? PointerGetDatum(construct_empty_array(OIDOID)) : plan_array(relations, NULL, n, OIDOID);
+	SPI_connect();
+	scope_enter_own(&scope);
+	plan_execute(&triggers_plan, args, NULL, true, 0);
+	run->triggers = MemoryContextAllocZero(run->cxt, sizeof(CustomTrigger) * Max(SPI_processed, 1));
+	run->ntriggers = (int) SPI_processed;
+	for (int i = 0; i < run->ntriggers; i++)
+	{
+		HeapTuple	row = SPI_tuptable->vals[i];
+		TupleDesc	desc = SPI_tuptable->tupdesc;
+		CustomTrigger *t = &run->triggers[i];
+		MemoryContext old;
+
+		t->oid = DatumGetObjectId(SPI_getbinval(row, desc, 1, &isnull));
+		t->name = MemoryContextStrdup(run->cxt, SPI_getvalue(row, desc, 2));
+		if (DatumGetBool(SPI_getbinval(row, desc, 4, &isnull)))
+			continue;
+		old = MemoryContextSwitchTo(run->cxt);
+		t->function = effect_function_name(DatumGetObjectId(SPI_getbinval(row, desc, 3, &isnull)));
+		MemoryContextSwitchTo(old);
+	}
+	scope_leave(&scope);
+	SPI_finish();
+}
+
+/* Is it worth a run without it? Further on only where a step has failed in it. */
+static bool
+may_be_to_blame(const Run *run, const CustomTrigger *trigger)
+{
+	ListCell   *lc;
+
+	if (trigger->function == NULL)
+		return true;
+	foreach(lc, run->probe->steps)
+	{
+		const ProbeStep *step = (ProbeStep *) lfirst(lc);
+		ListCell   *f;
+
+		if (step->outcome != PROBE_OK && step->without_trigger == NULL)
+			foreach(f, step->functions)
+				if (strcmp((char *) lfirst(f), trigger->function) == 0)
+					return true;
+	}
+	return false;
 }
 
 /* One at a time. Not a key that pg_advisory_lock() could hold. */
@@ -1622,6 +1676,8 @@ run_all(void *arg)
 
 	lock_probes();
 	read_catalogs(run);
+	if (probe->isolate)
+		read_triggers(run);
 	probe->effects = run->walk.effects;
 	if (probe->effects != NIL && !probe->allow_side_effects)
 		return;
@@ -1648,6 +1704,8 @@ run_all(void *arg)
 
 	for (int t = -1; t < (probe->isolate ? run->ntriggers : 0); t++)
 	{
+		if (t >= 0 && !may_be_to_blame(run, &run->triggers[t]))
+			continue;
 		fence_switch_off(t < 0 ? InvalidOid : run->triggers[t].oid);
 		run->without = t < 0 ? NULL : run->triggers[t].name;
 		for (int k = 0; k < PROBE_KINDS; k++)
