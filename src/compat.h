@@ -14,6 +14,7 @@
 #include "miscadmin.h"
 #include "nodes/parsenodes.h"
 #include "storage/proc.h"
+#include "utils/guc_tables.h"
 #include "utils/rel.h"
 #if PG_VERSION_NUM >= 160000
 #include "varatt.h"
@@ -145,5 +146,17 @@ compat_trigger_keeps_role(void)
 #else
 #define compat_my_lxid() (MyProc->lxid)
 #endif
+
+/* 16 keeps settings in a hash table, and says how many there are along with them. */
+static inline struct config_generic **
+compat_settings(int *n)
+{
+#if PG_VERSION_NUM >= 160000
+	return get_guc_variables(n);
+#else
+	*n = GetNumConfigOptions();
+	return get_guc_variables();
+#endif
+}
 
 #endif							/* INVITE_SYNC_COMPAT_H */

@@ -11,6 +11,8 @@
  */
 #include "compat.h"
 
+#include <ctype.h>
+
 #include "access/htup_details.h"
 #include "catalog/pg_namespace.h"
 #include "catalog/pg_proc.h"
@@ -99,8 +101,49 @@ doctor_finding(Doctor *doctor, DoctorSeverity severity, const char *area, const 
 	add_finding(doctor, severity, text);
 }
 
+/* Is it there as a word of its own? */
+static bool
+names(const char *text, const char *word)
+{
+	size_t		len = strlen(word);
+
+	for (const char *p = strstr(text, word); len > 0 && p != NULL; p = strstr(p + 1, word))
+		if ((p == text || !(isalnum((unsigned char) p[-1]) || p[-1] == '_')) &&
+			!(isalnum((unsigned char) p[len]) || p[len] == '_'))
+			return true;
+	return false;
+}
+
+/*
+ * Is it what makes a probe fail like this? One of its objects is the finding's;
+ * or the finding names the SQLSTATE, and one of the objects, or the message
+ * names its object.
+ */
+static bool
+is_cause(const Finding *f, List *objects, const char *sqlstate, const char *message)
+{
+	const char *object = f->text[2];
+	char	   *all = psprintf("%s %s", f->text[3], f->text[4] ? f->text[4] : "");
+	const char *dot = strrchr(object, '.');
+	ListCell   *lc;
+
+	foreach(lc, objects)
+		if (same_text(object, (const char *) lfirst(lc)))
+			return true;
+	/* a row that was not written: nothing else is said of it */
+	if (sqlstate == NULL)
+		return strstr(f->text[3], "silently does nothing") != NULL;
+	if (strstr(all, sqlstate) == NULL)
+		return false;
+	foreach(lc, objects)
+		if (strstr(all, (const char *) lfirst(lc)) != NULL)
+			return true;
+	return names(message, dot ? dot + 1 : object) ||
+		(dot != NULL && strstr(all, "schema") != NULL && strstr(message, psprintf("schema %.*s", (int) (dot - object), object)) != NULL);
+}
+
 bool
-doctor_confirm(Doctor *doctor, List *objects, const char *sentence)
+doctor_confirm(Doctor *doctor, List *objects, const char *sqlstate, const char *message, const char *sentence)
 {
 	MemoryContext old = MemoryContextSwitchTo(doctor->cxt);
 	bool		found = false;
@@ -109,18 +152,11 @@ doctor_confirm(Doctor *doctor, List *objects, const char *sentence)
 	foreach(lc, doctor->findings)
 	{
 		Finding    *f = (Finding *) lfirst(lc);
-		ListCell   *object;
 
-		if (f->severity == DOCTOR_INFO)
+		if (f->severity == DOCTOR_INFO || !is_cause(f, objects, sqlstate, message))
 			continue;
-		foreach(object, objects)
-		{
-			if (!same_text(f->text[2], (const char *) lfirst(object)))
-				continue;
-			f->text[4] = f->text[4] ? psprintf("%s %s", f->text[4], sentence) : pstrdup(sentence);
-			found = true;
-			break;
-		}
+		f->text[4] = f->text[4] ? psprintf("%s %s", f->text[4], sentence) : pstrdup(sentence);
+		found = true;
 	}
 	MemoryContextSwitchTo(old);
 	return found;

@@ -49,10 +49,11 @@ extern void doctor_finding(Doctor *doctor, DoctorSeverity severity, const char *
 						   const char *fix);
 
 /*
- * A probe failed at one of these objects (of char *): the findings about them,
- * but for those of severity info, get this sentence as well. false: there is none.
+ * A probe failed at one of these objects (of char *), with this SQLSTATE (NULL:
+ * with none) and message: the findings that say why, but for those of severity
+ * info, get this sentence as well. false: there is none.
  */
-extern bool doctor_confirm(Doctor *doctor, List *objects, const char *sentence);
+extern bool doctor_confirm(Doctor *doctor, List *objects, const char *sqlstate, const char *message, const char *sentence);
 
 /*
  * Add what a statement over our own tables or the catalogs returns: severity,

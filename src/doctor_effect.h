@@ -33,16 +33,25 @@ typedef struct EffectWalk
 	List	   *relations;		/* oids of the tables and views looked at */
 	List	   *effects;		/* of Effect */
 	List	   *keys;			/* of MetadataKey */
+	bool		messages;		/* a transactional pg_logical_emit_message() was read */
 } EffectWalk;
 
 /*
  * Walk what writing these tables may run: their triggers, defaults, checks,
  * indexes, policies and rules, tables that a key ties to them, whatever the
- * bodies name, and so on. Reads catalogs only, in the own scope, and runs
- * nothing. It takes a name for whatever has that name: rather too much than too
+ * bodies name, and so on; and event triggers, where a body has DDL. Reads
+ * catalogs only, in the own scope, and runs nothing. It takes a name for whatever has that name: rather too much than too
  * little. Dynamic SQL is read as far as it stands there in literals.
  */
 extern void effect_walk(EffectWalk *walk, const Oid *relations, int nrelations);
+
+/*
+ * Of this function or foreign table itself, whatever it calls: where it does, or
+ * may do, what a rollback does not undo, true, and what. The object is NULL for a
+ * function of PostgreSQL's own. Reads the system caches.
+ */
+extern bool effect_of_function(const EffectWalk *walk, Oid function, Effect *effect);
+extern bool effect_of_foreign_table(Oid relation, Effect *effect);
 
 /* public.f(uuid), or NULL: it is gone. */
 extern char *effect_function_name(Oid function);

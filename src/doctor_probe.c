@@ -24,8 +24,6 @@
 #include "catalog/pg_trigger.h"
 #include "catalog/pg_type.h"
 #include "commands/trigger.h"
-#include "executor/execdesc.h"
-#include "executor/executor.h"
 #include "executor/spi.h"
 #include "fmgr.h"
 #include "funcapi.h"
@@ -49,6 +47,7 @@
 #include "caller.h"
 #include "doctor.h"
 #include "doctor_effect.h"
+#include "doctor_fence.h"
 #include "doctor_probe.h"
 #include "module.h"
 #include "plan.h"
@@ -72,11 +71,12 @@ static const char *const kind_names[PROBE_KINDS] = {
 	"email", "email_without_metadata", "invited", "oauth", "phone", "anonymous"
 };
 
-/* A trigger of others on a table that the auth server writes. */
+/* A trigger of others on a table that the auth server writes, or on one further on. */
 typedef struct CustomTrigger
 {
 	Oid			oid;
 	const char *name;			/* "name ON table" */
+	const char *function;		/* further on: it is blamed only where this is in a call stack; else NULL */
 } CustomTrigger;
 
 typedef struct Run
@@ -101,6 +101,10 @@ typedef struct Run
 	char	   *changed_email;
 	char	   *metadata;		/* JSON */
 	char	   *app_metadata;
+	char	   *identity;		/* id of its identity */
+	char	   *identity_data;	/* JSON */
+	char	   *session;		/* ids of what it has from its last login */
+	char	   *refresh_token;
 	char	   *own;			/* all that it says of itself, to know it again in messages */
 
 	/* while the checks of a COMMIT are made */
@@ -116,62 +120,6 @@ typedef struct DeferredName
 	const char *name;
 	Oid			schema_owner;
 } DeferredName;
-
-/* ---------------------------------------------------------------------
- * One trigger switched off, for this session and this probe
- * ---------------------------------------------------------------------
- */
-
-/*
- * ALTER TABLE ... DISABLE TRIGGER would lock out every signup. The executor
- * works on a copy of the table's triggers, and in that one it is off.
- */
-static Oid	switched_off = InvalidOid;
-static bool hook_installed = false;
-static ExecutorStart_hook_type previous_start = NULL;
-
-static void
-start_without_trigger(QueryDesc *query, int eflags)
-{
-	ListCell   *lc;
-
-	if (previous_start)
-		previous_start(query, eflags);
-	else
-		standard_ExecutorStart(query, eflags);
-	if (!OidIsValid(switched_off) || query->estate == NULL)
-		return;
-	foreach(lc, query->estate->es_opened_result_relations)
-	{
-		TriggerDesc *desc = ((ResultRelInfo *) lfirst(lc))->ri_TrigDesc;
-
-		for (int i = 0; desc != NULL && i < desc->numtriggers; i++)
-			if (desc->triggers[i].tgoid == switched_off)
-				desc->triggers[i].tgenabled = TRIGGER_DISABLED;
-	}
-}
-
-static void
-install_hook(void)
-{
-	if (hook_installed)
-		return;
-	previous_start = ExecutorStart_hook;
-	ExecutorStart_hook = start_without_trigger;
-	hook_installed = true;
-}
-
-/* Another module may have put itself before us meanwhile: then it stays, and does nothing. */
-static void
-remove_hook(void)
-{
-	switched_off = InvalidOid;
-	if (hook_installed && ExecutorStart_hook == start_without_trigger)
-	{
-		ExecutorStart_hook = previous_start;
-		hook_installed = false;
-	}
-}
 
 /* ---------------------------------------------------------------------
  * What an error says
@@ -553,6 +501,14 @@ attempt(Run *run, StepCall *call, bool keep)
 	return e;
 }
 
+/* Somebody else's lock, or a conflict with them: nothing of a signup's own. */
+static bool
+is_conflict(int sqlerrcode)
+{
+	return sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE || sqlerrcode == ERRCODE_T_R_DEADLOCK_DETECTED ||
+		sqlerrcode == ERRCODE_T_R_SERIALIZATION_FAILURE;
+}
+
 static void
 describe_failure(Run *run, ProbeStep *step, const ErrorData *e, const char *sql)
 {
@@ -564,22 +520,25 @@ describe_failure(Run *run, ProbeStep *step, const ErrorData *e, const char *sql)
 	step->constraint = e->constraint_name;
 	read_context(run, step, e->context, sql);
 
-	/* what the role of a session may do, no probe may */
-	if (e->sqlerrcode == ERRCODE_INSUFFICIENT_PRIVILEGE && e->message != NULL &&
+	/* what the code of a session may do, that of a probe may not */
+	if (fence_raised(e))
+		step->outcome = PROBE_UNKNOWN;
+	else if (e->sqlerrcode == ERRCODE_INSUFFICIENT_PRIVILEGE && e->message != NULL &&
 		strstr(e->message, "within security-definer function") != NULL)
 	{
 		step->outcome = PROBE_UNKNOWN;
 		step->message = psprintf("%s (no probe can tell whether a signup could)", step->message);
 	}
-	else if (e->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE && !raised_by_code(e))
+	else if (is_conflict(e->sqlerrcode) && !raised_by_code(e))
 	{
 		step->outcome = PROBE_UNKNOWN;
-		step->message = psprintf("%s (somebody else holds the lock: try again)", step->message);
+		step->message = psprintf("%s (somebody else is in the way: try again)", step->message);
 	}
 }
 
+/* Nothing more is tried after what no rollback would have undone. */
 static bool
-try_step(Run *run, const char *name, const char *sql)
+try_statement(Run *run, const char *name, const char *sql, bool writes)
 {
 	StepCall	call = {.sql = sql};
 	ErrorData  *e = attempt(run, &call, true);
@@ -587,12 +546,23 @@ try_step(Run *run, const char *name, const char *sql)
 
 	if (e != NULL)
 		describe_failure(run, step, e, sql);
-	else if (call.processed == 0)
+	else if (fence_met() != NULL)
+	{
+		step->outcome = PROBE_UNKNOWN;
+		step->message = "what a rollback does not undo was not run";
+	}
+	else if (writes && call.processed == 0)
 	{
 		step->outcome = PROBE_FAILED;
 		step->message = "the statement wrote no row: a BEFORE trigger returned NULL, or a rule or a policy is in the way";
 	}
 	return step->outcome == PROBE_OK;
+}
+
+static bool
+try_step(Run *run, const char *name, const char *sql)
+{
+	return try_statement(run, name, sql, true);
 }
 
 static void report_quarantine(Run *run);
@@ -628,7 +598,7 @@ try_commit(Run *run, const char *name)
 	step = add_step(run, name);
 	if (e != NULL)
 		describe_failure(run, step, e, NULL);
-	return step->outcome == PROBE_OK;
+	return step->outcome == PROBE_OK && fence_met() == NULL;
 }
 
 static SavedPlan quarantine_plan = {
@@ -676,7 +646,7 @@ report_quarantine(Run *run)
 		memset(&e, 0, sizeof(e));
 		e.sqlerrcode = MAKE_SQLSTATE(state[0], state[1], state[2], state[3], state[4]);
 		e.message = SPI_getvalue(row, desc, 3);
-		step->outcome = PROBE_FAILED;
+		step->outcome = is_conflict(e.sqlerrcode) || fence_met() != NULL ? PROBE_UNKNOWN : PROBE_FAILED;
 		step->sqlstate = pstrdup(state);
 		value = SPI_getvalue(row, desc, 1);
 		if (DatumGetBool(SPI_getbinval(row, desc, 7, &isnull)))
@@ -706,11 +676,28 @@ typedef struct ColumnValue
 	const char *value;			/* SQL */
 } ColumnValue;
 
+static Oid
+auth_table(const char *name)
+{
+	Oid			nsp = get_namespace_oid("auth", true);
+
+	return OidIsValid(nsp) ? get_relname_relid(name, nsp) : InvalidOid;
+}
+
+/* The column's name; NULL: not in this auth schema. */
+static const char *
+column_there(Oid relid, const char *name)
+{
+	if (*name == '?' && get_attnum(relid, ++name) == InvalidAttrNumber)
+		return NULL;
+	return name;
+}
+
+/* Where there is no such table: NULL, and nothing is said of it. */
 static char *
 insert_sql(const char *table, const ColumnValue *columns, size_t n)
 {
-	Oid			nsp = get_namespace_oid("auth", true);
-	Oid			relid = OidIsValid(nsp) ? get_relname_relid(table, nsp) : InvalidOid;
+	Oid			relid = auth_table(table);
 	StringInfoData names;
 	StringInfoData values;
 
@@ -720,9 +707,9 @@ insert_sql(const char *table, const ColumnValue *columns, size_t n)
 	initStringInfo(&values);
 	for (size_t i = 0; i < n; i++)
 	{
-		const char *name = columns[i].name;
+		const char *name = column_there(relid, columns[i].name);
 
-		if (*name == '?' && get_attnum(relid, ++name) == InvalidAttrNumber)
+		if (name == NULL)
 			continue;
 		appendStringInfo(&names, "%s%s", names.len ? ", " : "", quote_identifier(name));
 		appendStringInfo(&values, "%s%s", values.len ? ", " : "", columns[i].value);
@@ -730,11 +717,42 @@ insert_sql(const char *table, const ColumnValue *columns, size_t n)
 	return psprintf("INSERT INTO auth.%s (%s) VALUES (%s)", quote_identifier(table), names.data, values.data);
 }
 
+/* Rows of the user, or of the key given. */
 static char *
-update_sql(const Run *run, const char *set)
+update_sql(const char *table, const ColumnValue *columns, size_t n, const char *key, const char *value)
 {
-	return psprintf("UPDATE auth.users SET %s, updated_at = pg_catalog.now() WHERE id OPERATOR(pg_catalog.=) %s",
-					set, quote_literal_cstr(run->id));
+	Oid			relid = auth_table(table);
+	StringInfoData set;
+
+	if (!OidIsValid(relid))
+		return NULL;
+	initStringInfo(&set);
+	for (size_t i = 0; i < n; i++)
+	{
+		const char *name = column_there(relid, columns[i].name);
+
+		if (name != NULL)
+			appendStringInfo(&set, "%s%s = %s", set.len ? ", " : "", quote_identifier(name), columns[i].value);
+	}
+	return psprintf("UPDATE auth.%s SET %s WHERE %s OPERATOR(pg_catalog.=) %s",
+					quote_identifier(table), set.data, quote_identifier(key), quote_literal_cstr(value));
+}
+
+static char *
+delete_sql(const char *table, const char *where)
+{
+	return OidIsValid(auth_table(table)) ? psprintf("DELETE FROM auth.%s WHERE %s", quote_identifier(table), where) : NULL;
+}
+
+#define NOW		"pg_catalog.now()"
+
+/* One column of the user and when that was. */
+static char *
+set_user_sql(const Run *run, const char *column, const char *value)
+{
+	ColumnValue set[] = {{column, value}, {"updated_at", NOW}};
+
+	return update_sql("users", set, lengthof(set), "id", run->id);
 }
 
 static bool
@@ -748,6 +766,13 @@ static bool
 try_if_there(Run *run, const char *name, char *sql)
 {
 	return sql == NULL || try_step(run, name, sql);
+}
+
+/* The same for what mostly has no row to write. */
+static bool
+try_any(Run *run, const char *name, char *sql)
+{
+	return sql == NULL || try_statement(run, name, sql, false);
 }
 
 static char *
@@ -778,6 +803,15 @@ add_member(StringInfo json, const char *key, const char *value)
 	escape_json(json, key);
 	appendStringInfoString(json, ": ");
 	escape_json(json, value);
+}
+
+/* The members of two JSON objects; where both have one, it is there twice, and jsonb takes the last. */
+static char *
+merged(const char *a, const char *b)
+{
+	int			n = strlen(a) - 1;
+
+	return psprintf("%.*s%s%s", n, a, n > 1 && b[1] != '}' ? ", " : "", b + 1);
 }
 
 /* A value for a key of a form, or NULL where only the application knows one. */
@@ -873,117 +907,263 @@ make_user(Run *run)
 					 errmsg("could not generate random values")));
 		run->phone = psprintf("999" "%011llu", (unsigned long long) (digits % UINT64CONST(100000000000)));
 	}
+	run->identity = random_uuid();
+	run->session = NULL;
+	run->refresh_token = NULL;
+	run->identity_data = run->metadata;
+	if (run->kind != PROBE_OAUTH)
+		run->identity_data = merged(run->metadata, psprintf("{\"sub\": \"%s\"%s%s%s, \"email_verified\": false, \"phone_verified\": false}", run->id,
+															run->email ? ", \"email\": \"" : "", run->email ? run->email : "", run->email ? "\"" : ""));
 	run->own = psprintf("%s %s %s %s %s", run->id, run->email ? run->email : "", run->changed_email,
 						run->phone ? run->phone : "", run->metadata);
 }
 
-/* INSERT, identity, what is known of its provider, and the mail's token: one transaction. */
+/* A token for a mail or a message: on the user and, since 2024, in a table. */
+static bool
+try_token(Run *run, const char *step, const char *type, const char *relates_to, const ColumnValue *set, size_t n, const char *token)
+{
+	const char *id = quote_literal_cstr(run->id);
+	const char *quoted_type = quote_literal_cstr(type);
+	ColumnValue row[] = {
+		{"id", quote_literal_cstr(random_uuid())}, {"user_id", id}, {"token_type", quoted_type}, {"token_hash", token},
+		{"relates_to", quote_literal_cstr(relates_to)}, {"created_at", "LOCALTIMESTAMP"}, {"updated_at", "LOCALTIMESTAMP"}
+	};
+
+	return (set == NULL || try_step(run, step, update_sql("users", set, n, "id", run->id))) &&
+		try_any(run, "delete one-time tokens",
+				delete_sql("one_time_tokens", psprintf("token_type OPERATOR(pg_catalog.=) %s AND user_id OPERATOR(pg_catalog.=) %s", quoted_type, id))) &&
+		try_if_there(run, "insert one-time token", insert_sql("one_time_tokens", row, lengthof(row)));
+}
+
+static bool
+try_forget_tokens(Run *run)
+{
+	return try_any(run, "delete one-time tokens",
+				   delete_sql("one_time_tokens", psprintf("user_id OPERATOR(pg_catalog.=) %s", quote_literal_cstr(run->id))));
+}
+
+/* What happens is written down, unless the server is told not to. */
+static bool
+try_audit(Run *run, const char *action, const char *log_type)
+{
+	StringInfoData payload;
+	ColumnValue entry[] = {
+		{"instance_id", "'00000000-0000-0000-0000-000000000000'"}, {"id", quote_literal_cstr(random_uuid())}, {"payload", NULL},
+		{"created_at", NOW}, {"?ip_address", "''"}
+	};
+
+	initStringInfo(&payload);
+	appendStringInfoChar(&payload, '{');
+	add_member(&payload, "action", action);
+	add_member(&payload, "actor_id", run->id);
+	add_member(&payload, "actor_username", run->email ? run->email : run->phone ? run->phone : "");
+	add_member(&payload, "log_type", log_type);
+	appendStringInfoString(&payload, ", \"actor_via_sso\": false}");
+	entry[2].value = quote_literal_cstr(payload.data);
+	return try_if_there(run, "insert audit log entry", insert_sql("audit_log_entries", entry, lengthof(entry)));
+}
+
+static bool
+try_metadata(Run *run, const char *json)
+{
+	return try_step(run, "update metadata", set_user_sql(run, "raw_user_meta_data", quote_literal_cstr(json)));
+}
+
+static bool
+try_app_metadata(Run *run)
+{
+	return try_step(run, "update app metadata", set_user_sql(run, "raw_app_meta_data", quote_literal_cstr(run->app_metadata)));
+}
+
+/* A session and its first token, as they end every way of logging in. */
+static bool
+try_session(Run *run, const char *method)
+{
+	const char *id = quote_literal_cstr(run->id);
+	const char *session;
+	ColumnValue login[] = {
+		{"id", NULL}, {"user_id", id}, {"created_at", NOW}, {"updated_at", NOW}, {"?factor_id", "NULL"},
+		{"?aal", "'aal1'"}, {"?not_after", "NULL"}, {"?refreshed_at", "NULL"}, {"?user_agent", "'invite_sync probe'"},
+		{"?ip", "'192.0.2.1'"}, {"?tag", "NULL"}, {"?oauth_client_id", "NULL"}, {"?refresh_token_hmac_key", "NULL"},
+		{"?refresh_token_counter", "NULL"}, {"?scopes", "NULL"}
+	};
+	ColumnValue refresh[] = {
+		{"instance_id", "'00000000-0000-0000-0000-000000000000'"}, {"token", NULL}, {"user_id", id}, {"revoked", "false"},
+		{"created_at", NOW}, {"updated_at", NOW}, {"?parent", "NULL"}, {"?session_id", NULL}
+	};
+	ColumnValue claim[] = {
+		{"id", quote_literal_cstr(random_uuid())}, {"session_id", NULL}, {"created_at", NOW}, {"updated_at", NOW},
+		{"authentication_method", quote_literal_cstr(method)}
+	};
+
+	run->session = random_uuid();
+	run->refresh_token = pnstrdup(random_uuid(), 12);
+	session = quote_literal_cstr(run->session);
+	login[0].value = refresh[7].value = claim[1].value = session;
+	refresh[1].value = quote_literal_cstr(run->refresh_token);
+	return try_if_there(run, "insert session", insert_sql("sessions", login, lengthof(login))) &&
+		try_if_there(run, "insert refresh token", insert_sql("refresh_tokens", refresh, lengthof(refresh))) &&
+		try_step(run, "update last sign-in", set_user_sql(run, "last_sign_in_at", NOW)) &&
+		try_if_there(run, "insert authentication method", insert_sql("mfa_amr_claims", claim, lengthof(claim)));
+}
+
+/* What a mail or a provider has proved. */
+static bool
+try_confirm(Run *run)
+{
+	ColumnValue set[] = {{"confirmation_token", "''"}, {run->phone ? "phone_confirmed_at" : "email_confirmed_at", NOW}, {"updated_at", NOW}};
+
+	return try_step(run, "confirm user", update_sql("users", set, lengthof(set), "id", run->id)) &&
+		(run->phone != NULL || try_metadata(run, merged(run->metadata, "{\"email_verified\": true}"))) &&
+		try_forget_tokens(run);
+}
+
+/*
+ * Statements, their columns and their order are those of the auth server. The
+ * role of a new user comes with an UPDATE of its own, and so does all that is
+ * known of its provider: triggers on INSERT do not see it.
+ */
 static bool
 try_signup(Run *run)
 {
-	const char *now = "pg_catalog.now()";
 	const char *id = quote_literal_cstr(run->id);
-	const char *email = literal_or_null(run->email);
-	bool		confirmed = run->kind == PROBE_OAUTH;
+	bool		oauth = run->kind == PROBE_OAUTH;
 	bool		anonymous = run->kind == PROBE_ANONYMOUS;
+	bool		invited = run->kind == PROBE_INVITED;
 	const char *token = quote_literal_cstr(random_uuid());
+	const char *password = oauth || anonymous || invited ? "''" : "'$2a$10$PROBEPROBEPROBEPROBEPROBEPROBEPROBEPROBEPROBEPROBEPROBE'";
+	const char *provider = oauth ? "'google'" : run->phone ? "'phone'" : "'email'";
 	ColumnValue user[] = {
-		{"instance_id", "'00000000-0000-0000-0000-000000000000'"}, {"id", id}, {"aud", "'authenticated'"},
-		{"role", "'authenticated'"}, {"email", email},
-		{"encrypted_password", run->kind == PROBE_EMAIL || run->kind == PROBE_EMAIL_WITHOUT_METADATA || run->kind == PROBE_PHONE ?
-		"'$2a$10$PROBEPROBEPROBEPROBEPROBEPROBEPROBEPROBEPROBEPROBEPROBE'" : "''"},
-		{"email_confirmed_at", confirmed ? now : "NULL"}, {"invited_at", run->kind == PROBE_INVITED ? now : "NULL"},
-		{"confirmation_token", "''"}, {"recovery_token", "''"}, {"email_change_token_new", "''"}, {"email_change", "''"},
-		{"last_sign_in_at", "NULL"},
-		{"raw_app_meta_data", quote_literal_cstr(run->app_metadata)}, {"raw_user_meta_data", quote_literal_cstr(run->metadata)},
-		{"created_at", now}, {"updated_at", now},
-		{"?phone", literal_or_null(run->phone)}, {"?phone_change", "''"}, {"?phone_change_token", "''"},
-		{"?email_change_token_current", "''"}, {"?email_change_confirm_status", "0"}, {"?reauthentication_token", "''"},
-		{"?banned_until", "NULL"}, {"?is_sso_user", "false"}, {"?deleted_at", "NULL"},
-		{"?is_anonymous", anonymous ? "true" : "false"}
+		{"aud", "'authenticated'"}, {"?banned_until", "NULL"}, {"confirmation_sent_at", "NULL"}, {"confirmation_token", "''"},
+		{"created_at", NOW}, {"?deleted_at", "NULL"}, {"email", literal_or_null(run->email)}, {"email_change", "''"},
+		{"?email_change_confirm_status", "0"}, {"email_change_sent_at", "NULL"}, {"?email_change_token_current", "''"},
+		{"email_change_token_new", "''"}, {"email_confirmed_at", "NULL"}, {"encrypted_password", password}, {"id", id},
+		{"instance_id", "'00000000-0000-0000-0000-000000000000'"}, {"invited_at", "NULL"},
+		{"?is_anonymous", anonymous ? "true" : "false"}, {"?is_sso_user", "false"}, {"last_sign_in_at", "NULL"},
+		{"?phone", literal_or_null(run->phone)}, {"?phone_change", "''"}, {"?phone_change_sent_at", "NULL"}, {"?phone_change_token", "''"},
+		{"?phone_confirmed_at", "NULL"}, {"raw_app_meta_data", quote_literal_cstr(run->app_metadata)},
+		{"raw_user_meta_data", quote_literal_cstr(run->metadata)}, {"?reauthentication_sent_at", "NULL"}, {"?reauthentication_token", "''"},
+		{"recovery_sent_at", "NULL"}, {"recovery_token", "''"}, {"role", "''"}, {"updated_at", NOW}
 	};
-	const char *provider = run->kind == PROBE_OAUTH ? "'google'" : run->kind == PROBE_PHONE ? "'phone'" : "'email'";
-	StringInfoData data;
+	ColumnValue identity[] = {
+		{"created_at", NOW}, {"id", quote_literal_cstr(run->identity)}, {"identity_data", quote_literal_cstr(run->identity_data)},
+		{"last_sign_in_at", NOW}, {"provider", provider}, {"?provider_id", id}, {"updated_at", NOW}, {"user_id", id}
+	};
+	ColumnValue mail[] = {
+		{"confirmation_sent_at", NOW}, {"confirmation_token", token}, {"updated_at", NOW}, {"invited_at", NOW}
+	};
 
 	if (anonymous && !has_column(run, "is_anonymous"))
 		return false;
-	if (!try_step(run, "insert user", insert_sql("users", user, lengthof(user))))
+	if (!try_step(run, "insert user", insert_sql("users", user, lengthof(user))) ||
+		!try_step(run, "update role", set_user_sql(run, "role", "'authenticated'")))
 		return false;
-	if (!anonymous)
+	if (anonymous)
+		return try_session(run, "anonymous") && try_commit(run, "commit signup");
+	if (!try_if_there(run, "insert identity", insert_sql("identities", identity, lengthof(identity))))
+		return false;
+	if (oauth)
 	{
-		ColumnValue identity[] = {
-			{"id", quote_literal_cstr(random_uuid())}, {"user_id", id}, {"provider", provider},
-			{"?provider_id", id}, {"identity_data", NULL}, {"last_sign_in_at", now}, {"created_at", now}, {"updated_at", now}
-		};
-
-		initStringInfo(&data);
-		appendStringInfoChar(&data, '{');
-		add_member(&data, "sub", run->id);
-		if (run->email != NULL)
-			add_member(&data, "email", run->email);
-		if (run->phone != NULL)
-			add_member(&data, "phone", run->phone);
-		appendStringInfoChar(&data, '}');
-		identity[4].value = quote_literal_cstr(data.data);
-		if (!try_if_there(run, "insert identity", insert_sql("identities", identity, lengthof(identity))))
-			return false;
-		if (!try_step(run, "update metadata",
-					  update_sql(run, psprintf("raw_app_meta_data = %s", quote_literal_cstr(run->app_metadata)))))
+		if (!try_step(run, "update password", set_user_sql(run, "encrypted_password", "NULL")) ||
+			!try_metadata(run, run->metadata) ||
+			!try_app_metadata(run) ||
+			!try_audit(run, "user_signedup", "team") ||
+			!try_confirm(run) ||
+			!try_session(run, "oauth"))
 			return false;
 	}
-	if (run->email != NULL && !confirmed)
-	{
-		ColumnValue mail[] = {
-			{"id", quote_literal_cstr(random_uuid())}, {"user_id", id}, {"token_type", "'confirmation_token'"},
-			{"token_hash", token}, {"relates_to", email}
-		};
-
-		if (!try_step(run, "update confirmation token",
-					  update_sql(run, psprintf("confirmation_token = %s, confirmation_sent_at = pg_catalog.now()", token))) ||
-			!try_if_there(run, "insert one-time token", insert_sql("one_time_tokens", mail, lengthof(mail))))
-			return false;
-	}
+	else if (!(invited || (try_metadata(run, merged(run->metadata, run->identity_data)) && try_app_metadata(run))) ||
+			 !try_audit(run, invited ? "user_invited" : "user_confirmation_requested", invited ? "team" : "user") ||
+			 !try_token(run, "update confirmation token", "confirmation_token", run->phone ? run->phone : run->email,
+						mail, invited ? lengthof(mail) : lengthof(mail) - 1, token))
+		return false;
 	return try_commit(run, "commit signup");
+}
+
+static bool
+try_identity(Run *run, const char *column, const char *value)
+{
+	ColumnValue set[] = {{column, value}};
+
+	return try_if_there(run, "update identity", update_sql("identities", set, lengthof(set), "id", run->identity));
+}
+
+/* What a change of password forgets. */
+static bool
+try_password(Run *run, const char *keep_session)
+{
+	const char *id = quote_literal_cstr(run->id);
+	ColumnValue set[] = {
+		{"confirmation_sent_at", "NULL"}, {"confirmation_token", "''"}, {"email_change_sent_at", "NULL"}, {"?email_change_token_current", "''"},
+		{"email_change_token_new", "''"}, {"encrypted_password", "'$2a$10$CHANGEDCHANGEDCHANGEDCHANGEDCHANGEDCHANGEDCHANGEDCHANGEDCHA'"},
+		{"?phone_change_sent_at", "NULL"}, {"?phone_change_token", "''"}, {"?reauthentication_sent_at", "NULL"}, {"?reauthentication_token", "''"},
+		{"recovery_sent_at", "NULL"}, {"recovery_token", "''"}, {"updated_at", NOW}
+	};
+	char	   *others = psprintf("user_id OPERATOR(pg_catalog.=) %s", id);
+
+	if (keep_session != NULL)
+		others = psprintf("id OPERATOR(pg_catalog.<>) %s AND %s", quote_literal_cstr(keep_session), others);
+	return try_step(run, "update password", update_sql("users", set, lengthof(set), "id", run->id)) &&
+		try_forget_tokens(run) &&
+		try_any(run, "delete sessions", delete_sql("sessions", others));
 }
 
 static void
 try_login(void *arg)
 {
 	Run		   *run = (Run *) arg;
-	const char *now = "pg_catalog.now()";
-	const char *id = quote_literal_cstr(run->id);
-	const char *session = quote_literal_cstr(random_uuid());
-	const char *first_token = quote_literal_cstr(random_uuid());
-	ColumnValue login[] = {
-		{"id", session}, {"user_id", id}, {"created_at", now}, {"updated_at", now},
-		{"?aal", "'aal1'"}, {"?user_agent", "'invite_sync probe'"}, {"?ip", "'192.0.2.1'"}
-	};
-	ColumnValue refresh[] = {
-		{"instance_id", "'00000000-0000-0000-0000-000000000000'"}, {"token", first_token}, {"user_id", id}, {"revoked", "false"},
-		{"created_at", now}, {"updated_at", now}, {"?session_id", session}
-	};
-	char	   *session_sql;
+	bool		confirmed = run->kind == PROBE_OAUTH || run->kind == PROBE_ANONYMOUS;
+	bool		password = run->kind != PROBE_INVITED && !confirmed;
+	const char *next;
 
 	begin_transaction(run);
-	if (run->kind == PROBE_EMAIL || run->kind == PROBE_EMAIL_WITHOUT_METADATA || run->kind == PROBE_INVITED ||
-		run->kind == PROBE_PHONE)
+	if (!confirmed)
 	{
-		if (!try_step(run, "confirm user",
-					  update_sql(run, run->phone ? "phone_confirmed_at = pg_catalog.now()" :
-								 "email_confirmed_at = pg_catalog.now(), confirmation_token = ''")) ||
+		/* who accepts an invitation has no password yet: the server makes one up */
+		if ((run->kind == PROBE_INVITED && !try_password(run, NULL)) ||
+			!try_audit(run, "user_signedup", "team") ||
+			!try_confirm(run) ||
+			(run->phone == NULL && !try_identity(run, "identity_data", quote_literal_cstr(merged(run->identity_data, "{\"email_verified\": true}")))) ||
+			!try_app_metadata(run) ||
+			!try_session(run, "otp") ||
 			!try_commit(run, "commit confirmation"))
 			return;
 	}
-	if (!try_step(run, "update last sign-in", update_sql(run, "last_sign_in_at = pg_catalog.now()")))
+	if (run->kind != PROBE_ANONYMOUS)
+	{
+		if (run->kind == PROBE_OAUTH &&
+			(!try_identity(run, "last_sign_in_at", NOW) || !try_metadata(run, run->metadata) || !try_app_metadata(run)))
+			return;
+		if (!try_audit(run, "login", "account") ||
+			!try_session(run, password ? "password" : run->kind == PROBE_OAUTH ? "oauth" : "otp") ||
+			!try_commit(run, "commit login"))
+			return;
+	}
+	if (!OidIsValid(auth_table("sessions")) || !OidIsValid(auth_table("refresh_tokens")))
 		return;
-	session_sql = insert_sql("sessions", login, lengthof(login));
-	if (!try_if_there(run, "insert session", session_sql) ||
-		(session_sql != NULL &&
-		 !try_if_there(run, "insert refresh token", insert_sql("refresh_tokens", refresh, lengthof(refresh)))) ||
-		!try_commit(run, "commit login") ||
-		session_sql == NULL)
-		return;
-	if (try_step(run, "log out", psprintf("DELETE FROM auth.sessions WHERE id OPERATOR(pg_catalog.=) %s", session)))
+	next = random_uuid();
+	{
+		ColumnValue revoke[] = {{"revoked", "true"}, {"updated_at", NOW}};
+		ColumnValue refresh[] = {
+			{"created_at", NOW}, {"instance_id", "'00000000-0000-0000-0000-000000000000'"}, {"?parent", quote_literal_cstr(run->refresh_token)},
+			{"revoked", "false"}, {"?session_id", quote_literal_cstr(run->session)}, {"token", quote_literal_cstr(pnstrdup(next, 12))},
+			{"updated_at", NOW}, {"user_id", quote_literal_cstr(run->id)}
+		};
+		ColumnValue session[] = {
+			{"?ip", "'192.0.2.1'"}, {"?refreshed_at", "LOCALTIMESTAMP"}, {"updated_at", NOW}, {"?user_agent", "'invite_sync probe'"}
+		};
+
+		if (!try_audit(run, "token_refreshed", "token") ||
+			!try_audit(run, "token_revoked", "token") ||
+			!try_step(run, "revoke refresh token", update_sql("refresh_tokens", revoke, lengthof(revoke), "token", run->refresh_token)) ||
+			!try_step(run, "insert refresh token", insert_sql("refresh_tokens", refresh, lengthof(refresh))) ||
+			!try_step(run, "update last sign-in", set_user_sql(run, "last_sign_in_at", NOW)) ||
+			!try_step(run, "update session", update_sql("sessions", session, lengthof(session), "id", run->session)) ||
+			!try_commit(run, "commit refresh"))
+			return;
+	}
+	if (try_audit(run, "logout", "account") &&
+		try_step(run, "log out", delete_sql("sessions", psprintf("user_id OPERATOR(pg_catalog.=) %s", quote_literal_cstr(run->id)))))
 		(void) try_commit(run, "commit logout");
 }
 
@@ -991,39 +1171,88 @@ static void
 try_update(void *arg)
 {
 	Run		   *run = (Run *) arg;
+	const char *current = quote_literal_cstr(random_uuid());
+	const char *token = quote_literal_cstr(random_uuid());
 
 	begin_transaction(run);
-	if (try_step(run, "update user metadata",
-				 update_sql(run, "raw_user_meta_data = coalesce(raw_user_meta_data, '{}') OPERATOR(pg_catalog.||) '{\"full_name\": \"Probe Changed\"}'")) &&
+	if (!try_step(run, "update user metadata",
+				  set_user_sql(run, "raw_user_meta_data",
+							   quote_literal_cstr(merged(merged(run->metadata, run->identity_data), "{\"full_name\": \"Probe Changed\"}")))) ||
+		!try_audit(run, "user_modified", "user") ||
 		!try_commit(run, "commit user metadata"))
 		return;
-	if (try_step(run, "update password",
-				 update_sql(run, "encrypted_password = '$2a$10$CHANGEDCHANGEDCHANGEDCHANGEDCHANGEDCHANGEDCHANGEDCHANGEDCHA'")) &&
-		!try_commit(run, "commit password"))
+	if (!try_password(run, run->session ? run->session : run->id) ||
+		!try_audit(run, "user_updated_password", "user") ||
+		!try_audit(run, "user_modified", "user") ||
+		!try_commit(run, "commit password") ||
+		run->email == NULL)
 		return;
-	if (run->email == NULL)
-		return;
-	if (try_step(run, "request change of email",
-				 update_sql(run, psprintf("email_change = %s, email_change_token_new = %s, email_change_sent_at = pg_catalog.now()",
-										  quote_literal_cstr(run->changed_email), quote_literal_cstr(random_uuid())))) &&
-		try_step(run, "update email",
-				 update_sql(run, psprintf("email = %s, email_change = '', email_change_token_new = '', email_confirmed_at = pg_catalog.now()",
-										  quote_literal_cstr(run->changed_email)))))
-		(void) try_commit(run, "commit email");
+	{
+		ColumnValue request[] = {
+			{"email_change", quote_literal_cstr(run->changed_email)}, {"?email_change_confirm_status", "0"}, {"email_change_sent_at", NOW},
+			{"?email_change_token_current", current}, {"email_change_token_new", token}, {"updated_at", NOW}
+		};
+		ColumnValue half[] = {
+			{"?email_change_confirm_status", "1"}, {"?email_change_token_current", "''"}, {"email_change_token_new", token}, {"updated_at", NOW}
+		};
+		ColumnValue whole[] = {
+			{"email", quote_literal_cstr(run->changed_email)}, {"email_change", "''"}, {"?email_change_confirm_status", "0"},
+			{"?email_change_token_current", "''"}, {"email_change_token_new", "''"}, {"updated_at", NOW}
+		};
+		StringInfoData data;
+
+		initStringInfo(&data);
+		appendStringInfoChar(&data, '{');
+		add_member(&data, "email", run->changed_email);
+		appendStringInfoChar(&data, '}');
+		if (!try_token(run, "request change of email", "email_change_token_current", run->email, request, lengthof(request), current) ||
+			!try_token(run, NULL, "email_change_token_new", run->changed_email, NULL, 0, token) ||
+			!try_audit(run, "user_modified", "user") ||
+			!try_commit(run, "commit request") ||
+			!try_any(run, "delete one-time tokens",
+					 delete_sql("one_time_tokens", psprintf("token_type OPERATOR(pg_catalog.=) 'email_change_token_current' AND user_id OPERATOR(pg_catalog.=) %s",
+															quote_literal_cstr(run->id)))) ||
+			!try_step(run, "confirm old email", update_sql("users", half, lengthof(half), "id", run->id)) ||
+			!try_commit(run, "commit old email") ||
+			!try_audit(run, "user_modified", "user") ||
+			!try_identity(run, "identity_data", quote_literal_cstr(merged(run->identity_data, data.data))) ||
+			!try_step(run, "update email", update_sql("users", whole, lengthof(whole), "id", run->id)) ||
+			!try_forget_tokens(run) ||
+			!try_app_metadata(run) ||
+			!try_session(run, "otp"))
+			return;
+	}
+	(void) try_commit(run, "commit email");
 }
 
+/* Its address and number are scrambled, whether it had any or not. */
 static void
 try_soft_delete(void *arg)
 {
 	Run		   *run = (Run *) arg;
+	char	   *of_user = psprintf("user_id OPERATOR(pg_catalog.=) %s", quote_literal_cstr(run->id));
+	const char *scrambled = quote_literal_cstr(random_uuid());
+	const char *number = quote_literal_cstr(pnstrdup(random_uuid(), 15));
+	ColumnValue set[] = {
+		{"confirmation_token", "''"}, {"deleted_at", NOW}, {"email", scrambled}, {"email_change", quote_literal_cstr(random_uuid())},
+		{"?email_change_token_current", "''"}, {"email_change_token_new", "''"}, {"encrypted_password", "NULL"}, {"?phone", number},
+		{"?phone_change", number}, {"?phone_change_token", "''"}, {"recovery_token", "''"}, {"updated_at", NOW}
+	};
 
+	if (!has_column(run, "deleted_at"))
+		return;
 	begin_transaction(run);
-	if (has_column(run, "deleted_at") &&
-		try_step(run, "soft delete user",
-				 update_sql(run, psprintf("email = %s, phone = %s, deleted_at = pg_catalog.now(), encrypted_password = '', raw_user_meta_data = '{}', "
-										  "raw_app_meta_data = '{}', confirmation_token = ''",
-										  run->email ? quote_literal_cstr(random_uuid()) : "NULL",
-										  run->phone ? quote_literal_cstr(psprintf("%.15s", random_uuid())) : "NULL"))))
+	if (try_audit(run, "user_deleted", "team") &&
+		try_step(run, "soft delete user", update_sql("users", set, lengthof(set), "id", run->id)) &&
+		try_forget_tokens(run) &&
+		try_metadata(run, "{}") &&
+		try_step(run, "update app metadata", set_user_sql(run, "raw_app_meta_data", "'{}'")) &&
+		try_any(run, "delete sessions", delete_sql("sessions", of_user)) &&
+		(run->kind == PROBE_ANONYMOUS ||
+		 (try_identity(run, "identity_data", "'{}'") &&
+		  (get_attnum(auth_table("identities"), "provider_id") == InvalidAttrNumber ||
+		   try_identity(run, "provider_id", scrambled)))) &&
+		try_any(run, "delete factors", delete_sql("mfa_factors", of_user)))
 		(void) try_commit(run, "commit soft deletion");
 }
 
@@ -1033,8 +1262,8 @@ try_delete(void *arg)
 	Run		   *run = (Run *) arg;
 
 	begin_transaction(run);
-	if (try_step(run, "delete user",
-				 psprintf("DELETE FROM auth.users WHERE id OPERATOR(pg_catalog.=) %s", quote_literal_cstr(run->id))))
+	if (try_audit(run, "user_deleted", "team") &&
+		try_step(run, "delete user", delete_sql("users", psprintf("id OPERATOR(pg_catalog.=) %s", quote_literal_cstr(run->id)))))
 		(void) try_commit(run, "commit deletion");
 }
 
@@ -1073,13 +1302,12 @@ try_kind(void *arg)
 		return;
 	if (actions & PROBE_UPDATE)
 		try_apart(run, try_update);
-	if (actions & PROBE_LOGIN)
+	if ((actions & PROBE_LOGIN) && fence_met() == NULL)
 		try_apart(run, try_login);
-	if (actions & PROBE_DELETE)
-	{
+	if ((actions & PROBE_DELETE) && fence_met() == NULL)
 		try_apart(run, try_soft_delete);
+	if ((actions & PROBE_DELETE) && fence_met() == NULL)
 		try_apart(run, try_delete);
-	}
 }
 
 /* ---------------------------------------------------------------------
@@ -1120,6 +1348,26 @@ set_for_probe(const char *name, const char *value)
 {
 	/* whoever asks may not do all of this by itself; nothing of it remains */
 	(void) set_config_option(name, value, PGC_SUSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, DEBUG2, false);
+}
+
+/*
+ * Settings that only applications know (request.jwt.claims, app.tenant): what
+ * the session that asks, or its role, has for them the auth server has not.
+ * Nothing can be made unknown again, so they are empty.
+ */
+static void
+forget_settings(void)
+{
+	int			n;
+	struct config_generic **settings = compat_settings(&n);
+	List	   *names = NIL;
+	ListCell   *lc;
+
+	for (int i = 0; i < n; i++)
+		if ((settings[i]->flags & GUC_CUSTOM_PLACEHOLDER) != 0 && settings[i]->source > PGC_S_DATABASE)
+			names = lappend(names, pstrdup(settings[i]->name));
+	foreach(lc, names)
+		set_for_probe((char *) lfirst(lc), "");
 }
 
 static char *
@@ -1191,6 +1439,7 @@ take_settings(Run *run)
 	scope_leave(&scope);
 	SPI_finish();
 
+	forget_settings();
 	apply = list_concat(defaults, apply);
 	foreach(lc, apply)
 	{
@@ -1205,6 +1454,7 @@ take_settings(Run *run)
 	run->statement_timeout = StatementTimeout;
 	if (LockTimeout == 0 || LockTimeout > LOCK_TIMEOUT_MS)
 		set_for_probe("lock_timeout", psprintf("%d", LOCK_TIMEOUT_MS));
+	/* these two may be known to another module */
 	set_for_probe("request.jwt.claims", "");
 	set_for_probe("request.jwt.claim.sub", "");
 	/* what is contained is reported; nothing of it belongs in anybody's log */
@@ -1229,23 +1479,34 @@ static SavedPlan deferred_plan = {
 	.nargs = 0
 };
 
-/* Which are on tables that the auth server writes, and are neither ours nor PostgreSQL's. */
+/* Which are on these tables and on all of schema auth, and are neither ours nor PostgreSQL's. */
 static SavedPlan triggers_plan = {
-	.sql = "SELECT t.oid, pg_catalog.quote_ident(t.tgname) OPERATOR(pg_catalog.||) ' ON auth.' OPERATOR(pg_catalog.||) pg_catalog.quote_ident(c.relname) "
+	.sql = "SELECT t.oid, pg_catalog.concat(pg_catalog.quote_ident(t.tgname), ' ON ', pg_catalog.quote_ident(n.nspname), '.', pg_catalog.quote_ident(c.relname)), "
+	"t.tgfoid, n.nspname OPERATOR(pg_catalog.=) 'auth' "
 	"FROM pg_catalog.pg_trigger AS t JOIN pg_catalog.pg_class AS c ON c.oid OPERATOR(pg_catalog.=) t.tgrelid "
 	"JOIN pg_catalog.pg_namespace AS n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace "
 	"JOIN pg_catalog.pg_proc AS p ON p.oid OPERATOR(pg_catalog.=) t.tgfoid "
 	"JOIN pg_catalog.pg_namespace AS f ON f.oid OPERATOR(pg_catalog.=) p.pronamespace "
-	"WHERE n.nspname OPERATOR(pg_catalog.=) 'auth' AND NOT t.tgisinternal AND t.tgenabled OPERATOR(pg_catalog.=) ANY ('{O,A}'::pg_catalog.\"char\"[]) "
+	"WHERE (n.nspname OPERATOR(pg_catalog.=) 'auth' OR c.oid OPERATOR(pg_catalog.=) ANY ($1)) "
+	"AND NOT t.tgisinternal AND t.tgenabled OPERATOR(pg_catalog.=) ANY ('{O,A}'::pg_catalog.\"char\"[]) "
 	"AND (f.nspname OPERATOR(pg_catalog.<>) 'invite_sync' OR p.proname OPERATOR(pg_catalog.=) 'guard') "
-	"ORDER BY c.relname, t.tgname",
-	.nargs = 0
+	"ORDER BY n.nspname OPERATOR(pg_catalog.<>) 'auth', n.nspname, c.relname, t.tgname",
+	.nargs = 1,
+	.argtypes = {OIDARRAYOID}
 };
 
-static SavedPlan written_plan = {
-	.sql = "SELECT c.oid FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace AS n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace "
-	"WHERE n.nspname OPERATOR(pg_catalog.=) 'auth' AND c.relname OPERATOR(pg_catalog.=) ANY "
-	"('{users,identities,sessions,refresh_tokens,one_time_tokens}'::pg_catalog.name[])",
+static const char *const written_tables[] = {
+	"users", "identities", "sessions", "refresh_tokens", "one_time_tokens", "audit_log_entries", "mfa_amr_claims", "mfa_factors"
+};
+
+/*
+ * Where deferred triggers of the caller's own transaction wait, which the first
+ * checks of ours fire; and tables of ours that somebody has put a trigger on.
+ */
+static SavedPlan more_plan = {
+	.sql = "SELECT DISTINCT t.tgrelid, n.nspname OPERATOR(pg_catalog.=) 'invite_sync' FROM pg_catalog.pg_trigger AS t "
+	"JOIN pg_catalog.pg_class AS c ON c.oid OPERATOR(pg_catalog.=) t.tgrelid JOIN pg_catalog.pg_namespace AS n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace "
+	"WHERE NOT t.tgisinternal AND (t.tgdeferrable OR n.nspname OPERATOR(pg_catalog.=) 'invite_sync')",
 	.nargs = 0
 };
 
@@ -1286,24 +1547,87 @@ read_catalogs(Run *run)
 		run->deferred = lappend(run->deferred, d);
 		MemoryContextSwitchTo(old);
 	}
-	plan_execute(&triggers_plan, NULL, NULL, true, 0);
-	run->triggers = MemoryContextAllocZero(run->cxt, sizeof(CustomTrigger) * Max(SPI_processed, 1));
-	run->ntriggers = (int) SPI_processed;
-	for (int i = 0; i < run->ntriggers; i++)
-	{
-		run->triggers[i].oid = DatumGetObjectId(SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1, &isnull));
-		run->triggers[i].name = MemoryContextStrdup(run->cxt, SPI_getvalue(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 2));
-	}
-	plan_execute(&written_plan, NULL, NULL, true, 0);
-	roots = MemoryContextAllocZero(run->cxt, sizeof(Oid) * (SPI_processed + nchecks + 1));
+	plan_execute(&more_plan, NULL, NULL, true, 0);
+	roots = MemoryContextAllocZero(run->cxt, sizeof(Oid) * (SPI_processed + nchecks + lengthof(written_tables) + 1));
 	for (uint64 i = 0; i < SPI_processed; i++)
-		roots[n++] = DatumGetObjectId(SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1, &isnull));
+	{
+		Oid			relid = DatumGetObjectId(SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1, &isnull));
+
+		if (DatumGetBool(SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 2, &isnull)) ||
+			AfterTriggerPendingOnRel(relid))
+			roots[n++] = relid;
+	}
 	scope_leave(&scope);
 	SPI_finish();
+	for (size_t i = 0; i < lengthof(written_tables); i++)
+	{
+		Oid			relid = auth_table(written_tables[i]);
+
+		if (OidIsValid(relid))
+			roots[n++] = relid;
+	}
 	for (int i = 0; i < nchecks; i++)
 		if (OidIsValid(checks[i].relid) && checks[i].enabled)
 			roots[n++] = checks[i].relid;
 	effect_walk(&run->walk, roots, n);
+}
+
+static void
+read_triggers(Run *run)
+{
+	Datum	   *relations = palloc(sizeof(Datum) * Max(list_length(run->walk.relations), 1));
+	Datum		args[1];
+	Scope		scope;
+	ListCell   *lc;
+	bool		isnull;
+	int			n = 0;
+
+	foreach(lc, run->walk.relations)
+		relations[n++] = ObjectIdGetDatum(lfirst_oid(lc));
+	args[0] = n == 0 ? PointerGetDatum(construct_empty_array(OIDOID)) : plan_array(relations, NULL, n, OIDOID);
+	SPI_connect();
+	scope_enter_own(&scope);
+	plan_execute(&triggers_plan, args, NULL, true, 0);
+	run->triggers = MemoryContextAllocZero(run->cxt, sizeof(CustomTrigger) * Max(SPI_processed, 1));
+	run->ntriggers = (int) SPI_processed;
+	for (int i = 0; i < run->ntriggers; i++)
+	{
+		HeapTuple	row = SPI_tuptable->vals[i];
+		TupleDesc	desc = SPI_tuptable->tupdesc;
+		CustomTrigger *t = &run->triggers[i];
+		MemoryContext old;
+
+		t->oid = DatumGetObjectId(SPI_getbinval(row, desc, 1, &isnull));
+		t->name = MemoryContextStrdup(run->cxt, SPI_getvalue(row, desc, 2));
+		if (DatumGetBool(SPI_getbinval(row, desc, 4, &isnull)))
+			continue;
+		old = MemoryContextSwitchTo(run->cxt);
+		t->function = effect_function_name(DatumGetObjectId(SPI_getbinval(row, desc, 3, &isnull)));
+		MemoryContextSwitchTo(old);
+	}
+	scope_leave(&scope);
+	SPI_finish();
+}
+
+/* Is it worth a run without it? Further on only where a step has failed in it. */
+static bool
+may_be_to_blame(const Run *run, const CustomTrigger *trigger)
+{
+	ListCell   *lc;
+
+	if (trigger->function == NULL)
+		return true;
+	foreach(lc, run->probe->steps)
+	{
+		const ProbeStep *step = (ProbeStep *) lfirst(lc);
+		ListCell   *f;
+
+		if (step->outcome != PROBE_OK && step->without_trigger == NULL)
+			foreach(f, step->functions)
+				if (strcmp((char *) lfirst(f), trigger->function) == 0)
+					return true;
+	}
+	return false;
 }
 
 /* One at a time. Not a key that pg_advisory_lock() could hold. */
@@ -1320,6 +1644,26 @@ lock_probes(void)
 				 errhint("One probe runs at a time: try again when it is done.")));
 }
 
+/* What only running it has shown: the step that met it names the place, where the statement does not. */
+static void
+tell_met(Run *run)
+{
+	const Effect *met = fence_met();
+	const ProbeStep *step = run->probe->steps ? (ProbeStep *) llast(run->probe->steps) : NULL;
+	Effect	   *effect;
+
+	if (met == NULL)
+		return;
+	effect = palloc(sizeof(Effect));
+	*effect = *met;
+	if (effect->object == NULL)
+	{
+		effect->object = step != NULL && step->function != NULL ? step->function : "auth.users";
+		effect->line = step != NULL && step->function != NULL ? step->line : 0;
+	}
+	run->probe->effects = lappend(run->probe->effects, effect);
+}
+
 static void
 run_all(void *arg)
 {
@@ -1332,9 +1676,14 @@ run_all(void *arg)
 
 	lock_probes();
 	read_catalogs(run);
+	if (probe->isolate)
+		read_triggers(run);
 	probe->effects = run->walk.effects;
 	if (probe->effects != NIL && !probe->allow_side_effects)
 		return;
+
+	MemoryContextSwitchTo(run->cxt);
+	fence_enter(&run->walk, !probe->allow_side_effects);
 
 	/* abort puts both back, and the settings */
 	(void) NewGUCNestLevel();
@@ -1355,18 +1704,19 @@ run_all(void *arg)
 
 	for (int t = -1; t < (probe->isolate ? run->ntriggers : 0); t++)
 	{
-		switched_off = t < 0 ? InvalidOid : run->triggers[t].oid;
+		if (t >= 0 && !may_be_to_blame(run, &run->triggers[t]))
+			continue;
+		fence_switch_off(t < 0 ? InvalidOid : run->triggers[t].oid);
 		run->without = t < 0 ? NULL : run->triggers[t].name;
-		if (t == 0)
-			install_hook();
 		for (int k = 0; k < PROBE_KINDS; k++)
 		{
-			if (!(probe->kinds & (1 << k)))
+			if (!(probe->kinds & (1 << k)) || fence_met() != NULL)
 				continue;
 			run->kind = (ProbeKind) k;
 			try_apart(run, try_kind);
 		}
 	}
+	tell_met(run);
 }
 
 void
@@ -1426,7 +1776,7 @@ probe_run(Probe *probe)
 	}
 	PG_FINALLY();
 	{
-		remove_hook();
+		fence_leave();
 		probe_is_running = false;
 		caller_probed_role = InvalidOid;
 	}
@@ -1628,7 +1978,7 @@ tell_cause(Doctor *doctor, const ProbeCause *cause)
 	if (step->table != NULL)
 		objects = lappend(objects, unconstify(char *, step->table));
 	if (step->outcome == PROBE_FAILED && cause->severity != DOCTOR_INFO &&
-		doctor_confirm(doctor, objects, psprintf("The probe confirms it: %s", detail.data)))
+		doctor_confirm(doctor, objects, step->sqlstate, step->message, psprintf("The probe confirms it: %s", detail.data)))
 		return;
 	if (step->outcome == PROBE_REFUSED)
 		finding = "refuses the user of a probe on purpose";
@@ -1667,7 +2017,9 @@ doctor_check_probe(Doctor *doctor)
 	{
 		Effect	   *effect = (Effect *) lfirst(lc);
 
-		doctor_finding(doctor, DOCTOR_INFO, "probe", effect->object, "does what a rollback does not undo, so nothing was probed",
+		doctor_finding(doctor, DOCTOR_INFO, "probe", effect->object,
+					   probe.steps == NIL ? "does what a rollback does not undo, so nothing was probed" :
+					   "does what a rollback does not undo, so the probe ended there",
 					   psprintf("%s %s%s.", effect->object, effect->what,
 								effect->line > 0 ? psprintf(", line %d", effect->line) : ""),
 					   NULL);
@@ -1678,7 +2030,8 @@ doctor_check_probe(Doctor *doctor)
 		ProbeCause *cause = NULL;
 		ListCell   *other;
 
-		if (step->outcome == PROBE_OK)
+		/* what ended the probe is told already */
+		if (step->outcome == PROBE_OK || (step->outcome == PROBE_UNKNOWN && probe.effects != NIL))
 			continue;
 		foreach(other, causes)
 			if (same_cause(((ProbeCause *) lfirst(other))->first, step))

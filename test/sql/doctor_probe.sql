@@ -62,6 +62,16 @@ SELECT frame FROM invite_sync.probe_signup('{invited}') CROSS JOIN unnest(call_s
 -- the signup without it passes, and nobody was locked out meanwhile
 SELECT without_trigger, step, ok FROM invite_sync.probe_signup('{invited}', isolate => true);
 SELECT tgenabled FROM pg_trigger WHERE tgname = 'probe_outer';
+-- nor is it the first one's fault where it fails further on
+ALTER TABLE public.probe_people ALTER nick DROP NOT NULL;
+CREATE FUNCTION public.probe_further() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NEW.missing; END $$;
+CREATE TRIGGER probe_further BEFORE INSERT ON public.probe_people FOR EACH ROW EXECUTE FUNCTION public.probe_further();
+CREATE TRIGGER probe_no_matter BEFORE DELETE ON public.probe_people FOR EACH ROW EXECUTE FUNCTION suppress_redundant_updates_trigger();
+SELECT without_trigger, bool_and(ok) FROM invite_sync.probe_signup('{invited}', isolate => true) GROUP BY 1 ORDER BY 1 NULLS FIRST;
+DROP TRIGGER probe_further ON public.probe_people;
+DROP TRIGGER probe_no_matter ON public.probe_people;
+DROP FUNCTION public.probe_further();
+ALTER TABLE public.probe_people ALTER nick SET NOT NULL;
 -- a check, told by its name
 ALTER TABLE public.probe_people ALTER nick DROP NOT NULL, ALTER nick SET DEFAULT 'x';
 CREATE OR REPLACE FUNCTION public.probe_inner(id uuid, meta jsonb) RETURNS void LANGUAGE sql SECURITY DEFINER SET search_path = '' AS
@@ -74,6 +84,31 @@ SELECT bool_and(ok) FROM invite_sync.probe_signup();
 ROLLBACK;
 SELECT bool_and(ok) FROM invite_sync.probe_signup('{anonymous}');
 DROP TRIGGER probe_outer ON auth.users;
+
+-- ---- what the auth server says: a trigger on INSERT sees neither role nor invitation, what comes with it comes later ----
+CREATE FUNCTION public.probe_reads() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$
+DECLARE
+    n jsonb := to_jsonb(NEW);
+BEGIN
+    RAISE EXCEPTION '% % role <%> invited <%> confirmed <%> metadata %', TG_OP, TG_TABLE_NAME, n ->> 'role', n ->> 'invited_at', n ->> 'email_confirmed_at',
+        (SELECT string_agg(k, ', ' ORDER BY k) FROM jsonb_object_keys(n -> 'raw_user_meta_data') AS k);
+END $$;
+CREATE TRIGGER probe_reads AFTER INSERT ON auth.users FOR EACH ROW EXECUTE FUNCTION public.probe_reads();
+SELECT kind, step, message FROM invite_sync.probe_signup('{invited,oauth}') WHERE NOT ok;
+DROP TRIGGER probe_reads ON auth.users;
+CREATE TRIGGER probe_reads AFTER UPDATE OF raw_user_meta_data ON auth.users FOR EACH ROW EXECUTE FUNCTION public.probe_reads();
+SELECT kind, step, message FROM invite_sync.probe_signup('{phone,invited}') WHERE NOT ok;
+DROP TRIGGER probe_reads ON auth.users;
+CREATE TRIGGER probe_reads BEFORE INSERT ON auth.audit_log_entries FOR EACH ROW EXECUTE FUNCTION public.probe_reads();
+SELECT kind, step, message FROM invite_sync.probe_signup('{email,anonymous}') WHERE NOT ok;
+DROP TRIGGER probe_reads ON auth.audit_log_entries;
+CREATE TRIGGER probe_reads BEFORE UPDATE ON auth.refresh_tokens FOR EACH ROW EXECUTE FUNCTION public.probe_reads();
+SELECT kind, step, message FROM invite_sync.probe_login('{email,anonymous}') WHERE NOT ok;
+DROP TRIGGER probe_reads ON auth.refresh_tokens;
+CREATE TRIGGER probe_reads BEFORE UPDATE ON auth.identities FOR EACH ROW EXECUTE FUNCTION public.probe_reads();
+SELECT kind, step, message FROM invite_sync.probe_delete('{email,anonymous}') WHERE NOT ok;
+DROP TRIGGER probe_reads ON auth.identities;
+DROP FUNCTION public.probe_reads();
 
 -- ---- messages name nobody ----
 INSERT INTO auth.users (id, email) VALUES ('00000000-0000-4000-8000-0000000000aa', 'somebody.else@people.example');
@@ -218,6 +253,66 @@ SHOW statement_timeout;
 SELECT invite_sync.is_operator(), current_user;
 RESET search_path;
 RESET statement_timeout;
+-- wherever else code runs: a deferred trigger, what SET CONSTRAINTS fires, a domain's check, an event trigger
+CREATE FUNCTION public.probe_says(at text) RETURNS bool LANGUAGE plpgsql AS $$
+BEGIN
+    RAISE EXCEPTION '%: %, super %, got %', at, current_user, (SELECT rolsuper FROM pg_roles WHERE rolname = current_user), public.probe_tries();
+END $$;
+CREATE FUNCTION public.probe_late_look() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM public.probe_says('deferred'); RETURN NULL; END $$;
+CREATE FUNCTION public.probe_ddl_look() RETURNS event_trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM public.probe_says('ddl'); END $$;
+CREATE DOMAIN public.probe_word AS text CHECK (public.probe_says(VALUE));
+CREATE FUNCTION public.probe_as() RETURNS int LANGUAGE sql SET role = 'supabase_admin' AS 'SELECT 1';
+ALTER FUNCTION public.probe_look() OWNER TO supabase_admin;
+ALTER FUNCTION public.probe_look() SECURITY INVOKER;
+CREATE CONSTRAINT TRIGGER probe_late_look AFTER INSERT ON auth.users DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION public.probe_late_look();
+CREATE OR REPLACE FUNCTION public.probe_look() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NULL; END $$;
+SELECT step, message FROM invite_sync.probe_signup('{anonymous}') WHERE NOT ok;
+CREATE OR REPLACE FUNCTION public.probe_look() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN SET CONSTRAINTS ALL IMMEDIATE; RETURN NULL; END $$;
+SELECT step, message FROM invite_sync.probe_signup('{anonymous}') WHERE NOT ok;
+DROP TRIGGER probe_late_look ON auth.users;
+CREATE OR REPLACE FUNCTION public.probe_look() RETURNS trigger LANGUAGE plpgsql AS $$ DECLARE x public.probe_word := 'domain'; BEGIN RETURN NULL; END $$;
+SELECT step, message FROM invite_sync.probe_signup('{anonymous}') WHERE NOT ok;
+CREATE OR REPLACE FUNCTION public.probe_look() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN CREATE TEMP TABLE probe_temp (); RETURN NULL; END $$;
+CREATE EVENT TRIGGER probe_ddl_look ON ddl_command_end EXECUTE FUNCTION public.probe_ddl_look();
+SELECT step, message FROM invite_sync.probe_signup('{anonymous}') WHERE NOT ok;
+DROP EVENT TRIGGER probe_ddl_look;
+CREATE OR REPLACE FUNCTION public.probe_look() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM public.probe_as(); RETURN NULL; END $$;
+SELECT step, ok, message FROM invite_sync.probe_signup('{anonymous}');
+-- what would stay in the session, to be executed by who asked
+PREPARE probe_kept AS SELECT 'what the asker prepared' AS prepared;
+CREATE OR REPLACE FUNCTION public.probe_look() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    BEGIN
+        DEALLOCATE probe_kept;
+    EXCEPTION WHEN OTHERS THEN NULL;
+    END;
+    PREPARE probe_kept AS SELECT 'what a trigger prepared' AS prepared;
+    RETURN NULL;
+END $$;
+SELECT step, ok, sqlstate, message FROM invite_sync.probe_signup('{anonymous}');
+SELECT step, ok, sqlstate, message FROM invite_sync.probe_signup('{anonymous}', side_effects => 'allow');
+CREATE OR REPLACE FUNCTION public.probe_look() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN EXECUTE 'DISCARD PLANS'; RETURN NULL; END $$;
+SELECT step, ok, message FROM invite_sync.probe_signup('{anonymous}');
+EXECUTE probe_kept;
+DEALLOCATE probe_kept;
+-- a worker knows of no probe, and would take who asked for the one whose rights count
+CREATE TABLE public.probe_many AS SELECT generate_series(1, 20000) AS n;
+ANALYZE public.probe_many;
+CREATE FUNCTION public.probe_where() RETURNS text LANGUAGE plpgsql STABLE PARALLEL SAFE COST 100000 AS $$ BEGIN RETURN format('%s, probing %s, %s', (invite_sync.whoami()).kind, current_setting('invite_sync.probing'), pg_backend_pid()); END $$;
+CREATE OR REPLACE FUNCTION public.probe_look() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET parallel_setup_cost = 0 SET parallel_tuple_cost = 0 SET min_parallel_table_scan_size = 0 SET parallel_leader_participation = off AS $$
+DECLARE
+    seen text := (SELECT string_agg(DISTINCT public.probe_where(), ' and ') FROM public.probe_many WHERE n % 4000 = 0);
+BEGIN
+    RAISE EXCEPTION '%', replace(seen, pg_backend_pid()::text, 'in this process');
+END $$;
+SELECT message FROM invite_sync.probe_signup('{anonymous}') WHERE step = 'insert user';
+-- what only applications know of is not the auth server's
+ALTER ROLE supabase_auth_admin IN DATABASE contrib_regression SET app.of_the_server = 'its own';
+SET app.of_the_asker = 'theirs';
+CREATE OR REPLACE FUNCTION public.probe_look() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION '<%> <%>', current_setting('app.of_the_asker', true), current_setting('app.of_the_server', true); END $$;
+SELECT message FROM invite_sync.probe_signup('{anonymous}') WHERE step = 'insert user';
+SELECT current_setting('app.of_the_asker') AS asker, current_setting('app.of_the_server', true) AS server;
+ALTER ROLE supabase_auth_admin IN DATABASE contrib_regression RESET app.of_the_server;
 -- a trigger that takes another role works at a signup; a probe cannot tell
 CREATE OR REPLACE FUNCTION public.probe_look() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN SET LOCAL ROLE NONE; RETURN NULL; END $$;
 SELECT step, ok, sqlstate, message FROM invite_sync.probe_signup('{anonymous}');
@@ -249,7 +344,9 @@ SELECT count(*) FILTER (WHERE severity = 'error') FROM invite_sync.verify();
 SELECT (SELECT is_called FROM public.probe_ran) AS it_ran, (SELECT is_called FROM public.probe_super) AS as_superuser;
 SELECT invite_sync.drop_target('public.probe_bait');
 DROP TABLE public.probe_bait;
-DROP FUNCTION public.probe_planted(), public.probe_look(), public.probe_tries();
+DROP TABLE public.probe_many;
+DROP DOMAIN public.probe_word;
+DROP FUNCTION public.probe_planted(), public.probe_look(), public.probe_tries(), public.probe_says(text), public.probe_late_look(), public.probe_ddl_look(), public.probe_as(), public.probe_where();
 REVOKE EXECUTE ON FUNCTION invite_sync.is_operator(), invite_sync.grant_operator(regrole) FROM PUBLIC;
 
 -- ---- its own statement_timeout is a result; the caller's ends the call ----
@@ -280,6 +377,23 @@ CREATE TRIGGER probe_effect AFTER INSERT ON auth.users FOR EACH ROW EXECUTE FUNC
 CREATE FUNCTION public.probe_export(n oid) RETURNS int LANGUAGE sql AS $$ SELECT lo_export(n, '/dev/null') $$;
 CREATE TABLE public.probe_deep (id int DEFAULT public.probe_export(0::oid));
 CREATE FUNCTION public.probe_c() RETURNS text LANGUAGE c AS '$libdir/invite_sync', 'caller_is_operator';
+CREATE TABLE public.probe_unseen (a int);
+GRANT INSERT ON public.probe_unseen TO PUBLIC;
+CREATE FUNCTION public.probe_c_trigger() RETURNS trigger LANGUAGE c AS '$libdir/invite_sync', 'sync_on_insert';
+CREATE TRIGGER probe_c_trigger BEFORE INSERT ON public.probe_unseen FOR EACH ROW EXECUTE FUNCTION public.probe_c_trigger();
+CREATE TABLE public.probe_deeper (a int, b bool DEFAULT pg_try_advisory_lock(1));
+CREATE TABLE public.probe_checked (a int CHECK (pg_try_advisory_lock(a) IS NOT NULL));
+CREATE TABLE public.probe_row (a int);
+CREATE FUNCTION public.probe_of_row(public.probe_row) RETURNS bool LANGUAGE sql AS 'SELECT pg_try_advisory_lock(1)';
+CREATE FUNCTION public.probe_atomic() RETURNS bool LANGUAGE sql BEGIN ATOMIC SELECT pg_try_advisory_lock(1); END;
+CREATE FUNCTION public.probe_alias(bigint) RETURNS bool LANGUAGE internal STRICT AS 'pg_try_advisory_lock_int8';
+CREATE FUNCTION public.probe_runs(text) RETURNS void LANGUAGE plpgsql AS $$ BEGIN EXECUTE $1; END $$;
+CREATE FUNCTION public.probe_valid(text) RETURNS bool LANGUAGE sql AS 'SELECT pg_try_advisory_lock(1) IS NOT NULL';
+CREATE DOMAIN public.probe_domain AS text CHECK (public.probe_valid(VALUE));
+CREATE DOMAIN public.probe_domain_of AS public.probe_domain;
+CREATE TYPE public.probe_pair AS (a int, b public.probe_domain_of[]);
+CREATE FUNCTION public.probe_at_ddl() RETURNS event_trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_try_advisory_lock(1); END $$;
+CREATE EVENT TRIGGER probe_at_ddl ON ddl_command_end WHEN TAG IN ('CREATE SCHEMA') EXECUTE FUNCTION public.probe_at_ddl();
 DO $$
 DECLARE
     body text;
@@ -301,13 +415,60 @@ BEGIN
         'PERFORM pg_advisory_lock(1);',
         'PERFORM pg_advisory_xact_lock(1);',
         'PERFORM pg_notify(''a'', ''b''); -- lo_export(1, 2)',
-        'PERFORM ''lo_export(1, 2)''::text;'] LOOP
+        'PERFORM ''lo_export(1, 2)''::text;',
+        'INSERT INTO public.probe_deeper VALUES (1);',
+        'INSERT INTO public.probe_checked VALUES (1);',
+        'PERFORM r.probe_of_row FROM public.probe_row AS r;',
+        'PERFORM public.probe_atomic();',
+        'PERFORM public.probe_alias(1);',
+        'PERFORM public.probe_runs(''SELECT lo_export(1, 2)'');',
+        'EXECUTE format(''SELECT %I(1)'', ''pg_try_advisory_lock'');',
+        'EXECUTE ''SELECT pg_try_advisory_lock'' || ''(1)'';',
+        'PERFORM query_to_xml(''SELECT pg_try_advisory_lock(1)'', true, true, '''');',
+        'PERFORM ''x''::public.probe_domain_of;',
+        'PERFORM NULL::public.probe_pair;',
+        'CREATE SCHEMA probe_ddl;',
+        'PERFORM ''CREATE SCHEMA probe_ddl;''::text;'] LOOP
         EXECUTE format('CREATE OR REPLACE FUNCTION public.probe_effect() RETURNS trigger LANGUAGE plpgsql AS %L', E'BEGIN\n' || body || E'\nRETURN NEW; END');
         SELECT string_agg(format('%s (line %s)', message, coalesce(line::text, '-')), '; ') INTO found FROM invite_sync.probe_signup('{anonymous}') WHERE step = 'side effects';
         RAISE WARNING '% -> %', translate(body, E'\n', ' '), coalesce(found, 'nothing');
     END LOOP;
 END $$;
 SELECT is_called AS fired FROM public.probe_fired;
+DROP EVENT TRIGGER probe_at_ddl;
+ALTER SEQUENCE public.probe_fired RESTART;
+-- arguments of a trigger, and what the caller's own transaction has deferred
+CREATE OR REPLACE FUNCTION public.probe_effect() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN EXECUTE format('SELECT %I(1)', TG_ARGV[0]); RETURN NEW; END $$;
+DROP TRIGGER probe_effect ON auth.users;
+CREATE TRIGGER probe_effect AFTER INSERT ON auth.users FOR EACH ROW EXECUTE FUNCTION public.probe_effect('pg_try_advisory_lock');
+SELECT step, ok, message FROM invite_sync.probe_signup('{anonymous}');
+DROP TRIGGER probe_effect ON auth.users;
+CREATE CONSTRAINT TRIGGER probe_effect AFTER INSERT ON public.probe_row DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION public.probe_effect('pg_try_advisory_lock');
+SELECT bool_and(ok) AS nothing_waits FROM invite_sync.probe_signup('{anonymous}');
+BEGIN;
+INSERT INTO public.probe_row VALUES (1);
+SELECT step, ok, message FROM invite_sync.probe_signup('{anonymous}');
+ROLLBACK;
+DROP TRIGGER probe_effect ON public.probe_row;
+CREATE TRIGGER probe_effect AFTER INSERT ON auth.users FOR EACH ROW EXECUTE FUNCTION public.probe_effect();
+-- what no reading of texts can see is refused when it is called, whatever becomes of the error; and nothing more is tried
+DO $$
+DECLARE
+    body text;
+    found text;
+BEGIN
+    FOREACH body IN ARRAY ARRAY[
+        'EXECUTE ''SELECT pg_try_'' || reverse(''kcol_yrosivda'') || ''(1)'';',
+        'EXECUTE ''SELECT public.prob'' || ''e_c()'';',
+        'BEGIN EXECUTE ''CO'' || ''PY (SELECT 1) TO PROG'' || ''RAM ''''true''''''; EXCEPTION WHEN OTHERS THEN NULL; END;',
+        'EXECUTE ''INSERT INTO public.probe_un'' || ''seen VALUES (1)'';'] LOOP
+        EXECUTE format('CREATE OR REPLACE FUNCTION public.probe_effect() RETURNS trigger LANGUAGE plpgsql AS %L', E'BEGIN\n' || body || E'\nRETURN NEW; END');
+        SELECT string_agg(format('%s: %s (%s, line %s)', coalesce(step, '-'), message, coalesce(ok::text, 'unknown'), coalesce(line::text, '-')), '; ') INTO found FROM invite_sync.probe_signup();
+        RAISE WARNING '% -> %', body, found;
+    END LOOP;
+END $$;
+SELECT count(*) AS advisory_locks FROM pg_locks WHERE locktype = 'advisory';
+SELECT severity, object, finding, detail FROM invite_sync.doctor(probe => true) WHERE area = 'probe';
 ALTER SEQUENCE public.probe_fired RESTART;
 CREATE OR REPLACE FUNCTION public.probe_effect() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_try_advisory_lock(1), pg_advisory_unlock(1); RETURN NEW; END $$;
 SELECT kind, step, ok, message, function, line FROM invite_sync.probe_signup('{anonymous}');
@@ -324,7 +485,11 @@ INSERT INTO auth.users (id, email) VALUES (gen_random_uuid(), 'a@x.example');
 DROP TRIGGER a_probe_fires ON auth.users;
 DELETE FROM auth.users;
 DROP FUNCTION public.probe_fires(), public.probe_effect(), public.probe_c();
-DROP TABLE public.probe_deep, public.probe_late, public.probe_legacy;
+DROP TYPE public.probe_pair;
+DROP DOMAIN public.probe_domain_of, public.probe_domain;
+DROP FUNCTION public.probe_of_row(public.probe_row), public.probe_atomic(), public.probe_alias(bigint), public.probe_runs(text), public.probe_valid(text), public.probe_at_ddl();
+DROP TABLE public.probe_deep, public.probe_late, public.probe_legacy, public.probe_unseen, public.probe_deeper, public.probe_checked, public.probe_row;
+DROP FUNCTION public.probe_c_trigger();
 DROP FUNCTION public.probe_sets(), public.probe_export(oid), public.probe_late(), public.probe_needs_identity(), public.probe_tells(), public.probe_outer(), public.probe_inner(uuid, jsonb);
 DROP TABLE public.probe_people;
 DROP SEQUENCE public.probe_super, public.probe_ran, public.probe_fired;
@@ -345,6 +510,19 @@ RESET ROLE;
 SELECT severity, object, finding, detail FROM invite_sync.doctor(probe => true) WHERE object = 'public.probe_note()';
 -- what has been found already is confirmed, and not told twice
 SELECT count(*) FILTER (WHERE area = 'probe' AND severity <> 'info') <= 1 AS once, count(*) FILTER (WHERE detail LIKE '%SQLSTATE 23502%') >= 1 AS told FROM invite_sync.doctor(probe => true);
+-- nor where the one names the table and the other one the function
+CREATE OR REPLACE FUNCTION public.probe_note() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path = '' AS $$
+BEGIN
+    INSERT INTO public.probe_notes (id, topic) VALUES (NEW.id, 'x') ON CONFLICT (topic) DO NOTHING;
+    RETURN NEW;
+END $$;
+SELECT object, finding, detail LIKE '%The probe confirms it%' AS confirmed FROM invite_sync.doctor(probe => true) WHERE severity <> 'info';
+CREATE OR REPLACE FUNCTION public.probe_note() RETURNS trigger LANGUAGE plpgsql SET search_path = '' AS $$
+BEGIN
+    INSERT INTO public.probe_notes (id, topic) VALUES (NEW.id, 'x');
+    RETURN NEW;
+END $$;
+SELECT object, finding, detail LIKE '%The probe confirms it%' AS confirmed FROM invite_sync.doctor(probe => true) WHERE severity <> 'info';
 -- phone and anonymous users matter when there are such
 CREATE OR REPLACE FUNCTION public.probe_note() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path = '' AS $$
 BEGIN
