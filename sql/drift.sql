@@ -19,7 +19,7 @@ COMMENT ON FUNCTION invite_sync.drift_hash(text) IS
 CREATE FUNCTION invite_sync.drift_masked(definition text) RETURNS text
     LANGUAGE C IMMUTABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'drift_masked';
 COMMENT ON FUNCTION invite_sync.drift_masked(text) IS
-    'A deparsed definition in which string literals that may be secrets are replaced by their hash: 16 bytes or longer, and not only of lower-case letters and _ . : /. Those cast to a time or to the number of an object (regclass) stay. Names that are quoted for being key words, which every major has others of, lose the quotes. Raises 40001 for NULL, which is what an object that was dropped meanwhile deparses to. Internal.';
+    'A deparsed definition, or the name of a type, as snapshots have it. String literals that may be secrets are replaced by their hash: 16 bytes or longer, and not only of lower-case letters and _ . : /; those cast to a time or to the number of an object (regclass) stay. Names that are quoted for being key words, which every major has others of, lose the quotes. What reads back as another tree after a dump is written as it then is: casts of arrays, conjunctions in conjunctions. Raises 40001 for NULL, which is what an object that was dropped meanwhile deparses to. Internal.';
 
 CREATE FUNCTION invite_sync.drift_view_definition(view oid) RETURNS text
     LANGUAGE C STABLE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'drift_view_definition';
@@ -74,7 +74,7 @@ WITH ext AS MATERIALIZED (
        AND NOT (c.relkind = 'S' AND EXISTS (SELECT FROM pg_depend AS d WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.objsubid = 0
                                                AND d.refclassid = 'pg_class'::regclass AND d.deptype = 'i'))
 ), proc AS MATERIALIZED (
-    SELECT p.*, n.name || '.' || invite_sync.drift_name(p.proname) || '(' || oidvectortypes(p.proargtypes) || ')' AS name
+    SELECT p.*, n.name || '.' || invite_sync.drift_name(p.proname) || '(' || invite_sync.drift_masked(oidvectortypes(p.proargtypes)) || ')' AS name
       FROM pg_proc AS p JOIN ns AS n ON n.oid = p.pronamespace
      WHERE NOT EXISTS (SELECT FROM ext AS e WHERE e.classid = 'pg_proc'::regclass AND e.objid = p.oid)
        -- the constructors of range types come with the type
@@ -154,7 +154,7 @@ inherited AS MATERIALIZED (
      GROUP BY i.inhrelid
 ), columns AS MATERIALIZED (
     SELECT a.attrelid, jsonb_object_agg(a.attname, jsonb_strip_nulls(jsonb_build_object(
-               'type', CASE WHEN c.relkind NOT IN ('v', 'm') THEN format_type(a.atttypid, a.atttypmod) END,
+               'type', CASE WHEN c.relkind NOT IN ('v', 'm') THEN invite_sync.drift_masked(format_type(a.atttypid, a.atttypmod)) END,
                'not_null', CASE WHEN a.attnotnull THEN CASE WHEN nn.oid IS NULL THEN 'true' ELSE 'not valid' END END,
                'default', CASE WHEN d.oid IS NOT NULL AND a.attgenerated = '' THEN invite_sync.drift_masked(pg_get_expr(d.adbin, d.adrelid)) END,
                'generated', CASE WHEN a.attgenerated <> '' THEN invite_sync.drift_masked(pg_get_expr(d.adbin, d.adrelid))
@@ -261,8 +261,8 @@ objects (type, name, definition) AS (
                          'index ' || (SELECT x.relname FROM pg_index AS i JOIN pg_class AS x ON x.oid = i.indexrelid WHERE i.indrelid = c.oid AND i.indisreplident) END END,
                'options', (SELECT jsonb_object_agg(split_part(s, '=', 1), substr(s, strpos(s, '=') + 1)) FROM unnest(c.reloptions) AS s),
                'access_method', (SELECT m.amname FROM pg_am AS m WHERE m.oid = c.relam AND m.amname <> 'heap'),
-               'of_type', CASE WHEN c.reloftype <> 0 THEN format_type(c.reloftype, NULL) END,
-               'partition_by', CASE WHEN c.relkind = 'p' THEN pg_get_partkeydef(c.oid) END,
+               'of_type', CASE WHEN c.reloftype <> 0 THEN invite_sync.drift_masked(format_type(c.reloftype, NULL)) END,
+               'partition_by', CASE WHEN c.relkind = 'p' THEN invite_sync.drift_masked(pg_get_partkeydef(c.oid)) END,
                'inherits', i.parents,
                'partition_bound', CASE WHEN c.relispartition THEN pg_get_expr(c.relpartbound, c.oid) END,
                'server', (SELECT s.srvname FROM pg_foreign_table AS f JOIN pg_foreign_server AS s ON s.oid = f.ftserver WHERE f.ftrelid = c.oid),
@@ -296,16 +296,16 @@ objects (type, name, definition) AS (
                'owner', o.rolname, 'grants', r.grants,
                'kind', CASE p.prokind WHEN 'p' THEN 'procedure' WHEN 'a' THEN 'aggregate' WHEN 'w' THEN 'window function' END,
                'arguments', invite_sync.drift_masked(pg_get_function_arguments(p.oid)),
-               'result', pg_get_function_result(p.oid),
+               'result', CASE WHEN p.prokind <> 'p' THEN invite_sync.drift_masked(pg_get_function_result(p.oid)) END,
                'language', l.lanname,
                'body', CASE WHEN p.prokind = 'a'
-                            THEN (SELECT invite_sync.drift_hash(concat_ws('|', a.aggkind, a.aggnumdirectargs, a.aggtransfn::regprocedure, a.aggfinalfn::regprocedure,
+                            THEN (SELECT invite_sync.drift_hash(invite_sync.drift_masked(concat_ws('|', a.aggkind, a.aggnumdirectargs, a.aggtransfn::regprocedure, a.aggfinalfn::regprocedure,
                                          a.aggcombinefn::regprocedure, a.aggserialfn::regprocedure, a.aggdeserialfn::regprocedure, a.aggmtransfn::regprocedure,
                                          a.aggminvtransfn::regprocedure, a.aggmfinalfn::regprocedure, a.aggfinalextra, a.aggmfinalextra, a.aggfinalmodify,
                                          a.aggmfinalmodify, a.aggsortop::regoperator, format_type(a.aggtranstype, NULL), format_type(a.aggmtranstype, NULL),
-                                         coalesce(a.agginitval, 'none'), coalesce(a.aggminitval, 'none')))
+                                         coalesce(quote_literal(a.agginitval), 'none'), coalesce(quote_literal(a.aggminitval), 'none'))))
                                     FROM pg_aggregate AS a WHERE a.aggfnoid = p.oid)
-                            ELSE invite_sync.drift_hash(concat_ws('|', p.probin, CASE WHEN p.prosqlbody IS NULL THEN p.prosrc ELSE pg_get_function_sqlbody(p.oid) END)) END,
+                            ELSE invite_sync.drift_hash(concat_ws('|', p.probin, CASE WHEN p.prosqlbody IS NULL THEN p.prosrc ELSE invite_sync.drift_masked(pg_get_function_sqlbody(p.oid)) END)) END,
                'volatility', CASE p.provolatile WHEN 'i' THEN 'immutable' WHEN 's' THEN 'stable' ELSE 'volatile' END,
                'security', CASE WHEN p.prosecdef THEN 'definer' END,
                'strict', CASE WHEN p.proisstrict THEN true END,
@@ -313,8 +313,8 @@ objects (type, name, definition) AS (
                'parallel', CASE p.proparallel WHEN 's' THEN 'safe' WHEN 'r' THEN 'restricted' END,
                'cost', CASE WHEN p.procost <> CASE WHEN l.lanname IN ('c', 'internal') THEN 1 ELSE 100 END THEN p.procost END,
                'rows', CASE WHEN p.proretset AND p.prorows <> 1000 THEN p.prorows END,
-               'support', CASE WHEN p.prosupport <> 0 THEN p.prosupport::regprocedure::text END,
-               'transform', (SELECT jsonb_agg(format_type(t, NULL)) FROM unnest(p.protrftypes) AS t),
+               'support', CASE WHEN p.prosupport <> 0 THEN invite_sync.drift_masked(p.prosupport::regprocedure::text) END,
+               'transform', (SELECT jsonb_agg(invite_sync.drift_masked(format_type(t, NULL))) FROM unnest(p.protrftypes) AS t),
                'settings', invite_sync.drift_settings(p.proconfig))
       FROM proc AS p JOIN pg_language AS l ON l.oid = p.prolang JOIN pg_roles AS o ON o.oid = p.proowner
       LEFT JOIN rights AS r ON r.class = 'function' AND r.oid = p.oid
@@ -324,16 +324,16 @@ objects (type, name, definition) AS (
                'owner', o.rolname, 'grants', r.grants,
                'kind', CASE t.typtype WHEN 'e' THEN 'enum' WHEN 'd' THEN 'domain' WHEN 'c' THEN 'composite' WHEN 'r' THEN 'range' WHEN 'b' THEN 'base' ELSE 'shell' END,
                'labels', (SELECT jsonb_agg(e.enumlabel ORDER BY e.enumsortorder) FROM pg_enum AS e WHERE e.enumtypid = t.oid),
-               'type', CASE WHEN t.typtype = 'd' THEN format_type(t.typbasetype, t.typtypmod) END,
+               'type', CASE WHEN t.typtype = 'd' THEN invite_sync.drift_masked(format_type(t.typbasetype, t.typtypmod)) END,
                'not_null', CASE WHEN t.typnotnull THEN 'true' END,
                'default', CASE WHEN t.typdefaultbin IS NOT NULL THEN invite_sync.drift_masked(pg_get_expr(t.typdefaultbin, 0)) END,
                'collation', CASE WHEN t.typtype = 'd' AND t.typcollation <> b.typcollation THEN (
                     SELECT invite_sync.drift_name(n.nspname) || '.' || invite_sync.drift_name(l.collname)
                       FROM pg_collation AS l JOIN pg_namespace AS n ON n.oid = l.collnamespace WHERE l.oid = t.typcollation) END,
-               'attributes', (SELECT jsonb_agg(invite_sync.drift_name(a.attname) || ' ' || format_type(a.atttypid, a.atttypmod) ORDER BY a.attnum)
+               'attributes', (SELECT jsonb_agg(invite_sync.drift_name(a.attname) || ' ' || invite_sync.drift_masked(format_type(a.atttypid, a.atttypmod)) ORDER BY a.attnum)
                                 FROM pg_attribute AS a WHERE t.typtype = 'c' AND a.attrelid = t.typrelid AND a.attnum > 0 AND NOT a.attisdropped),
-               'subtype', (SELECT format_type(g.rngsubtype, NULL) FROM pg_range AS g WHERE g.rngtypid = t.oid),
-               'functions', CASE WHEN t.typtype = 'b' THEN concat_ws(', ', t.typinput::regprocedure, t.typoutput::regprocedure) END,
+               'subtype', (SELECT invite_sync.drift_masked(format_type(g.rngsubtype, NULL)) FROM pg_range AS g WHERE g.rngtypid = t.oid),
+               'functions', CASE WHEN t.typtype = 'b' THEN invite_sync.drift_masked(concat_ws(', ', t.typinput::regprocedure, t.typoutput::regprocedure)) END,
                'constraints', x.constraints)
       FROM typ AS t JOIN pg_roles AS o ON o.oid = t.typowner LEFT JOIN pg_type AS b ON b.oid = t.typbasetype
       LEFT JOIN rights AS r ON r.class = 'type' AND r.oid = t.oid
@@ -343,7 +343,7 @@ objects (type, name, definition) AS (
       FROM defacl AS a LEFT JOIN rights AS r ON r.class = 'default' AND r.oid = a.oid
     UNION ALL
     SELECT 'event trigger', invite_sync.drift_name(t.evtname),
-           jsonb_build_object('owner', o.rolname, 'event', t.evtevent, 'function', t.evtfoid::regprocedure::text,
+           jsonb_build_object('owner', o.rolname, 'event', t.evtevent, 'function', invite_sync.drift_masked(t.evtfoid::regprocedure::text),
                'tags', (SELECT jsonb_agg(x ORDER BY x COLLATE "C") FROM unnest(t.evttags) AS x),
                'enabled', CASE t.evtenabled WHEN 'D' THEN 'never' WHEN 'R' THEN 'replica' WHEN 'A' THEN 'always' END)
       FROM evt AS t JOIN pg_roles AS o ON o.oid = t.evtowner
