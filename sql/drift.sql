@@ -163,6 +163,7 @@ inherited AS MATERIALIZED (
                'collation', CASE WHEN a.attcollation <> t.typcollation THEN (
                     SELECT invite_sync.drift_name(n.nspname) || '.' || invite_sync.drift_name(l.collname)
                       FROM pg_collation AS l JOIN pg_namespace AS n ON n.oid = l.collnamespace WHERE l.oid = a.attcollation) END,
+               'options', (SELECT jsonb_object_agg(split_part(s, '=', 1), invite_sync.drift_hash(s)) FROM unnest(a.attfdwoptions) AS s),
                'grants', r.grants))) AS columns
       FROM rel AS c JOIN pg_attribute AS a ON a.attrelid = c.oid
       JOIN pg_type AS t ON t.oid = a.atttypid
@@ -171,6 +172,28 @@ inherited AS MATERIALIZED (
       LEFT JOIN rights AS r ON r.class = 'relation' AND r.oid = a.attrelid AND r.sub = a.attnum
      WHERE a.attnum > 0 AND NOT a.attisdropped AND c.relkind <> 'S'
        AND CASE WHEN c.relkind IN ('v', 'm') THEN r.grants IS NOT NULL OR d.oid IS NOT NULL ELSE a.attislocal OR a.attinhcount = 0 END
+     GROUP BY a.attrelid
+),
+-- an inherited column is its parent's, but for what was decided for the child alone
+inheriting (attrelid, attname, not_null, definition, parents_not_null, parents_definition, options, grants) AS (
+    SELECT a.attrelid, a.attname, a.attnotnull, CASE WHEN a.atthasdef THEN invite_sync.drift_masked(pg_get_expr(d.adbin, d.adrelid)) END, p.attnotnull,
+           CASE WHEN p.atthasdef THEN invite_sync.drift_masked(pg_get_expr(pd.adbin, pd.adrelid)) END, a.attfdwoptions, r.grants
+      FROM rel AS c JOIN pg_inherits AS i ON i.inhrelid = c.oid
+      JOIN pg_attribute AS a ON a.attrelid = c.oid
+      JOIN pg_attribute AS p ON p.attrelid = i.inhparent AND p.attname = a.attname
+      LEFT JOIN pg_attrdef AS d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
+      LEFT JOIN pg_attrdef AS pd ON pd.adrelid = p.attrelid AND pd.adnum = p.attnum
+      LEFT JOIN rights AS r ON r.class = 'relation' AND r.oid = a.attrelid AND r.sub = a.attnum
+     WHERE a.attnum > 0 AND NOT a.attisdropped AND NOT a.attislocal
+), inherited_columns AS MATERIALIZED (
+    SELECT a.attrelid, jsonb_object_agg(a.attname, a.own) AS columns
+      FROM (SELECT i.attrelid, i.attname, jsonb_strip_nulls(jsonb_build_object(
+                       'not_null', CASE WHEN bool_and(i.not_null AND NOT i.parents_not_null) THEN 'true' END,
+                       'default', CASE WHEN bool_and(i.definition IS DISTINCT FROM i.parents_definition) THEN coalesce(min(i.definition), 'none') END,
+                       'options', (SELECT jsonb_object_agg(split_part(s, '=', 1), invite_sync.drift_hash(s)) FROM unnest(i.options) AS s),
+                       'grants', i.grants)) AS own
+              FROM inheriting AS i GROUP BY i.attrelid, i.attname, i.options, i.grants) AS a
+     WHERE a.own <> '{}'
      GROUP BY a.attrelid
 ), constraints AS MATERIALIZED (
     SELECT o.class, o.oid, jsonb_object_agg(o.name, jsonb_build_object('definition', invite_sync.drift_masked(pg_get_constraintdef(o.id)))) AS constraints
@@ -196,6 +219,16 @@ inherited AS MATERIALIZED (
      WHERE NOT t.tgisinternal AND t.tgparentid = 0
        AND NOT EXISTS (SELECT FROM ext AS e WHERE e.classid = 'pg_trigger'::regclass AND e.objid = t.oid)
      GROUP BY t.tgrelid
+), inherited_triggers AS MATERIALIZED (
+    SELECT t.tgrelid, jsonb_object_agg(t.tgname, CASE t.tgenabled WHEN 'D' THEN 'never' WHEN 'R' THEN 'replica' WHEN 'A' THEN 'always' ELSE 'origin' END) AS enabled
+      FROM rel AS c JOIN pg_trigger AS t ON t.tgrelid = c.oid JOIN pg_trigger AS p ON p.oid = t.tgparentid
+     WHERE NOT t.tgisinternal AND t.tgenabled <> p.tgenabled
+     GROUP BY t.tgrelid
+), unchecked AS MATERIALIZED (
+    SELECT d.tgrelid, jsonb_agg(d.conname ORDER BY d.conname) AS constraints
+      FROM (SELECT DISTINCT t.tgrelid, x.conname FROM rel AS c JOIN pg_trigger AS t ON t.tgrelid = c.oid JOIN pg_constraint AS x ON x.oid = t.tgconstraint
+             WHERE t.tgisinternal AND t.tgenabled <> 'O') AS d
+     GROUP BY d.tgrelid
 ), policies AS MATERIALIZED (
     SELECT p.polrelid, jsonb_object_agg(p.polname, jsonb_strip_nulls(jsonb_build_object(
                'command', CASE p.polcmd WHEN 'r' THEN 'SELECT' WHEN 'a' THEN 'INSERT' WHEN 'w' THEN 'UPDATE' WHEN 'd' THEN 'DELETE' ELSE 'ALL' END,
@@ -269,11 +302,15 @@ objects (type, name, definition) AS (
                'server_options', (SELECT jsonb_object_agg(split_part(s, '=', 1), invite_sync.drift_hash(s))
                                     FROM pg_foreign_table AS f CROSS JOIN LATERAL unnest(f.ftoptions) AS s WHERE f.ftrelid = c.oid),
                'definition', CASE WHEN c.relkind IN ('v', 'm') THEN invite_sync.drift_masked(invite_sync.drift_view_definition(c.oid)) END,
+               'inherited_columns', ic.columns, 'inherited_triggers', it.enabled, 'disabled_constraint_triggers', u.constraints,
                'columns', a.columns, 'constraints', x.constraints, 'indexes', ix.indexes, 'triggers', tg.triggers, 'policies', p.policies, 'rules', w.rules)
       FROM rel AS c JOIN pg_roles AS o ON o.oid = c.relowner
       LEFT JOIN rights AS r ON r.class = 'relation' AND r.oid = c.oid AND r.sub = 0
       LEFT JOIN inherited AS i ON i.inhrelid = c.oid
       LEFT JOIN columns AS a ON a.attrelid = c.oid
+      LEFT JOIN inherited_columns AS ic ON ic.attrelid = c.oid
+      LEFT JOIN inherited_triggers AS it ON it.tgrelid = c.oid
+      LEFT JOIN unchecked AS u ON u.tgrelid = c.oid
       LEFT JOIN constraints AS x ON x.class = 'relation' AND x.oid = c.oid
       LEFT JOIN indexes AS ix ON ix.indrelid = c.oid
       LEFT JOIN triggers AS tg ON tg.tgrelid = c.oid
@@ -330,12 +367,19 @@ objects (type, name, definition) AS (
                'collation', CASE WHEN t.typtype = 'd' AND t.typcollation <> b.typcollation THEN (
                     SELECT invite_sync.drift_name(n.nspname) || '.' || invite_sync.drift_name(l.collname)
                       FROM pg_collation AS l JOIN pg_namespace AS n ON n.oid = l.collnamespace WHERE l.oid = t.typcollation) END,
-               'attributes', (SELECT jsonb_agg(invite_sync.drift_name(a.attname) || ' ' || invite_sync.drift_masked(format_type(a.atttypid, a.atttypmod)) ORDER BY a.attnum)
-                                FROM pg_attribute AS a WHERE t.typtype = 'c' AND a.attrelid = t.typrelid AND a.attnum > 0 AND NOT a.attisdropped),
-               'subtype', (SELECT invite_sync.drift_masked(format_type(g.rngsubtype, NULL)) FROM pg_range AS g WHERE g.rngtypid = t.oid),
+               'attributes', (SELECT jsonb_agg(invite_sync.drift_name(a.attname) || ' ' || invite_sync.drift_masked(format_type(a.atttypid, a.atttypmod))
+                                                  || CASE WHEN a.attcollation <> at.typcollation THEN ' collate ' || a.attcollation::regcollation ELSE '' END ORDER BY a.attnum)
+                                FROM pg_attribute AS a JOIN pg_type AS at ON at.oid = a.atttypid WHERE t.typtype = 'c' AND a.attrelid = t.typrelid AND a.attnum > 0 AND NOT a.attisdropped),
+               'subtype', CASE WHEN g.rngtypid <> 0 THEN invite_sync.drift_masked(format_type(g.rngsubtype, NULL)) END,
+               'multirange', CASE WHEN g.rngtypid <> 0 THEN invite_sync.drift_masked(format_type(g.rngmultitypid, NULL)) END,
+               'canonical', CASE WHEN g.rngcanonical <> 0 THEN invite_sync.drift_masked(g.rngcanonical::regproc::text) END,
+               'subtype_diff', CASE WHEN g.rngsubdiff <> 0 THEN invite_sync.drift_masked(g.rngsubdiff::regproc::text) END,
+               'subtype_collation', CASE WHEN g.rngcollation <> 0 THEN g.rngcollation::regcollation::text END,
+               'subtype_opclass', (SELECT invite_sync.drift_name(n.nspname) || '.' || invite_sync.drift_name(oc.opcname)
+                                     FROM pg_opclass AS oc JOIN pg_namespace AS n ON n.oid = oc.opcnamespace WHERE oc.oid = g.rngsubopc AND NOT oc.opcdefault),
                'functions', CASE WHEN t.typtype = 'b' THEN invite_sync.drift_masked(concat_ws(', ', t.typinput::regprocedure, t.typoutput::regprocedure)) END,
                'constraints', x.constraints)
-      FROM typ AS t JOIN pg_roles AS o ON o.oid = t.typowner LEFT JOIN pg_type AS b ON b.oid = t.typbasetype
+      FROM typ AS t JOIN pg_roles AS o ON o.oid = t.typowner LEFT JOIN pg_type AS b ON b.oid = t.typbasetype LEFT JOIN pg_range AS g ON g.rngtypid = t.oid
       LEFT JOIN rights AS r ON r.class = 'type' AND r.oid = t.oid
       LEFT JOIN constraints AS x ON x.class = 'type' AND x.oid = t.oid
     UNION ALL
@@ -368,7 +412,7 @@ objects (type, name, definition) AS (
            jsonb_build_object('login', r.rolcanlogin, 'superuser', CASE WHEN r.rolsuper THEN true END, 'bypass_row_security', CASE WHEN r.rolbypassrls THEN true END,
                'create_role', CASE WHEN r.rolcreaterole THEN true END, 'create_database', CASE WHEN r.rolcreatedb THEN true END,
                'replication', CASE WHEN r.rolreplication THEN true END, 'inherit', r.rolinherit,
-               'connection_limit', CASE WHEN r.rolconnlimit <> -1 THEN r.rolconnlimit END, 'member_of', m.member_of,
+               'connection_limit', CASE WHEN r.rolconnlimit <> -1 THEN r.rolconnlimit END, 'valid_until', CASE WHEN r.rolvaliduntil <> 'infinity' THEN r.rolvaliduntil END, 'member_of', m.member_of,
                'settings', (SELECT invite_sync.drift_settings(s.setconfig) FROM pg_db_role_setting AS s WHERE s.setrole = r.oid AND s.setdatabase = 0),
                'settings_in_this_database', (SELECT invite_sync.drift_settings(s.setconfig) FROM pg_db_role_setting AS s JOIN pg_database AS d ON d.oid = s.setdatabase
                                               WHERE s.setrole = r.oid AND d.datname = current_database()))
