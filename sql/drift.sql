@@ -174,10 +174,10 @@ inherited AS MATERIALIZED (
        AND CASE WHEN c.relkind IN ('v', 'm') THEN r.grants IS NOT NULL OR d.oid IS NOT NULL ELSE a.attislocal OR a.attinhcount = 0 END
      GROUP BY a.attrelid
 ),
--- an inherited column is its parent's, but for what was decided for the child alone
+-- an inherited column is its parent's, but for what was decided for the child alone; pg_dump writes DEFAULT NULL for none
 inheriting (attrelid, attname, not_null, definition, parents_not_null, parents_definition, options, grants) AS (
-    SELECT a.attrelid, a.attname, a.attnotnull, CASE WHEN a.atthasdef THEN invite_sync.drift_masked(pg_get_expr(d.adbin, d.adrelid)) END, p.attnotnull,
-           CASE WHEN p.atthasdef THEN invite_sync.drift_masked(pg_get_expr(pd.adbin, pd.adrelid)) END, a.attfdwoptions, r.grants
+    SELECT a.attrelid, a.attname, a.attnotnull, CASE WHEN a.atthasdef THEN regexp_replace(invite_sync.drift_masked(pg_get_expr(d.adbin, d.adrelid)), '^NULL::.*', 'none') ELSE 'none' END, p.attnotnull,
+           CASE WHEN p.atthasdef THEN regexp_replace(invite_sync.drift_masked(pg_get_expr(pd.adbin, pd.adrelid)), '^NULL::.*', 'none') ELSE 'none' END, a.attfdwoptions, r.grants
       FROM rel AS c JOIN pg_inherits AS i ON i.inhrelid = c.oid
       JOIN pg_attribute AS a ON a.attrelid = c.oid
       JOIN pg_attribute AS p ON p.attrelid = i.inhparent AND p.attname = a.attname
@@ -189,7 +189,7 @@ inheriting (attrelid, attname, not_null, definition, parents_not_null, parents_d
     SELECT a.attrelid, jsonb_object_agg(a.attname, a.own) AS columns
       FROM (SELECT i.attrelid, i.attname, jsonb_strip_nulls(jsonb_build_object(
                        'not_null', CASE WHEN bool_and(i.not_null AND NOT i.parents_not_null) THEN 'true' END,
-                       'default', CASE WHEN bool_and(i.definition IS DISTINCT FROM i.parents_definition) THEN coalesce(min(i.definition), 'none') END,
+                       'default', CASE WHEN bool_and(i.definition <> i.parents_definition) THEN min(i.definition) END,
                        'options', (SELECT jsonb_object_agg(split_part(s, '=', 1), invite_sync.drift_hash(s)) FROM unnest(i.options) AS s),
                        'grants', i.grants)) AS own
               FROM inheriting AS i GROUP BY i.attrelid, i.attname, i.options, i.grants) AS a
