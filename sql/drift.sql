@@ -19,7 +19,7 @@ COMMENT ON FUNCTION invite_sync.drift_hash(text) IS
 CREATE FUNCTION invite_sync.drift_masked(definition text) RETURNS text
     LANGUAGE C IMMUTABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'drift_masked';
 COMMENT ON FUNCTION invite_sync.drift_masked(text) IS
-    'A deparsed definition in which string literals that may be secrets are replaced by their hash: 16 bytes or longer, and not only of lower-case letters and _ . : /. Those cast to a time or to the number of an object (regclass) stay. Names that are quoted for being key words, which every major has others of, lose the quotes. Raises 40001 for NULL, which is what an object that was dropped meanwhile deparses to. Internal.';
+    'A deparsed definition, or the name of a type, as snapshots have it. String literals that may be secrets are replaced by their hash: 16 bytes or longer, and not only of lower-case letters and _ . : /; those cast to a time or to the number of an object (regclass) stay. Names that are quoted for being key words, which every major has others of, lose the quotes. What reads back as another tree after a dump is written as it then is: casts of arrays, conjunctions in conjunctions. Raises 40001 for NULL, which is what an object that was dropped meanwhile deparses to. Internal.';
 
 CREATE FUNCTION invite_sync.drift_view_definition(view oid) RETURNS text
     LANGUAGE C STABLE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'drift_view_definition';
@@ -74,7 +74,7 @@ WITH ext AS MATERIALIZED (
        AND NOT (c.relkind = 'S' AND EXISTS (SELECT FROM pg_depend AS d WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.objsubid = 0
                                                AND d.refclassid = 'pg_class'::regclass AND d.deptype = 'i'))
 ), proc AS MATERIALIZED (
-    SELECT p.*, n.name || '.' || invite_sync.drift_name(p.proname) || '(' || oidvectortypes(p.proargtypes) || ')' AS name
+    SELECT p.*, n.name || '.' || invite_sync.drift_name(p.proname) || '(' || invite_sync.drift_masked(oidvectortypes(p.proargtypes)) || ')' AS name
       FROM pg_proc AS p JOIN ns AS n ON n.oid = p.pronamespace
      WHERE NOT EXISTS (SELECT FROM ext AS e WHERE e.classid = 'pg_proc'::regclass AND e.objid = p.oid)
        -- the constructors of range types come with the type
@@ -154,7 +154,7 @@ inherited AS MATERIALIZED (
      GROUP BY i.inhrelid
 ), columns AS MATERIALIZED (
     SELECT a.attrelid, jsonb_object_agg(a.attname, jsonb_strip_nulls(jsonb_build_object(
-               'type', CASE WHEN c.relkind NOT IN ('v', 'm') THEN format_type(a.atttypid, a.atttypmod) END,
+               'type', CASE WHEN c.relkind NOT IN ('v', 'm') THEN invite_sync.drift_masked(format_type(a.atttypid, a.atttypmod)) END,
                'not_null', CASE WHEN a.attnotnull THEN CASE WHEN nn.oid IS NULL THEN 'true' ELSE 'not valid' END END,
                'default', CASE WHEN d.oid IS NOT NULL AND a.attgenerated = '' THEN invite_sync.drift_masked(pg_get_expr(d.adbin, d.adrelid)) END,
                'generated', CASE WHEN a.attgenerated <> '' THEN invite_sync.drift_masked(pg_get_expr(d.adbin, d.adrelid))
@@ -163,6 +163,7 @@ inherited AS MATERIALIZED (
                'collation', CASE WHEN a.attcollation <> t.typcollation THEN (
                     SELECT invite_sync.drift_name(n.nspname) || '.' || invite_sync.drift_name(l.collname)
                       FROM pg_collation AS l JOIN pg_namespace AS n ON n.oid = l.collnamespace WHERE l.oid = a.attcollation) END,
+               'options', (SELECT jsonb_object_agg(split_part(s, '=', 1), invite_sync.drift_hash(s)) FROM unnest(a.attfdwoptions) AS s),
                'grants', r.grants))) AS columns
       FROM rel AS c JOIN pg_attribute AS a ON a.attrelid = c.oid
       JOIN pg_type AS t ON t.oid = a.atttypid
@@ -171,6 +172,28 @@ inherited AS MATERIALIZED (
       LEFT JOIN rights AS r ON r.class = 'relation' AND r.oid = a.attrelid AND r.sub = a.attnum
      WHERE a.attnum > 0 AND NOT a.attisdropped AND c.relkind <> 'S'
        AND CASE WHEN c.relkind IN ('v', 'm') THEN r.grants IS NOT NULL OR d.oid IS NOT NULL ELSE a.attislocal OR a.attinhcount = 0 END
+     GROUP BY a.attrelid
+),
+-- an inherited column is its parent's, but for what was decided for the child alone; pg_dump writes DEFAULT NULL for none
+inheriting (attrelid, attname, not_null, definition, parents_not_null, parents_definition, options, grants) AS (
+    SELECT a.attrelid, a.attname, a.attnotnull, CASE WHEN a.atthasdef THEN regexp_replace(invite_sync.drift_masked(pg_get_expr(d.adbin, d.adrelid)), '^NULL::.*', 'none') ELSE 'none' END, p.attnotnull,
+           CASE WHEN p.atthasdef THEN regexp_replace(invite_sync.drift_masked(pg_get_expr(pd.adbin, pd.adrelid)), '^NULL::.*', 'none') ELSE 'none' END, a.attfdwoptions, r.grants
+      FROM rel AS c JOIN pg_inherits AS i ON i.inhrelid = c.oid
+      JOIN pg_attribute AS a ON a.attrelid = c.oid
+      JOIN pg_attribute AS p ON p.attrelid = i.inhparent AND p.attname = a.attname
+      LEFT JOIN pg_attrdef AS d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
+      LEFT JOIN pg_attrdef AS pd ON pd.adrelid = p.attrelid AND pd.adnum = p.attnum
+      LEFT JOIN rights AS r ON r.class = 'relation' AND r.oid = a.attrelid AND r.sub = a.attnum
+     WHERE a.attnum > 0 AND NOT a.attisdropped AND NOT a.attislocal
+), inherited_columns AS MATERIALIZED (
+    SELECT a.attrelid, jsonb_object_agg(a.attname, a.own) AS columns
+      FROM (SELECT i.attrelid, i.attname, jsonb_strip_nulls(jsonb_build_object(
+                       'not_null', CASE WHEN bool_and(i.not_null AND NOT i.parents_not_null) THEN 'true' END,
+                       'default', CASE WHEN bool_and(i.definition <> i.parents_definition) THEN min(i.definition) END,
+                       'options', (SELECT jsonb_object_agg(split_part(s, '=', 1), invite_sync.drift_hash(s)) FROM unnest(i.options) AS s),
+                       'grants', i.grants)) AS own
+              FROM inheriting AS i GROUP BY i.attrelid, i.attname, i.options, i.grants) AS a
+     WHERE a.own <> '{}'
      GROUP BY a.attrelid
 ), constraints AS MATERIALIZED (
     SELECT o.class, o.oid, jsonb_object_agg(o.name, jsonb_build_object('definition', invite_sync.drift_masked(pg_get_constraintdef(o.id)))) AS constraints
@@ -196,6 +219,16 @@ inherited AS MATERIALIZED (
      WHERE NOT t.tgisinternal AND t.tgparentid = 0
        AND NOT EXISTS (SELECT FROM ext AS e WHERE e.classid = 'pg_trigger'::regclass AND e.objid = t.oid)
      GROUP BY t.tgrelid
+), inherited_triggers AS MATERIALIZED (
+    SELECT t.tgrelid, jsonb_object_agg(t.tgname, CASE t.tgenabled WHEN 'D' THEN 'never' WHEN 'R' THEN 'replica' WHEN 'A' THEN 'always' ELSE 'origin' END) AS enabled
+      FROM rel AS c JOIN pg_trigger AS t ON t.tgrelid = c.oid JOIN pg_trigger AS p ON p.oid = t.tgparentid
+     WHERE NOT t.tgisinternal AND t.tgenabled <> p.tgenabled
+     GROUP BY t.tgrelid
+), unchecked AS MATERIALIZED (
+    SELECT d.tgrelid, jsonb_agg(d.conname ORDER BY d.conname) AS constraints
+      FROM (SELECT DISTINCT t.tgrelid, x.conname FROM rel AS c JOIN pg_trigger AS t ON t.tgrelid = c.oid JOIN pg_constraint AS x ON x.oid = t.tgconstraint
+             WHERE t.tgisinternal AND t.tgenabled <> 'O') AS d
+     GROUP BY d.tgrelid
 ), policies AS MATERIALIZED (
     SELECT p.polrelid, jsonb_object_agg(p.polname, jsonb_strip_nulls(jsonb_build_object(
                'command', CASE p.polcmd WHEN 'r' THEN 'SELECT' WHEN 'a' THEN 'INSERT' WHEN 'w' THEN 'UPDATE' WHEN 'd' THEN 'DELETE' ELSE 'ALL' END,
@@ -261,19 +294,23 @@ objects (type, name, definition) AS (
                          'index ' || (SELECT x.relname FROM pg_index AS i JOIN pg_class AS x ON x.oid = i.indexrelid WHERE i.indrelid = c.oid AND i.indisreplident) END END,
                'options', (SELECT jsonb_object_agg(split_part(s, '=', 1), substr(s, strpos(s, '=') + 1)) FROM unnest(c.reloptions) AS s),
                'access_method', (SELECT m.amname FROM pg_am AS m WHERE m.oid = c.relam AND m.amname <> 'heap'),
-               'of_type', CASE WHEN c.reloftype <> 0 THEN format_type(c.reloftype, NULL) END,
-               'partition_by', CASE WHEN c.relkind = 'p' THEN pg_get_partkeydef(c.oid) END,
+               'of_type', CASE WHEN c.reloftype <> 0 THEN invite_sync.drift_masked(format_type(c.reloftype, NULL)) END,
+               'partition_by', CASE WHEN c.relkind = 'p' THEN invite_sync.drift_masked(pg_get_partkeydef(c.oid)) END,
                'inherits', i.parents,
                'partition_bound', CASE WHEN c.relispartition THEN pg_get_expr(c.relpartbound, c.oid) END,
                'server', (SELECT s.srvname FROM pg_foreign_table AS f JOIN pg_foreign_server AS s ON s.oid = f.ftserver WHERE f.ftrelid = c.oid),
                'server_options', (SELECT jsonb_object_agg(split_part(s, '=', 1), invite_sync.drift_hash(s))
                                     FROM pg_foreign_table AS f CROSS JOIN LATERAL unnest(f.ftoptions) AS s WHERE f.ftrelid = c.oid),
                'definition', CASE WHEN c.relkind IN ('v', 'm') THEN invite_sync.drift_masked(invite_sync.drift_view_definition(c.oid)) END,
+               'inherited_columns', ic.columns, 'inherited_triggers', it.enabled, 'disabled_constraint_triggers', u.constraints,
                'columns', a.columns, 'constraints', x.constraints, 'indexes', ix.indexes, 'triggers', tg.triggers, 'policies', p.policies, 'rules', w.rules)
       FROM rel AS c JOIN pg_roles AS o ON o.oid = c.relowner
       LEFT JOIN rights AS r ON r.class = 'relation' AND r.oid = c.oid AND r.sub = 0
       LEFT JOIN inherited AS i ON i.inhrelid = c.oid
       LEFT JOIN columns AS a ON a.attrelid = c.oid
+      LEFT JOIN inherited_columns AS ic ON ic.attrelid = c.oid
+      LEFT JOIN inherited_triggers AS it ON it.tgrelid = c.oid
+      LEFT JOIN unchecked AS u ON u.tgrelid = c.oid
       LEFT JOIN constraints AS x ON x.class = 'relation' AND x.oid = c.oid
       LEFT JOIN indexes AS ix ON ix.indrelid = c.oid
       LEFT JOIN triggers AS tg ON tg.tgrelid = c.oid
@@ -296,16 +333,16 @@ objects (type, name, definition) AS (
                'owner', o.rolname, 'grants', r.grants,
                'kind', CASE p.prokind WHEN 'p' THEN 'procedure' WHEN 'a' THEN 'aggregate' WHEN 'w' THEN 'window function' END,
                'arguments', invite_sync.drift_masked(pg_get_function_arguments(p.oid)),
-               'result', pg_get_function_result(p.oid),
+               'result', CASE WHEN p.prokind <> 'p' THEN invite_sync.drift_masked(pg_get_function_result(p.oid)) END,
                'language', l.lanname,
                'body', CASE WHEN p.prokind = 'a'
-                            THEN (SELECT invite_sync.drift_hash(concat_ws('|', a.aggkind, a.aggnumdirectargs, a.aggtransfn::regprocedure, a.aggfinalfn::regprocedure,
+                            THEN (SELECT invite_sync.drift_hash(invite_sync.drift_masked(concat_ws('|', a.aggkind, a.aggnumdirectargs, a.aggtransfn::regprocedure, a.aggfinalfn::regprocedure,
                                          a.aggcombinefn::regprocedure, a.aggserialfn::regprocedure, a.aggdeserialfn::regprocedure, a.aggmtransfn::regprocedure,
                                          a.aggminvtransfn::regprocedure, a.aggmfinalfn::regprocedure, a.aggfinalextra, a.aggmfinalextra, a.aggfinalmodify,
                                          a.aggmfinalmodify, a.aggsortop::regoperator, format_type(a.aggtranstype, NULL), format_type(a.aggmtranstype, NULL),
-                                         coalesce(a.agginitval, 'none'), coalesce(a.aggminitval, 'none')))
+                                         coalesce(quote_literal(a.agginitval), 'none'), coalesce(quote_literal(a.aggminitval), 'none'))))
                                     FROM pg_aggregate AS a WHERE a.aggfnoid = p.oid)
-                            ELSE invite_sync.drift_hash(concat_ws('|', p.probin, CASE WHEN p.prosqlbody IS NULL THEN p.prosrc ELSE pg_get_function_sqlbody(p.oid) END)) END,
+                            ELSE invite_sync.drift_hash(concat_ws('|', p.probin, CASE WHEN p.prosqlbody IS NULL THEN p.prosrc ELSE invite_sync.drift_masked(pg_get_function_sqlbody(p.oid)) END)) END,
                'volatility', CASE p.provolatile WHEN 'i' THEN 'immutable' WHEN 's' THEN 'stable' ELSE 'volatile' END,
                'security', CASE WHEN p.prosecdef THEN 'definer' END,
                'strict', CASE WHEN p.proisstrict THEN true END,
@@ -313,8 +350,8 @@ objects (type, name, definition) AS (
                'parallel', CASE p.proparallel WHEN 's' THEN 'safe' WHEN 'r' THEN 'restricted' END,
                'cost', CASE WHEN p.procost <> CASE WHEN l.lanname IN ('c', 'internal') THEN 1 ELSE 100 END THEN p.procost END,
                'rows', CASE WHEN p.proretset AND p.prorows <> 1000 THEN p.prorows END,
-               'support', CASE WHEN p.prosupport <> 0 THEN p.prosupport::regprocedure::text END,
-               'transform', (SELECT jsonb_agg(format_type(t, NULL)) FROM unnest(p.protrftypes) AS t),
+               'support', CASE WHEN p.prosupport <> 0 THEN invite_sync.drift_masked(p.prosupport::regprocedure::text) END,
+               'transform', (SELECT jsonb_agg(invite_sync.drift_masked(format_type(t, NULL))) FROM unnest(p.protrftypes) AS t),
                'settings', invite_sync.drift_settings(p.proconfig))
       FROM proc AS p JOIN pg_language AS l ON l.oid = p.prolang JOIN pg_roles AS o ON o.oid = p.proowner
       LEFT JOIN rights AS r ON r.class = 'function' AND r.oid = p.oid
@@ -324,18 +361,25 @@ objects (type, name, definition) AS (
                'owner', o.rolname, 'grants', r.grants,
                'kind', CASE t.typtype WHEN 'e' THEN 'enum' WHEN 'd' THEN 'domain' WHEN 'c' THEN 'composite' WHEN 'r' THEN 'range' WHEN 'b' THEN 'base' ELSE 'shell' END,
                'labels', (SELECT jsonb_agg(e.enumlabel ORDER BY e.enumsortorder) FROM pg_enum AS e WHERE e.enumtypid = t.oid),
-               'type', CASE WHEN t.typtype = 'd' THEN format_type(t.typbasetype, t.typtypmod) END,
+               'type', CASE WHEN t.typtype = 'd' THEN invite_sync.drift_masked(format_type(t.typbasetype, t.typtypmod)) END,
                'not_null', CASE WHEN t.typnotnull THEN 'true' END,
                'default', CASE WHEN t.typdefaultbin IS NOT NULL THEN invite_sync.drift_masked(pg_get_expr(t.typdefaultbin, 0)) END,
                'collation', CASE WHEN t.typtype = 'd' AND t.typcollation <> b.typcollation THEN (
                     SELECT invite_sync.drift_name(n.nspname) || '.' || invite_sync.drift_name(l.collname)
                       FROM pg_collation AS l JOIN pg_namespace AS n ON n.oid = l.collnamespace WHERE l.oid = t.typcollation) END,
-               'attributes', (SELECT jsonb_agg(invite_sync.drift_name(a.attname) || ' ' || format_type(a.atttypid, a.atttypmod) ORDER BY a.attnum)
-                                FROM pg_attribute AS a WHERE t.typtype = 'c' AND a.attrelid = t.typrelid AND a.attnum > 0 AND NOT a.attisdropped),
-               'subtype', (SELECT format_type(g.rngsubtype, NULL) FROM pg_range AS g WHERE g.rngtypid = t.oid),
-               'functions', CASE WHEN t.typtype = 'b' THEN concat_ws(', ', t.typinput::regprocedure, t.typoutput::regprocedure) END,
+               'attributes', (SELECT jsonb_agg(invite_sync.drift_name(a.attname) || ' ' || invite_sync.drift_masked(format_type(a.atttypid, a.atttypmod))
+                                                  || CASE WHEN a.attcollation <> at.typcollation THEN ' collate ' || a.attcollation::regcollation ELSE '' END ORDER BY a.attnum)
+                                FROM pg_attribute AS a JOIN pg_type AS at ON at.oid = a.atttypid WHERE t.typtype = 'c' AND a.attrelid = t.typrelid AND a.attnum > 0 AND NOT a.attisdropped),
+               'subtype', CASE WHEN g.rngtypid <> 0 THEN invite_sync.drift_masked(format_type(g.rngsubtype, NULL)) END,
+               'multirange', CASE WHEN g.rngtypid <> 0 THEN invite_sync.drift_masked(format_type(g.rngmultitypid, NULL)) END,
+               'canonical', CASE WHEN g.rngcanonical <> 0 THEN invite_sync.drift_masked(g.rngcanonical::regproc::text) END,
+               'subtype_diff', CASE WHEN g.rngsubdiff <> 0 THEN invite_sync.drift_masked(g.rngsubdiff::regproc::text) END,
+               'subtype_collation', CASE WHEN g.rngcollation <> 0 THEN g.rngcollation::regcollation::text END,
+               'subtype_opclass', (SELECT invite_sync.drift_name(n.nspname) || '.' || invite_sync.drift_name(oc.opcname)
+                                     FROM pg_opclass AS oc JOIN pg_namespace AS n ON n.oid = oc.opcnamespace WHERE oc.oid = g.rngsubopc AND NOT oc.opcdefault),
+               'functions', CASE WHEN t.typtype = 'b' THEN invite_sync.drift_masked(concat_ws(', ', t.typinput::regprocedure, t.typoutput::regprocedure)) END,
                'constraints', x.constraints)
-      FROM typ AS t JOIN pg_roles AS o ON o.oid = t.typowner LEFT JOIN pg_type AS b ON b.oid = t.typbasetype
+      FROM typ AS t JOIN pg_roles AS o ON o.oid = t.typowner LEFT JOIN pg_type AS b ON b.oid = t.typbasetype LEFT JOIN pg_range AS g ON g.rngtypid = t.oid
       LEFT JOIN rights AS r ON r.class = 'type' AND r.oid = t.oid
       LEFT JOIN constraints AS x ON x.class = 'type' AND x.oid = t.oid
     UNION ALL
@@ -343,7 +387,7 @@ objects (type, name, definition) AS (
       FROM defacl AS a LEFT JOIN rights AS r ON r.class = 'default' AND r.oid = a.oid
     UNION ALL
     SELECT 'event trigger', invite_sync.drift_name(t.evtname),
-           jsonb_build_object('owner', o.rolname, 'event', t.evtevent, 'function', t.evtfoid::regprocedure::text,
+           jsonb_build_object('owner', o.rolname, 'event', t.evtevent, 'function', invite_sync.drift_masked(t.evtfoid::regprocedure::text),
                'tags', (SELECT jsonb_agg(x ORDER BY x COLLATE "C") FROM unnest(t.evttags) AS x),
                'enabled', CASE t.evtenabled WHEN 'D' THEN 'never' WHEN 'R' THEN 'replica' WHEN 'A' THEN 'always' END)
       FROM evt AS t JOIN pg_roles AS o ON o.oid = t.evtowner
@@ -368,7 +412,7 @@ objects (type, name, definition) AS (
            jsonb_build_object('login', r.rolcanlogin, 'superuser', CASE WHEN r.rolsuper THEN true END, 'bypass_row_security', CASE WHEN r.rolbypassrls THEN true END,
                'create_role', CASE WHEN r.rolcreaterole THEN true END, 'create_database', CASE WHEN r.rolcreatedb THEN true END,
                'replication', CASE WHEN r.rolreplication THEN true END, 'inherit', r.rolinherit,
-               'connection_limit', CASE WHEN r.rolconnlimit <> -1 THEN r.rolconnlimit END, 'member_of', m.member_of,
+               'connection_limit', CASE WHEN r.rolconnlimit <> -1 THEN r.rolconnlimit END, 'valid_until', CASE WHEN r.rolvaliduntil <> 'infinity' THEN r.rolvaliduntil END, 'member_of', m.member_of,
                'settings', (SELECT invite_sync.drift_settings(s.setconfig) FROM pg_db_role_setting AS s WHERE s.setrole = r.oid AND s.setdatabase = 0),
                'settings_in_this_database', (SELECT invite_sync.drift_settings(s.setconfig) FROM pg_db_role_setting AS s JOIN pg_database AS d ON d.oid = s.setdatabase
                                               WHERE s.setrole = r.oid AND d.datname = current_database()))

@@ -23,8 +23,10 @@
 #include "fmgr.h"
 #include "funcapi.h"
 #include "mb/pg_wchar.h"
+#include "miscadmin.h"
 #include "nodes/makefuncs.h"
 #include "nodes/parsenodes.h"
+#include "parser/parsetree.h"
 #include "rewrite/rewriteSupport.h"
 #include "storage/lmgr.h"
 #include "utils/array.h"
@@ -71,6 +73,8 @@ PG_FUNCTION_INFO_V1(drift_assert_none);
 PG_FUNCTION_INFO_V1(drift_prune_snapshots);
 PG_FUNCTION_INFO_V1(drift_schedule_check);
 PG_FUNCTION_INFO_V1(drift_unschedule_check);
+
+static void name_branches(Query *query, Node *node, Oid view);
 
 /* ---------------------------------------------------------------------
  * Parts of a snapshot
@@ -160,53 +164,56 @@ harmless_type(const char *s)
 }
 
 /*
- * drift_masked(definition): what ruleutils.c printed. It writes literals with
- * doubled quotes; one with an E before it has backslashes that escape. Names
- * that it quotes because they are key words are so in some majors only, and its
- * own key words are in capitals: so those names lose their quotes.
+ * Behind the quoted text that starts here: ruleutils.c doubles quotes, and an E
+ * before a literal means that backslashes escape.
  */
-Datum
-drift_masked(PG_FUNCTION_ARGS)
+static const char *
+after_quoted(const char *text, const char *start)
+{
+	char		quote = *start;
+	bool		escapes = quote == '\'' && start > text && start[-1] == 'E' &&
+		(start == text + 1 || strchr("abcdefghijklmnopqrstuvwxyz0123456789_$", start[-2]) == NULL);
+	const char *p = start + 1;
+
+	for (; *p != '\0'; p++)
+	{
+		if (escapes && *p == '\\' && p[1] != '\0')
+			p++;
+		else if (*p == quote && p[1] == quote)
+			p++;
+		else if (*p == quote)
+			return p + 1;
+	}
+	return p;
+}
+
+/*
+ * Secrets become hashes. Names that are quoted because they are key words are so
+ * in some majors only, and ruleutils.c writes its own key words in capitals: so
+ * those names lose their quotes.
+ */
+static char *
+mask_literals(const char *text)
 {
 	StringInfoData out;
-	char	   *p;
+	const char *p = text;
 
-	if (PG_ARGISNULL(0))
-		ereport(ERROR,
-				(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
-				 errmsg("an object was dropped while the schema was read"),
-				 errhint("Try again.")));
-	p = text_to_cstring(PG_GETARG_TEXT_PP(0));
 	initStringInfo(&out);
 	while (*p != '\0')
 	{
 		const char *start = p;
-		char		quote = *p++;
-		bool		escapes;
 		int			len;
 
-		if (quote != '\'' && quote != '"')
+		if (*p != '\'' && *p != '"')
 		{
-			appendStringInfoChar(&out, quote);
+			appendStringInfoChar(&out, *p++);
 			continue;
 		}
-		escapes = quote == '\'' && out.len > 0 && out.data[out.len - 1] == 'E' &&
-			(out.len == 1 || strchr("abcdefghijklmnopqrstuvwxyz0123456789_$", out.data[out.len - 2]) == NULL);
-		for (; *p != '\0'; p++)
-		{
-			if (escapes && *p == '\\' && p[1] != '\0')
-				p++;
-			else if (*p == quote && p[1] == quote)
-				p++;
-			else if (*p == quote)
-				break;
-		}
-		len = p - start - 1;
-		if (*p == quote)
-			p++;
-		if (quote == '"' && simple_name(start + 1, len))
+		p = after_quoted(text, start);
+		len = p - start - 2;
+		if (*start == '"' && simple_name(start + 1, len))
 			appendBinaryStringInfo(&out, start + 1, len);
-		else if (quote == '\'' && maybe_secret(start + 1, len) && !harmless_type(p))
+		else if (*start == '\'' && maybe_secret(start + 1, len) && !harmless_type(p))
 		{
 			appendStringInfoChar(&out, '\'');
 			append_hash(&out, start + 1, len);
@@ -215,7 +222,257 @@ drift_masked(PG_FUNCTION_ARGS)
 		else
 			appendBinaryStringInfo(&out, start, p - start);
 	}
+	return out.data;
+}
+
+/* Behind the next character, quoted text, or group in parentheses or brackets. */
+static const char *
+after_token(const char *text, const char *p)
+{
+	int			depth = 0;
+
+	do
+	{
+		if (*p == '\'' || *p == '"')
+			p = after_quoted(text, p);
+		else
+		{
+			if (*p == '(' || *p == '[')
+				depth++;
+			else if (*p == ')' || *p == ']')
+				depth--;
+			p++;
+		}
+	} while (depth > 0 && *p != '\0');
+	return p;
+}
+
+/* How long the name of T is where T[] stands; 0 where something else does. */
+static int
+element_type_length(const char *text, const char *start)
+{
+	const char *p = start;
+
+	while (*p != '\0' && *p != '[')
+	{
+		if (*p == '"' || *p == '(')
+			p = after_token(text, p);
+		else if ((*p >= 'a' && *p <= 'z') || (*p >= '0' && *p <= '9') || strchr("_$. ", *p) != NULL)
+			p++;
+		else
+			return 0;
+	}
+	return strncmp(p, "[]", 2) == 0 ? p - start : 0;
+}
+
+/* The ARRAY[a, b] at p as ARRAY[(a)::type, (b)::type]; arrays in it likewise. */
+static void
+append_cast_elements(StringInfo out, const char *array, const char *p, const char *type, int typelen)
+{
+	appendStringInfoString(out, "ARRAY[");
+	p += strlen("ARRAY[");
+	while (*p != ']' && *p != '\0')
+	{
+		const char *element = p;
+
+		while (*p != ',' && *p != ']' && *p != '\0')
+			p = after_token(array, p);
+		if (strncmp(element, "ARRAY[", strlen("ARRAY[")) == 0 && after_token(array, element + strlen("ARRAY")) == p)
+			append_cast_elements(out, array, element, type, typelen);
+		else
+			appendStringInfo(out, "(%.*s)::%.*s", (int) (p - element), element, typelen, type);
+		if (*p == ',')
+		{
+			appendStringInfoString(out, ", ");
+			p += strspn(p, ", ");
+		}
+	}
+	appendStringInfoChar(out, ']');
+}
+
+/* What joins the operands of a group in parentheses, if anything does. */
+typedef enum Connective
+{
+	CONNECTIVE_NONE,
+	CONNECTIVE_AND,
+	CONNECTIVE_OR,
+	CONNECTIVE_BOTH				/* in no group of operands */
+} Connective;
+
+static Connective
+connective_at(const char *p)
+{
+	if (strncmp(p, " AND ", strlen(" AND ")) == 0)
+		return CONNECTIVE_AND;
+	if (strncmp(p, " OR ", strlen(" OR ")) == 0)
+		return CONNECTIVE_OR;
+	return CONNECTIVE_NONE;
+}
+
+/* A group in parentheses that is an operand of the group around it: where it is in the output. */
+typedef struct Operand
+{
+	int			start;
+	int			end;
+	Connective	connective;
+} Operand;
+
+/*
+ * Append what stands up to the closing character (or the end, for '\0'), in the
+ * form that it has after a dump and a restore, where reading what ruleutils.c
+ * printed gives another tree than the first one:
+ *
+ * - a cast of a whole array, which IN makes of varchars, is read back as casts of
+ *   its elements;
+ * - a conjunction within a conjunction, which BETWEEN makes, as one of them all;
+ *   likewise disjunctions;
+ * - XMLSERIALIZE says NO INDENT since 16.
+ */
+static Connective
+append_as_restored(StringInfo out, const char *text, const char **pp, char closing)
+{
+	const char *p = *pp;
+	Connective	connective = CONNECTIVE_NONE;
+	bool		operand = true;
+	Operand    *operands = NULL;
+	int			noperands = 0;
+
+	check_stack_depth();
+	while (*p != '\0' && *p != closing)
+	{
+		Connective	between = connective_at(p);
+		int			start = out->len;
+
+		if (between != CONNECTIVE_NONE)
+		{
+			connective = connective == CONNECTIVE_NONE || connective == between ? between : CONNECTIVE_BOTH;
+			appendStringInfoString(out, between == CONNECTIVE_AND ? " AND " : " OR ");
+			p += strlen(between == CONNECTIVE_AND ? " AND " : " OR ");
+			operand = true;
+			continue;
+		}
+		if (*p == '\'' || *p == '"')
+		{
+			const char *end = after_quoted(text, p);
+
+			appendBinaryStringInfo(out, p, end - p);
+			p = end;
+		}
+		else if (*p == '(' || *p == '[')
+		{
+			bool		parentheses = *p == '(';
+			Connective	inner;
+			const char *closed;
+			int			typelen;
+
+			appendStringInfoChar(out, *p++);
+			inner = append_as_restored(out, text, &p, parentheses ? ')' : ']');
+			if (*p != '\0')
+				appendStringInfoChar(out, *p++);
+			closed = p;
+			if (parentheses && strncmp(out->data + start, "(ARRAY[", strlen("(ARRAY[")) == 0 &&
+				after_token(out->data, out->data + start + strlen("(ARRAY")) == out->data + out->len - 1 &&
+				strncmp(p, "::", 2) == 0 && (typelen = element_type_length(text, p + 2)) > 0)
+			{
+				char	   *array = pnstrdup(out->data + start + 1, out->len - start - 2);
+
+				out->len = start;
+				append_cast_elements(out, array, array, p + 2, typelen);
+				p += 2 + typelen + 2;
+				pfree(array);
+			}
+			else if (parentheses && operand && (inner == CONNECTIVE_AND || inner == CONNECTIVE_OR) &&
+					 (*closed == closing || connective_at(closed) != CONNECTIVE_NONE))
+			{
+				if (operands == NULL)
+					operands = palloc(sizeof(Operand));
+				else
+					operands = repalloc(operands, sizeof(Operand) * (noperands + 1));
+				operands[noperands].start = start;
+				operands[noperands].end = out->len - 1;
+				operands[noperands].connective = inner;
+				noperands++;
+			}
+		}
+		else if (strncmp(p, " NO INDENT)", strlen(" NO INDENT)")) == 0)
+			p += strlen(" NO INDENT");
+		else
+			appendStringInfoChar(out, *p++);
+		operand = false;
+	}
+
+	/* the parentheses of what is joined as this group is */
+	if (noperands > 0 && closing == ')' && (connective == CONNECTIVE_AND || connective == CONNECTIVE_OR))
+	{
+		int			to = operands[0].start;
+		int			next = 0;
+
+		for (int from = to; from < out->len; from++)
+		{
+			while (next < noperands && (operands[next].connective != connective || operands[next].end < from))
+				next++;
+			if (next < noperands && (from == operands[next].start || from == operands[next].end))
+				continue;
+			out->data[to++] = out->data[from];
+		}
+		out->len = to;
+		out->data[to] = '\0';
+	}
+	*pp = p;
+	return connective;
+}
+
+/* drift_masked(definition): what ruleutils.c or format_type.c printed. */
+Datum
+drift_masked(PG_FUNCTION_ARGS)
+{
+	StringInfoData out;
+	const char *masked;
+	const char *p;
+
+	if (PG_ARGISNULL(0))
+		ereport(ERROR,
+				(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+				 errmsg("an object was dropped while the schema was read"),
+				 errhint("Try again.")));
+	masked = mask_literals(text_to_cstring(PG_GETARG_TEXT_PP(0)));
+	p = masked;
+	initStringInfo(&out);
+	(void) append_as_restored(&out, masked, &p, '\0');
 	PG_RETURN_TEXT_P(cstring_to_text_with_len(out.data, out.len));
+}
+
+/*
+ * The columns of a view may have been renamed. Where there are set operations
+ * pg_dump gives those names to the columns of all branches.
+ */
+static void
+name_columns(Query *query, Oid view)
+{
+	ListCell   *cell;
+
+	foreach(cell, query->targetList)
+	{
+		TargetEntry *entry = lfirst_node(TargetEntry, cell);
+
+		if (!entry->resjunk)
+			entry->resname = get_attname(view, entry->resno, true);
+	}
+	if (query->setOperations != NULL)
+		name_branches(query, query->setOperations, view);
+}
+
+static void
+name_branches(Query *query, Node *node, Oid view)
+{
+	check_stack_depth();
+	if (IsA(node, RangeTblRef))
+		name_columns(rt_fetch(castNode(RangeTblRef, node)->rtindex, query->rtable)->subquery, view);
+	else
+	{
+		name_branches(query, castNode(SetOperationStmt, node)->larg, view);
+		name_branches(query, castNode(SetOperationStmt, node)->rarg, view);
+	}
 }
 
 /*
@@ -255,14 +512,7 @@ drift_view_definition(PG_FUNCTION_ARGS)
 			lfirst(cell) = unread;
 	}
 	query->rtable = lappend(query->rtable, unread);
-	/* the view's columns may have been renamed */
-	foreach(cell, query->targetList)
-	{
-		TargetEntry *entry = lfirst_node(TargetEntry, cell);
-
-		if (!entry->resjunk)
-			entry->resname = get_attname(view, entry->resno, true);
-	}
+	name_columns(query, view);
 	PG_RETURN_TEXT_P(cstring_to_text(pg_get_querydef(query, false)));
 }
 
@@ -791,7 +1041,9 @@ drift_assert_none(PG_FUNCTION_ARGS)
 		TupleDesc	desc = SPI_tuptable->tupdesc;
 		char	   *property = SPI_getvalue(row, desc, 4);
 
-		appendStringInfo(&lines, "%s%s %s ", i > 0 ? "\n" : "", SPI_getvalue(row, desc, 1), SPI_getvalue(row, desc, 2));
+		appendStringInfo(&lines, "%s%s ", i > 0 ? "\n" : "", SPI_getvalue(row, desc, 1));
+		append_value(&lines, SPI_getvalue(row, desc, 2));
+		appendStringInfoChar(&lines, ' ');
 		append_value(&lines, SPI_getvalue(row, desc, 3));
 		if (property != NULL)
 		{

@@ -13,6 +13,7 @@ use Time::HiRes qw(sleep time);
 our @EXPORT_OK = qw(
   durable_cluster invitations_fit as_role value user_id bulk_signup_sql signup standard_targets in_use signups_and_events
   registered_targets organizations out_of_step wait_for wait_for_server contents dumped_contents catalog_picture
+  draw_schema schema_drift
 );
 
 # As new_cluster, but what was committed survives a crash of the server.
@@ -91,6 +92,51 @@ SELECT invite_sync.approve_snapshot((SELECT id FROM invite_sync.import_snapshot(
 SELECT invite_sync.check_drift();
 SQL
 	return;
+}
+
+# What a dump hands on with other words, or another major would have otherwise; then the number of a snapshot of everything.
+sub draw_schema
+{
+	my ($node, $dbname) = @_;
+	value($node, $dbname, <<'SQL');
+CREATE SCHEMA drawn;
+GRANT USAGE ON SCHEMA drawn TO anon;
+CREATE TYPE drawn."json_value" AS ENUM ('a', 'b');
+CREATE DOMAIN drawn.short AS varchar(9) CHECK (VALUE IN ('a', 'b'));
+CREATE TABLE drawn.parent (id integer PRIMARY KEY, status varchar(9) DEFAULT 'new' CHECK (status IN ('new', 'old')), n numeric(5, 2) DEFAULT -1,
+	kind drawn."json_value", CONSTRAINT between CHECK (n BETWEEN 1 AND 5 AND (n <> 2 OR n NOT BETWEEN 2 AND 3)),
+	CONSTRAINT once EXCLUDE USING gist (int4range(id, id, '[]') WITH &&) WHERE (status NOT IN ('x', 'y')) DEFERRABLE);
+CREATE TABLE drawn.child (more integer, status varchar(9) DEFAULT 'old') INHERITS (drawn.parent);
+CREATE TABLE drawn.whole (id integer NOT NULL, region varchar(2) DEFAULT 'eu', PRIMARY KEY (id, region)) PARTITION BY LIST (region);
+CREATE TABLE drawn.eu PARTITION OF drawn.whole FOR VALUES IN ('eu');
+CREATE TABLE drawn.us PARTITION OF drawn.whole (region DEFAULT 'us') FOR VALUES IN ('us');
+ALTER TABLE drawn.eu ALTER COLUMN region DROP DEFAULT;
+GRANT SELECT (id) ON drawn.us TO anon WITH GRANT OPTION;
+CREATE UNIQUE INDEX partial ON drawn.parent ((lower(status)) DESC) INCLUDE (n) WHERE n BETWEEN 1 AND 2 AND status IN ('new', 'old');
+CREATE FUNCTION drawn.noticed() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN RETURN NULL; END$$;
+CREATE TRIGGER noticed AFTER UPDATE ON drawn.parent FOR EACH ROW WHEN (new.status IN ('new', 'old') AND new.n BETWEEN 1 AND 2 AND new.n > 0) EXECUTE FUNCTION drawn.noticed('a b');
+CREATE TRIGGER noticed AFTER INSERT ON drawn.whole FOR EACH ROW EXECUTE FUNCTION drawn.noticed();
+ALTER TABLE drawn.us DISABLE TRIGGER noticed;
+ALTER TABLE drawn.parent ENABLE ROW LEVEL SECURITY;
+CREATE POLICY partly ON drawn.parent TO anon USING (status IN ('new', 'old') AND id IN (SELECT w.id FROM drawn.whole w WHERE w.id BETWEEN 1 AND 2 AND w.region <> 'x'));
+CREATE VIEW drawn.names AS SELECT status, xmlserialize(CONTENT xmlelement(NAME a) AS text) AS x FROM drawn.parent WHERE status IN ('new', 'old')
+	UNION SELECT 'x', NULL EXCEPT SELECT region, region FROM drawn.whole;
+ALTER VIEW drawn.names RENAME COLUMN x TO y;
+CREATE FUNCTION drawn.counted(kind drawn."json_value") RETURNS bigint LANGUAGE sql
+	BEGIN ATOMIC SELECT count(*) FROM drawn.parent p WHERE p.status IN ('new', 'old') AND p.n BETWEEN 1 AND 2 AND p.kind = kind; END;
+CREATE TABLE drawn."x""; drop table y; --" (id serial PRIMARY KEY, "it's" text DEFAULT E'\\ '' "') WITH (fillfactor = 70);
+CREATE RULE two AS ON INSERT TO drawn.us DO ALSO (UPDATE drawn.eu SET region = 'eu' WHERE eu.id = new.id AND new.region IN ('us', 'eu'); NOTIFY something);
+ALTER DEFAULT PRIVILEGES IN SCHEMA drawn GRANT SELECT ON TABLES TO anon WITH GRANT OPTION;
+ALTER DEFAULT PRIVILEGES FOR ROLE postgres IN SCHEMA drawn REVOKE ALL ON TABLES FROM anon;
+SQL
+	return value($node, $dbname, 'SELECT id FROM invite_sync.snapshot_schema()');
+}
+
+# What differs from that snapshot now; $but is a condition for what may.
+sub schema_drift
+{
+	my ($node, $dbname, $snapshot, $but) = @_;
+	return value($node, $dbname, "SELECT d.change, d.object_type, d.object, d.property, d.from_value, d.to_value FROM invite_sync.schema_diff($snapshot) AS d WHERE ($but) IS NOT TRUE");
 }
 
 # The id of user number n; different series of users have different letters.

@@ -58,6 +58,7 @@ CREATE AGGREGATE product (integer) (SFUNC = int4mul, STYPE = integer, INITCOND =
 CREATE TRIGGER touch BEFORE INSERT OR UPDATE OF role ON member FOR EACH ROW WHEN (NEW.role IS NOT NULL) EXECUTE FUNCTION touch('Bearer eyJhbGciOiJIUzI1NiJ9', 'plain');
 CREATE CONSTRAINT TRIGGER late AFTER DELETE ON member DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION touch();
 ALTER TABLE member ENABLE ALWAYS TRIGGER touch;
+CREATE TRIGGER log_touch AFTER INSERT ON log FOR EACH ROW EXECUTE FUNCTION touch();
 CREATE RULE forget AS ON DELETE TO scratch WHERE OLD.k = 'keep' DO INSTEAD NOTHING;
 -- what deparses to something else on every major, if one does not look after it
 CREATE VIEW one_table AS SELECT id, name FROM organization WHERE plan = 'team' ORDER BY name LIMIT 5;
@@ -74,6 +75,17 @@ ALTER VIEW renamed RENAME COLUMN who TO whom;
 CREATE VIEW no_table AS SELECT 1 AS one, current_user AS who;
 CREATE MATERIALIZED VIEW counted AS SELECT plan, count(*) AS n FROM organization GROUP BY plan WITH NO DATA;
 CREATE UNIQUE INDEX counted_plan ON counted (plan);
+-- what reads back as another tree after a dump, and types whose names are key words in some majors
+CREATE TYPE "json_value" AS ENUM ('a', 'b');
+CREATE TABLE reread (status varchar(9), n integer, kind "json_value", x xml,
+    CONSTRAINT deep CHECK (status = ANY (ARRAY[ARRAY['new'::varchar, 'a,]'], ARRAY['old', E'\\''x']])),
+    CONSTRAINT shape CHECK (status IN ('new, AND (', 'old', lower('X')::varchar) AND n BETWEEN 1 AND 5 AND (n NOT BETWEEN 2 AND 3 OR n IN (2, 3))));
+CREATE INDEX reread_new ON reread (n) WHERE status NOT IN ('old', 'gone') AND n BETWEEN 1 AND 2 AND n <> 9;
+CREATE POLICY reread_own ON reread USING (status IN ('new', 'old') AND (n BETWEEN 1 AND 2 AND n > 0 OR n NOT BETWEEN 5 AND 6));
+CREATE VIEW reread_names AS SELECT status, xmlserialize(CONTENT x AS text) AS x FROM reread WHERE n BETWEEN 1 AND 2 AND status IN ('new', 'old')
+    UNION (SELECT 'x', role FROM member EXCEPT SELECT role, NULL FROM member);
+CREATE FUNCTION reread_count(kind "json_value") RETURNS SETOF "json_value" LANGUAGE sql
+    BEGIN ATOMIC SELECT r.kind FROM reread r WHERE r.status IN ('new', 'old') AND r.n BETWEEN 1 AND 2 AND r.n > 0; END;
 GRANT ALL ON organization TO drift_writer;
 GRANT SELECT ON organization TO drift_reader WITH GRANT OPTION;
 GRANT SELECT, INSERT ON member TO PUBLIC;
@@ -169,6 +181,7 @@ SELECT pg_temp.drift('ALTER TABLE organization DROP CONSTRAINT organization_sinc
 SELECT pg_temp.drift('ALTER TABLE organization ADD CONSTRAINT later CHECK (n > 0) NOT VALID');
 SELECT pg_temp.drift('ALTER TABLE member ALTER CONSTRAINT member_organization_id_fkey NOT DEFERRABLE');
 SELECT pg_temp.drift('ALTER TABLE organization RENAME CONSTRAINT organization_name_key TO other');
+SELECT pg_temp.drift('ALTER TABLE member DISABLE TRIGGER ALL');
 SELECT pg_temp.drift('DROP INDEX member_role');
 SELECT pg_temp.drift('CREATE INDEX more ON member (user_id)');
 SELECT pg_temp.drift('UPDATE pg_index SET indisvalid = false WHERE indexrelid = ''member_role''::regclass');
@@ -197,6 +210,14 @@ SELECT pg_temp.drift('DROP TABLE parent CASCADE');
 SELECT pg_temp.drift('CREATE TABLE fresh (id integer PRIMARY KEY)');
 SELECT pg_temp.drift('CREATE TABLE log_2027 PARTITION OF log FOR VALUES FROM (''2027-01-01+00'') TO (''2028-01-01+00'')');
 SELECT pg_temp.drift('ALTER TABLE log ADD COLUMN who text');
+-- what was decided for a child alone
+SELECT pg_temp.drift('ALTER TABLE log_2026 ALTER COLUMN what SET DEFAULT ''z''');
+SELECT pg_temp.drift('ALTER TABLE log_2026 ALTER COLUMN what DROP DEFAULT');
+SELECT pg_temp.drift('ALTER TABLE log_2026 ALTER COLUMN what SET NOT NULL');
+SELECT pg_temp.drift('ALTER TABLE log ALTER COLUMN what SET NOT NULL');
+SELECT pg_temp.drift('GRANT SELECT (what) ON log_2026 TO anon');
+SELECT pg_temp.drift('ALTER TABLE log_2026 DISABLE TRIGGER log_touch');
+SELECT pg_temp.drift('ALTER TABLE child ALTER COLUMN a SET DEFAULT 1');
 SELECT pg_temp.drift('CREATE OR REPLACE VIEW one_table AS SELECT id, name FROM organization WHERE plan = ''free'' ORDER BY name LIMIT 5');
 SELECT pg_temp.drift('ALTER VIEW two_tables RESET (security_invoker)');
 SELECT pg_temp.drift('ALTER VIEW renamed RENAME COLUMN whom TO who');
@@ -245,6 +266,32 @@ SELECT pg_temp.drift('ALTER DATABASE contrib_regression SET work_mem = ''5MB''')
 SELECT pg_temp.drift('GRANT CREATE ON DATABASE contrib_regression TO anon');
 SELECT pg_temp.drift('CREATE EXTENSION pgstattuple SCHEMA drift_app VERSION ''1.5''');
 SELECT pg_temp.drift('ALTER FOREIGN TABLE away OPTIONS (SET token ''other'')');
+SELECT pg_temp.drift('ALTER FOREIGN TABLE away ALTER COLUMN id OPTIONS (SET key ''no'')');
+SELECT pg_temp.drift('ALTER ROLE drift_reader VALID UNTIL ''2030-01-02 03:04:05+00''');
+-- made anew from what pg_dump writes: another text than before, and no drift
+CREATE FUNCTION pg_temp.made_anew(deparse text, make text) RETURNS text LANGUAGE plpgsql AS $$
+DECLARE
+    before text;
+    after text;
+    differences bigint;
+BEGIN
+    BEGIN
+        SET LOCAL search_path = drift_app;
+        EXECUTE deparse INTO before;
+        EXECUTE format(make, before);
+        EXECUTE deparse INTO after;
+        SELECT count(*) INTO differences FROM invite_sync.schema_diff(current_setting('drift.base')::bigint);
+        RAISE SQLSTATE 'UNDO0';
+    EXCEPTION WHEN SQLSTATE 'UNDO0' THEN NULL;
+    END;
+    RETURN format('%s text, %s differences', CASE WHEN after = before THEN 'the same' ELSE 'another' END, differences);
+END $$;
+SELECT pg_temp.made_anew($$SELECT pg_get_constraintdef(oid) FROM pg_constraint WHERE conname = 'shape'$$, 'ALTER TABLE reread DROP CONSTRAINT shape, ADD CONSTRAINT shape %s');
+SELECT pg_temp.made_anew($$SELECT pg_get_indexdef('reread_new'::regclass)$$, 'DROP INDEX reread_new; %s');
+SELECT pg_temp.made_anew($$SELECT pg_get_expr(polqual, polrelid) FROM pg_policy WHERE polname = 'reread_own'$$, 'ALTER POLICY reread_own ON reread USING (%s)');
+SELECT pg_temp.made_anew($$SELECT pg_get_constraintdef(oid) FROM pg_constraint WHERE conname = 'deep'$$, 'ALTER TABLE reread DROP CONSTRAINT deep, ADD CONSTRAINT deep %s');
+SELECT pg_temp.made_anew($$SELECT pg_get_viewdef('reread_names'::regclass)$$, 'CREATE OR REPLACE VIEW reread_names AS %s');
+SELECT pg_temp.made_anew($$SELECT pg_get_functiondef('reread_count'::regproc)$$, '%s');
 -- none of it is of another schema, of rows, or of what nobody has to approve
 SELECT pg_temp.drift('CREATE TABLE public.elsewhere (id integer)');
 SELECT pg_temp.drift('INSERT INTO scratch VALUES (''a''); ANALYZE; COMMENT ON TABLE scratch IS ''a comment''');

@@ -9,7 +9,7 @@ use FindBin;
 use lib "$FindBin::RealBin/../perl";
 
 use InviteSyncLife qw(organizations durable_cluster as_role value user_id bulk_signup_sql signup in_use signups_and_events
-  registered_targets out_of_step dumped_contents catalog_picture);
+  registered_targets out_of_step dumped_contents catalog_picture draw_schema schema_drift);
 use InviteSyncTest qw(prepare_database session run_as fixture_path slurp change_email_sql delete_user_sql);
 use PostgreSQL::Test::Utils;
 use Test::More;
@@ -75,6 +75,7 @@ organizations($old, $db);
 # left in a mode that pg_dump writes separately
 value($old, $db, 'ALTER TABLE auth.users ENABLE ALWAYS TRIGGER invite_sync_insert');
 
+my $drawn = draw_schema($old, $db);
 my $lineage = value($old, $db, 'SELECT id FROM invite_sync.lineage');
 my $gone = value($old, $db, q{SELECT relation::oid FROM invite_sync.target WHERE table_name = 'gone'});
 my $before = dumped_contents($old, $db);
@@ -173,6 +174,9 @@ sub check_restored
 	{
 		is($after->{$name}, $before->{$name}, "$what: $name, byte for byte");
 	}
+	# without -C the database is another one, and has other settings
+	is(schema_drift($node, $db, $drawn, "d.object = 'public.decoy'" . ($what =~ /-C/ ? '' : " OR d.object_type = 'database' OR d.property LIKE 'settings_in_this_database%'")),
+		'', "$what: the schema is the one of the snapshot");
 	isnt(value($node, $db, 'SELECT id FROM invite_sync.lineage'), $lineage, "$what: but no number of the old database is believed");
 	my $restored = catalog_picture($node, $db);
 	for my $name (sort keys %$picture)

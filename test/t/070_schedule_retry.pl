@@ -131,11 +131,27 @@ is(value($node, $db, q{SELECT string_agg(DISTINCT username, ',') FROM cron.job W
 	'postgres', 'through a definer function of a superuser they are still the caller\'s');
 
 # ---------------------------------------------------------------------------
+# Checks of drift are such jobs too
+
+my $drift_jobs = q{SELECT string_agg(concat_ws(' ', jobname, schedule, username, active), ', ' ORDER BY jobname) FROM cron.job WHERE jobname ~ 'drift|snapshots'};
+is(as_role($node, $db, 'postgres', 'SELECT invite_sync.unschedule_drift_check()'), 'f', 'no drift checks to unschedule');
+is(as_role($node, $db, 'postgres', q{SELECT string_agg(concat_ws(' ', job_name, schedule, role), ', ' ORDER BY job_name) FROM invite_sync.schedule_drift_check()}),
+	'invite_sync_check_drift */15 * * * * postgres, invite_sync_prune_snapshots 41 3 * * * postgres', 'schedule_drift_check() returns the jobs');
+is(value($node, $db, $drift_jobs), 'invite_sync_check_drift */15 * * * * postgres t, invite_sync_prune_snapshots 41 3 * * * postgres t', 'which pg_cron has');
+like(run_as($node, $db, 'postgres', 'SELECT invite_sync.schedule_drift_check()')->{stderr}, qr/NOTICE: .*scheduled so already/, 'again: a notice');
+like(value($node, $db, 'SELECT string_agg(statement, $$;$$) FROM invite_sync.uninstall_plan()'),
+	qr/SELECT invite_sync\.unschedule_drift_check\(\);/, 'uninstall_plan() names them');
+is(run_as($node, $db, 'postgres', q{SELECT invite_sync.schedule_drift_check('now and then')})->{sqlstate}, '22023', 'not as pg_cron does not take it');
+as_role($node, $db, 'postgres', q{SELECT invite_sync.approve_snapshot(s.id) FROM invite_sync.snapshot_schema('{public}') AS s});
+
+# ---------------------------------------------------------------------------
 # They do their work. Where pg_cron knows seconds (1.5) this takes one, else
 # until the next minute.
 
 as_role($node, $db, 'postgres', 'SELECT invite_sync.schedule_retry()')
   unless schedule('postgres', q{'1 seconds'})->{ok};
+as_role($node, $db, 'postgres', q{SELECT invite_sync.schedule_drift_check('* * * * *')})
+  unless run_as($node, $db, 'postgres', q{SELECT invite_sync.schedule_drift_check('1 seconds')})->{ok};
 as_role($node, $db, 'postgres', <<'SQL');
 CREATE TABLE public.members (user_id uuid PRIMARY KEY, email text CHECK (email NOT LIKE '%bad%'));
 SELECT invite_sync.add_target('public.members', '{"email": "email"}');
@@ -147,19 +163,22 @@ as_role($node, $db, 'supabase_auth_admin', signup('a', 2, 'mended@example.com'))
 as_role($node, $db, 'postgres', 'ALTER TABLE public.members DROP CONSTRAINT members_broken');
 is(value($node, $db, 'SELECT count(*) FROM public.members'), '0', 'nobody has a row');
 value($node, $db, 'UPDATE invite_sync.quarantine_entry SET next_retry_at = now()');
-$node->poll_query_until($db, q{SELECT (SELECT count(*) FROM public.members) = 1 AND EXISTS (SELECT FROM invite_sync.alerts WHERE check_name = 'missing')}, 't')
+$node->poll_query_until($db, q{SELECT (SELECT count(*) FROM public.members) = 1 AND EXISTS (SELECT FROM invite_sync.alerts WHERE check_name = 'missing') AND EXISTS (SELECT FROM invite_sync.drift_alerts)}, 't')
   or diag(value($node, $db, 'SELECT * FROM cron.job_run_details'));
 is(value($node, $db, 'SELECT email FROM public.members'), 'mended@example.com', 'a job did what was in quarantine');
 is(value($node, $db, 'SELECT string_agg(user_id::text, $$,$$) FROM invite_sync.quarantine'), 'a0000001-0000-4000-8000-000000000000',
 	'what goes on failing stays');
 is(value($node, $db, q{SELECT state || ' ' || target FROM invite_sync.alerts WHERE check_name = 'missing'}), 'open public.members',
 	'a job raised an alert');
+is(value($node, $db, q{SELECT string_agg(state || ' ' || schemas::text, ',') FROM invite_sync.drift_alerts WHERE state = 'open'}), 'open {public}', 'a job found the drift');
 is(value($node, $db, q{SELECT count(*) FROM cron.job_run_details WHERE status = 'failed'}), '0', 'no run failed');
 is(value($node, $db, q{SELECT string_agg(DISTINCT username, ',') FROM cron.job_run_details}), 'postgres', 'all ran as the operator');
 
 # ---------------------------------------------------------------------------
 # Taken back
 
+is(as_role($node, $db, 'postgres', 'SELECT invite_sync.unschedule_drift_check()'), 't', 'drift checks are unscheduled');
+is(value($node, $db, $drift_jobs), '', 'both jobs of them');
 is(as_role($node, $db, 'postgres', 'SELECT invite_sync.unschedule_retry()'), 't', 'unscheduled');
 is(value($node, $db, 'SELECT string_agg(jobname, $$,$$) FROM cron.job'), 'mine', 'and the other job stays');
 is(as_role($node, $db, 'postgres', 'SELECT invite_sync.unschedule_retry()'), 'f', 'again: nothing');

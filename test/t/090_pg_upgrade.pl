@@ -11,7 +11,7 @@ use lib "$FindBin::RealBin/../perl";
 
 use InviteSyncGuarded qw(application_triggers guard_all trigger_names trigger_picture heard);
 use InviteSyncInstall qw(installation extension_picture different);
-use InviteSyncLife qw(organizations durable_cluster as_role value user_id signup in_use signups_and_events out_of_step contents catalog_picture);
+use InviteSyncLife qw(organizations durable_cluster as_role value user_id signup in_use signups_and_events out_of_step contents catalog_picture draw_schema schema_drift);
 use InviteSyncTest qw(prepare_database session run_as change_email_sql delete_user_sql);
 use PostgreSQL::Test::Utils;
 use Test::More;
@@ -71,6 +71,7 @@ is(value($old, $db, q{SELECT string_agg(DISTINCT concat_ws(' ', target, trigger_
 organizations($old, $db);
 value($old, $db, 'ALTER TABLE public.tenant_data RENAME TO data_of_tenants');
 
+my $drawn = draw_schema($old, $db);
 my $before = contents($old, $db);
 isnt($before->{$_}, '', "there is something in $_") for sort grep { !/_seq$/ } keys %$before;
 my $picture = catalog_picture($old, $db);
@@ -142,6 +143,7 @@ my $new_picture = catalog_picture($new, $db);
 my %by_major = $old_major eq $new_major ? () : map { $_ => 1 } qw(constraints extension relations);
 is($new_picture->{$_}, $picture->{$_}, "$_ as before") for grep { !$by_major{$_} } sort keys %$picture;
 is(value($new, $db, 'SHOW invite_sync.lock_timeout'), '700ms', 'the settings of the database');
+is(schema_drift($new, $db, $drawn, "d.object_type = 'extension' AND d.property = 'version'"), '', 'the schema is the one of the snapshot');
 is(as_role($new, $db, 'postgres', $seals), $old_seals, 'the seals hold');
 is(value($new, $db, $status), $old_status, 'sync_status() says the same');
 {

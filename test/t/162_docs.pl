@@ -1,6 +1,6 @@
 # What the pages name is there: the files and headings that they link to, and
 # the functions, relations, types and settings of the extension. And README.md's
-# SQL runs, from the first block to the last.
+# SQL runs, from the first block to the last; so do docs/drift.md's steps for CI.
 
 use strict;
 use warnings;
@@ -9,9 +9,10 @@ use FindBin;
 use lib "$FindBin::RealBin/../perl";
 
 use File::Basename qw(dirname);
-use InviteSyncDocs qw(root page run_sql);
+use InviteSyncDocs qw(root page blocks run_sql);
 use InviteSyncLife qw(as_role signup value);
 use InviteSyncTest qw(new_cluster prepare_database);
+use PostgreSQL::Test::Utils;
 use Test::More;
 
 my $root = root();
@@ -83,6 +84,30 @@ for my $page (grep { !m{^sql/upgrade/} } @pages)
 
 my %listed = map { $_ => 1 } map { /`invite_sync\.(\w+)`/g } grep { /^\| `invite_sync\./ } split /\n/, $map;
 is(join(' ', sort keys %listed), join(' ', @settings), 'README.md lists the settings that there are');
+
+# ---------------------------------------------------------------------------
+# docs/drift.md: the steps for CI, as a shell runs them
+
+{
+	my ($export, $step) = grep { $_->{language} eq 'sh' } blocks(page('docs/drift.md'));
+	my $dir = PostgreSQL::Test::Utils::tempdir();
+	local $ENV{DATABASE_URL} = sprintf 'host=%s port=%s dbname=app user=postgres', $node->host, $node->port;
+	my $shell = sub {
+		my ($out, $err) = ('', '');
+		IPC::Run::run([ 'bash', '-c', shift->{body} ], '>', \$out, '2>', \$err, init => sub { chdir $dir or die "could not enter $dir: $!" });
+		return ($? >> 8, $out, $err);
+	};
+
+	as_role($node, 'app', 'postgres', 'CREATE TABLE public.profiles (id uuid PRIMARY KEY, email text)');
+	is(($shell->($export))[0], 0, 'the schema is written to a file');
+	my ($code, $out, $err) = $shell->($step);
+	is("$code $err", '0 ', 'the step succeeds where nothing has changed');
+	like($out, qr/^ compared \n-+\n +[1-9]\d*\n/, 'and says how much it compared');
+	as_role($node, 'app', 'postgres', 'ALTER TABLE public.profiles ADD COLUMN phone text, ALTER COLUMN email SET NOT NULL');
+	($code, $out, $err) = $shell->($step);
+	is($code, 3, 'where something has changed psql exits with 3');
+	is($err, $step->{shows}, 'and says what the page shows');
+}
 
 # ---------------------------------------------------------------------------
 # README.md, where two people have signed up before and a trigger is there that
