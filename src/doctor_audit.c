@@ -12,18 +12,12 @@
  */
 #include "compat.h"
 
-#include "access/genam.h"
 #include "access/htup_details.h"
-#include "access/table.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_class.h"
-#include "catalog/pg_policy.h"
 #include "catalog/pg_type.h"
 #include "fmgr.h"
 #include "funcapi.h"
-#include "nodes/bitmapset.h"
-#include "nodes/nodeFuncs.h"
-#include "nodes/primnodes.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
 #include "utils/lsyscache.h"
@@ -47,151 +41,6 @@ static const AuditArea areas[] = {
 	{"session_management", audit_session_management},
 	{"enterprise_readiness", audit_enterprise_readiness},
 };
-
-/* ---------------------------------------------------------------------
- * What policies are made of
- * ---------------------------------------------------------------------
- */
-
-typedef struct PolicyParts
-{
-	Index		level;			/* how many sub-selects deep we are */
-	bool		compares;		/* names a column of the row */
-	bool		itself;			/* compares a column with itself */
-	Bitmapset  *columns;		/* of the row, by attribute number */
-	List	   *tables;			/* OIDs of what sub-selects read */
-	List	   *functions;		/* OIDs of those that are called */
-} PolicyParts;
-
-static Node *
-without_relabel(Node *node)
-{
-	while (node != NULL && IsA(node, RelabelType))
-		node = (Node *) ((RelabelType *) node)->arg;
-	return node;
-}
-
-static bool
-policy_walker(Node *node, void *arg)
-{
-	PolicyParts *parts = (PolicyParts *) arg;
-
-	if (node == NULL)
-		return false;
-	if (IsA(node, Var))
-	{
-		Var		   *var = (Var *) node;
-
-		if (var->varlevelsup == parts->level)
-		{
-			parts->compares = true;
-			if (var->varattno > 0)
-				parts->columns = bms_add_member(parts->columns, var->varattno);
-		}
-		return false;
-	}
-	if (IsA(node, OpExpr))
-	{
-		OpExpr	   *op = (OpExpr *) node;
-
-		/* a name without its table means the innermost one: m.tenant_id = tenant_id */
-		if (list_length(op->args) == 2)
-		{
-			Node	   *left = without_relabel(linitial(op->args));
-			Node	   *right = without_relabel(lsecond(op->args));
-			char	   *name = get_opname(op->opno);
-
-			if (IsA(left, Var) && equal(left, right) && name != NULL && strcmp(name, "=") == 0)
-				parts->itself = true;
-		}
-	}
-	else if (IsA(node, FuncExpr))
-		parts->functions = list_append_unique_oid(parts->functions, ((FuncExpr *) node)->funcid);
-	else if (IsA(node, Query))
-	{
-		Query	   *query = (Query *) node;
-		ListCell   *lc;
-		bool		result;
-
-		foreach(lc, query->rtable)
-		{
-			RangeTblEntry *rte = lfirst_node(RangeTblEntry, lc);
-
-			if (rte->rtekind == RTE_RELATION)
-				parts->tables = list_append_unique_oid(parts->tables, rte->relid);
-		}
-		parts->level++;
-		result = query_tree_walker(query, policy_walker, arg, 0);
-		parts->level--;
-		return result;
-	}
-	return expression_tree_walker(node, policy_walker, arg);
-}
-
-static void
-append_oids(StringInfo buf, const char *key, List *oids)
-{
-	ListCell   *lc;
-
-	appendStringInfo(buf, ", \"%s\": [", key);
-	foreach(lc, oids)
-		appendStringInfo(buf, "%s%u", lc == list_head(oids) ? "" : ", ", lfirst_oid(lc));
-	appendStringInfoChar(buf, ']');
-}
-
-static void
-append_clause(StringInfo buf, Oid policy, const char *clause, Datum tree)
-{
-	PolicyParts parts;
-	int			column = -1;
-	bool		first = true;
-
-	memset(&parts, 0, sizeof(parts));
-	(void) policy_walker(stringToNode(TextDatumGetCString(tree)), &parts);
-	appendStringInfo(buf, "%s{\"policy\": %u, \"clause\": \"%s\", \"compares\": %s, \"itself\": %s, \"columns\": [",
-					 buf->len > 1 ? ", " : "", policy, clause,
-					 parts.compares ? "true" : "false", parts.itself ? "true" : "false");
-	while ((column = bms_next_member(parts.columns, column)) >= 0)
-	{
-		appendStringInfo(buf, "%s%d", first ? "" : ", ", column);
-		first = false;
-	}
-	appendStringInfoChar(buf, ']');
-	append_oids(buf, "tables", parts.tables);
-	append_oids(buf, "functions", parts.functions);
-	appendStringInfoChar(buf, '}');
-}
-
-/* A JSON array, an object for each expression of each policy. */
-static text *
-read_policies(void)
-{
-	Relation	rel = table_open(PolicyRelationId, AccessShareLock);
-	SysScanDesc scan = systable_beginscan(rel, InvalidOid, false, NULL, 0, NULL);
-	HeapTuple	tuple;
-	StringInfoData buf;
-
-	initStringInfo(&buf);
-	appendStringInfoChar(&buf, '[');
-	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
-	{
-		Oid			policy = ((Form_pg_policy) GETSTRUCT(tuple))->oid;
-		bool		isnull;
-		Datum		tree;
-
-		CHECK_FOR_INTERRUPTS();
-		tree = heap_getattr(tuple, Anum_pg_policy_polqual, RelationGetDescr(rel), &isnull);
-		if (!isnull)
-			append_clause(&buf, policy, "USING", tree);
-		tree = heap_getattr(tuple, Anum_pg_policy_polwithcheck, RelationGetDescr(rel), &isnull);
-		if (!isnull)
-			append_clause(&buf, policy, "WITH CHECK", tree);
-	}
-	systable_endscan(scan);
-	table_close(rel, AccessShareLock);
-	appendStringInfoChar(&buf, ']');
-	return cstring_to_text_with_len(buf.data, buf.len);
-}
 
 /* ---------------------------------------------------------------------
  * Running the checks
@@ -296,7 +145,7 @@ fed_text(MemoryContext cxt, int c)
 static void
 find_facts(Audit *audit)
 {
-	Datum		policies = PointerGetDatum(read_policies());
+	Datum		policies = PointerGetDatum(audit_read_policies());
 	Scope		scope;
 
 	SPI_connect();
