@@ -20,6 +20,7 @@
 #include "funcapi.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
+#include "utils/jsonb.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
@@ -56,6 +57,7 @@ typedef struct Audit
 	MemoryContext facts_cxt;	/* of all checks */
 	Datum		facts[AUDIT_NFACTS];	/* once a check has asked for them */
 	bool		has_facts;
+	Jsonb	   *settings;		/* the auth server's, or NULL */
 	List	   *rows;			/* of char *[COLUMNS] */
 } Audit;
 
@@ -162,6 +164,17 @@ static void
 run_step(Audit *audit, AuditStep *step, Datum *fed, bool last)
 {
 	Scope		scope;
+	Datum	   *values = fed;
+	const char *nulls = NULL;
+	Datum		settings = PointerGetDatum(audit->settings);
+
+	if (step->scope == AUDIT_FACTS)
+		values = audit->facts;
+	else if (step->scope == AUDIT_SETTINGS)
+	{
+		values = &settings;
+		nulls = audit->settings == NULL ? "n" : " ";
+	}
 
 	SPI_connect();
 	if (step->scope == AUDIT_AUTH)
@@ -171,7 +184,7 @@ run_step(Audit *audit, AuditStep *step, Datum *fed, bool last)
 	/* nobody knows how many rows there are in JSON: of thousands taken for one, a nested loop makes minutes */
 	if (step->scope == AUDIT_FACTS)
 		(void) set_config_option("enable_nestloop", "off", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
-	plan_execute(&step->plan, step->scope == AUDIT_FACTS ? audit->facts : fed, NULL, true, 0);
+	plan_execute(&step->plan, values, nulls, true, 0);
 	scope_leave(&scope);
 
 	if (last)
@@ -273,6 +286,7 @@ Datum
 doctor_audit(PG_FUNCTION_ARGS)
 {
 	char	   *wanted = PG_ARGISNULL(0) ? NULL : text_to_cstring(PG_GETARG_TEXT_PP(0));
+	Jsonb	   *settings = PG_ARGISNULL(1) ? NULL : PG_GETARG_JSONB_P(1);
 	bool		known = wanted == NULL;
 	int			guc_level;
 	Audit		audit;
@@ -283,8 +297,15 @@ doctor_audit(PG_FUNCTION_ARGS)
 	if (!known)
 		unknown_area(wanted);
 
+	if (settings != NULL && !JB_ROOT_IS_OBJECT(settings))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("auth_settings is not an object"),
+				 errhint("Pass settings of the auth server and their values, such as {\"jwt_exp\": 3600} or {\"GOTRUE_JWT_EXP\": \"3600\"}.")));
+
 	InitMaterializedSRF(fcinfo, 0);
 	memset(&audit, 0, sizeof(audit));
+	audit.settings = settings;
 	audit.rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
 	audit.facts_cxt = CurrentMemoryContext;
 	audit.cxt = AllocSetContextCreate(CurrentMemoryContext, "invite_sync audit", ALLOCSET_DEFAULT_SIZES);

@@ -20,6 +20,7 @@ typedef enum AuditScope
 	AUDIT_DONE,					/* there is no such step */
 	AUDIT_OWN,					/* our tables and the catalogs */
 	AUDIT_FACTS,				/* the same, with audit_facts as its arguments */
+	AUDIT_SETTINGS,				/* the same, with the auth server's settings, or NULL */
 	AUDIT_AUTH					/* the auth server's tables */
 } AuditScope;
 

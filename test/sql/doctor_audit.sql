@@ -161,6 +161,14 @@ BEGIN
 END$$;
 \x on
 
+-- the server's settings, where they are said
+SELECT invite_sync.audit('auth_flow', '[]');
+SELECT severity, object, finding, detail, fix FROM invite_sync.audit('auth_flow', '{"sessions_timebox": 0, "GOTRUE_SESSIONS_INACTIVITY_TIMEOUT": "0h0m", "jwt_exp": 604800, "MAILER_OTP_EXP": "86401",
+    "sms_otp_exp": 7200, "refresh_token_rotation_enabled": false, "GOTRUE_PASSWORD_MIN_LENGTH": "6", "mailer_autoconfirm": true, "phone_autoconfirm": "true", "password_hibp_enabled": false,
+    "mfa_totp_verify_enabled": false, "site_url": "https://x.example", "external": {"email": true}}') WHERE check_name = 'server_settings';
+SELECT severity, object, finding, detail, fix FROM invite_sync.audit('auth_flow', '{"sessions_timebox": 24, "GOTRUE_SESSIONS_INACTIVITY_TIMEOUT": "8h", "jwt_exp": 3600, "mailer_otp_exp": 3600, "sms_otp_exp": null,
+    "security_refresh_token_rotation_enabled": true, "password_min_length": "twelve", "mailer_autoconfirm": false, "password_hibp_enabled": true}') WHERE check_name = 'server_settings';
+
 \set check '\'auth_flow\', \'session_timebox\''
 UPDATE auth.sessions SET created_at = now() - interval '200 days' WHERE id = public.user_of(101);
 SELECT * FROM audit_test.found(:check);
