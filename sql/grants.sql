@@ -238,7 +238,7 @@ CREATE FUNCTION invite_sync.api_grants()
         ('operator', 'FUNCTION invite_sync.probe_update(text[], boolean, text)'),
         ('operator', 'FUNCTION invite_sync.probe_login(text[], boolean, text)'),
         ('operator', 'FUNCTION invite_sync.probe_delete(text[], boolean, text)'),
-        ('operator', 'FUNCTION invite_sync.audit(text)'),
+        ('operator', 'FUNCTION invite_sync.audit(text, jsonb)'),
         -- triggers are created by the owner of auth.users
         ('auth', 'FUNCTION invite_sync.sync_on_insert()'),
         ('auth', 'FUNCTION invite_sync.sync_on_update()'),

@@ -12,20 +12,15 @@
  */
 #include "compat.h"
 
-#include "access/genam.h"
 #include "access/htup_details.h"
-#include "access/table.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_class.h"
-#include "catalog/pg_policy.h"
 #include "catalog/pg_type.h"
 #include "fmgr.h"
 #include "funcapi.h"
-#include "nodes/bitmapset.h"
-#include "nodes/nodeFuncs.h"
-#include "nodes/primnodes.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
+#include "utils/jsonb.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
@@ -49,151 +44,6 @@ static const AuditArea areas[] = {
 };
 
 /* ---------------------------------------------------------------------
- * What policies are made of
- * ---------------------------------------------------------------------
- */
-
-typedef struct PolicyParts
-{
-	Index		level;			/* how many sub-selects deep we are */
-	bool		compares;		/* names a column of the row */
-	bool		itself;			/* compares a column with itself */
-	Bitmapset  *columns;		/* of the row, by attribute number */
-	List	   *tables;			/* OIDs of what sub-selects read */
-	List	   *functions;		/* OIDs of those that are called */
-} PolicyParts;
-
-static Node *
-without_relabel(Node *node)
-{
-	while (node != NULL && IsA(node, RelabelType))
-		node = (Node *) ((RelabelType *) node)->arg;
-	return node;
-}
-
-static bool
-policy_walker(Node *node, void *arg)
-{
-	PolicyParts *parts = (PolicyParts *) arg;
-
-	if (node == NULL)
-		return false;
-	if (IsA(node, Var))
-	{
-		Var		   *var = (Var *) node;
-
-		if (var->varlevelsup == parts->level)
-		{
-			parts->compares = true;
-			if (var->varattno > 0)
-				parts->columns = bms_add_member(parts->columns, var->varattno);
-		}
-		return false;
-	}
-	if (IsA(node, OpExpr))
-	{
-		OpExpr	   *op = (OpExpr *) node;
-
-		/* a name without its table means the innermost one: m.tenant_id = tenant_id */
-		if (list_length(op->args) == 2)
-		{
-			Node	   *left = without_relabel(linitial(op->args));
-			Node	   *right = without_relabel(lsecond(op->args));
-			char	   *name = get_opname(op->opno);
-
-			if (IsA(left, Var) && equal(left, right) && name != NULL && strcmp(name, "=") == 0)
-				parts->itself = true;
-		}
-	}
-	else if (IsA(node, FuncExpr))
-		parts->functions = list_append_unique_oid(parts->functions, ((FuncExpr *) node)->funcid);
-	else if (IsA(node, Query))
-	{
-		Query	   *query = (Query *) node;
-		ListCell   *lc;
-		bool		result;
-
-		foreach(lc, query->rtable)
-		{
-			RangeTblEntry *rte = lfirst_node(RangeTblEntry, lc);
-
-			if (rte->rtekind == RTE_RELATION)
-				parts->tables = list_append_unique_oid(parts->tables, rte->relid);
-		}
-		parts->level++;
-		result = query_tree_walker(query, policy_walker, arg, 0);
-		parts->level--;
-		return result;
-	}
-	return expression_tree_walker(node, policy_walker, arg);
-}
-
-static void
-append_oids(StringInfo buf, const char *key, List *oids)
-{
-	ListCell   *lc;
-
-	appendStringInfo(buf, ", \"%s\": [", key);
-	foreach(lc, oids)
-		appendStringInfo(buf, "%s%u", lc == list_head(oids) ? "" : ", ", lfirst_oid(lc));
-	appendStringInfoChar(buf, ']');
-}
-
-static void
-append_clause(StringInfo buf, Oid policy, const char *clause, Datum tree)
-{
-	PolicyParts parts;
-	int			column = -1;
-	bool		first = true;
-
-	memset(&parts, 0, sizeof(parts));
-	(void) policy_walker(stringToNode(TextDatumGetCString(tree)), &parts);
-	appendStringInfo(buf, "%s{\"policy\": %u, \"clause\": \"%s\", \"compares\": %s, \"itself\": %s, \"columns\": [",
-					 buf->len > 1 ? ", " : "", policy, clause,
-					 parts.compares ? "true" : "false", parts.itself ? "true" : "false");
-	while ((column = bms_next_member(parts.columns, column)) >= 0)
-	{
-		appendStringInfo(buf, "%s%d", first ? "" : ", ", column);
-		first = false;
-	}
-	appendStringInfoChar(buf, ']');
-	append_oids(buf, "tables", parts.tables);
-	append_oids(buf, "functions", parts.functions);
-	appendStringInfoChar(buf, '}');
-}
-
-/* A JSON array, an object for each expression of each policy. */
-static text *
-read_policies(void)
-{
-	Relation	rel = table_open(PolicyRelationId, AccessShareLock);
-	SysScanDesc scan = systable_beginscan(rel, InvalidOid, false, NULL, 0, NULL);
-	HeapTuple	tuple;
-	StringInfoData buf;
-
-	initStringInfo(&buf);
-	appendStringInfoChar(&buf, '[');
-	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
-	{
-		Oid			policy = ((Form_pg_policy) GETSTRUCT(tuple))->oid;
-		bool		isnull;
-		Datum		tree;
-
-		CHECK_FOR_INTERRUPTS();
-		tree = heap_getattr(tuple, Anum_pg_policy_polqual, RelationGetDescr(rel), &isnull);
-		if (!isnull)
-			append_clause(&buf, policy, "USING", tree);
-		tree = heap_getattr(tuple, Anum_pg_policy_polwithcheck, RelationGetDescr(rel), &isnull);
-		if (!isnull)
-			append_clause(&buf, policy, "WITH CHECK", tree);
-	}
-	systable_endscan(scan);
-	table_close(rel, AccessShareLock);
-	appendStringInfoChar(&buf, ']');
-	return cstring_to_text_with_len(buf.data, buf.len);
-}
-
-/* ---------------------------------------------------------------------
  * Running the checks
  * ---------------------------------------------------------------------
  */
@@ -207,6 +57,7 @@ typedef struct Audit
 	MemoryContext facts_cxt;	/* of all checks */
 	Datum		facts[AUDIT_NFACTS];	/* once a check has asked for them */
 	bool		has_facts;
+	Jsonb	   *settings;		/* the auth server's, or NULL */
 	List	   *rows;			/* of char *[COLUMNS] */
 } Audit;
 
@@ -296,7 +147,7 @@ fed_text(MemoryContext cxt, int c)
 static void
 find_facts(Audit *audit)
 {
-	Datum		policies = PointerGetDatum(read_policies());
+	Datum		policies = PointerGetDatum(audit_read_policies());
 	Scope		scope;
 
 	SPI_connect();
@@ -313,6 +164,17 @@ static void
 run_step(Audit *audit, AuditStep *step, Datum *fed, bool last)
 {
 	Scope		scope;
+	Datum	   *values = fed;
+	const char *nulls = NULL;
+	Datum		settings = PointerGetDatum(audit->settings);
+
+	if (step->scope == AUDIT_FACTS)
+		values = audit->facts;
+	else if (step->scope == AUDIT_SETTINGS)
+	{
+		values = &settings;
+		nulls = audit->settings == NULL ? "n" : " ";
+	}
 
 	SPI_connect();
 	if (step->scope == AUDIT_AUTH)
@@ -322,7 +184,7 @@ run_step(Audit *audit, AuditStep *step, Datum *fed, bool last)
 	/* nobody knows how many rows there are in JSON: of thousands taken for one, a nested loop makes minutes */
 	if (step->scope == AUDIT_FACTS)
 		(void) set_config_option("enable_nestloop", "off", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
-	plan_execute(&step->plan, step->scope == AUDIT_FACTS ? audit->facts : fed, NULL, true, 0);
+	plan_execute(&step->plan, values, nulls, true, 0);
 	scope_leave(&scope);
 
 	if (last)
@@ -424,6 +286,7 @@ Datum
 doctor_audit(PG_FUNCTION_ARGS)
 {
 	char	   *wanted = PG_ARGISNULL(0) ? NULL : text_to_cstring(PG_GETARG_TEXT_PP(0));
+	Jsonb	   *settings = PG_ARGISNULL(1) ? NULL : PG_GETARG_JSONB_P(1);
 	bool		known = wanted == NULL;
 	int			guc_level;
 	Audit		audit;
@@ -434,8 +297,15 @@ doctor_audit(PG_FUNCTION_ARGS)
 	if (!known)
 		unknown_area(wanted);
 
+	if (settings != NULL && !JB_ROOT_IS_OBJECT(settings))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("auth_settings is not an object"),
+				 errhint("Pass settings of the auth server and their values, such as {\"jwt_exp\": 3600} or {\"GOTRUE_JWT_EXP\": \"3600\"}.")));
+
 	InitMaterializedSRF(fcinfo, 0);
 	memset(&audit, 0, sizeof(audit));
+	audit.settings = settings;
 	audit.rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
 	audit.facts_cxt = CurrentMemoryContext;
 	audit.cxt = AllocSetContextCreate(CurrentMemoryContext, "invite_sync audit", ALLOCSET_DEFAULT_SIZES);

@@ -20,6 +20,7 @@ typedef enum AuditScope
 	AUDIT_DONE,					/* there is no such step */
 	AUDIT_OWN,					/* our tables and the catalogs */
 	AUDIT_FACTS,				/* the same, with audit_facts as its arguments */
+	AUDIT_SETTINGS,				/* the same, with the auth server's settings, or NULL */
 	AUDIT_AUTH					/* the auth server's tables */
 } AuditScope;
 
@@ -49,10 +50,13 @@ extern AuditCheck audit_permission_model[];
 extern AuditCheck audit_session_management[];
 extern AuditCheck audit_enterprise_readiness[];
 
+/* What policies are made of, as JSON; read from their trees, nothing of it is run. */
+extern text *audit_read_policies(void);
+
 /*
- * Takes what policies are made of, as JSON, and returns AUDIT_NFACTS texts, JSON
- * too: the relations of the application, their organization columns, the
- * policies' expressions, the functions.
+ * Takes that, and returns AUDIT_NFACTS texts, JSON too: the relations of the
+ * application, their organization columns, the policies' expressions, the
+ * functions.
  */
 #define AUDIT_NFACTS 4
 extern SavedPlan audit_facts;
@@ -99,7 +103,7 @@ extern SavedPlan audit_facts;
 /* Relations of the application; roles: who can read or write them, row level security aside. */
 #define AUDIT_APP \
 	"app AS MATERIALIZED (SELECT * FROM pg_catalog.json_to_recordset($1::pg_catalog.json) AS t (oid oid, name text, relname text, relkind \"char\", " \
-	"relowner oid, secured boolean, forced boolean, reltuples real, reloptions text[], relnamespace oid, roles text))"
+	"relowner oid, secured boolean, forced boolean, reltuples real, reloptions text[], relnamespace oid, nspname text, roles text))"
 
 /* Tables with a column that says whose, that is which organization's, a row is. strong: it can hardly mean anything else. */
 #define AUDIT_TENANT \
@@ -107,27 +111,44 @@ extern SavedPlan audit_facts;
 	"AS x (oid oid, attnum smallint, attname text, strong boolean) ON x.oid = t.oid)"
 
 /*
- * The expressions of the policies that bind strangers or users. "open" is one
- * that asks no more than whether somebody is logged in, if that; own: it asks
- * who; metadata: it reads user_metadata; claim: it reads an organization out of
- * the token; setting: out of a setting, maybe.
+ * The expressions of the policies that bind strangers or users; bound: which of
+ * them. "open" is one that asks no more than whether somebody is logged in, if
+ * that; never: it is false; own: it asks who; metadata: it reads user_metadata;
+ * claim: it reads an organization out of the token; header: out of what the
+ * client sends beside it; setting: out of a setting, maybe.
  */
 #define AUDIT_CLAUSES \
 	"clauses AS MATERIALIZED (SELECT x.*, t.name, t.secured FROM app AS t JOIN pg_catalog.json_to_recordset($3::pg_catalog.json) " \
-	"AS x (policy oid, polrelid oid, polname text, polcmd \"char\", polpermissive boolean, clause text, compares boolean, itself boolean, " \
-	"columns smallint[], tables oid[], functions oid[], open boolean, own boolean, " \
-	"metadata boolean, claim boolean, setting boolean) ON x.polrelid = t.oid)"
+	"AS x (policy oid, polrelid oid, polname text, polcmd \"char\", polpermissive boolean, clause text, compares boolean, itself boolean, never boolean, " \
+	"columns smallint[], tables oid[], functions oid[], bound oid[], open boolean, own boolean, " \
+	"metadata boolean, claim boolean, header boolean, setting boolean) ON x.polrelid = t.oid)"
+
+/* Do restrictive policies hold back all whom the policy lets through? */
+#define AUDIT_NARROWS(o, c) \
+	o ".polrelid = " c ".polrelid AND NOT " o ".polpermissive AND (" o ".compares AND NOT " o ".itself AND NOT " o ".open OR " o ".never) " \
+	"AND " o ".polcmd IN ('*', " c ".polcmd)"
+#define AUDIT_NARROWED(c) \
+	"EXISTS (SELECT FROM clauses AS o WHERE " AUDIT_NARROWS("o", c) ") AND NOT EXISTS (SELECT FROM pg_catalog.unnest(" c ".bound) AS b (role) " \
+	"WHERE NOT EXISTS (SELECT FROM clauses AS o WHERE " AUDIT_NARROWS("o", c) " AND b.role = ANY (o.bound)))"
+
 #define AUDIT_DROP_POLICY(c) "pg_catalog.format('DROP POLICY %s ON %s;', " c ".polname, " c ".name)"
 #define AUDIT_COMMAND(c) "CASE " c ".polcmd WHEN 'r' THEN 'SELECT' WHEN 'a' THEN 'INSERT' WHEN 'w' THEN 'UPDATE' WHEN 'd' THEN 'DELETE' ELSE 'ALL' END"
 
 /*
- * Functions of the application. asks: who is asking, itself or by way of another; definer: SECURITY DEFINER, and
- * strangers or users may call it. code is that of definers; touches: the tables with an organization column that they name.
- * metadata: it reads user_metadata; claim: it reads an organization out of the token.
+ * Functions of the application, and those that it put into the auth server's schema. asks: who is asking, itself or by way
+ * of another; definer: SECURITY DEFINER, and strangers or users may call it. code is that of definers; touches: the tables
+ * with an organization column that they name; calls: the functions, itself among them, that it comes by.
+ * metadata, claim, header, setting: as of policies; above: it speaks of somebody who stands above organizations.
  */
 #define AUDIT_FUNCTIONS \
 	"body AS MATERIALIZED (SELECT * FROM pg_catalog.json_to_recordset($4::pg_catalog.json) AS f (oid oid, name text, proowner oid, prorettype oid, " \
-	"proargnames text[], proargtypes oid[], proconfig text[], pronamespace oid, lanname text, definer boolean, asks boolean, metadata boolean, claim boolean, code text, touches oid[]))"
+	"proargnames text[], proargtypes oid[], proconfig text[], pronamespace oid, lanname text, definer boolean, asks boolean, metadata boolean, claim boolean, " \
+	"header boolean, setting boolean, above boolean, code text, touches oid[], calls oid[]))"
+
+/* By way of which function a policy's expression does what "flag" says. */
+#define AUDIT_BY_WAY_OF(flag) \
+	"(SELECT k.policy, k.clause, pg_catalog.min(b.name) AS name FROM clauses AS k CROSS JOIN LATERAL pg_catalog.unnest(k.functions) AS u (oid) " \
+	"JOIN body AS b ON b.oid = u.oid AND b." flag " GROUP BY 1, 2)"
 
 /* The text of a function's body without its comments. */
 #define AUDIT_CODE(p) \

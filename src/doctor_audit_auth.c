@@ -18,6 +18,11 @@
 #define LIVE(s) "(" s ".not_after IS NULL OR " s ".not_after > pg_catalog.now())"
 #define NEEDS_SESSIONS "sessions.id sessions.user_id sessions.created_at sessions.updated_at sessions.refreshed_at sessions.not_after"
 
+/* Joined, so that a million of them are hashed: two NOT EXISTS in an OR would look through all users for each. */
+#define ORPHANS \
+	"auth.refresh_tokens AS t LEFT JOIN auth.sessions AS s ON s.id = t.session_id LEFT JOIN auth.users AS u ON u.id::pg_catalog.text = t.user_id " \
+	"WHERE t.revoked IS NOT TRUE AND (s.id IS NULL OR u.id IS NULL)"
+
 /* One finding about rows that can be counted; none where there are none. */
 #define COUNTED(severity, object, finding, detail, fix, from) \
 	"SELECT " severity " AS severity, " object " AS object, " finding " AS finding, " \
@@ -29,6 +34,34 @@
  */
 
 AuditCheck	audit_auth_flow[] = {
+	{
+		/* by their names as in the server's environment, without its prefix; a length of time has a unit there, and 0 means none */
+		"server_settings", NULL, {
+			{.scope = AUDIT_SETTINGS, .plan = {.nargs = 1, .argtypes = {JSONBOID}, .sql =
+				"WITH said AS MATERIALIZED (SELECT pg_catalog.regexp_replace(pg_catalog.lower(e.key), '^(gotrue_|auth_)', '') AS name, pg_catalog.lower(coalesce(e.value, '')) AS value "
+				"FROM pg_catalog.jsonb_each_text($1) AS e), "
+				"rule (name, test, number, severity, finding, detail) AS (VALUES "
+				"('sessions_timebox', 'zero', 0, 'warning', 'sessions without an end', 'Whoever has a refresh token can go on with it for as long as they like.'), "
+				"('sessions_inactivity_timeout', 'zero', 0, 'warning', 'sessions stay usable though nobody uses them', 'A session that was forgotten somewhere can be taken up again years later.'), "
+				"('jwt_exp', 'above', 86400, 'warning', 'access tokens live longer than a day', 'Nothing ends an access token before it expires, not even a logout.'), "
+				"('mailer_otp_exp', 'above', 86400, 'warning', 'one-time tokens live longer than a day', 'Whoever reads an old message gets in by its link.'), "
+				"('sms_otp_exp', 'above', 3600, 'warning', 'codes by text message live longer than an hour', 'There is time enough to try them all.'), "
+				"('refresh_token_rotation_enabled', 'false', 0, 'warning', 'refresh tokens are good for more than one use', 'One that was stolen works beside its owner''s, and nobody notices.'), "
+				"('security_refresh_token_rotation_enabled', 'false', 0, 'warning', 'refresh tokens are good for more than one use', 'One that was stolen works beside its owner''s, and nobody notices.'), "
+				"('password_min_length', 'below', 8, 'warning', 'passwords of fewer than 8 characters are taken', 'They are guessed, and found quickly where hashes leak.'), "
+				"('mailer_autoconfirm', 'true', 0, 'warning', 'addresses count as verified that nobody has verified', 'Who knows the address of somebody invited can sign up as them.'), "
+				"('sms_autoconfirm', 'true', 0, 'warning', 'numbers count as verified that nobody has verified', 'Whoever enters a number counts as who has it.'), "
+				"('phone_autoconfirm', 'true', 0, 'warning', 'numbers count as verified that nobody has verified', 'Whoever enters a number counts as who has it.'), "
+				"('password_hibp_enabled', 'false', 0, 'info', 'passwords that have leaked elsewhere are taken', 'They are the first that are tried.'), "
+				"('mfa_totp_verify_enabled', 'false', 0, 'info', 'second factors cannot be used', 'Nobody can protect their account by more than a password.')), "
+				"found AS (SELECT r.severity, 'auth server: ' || r.name AS object, r.finding, r.detail, NULL::pg_catalog.text AS fix FROM said AS s JOIN rule AS r ON r.name = s.name "
+				"WHERE CASE r.test WHEN 'zero' THEN s.value ~ '^(0+(\\.0+)?[a-z]*)*$' WHEN 'true' THEN s.value IN ('true', '1', 't', 'on') WHEN 'false' THEN s.value IN ('false', '0', 'f', 'off') "
+				"ELSE s.value ~ '^\\d{1,9}$' AND CASE r.test WHEN 'above' THEN s.value::pg_catalog.int8 > r.number ELSE s.value::pg_catalog.int8 < r.number END END)"
+				AUDIT_REPORT("SELECT CASE WHEN $1 IS NULL THEN 'No setting: the auth server''s are not in the database. Give them, from its environment or its configuration, as auth_settings => ''{\"jwt_exp\": 3600}''.' "
+							 "ELSE pg_catalog.format('%s settings that were given. Judged: %s; not said: %s.', (SELECT pg_catalog.count(*) FROM said AS s), "
+							 "coalesce(pg_catalog.string_agg(DISTINCT r.name, ', ') FILTER (WHERE s.name IS NOT NULL), 'none'), coalesce(pg_catalog.string_agg(DISTINCT r.name, ', ') FILTER (WHERE s.name IS NULL), 'none')) END FROM rule AS r LEFT JOIN said AS s ON s.name = r.name")}}
+		}
+	},
 	{
 		"session_timebox", NEEDS_SESSIONS, {
 			AUDIT_STEP(AUDIT_AUTH,
@@ -113,7 +146,7 @@ AuditCheck	audit_auth_flow[] = {
 	{
 		"password_hashing", "users.id users.encrypted_password", {
 			AUDIT_STEP(AUDIT_AUTH,
-					   "WITH hash AS MATERIALIZED (SELECT CASE WHEN u.encrypted_password ~ '^\\$2[abxy]\\$\\d\\d\\$.{53}$' THEN 'bcrypt ' || pg_catalog.substr(u.encrypted_password, 5, 2) "
+					   "WITH hash AS MATERIALIZED (SELECT CASE WHEN pg_catalog.length(u.encrypted_password) = 60 AND u.encrypted_password ~ '^\\$2[abxy]\\$\\d\\d\\$' THEN 'bcrypt ' || pg_catalog.substr(u.encrypted_password, 5, 2) "
 					   "WHEN u.encrypted_password ~ '^\\$argon2id?\\$' THEN 'argon2' WHEN u.encrypted_password ~ '^\\$fbscrypt\\$' THEN 'scrypt' ELSE 'unknown' END AS kind, "
 					   "pg_catalog.count(*) AS n, pg_catalog.min(u.id::pg_catalog.text) AS id FROM auth.users AS u WHERE u.encrypted_password <> '' GROUP BY 1), found AS ("
 					   "SELECT CASE WHEN h.kind = 'unknown' THEN 'error' ELSE 'warning' END AS severity, 'auth.users' AS object, "
@@ -180,10 +213,8 @@ AuditCheck	audit_auth_flow[] = {
 			AUDIT_STEP(AUDIT_AUTH,
 					   "WITH found AS (" COUNTED("'warning'", "'auth.refresh_tokens'", "'refresh tokens that no logout ends'",
 												 "'%s tokens that are not revoked belong to no session, or to no user: whoever has one is let in, or the auth server fails over it.'",
-												 "'DELETE FROM auth.refresh_tokens AS t WHERE t.revoked IS NOT TRUE AND (NOT EXISTS (SELECT FROM auth.sessions AS s WHERE s.id = t.session_id) "
-												 "OR NOT EXISTS (SELECT FROM auth.users AS u WHERE u.id::pg_catalog.text = t.user_id));'",
-												 "auth.refresh_tokens AS t WHERE t.revoked IS NOT TRUE AND (NOT EXISTS (SELECT FROM auth.sessions AS s WHERE s.id = t.session_id) "
-												 "OR NOT EXISTS (SELECT FROM auth.users AS u WHERE u.id::pg_catalog.text = t.user_id))") ")"
+												 "'DELETE FROM auth.refresh_tokens AS d WHERE d.id IN (SELECT t.id FROM " ORPHANS ");'",
+												 ORPHANS) ")"
 					   AUDIT_REPORT("SELECT pg_catalog.format('%s refresh tokens.', pg_catalog.count(*)) FROM auth.refresh_tokens AS t"))
 		}
 	},

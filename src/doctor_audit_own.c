@@ -91,7 +91,7 @@ AuditCheck	audit_invitation_security[] = {
 			AUDIT_STEP_FACTS(
 						   "WITH " AUDIT_API ", " AUDIT_APP ", " AUDIT_CLAUSES ", "
 						   "kept AS MATERIALIZED (SELECT t.*, c.attnum, c.attname, t.secured AND NOT EXISTS (SELECT FROM clauses AS k WHERE k.polrelid = t.oid AND k.polpermissive "
-						   "AND k.clause = 'USING' AND k.polcmd IN ('*', 'r') AND NOT k.compares AND k.open) AS guarded FROM app AS t "
+						   "AND k.clause = 'USING' AND k.polcmd IN ('*', 'r') AND k.open) AS guarded FROM app AS t "
 						   "JOIN pg_catalog.pg_attribute AS c ON c.attrelid = t.oid AND c.attnum > 0 AND NOT c.attisdropped WHERE t.relkind IN ('r', 'p') AND t.relname ~* 'invit' "
 						   "AND c.attname ~* '^(invit\\w*_)?(token|code|secret)$' AND c.atttypid IN ('pg_catalog.text'::pg_catalog.regtype, 'pg_catalog.varchar'::pg_catalog.regtype, 'pg_catalog.uuid'::pg_catalog.regtype)), "
 						   "found AS (SELECT CASE WHEN k.guarded THEN 'info' ELSE 'error' END AS severity, pg_catalog.format('%s.%I', k.name, k.attname) AS object, "
@@ -183,7 +183,7 @@ AuditCheck	audit_enterprise_readiness[] = {
 			AUDIT_STEP_FACTS(
 					   "WITH " AUDIT_APP ", link AS MATERIALIZED (SELECT f.conname, f.confdeltype, t.oid, t.name, pg_catalog.pg_get_constraintdef(f.oid) AS definition, "
 					   "(SELECT pg_catalog.bool_and(NOT a.attnotnull) FROM pg_catalog.pg_attribute AS a WHERE a.attrelid = f.conrelid AND a.attnum = ANY (f.conkey)) AS nullable "
-					   "FROM pg_catalog.pg_constraint AS f JOIN app AS t ON t.oid = f.conrelid WHERE f.contype = 'f' AND f.conparentid = 0 AND f.confrelid = " AUDIT_AUTH_USERS "), found AS ("
+					   "FROM pg_catalog.pg_constraint AS f JOIN app AS t ON t.oid = f.conrelid WHERE f.contype = 'f' AND f.conparentid = 0 AND t.nspname <> 'storage' AND f.confrelid = " AUDIT_AUTH_USERS "), found AS ("
 					   "SELECT 'warning' AS severity, l.name AS object, pg_catalog.format('foreign key %I keeps users from being erased', l.conname) AS finding, "
 					   "'Who has a row there cannot be deleted from auth.users.' AS detail, "
 					   "pg_catalog.format('ALTER TABLE %s DROP CONSTRAINT %I, ADD CONSTRAINT %I %s;', l.name, l.conname, l.conname, "

@@ -161,6 +161,14 @@ BEGIN
 END$$;
 \x on
 
+-- the server's settings, where they are said
+SELECT invite_sync.audit('auth_flow', '[]');
+SELECT severity, object, finding, detail, fix FROM invite_sync.audit('auth_flow', '{"sessions_timebox": 0, "GOTRUE_SESSIONS_INACTIVITY_TIMEOUT": "0h0m", "jwt_exp": 604800, "MAILER_OTP_EXP": "86401",
+    "sms_otp_exp": 7200, "refresh_token_rotation_enabled": false, "GOTRUE_PASSWORD_MIN_LENGTH": "6", "mailer_autoconfirm": true, "phone_autoconfirm": "true", "password_hibp_enabled": false,
+    "mfa_totp_verify_enabled": false, "site_url": "https://x.example", "external": {"email": true}}') WHERE check_name = 'server_settings';
+SELECT severity, object, finding, detail, fix FROM invite_sync.audit('auth_flow', '{"sessions_timebox": 24, "GOTRUE_SESSIONS_INACTIVITY_TIMEOUT": "8h", "jwt_exp": 3600, "mailer_otp_exp": 3600, "sms_otp_exp": null,
+    "security_refresh_token_rotation_enabled": true, "password_min_length": "twelve", "mailer_autoconfirm": false, "password_hibp_enabled": true}') WHERE check_name = 'server_settings';
+
 \set check '\'auth_flow\', \'session_timebox\''
 UPDATE auth.sessions SET created_at = now() - interval '200 days' WHERE id = public.user_of(101);
 SELECT * FROM audit_test.found(:check);
@@ -255,9 +263,16 @@ ALTER TABLE public.parts ENABLE ROW LEVEL SECURITY;
 CREATE FOREIGN DATA WRAPPER audit_fdw;
 CREATE SERVER audit_server FOREIGN DATA WRAPPER audit_fdw;
 CREATE FOREIGN TABLE public.elsewhere (workspace_id bigint) SERVER audit_server;
+-- what it is called is not all: by what it references, and at the end of a name; parts of such rows; and organizations themselves
+CREATE TABLE public.organizations (id uuid PRIMARY KEY, parent uuid REFERENCES public.organizations);
+CREATE TABLE public.referring (id bigint PRIMARY KEY, belongs uuid REFERENCES public.organizations);
+CREATE TABLE public.suffixed (id bigint PRIMARY KEY, "sellerOrganizationId" uuid);
+CREATE TABLE public.referring_lines (id bigint PRIMARY KEY, of bigint REFERENCES public.referring);
+CREATE TABLE public.referring_notes (line bigint REFERENCES public.referring_lines);
+CREATE TABLE public.document_children () INHERITS (public.documents);
 SELECT * FROM audit_test.found(:check);
 SELECT audit_test.mended(:check);
-DROP TABLE public.invoices, public.players, public.parts, public."x""; drop table y; --";
+DROP TABLE public.referring_notes, public.referring_lines, public.referring, public.suffixed, public.organizations, public.document_children, public.invoices, public.players, public.parts, public."x""; drop table y; --";
 DROP FOREIGN DATA WRAPPER audit_fdw CASCADE;
 
 \set check '\'tenant_isolation\', \'policies_that_compare_nothing\''
@@ -266,8 +281,76 @@ CREATE POLICY b_role ON public.documents FOR UPDATE USING (org_id IN (SELECT pub
 CREATE POLICY "c; --" ON public.documents FOR DELETE USING (EXISTS (SELECT 1 FROM public.org_members m WHERE m.user_id = auth.uid() AND m.org_id = org_id));
 CREATE POLICY d_any ON public.projects FOR SELECT USING (EXISTS (SELECT 1 FROM public.org_members m WHERE m.user_id = auth.uid()));
 CREATE POLICY e_number ON public.matches FOR INSERT WITH CHECK (1 = 1);
+CREATE SCHEMA storage;
+CREATE TABLE storage.objects (id uuid PRIMARY KEY, bucket_id text, name text, owner uuid);
+ALTER TABLE storage.objects ENABLE ROW LEVEL SECURITY;
+GRANT USAGE ON SCHEMA storage TO anon, authenticated;
+GRANT ALL ON storage.objects TO anon, authenticated;
+CREATE POLICY bucket ON storage.objects FOR SELECT USING (bucket_id = 'avatars');
+CREATE POLICY f_files ON storage.objects FOR INSERT WITH CHECK (auth.uid() IS NOT NULL);
+CREATE POLICY g_listing ON storage.objects FOR SELECT USING (true);
+-- a name that may mean something else, and means it here: who belongs to a team is kept from others
+CREATE TABLE public.team_members (team_id bigint, user_id uuid, PRIMARY KEY (user_id, team_id));
+ALTER TABLE public.team_members ENABLE ROW LEVEL SECURITY;
+CREATE POLICY own ON public.team_members FOR SELECT USING (user_id = auth.uid());
+CREATE TABLE public.team_notes (team_id bigint);
+ALTER TABLE public.team_notes ENABLE ROW LEVEL SECURITY;
+CREATE POLICY h_notes ON public.team_notes FOR SELECT USING (true);
 SELECT * FROM audit_test.found(:check);
 SELECT audit_test.mended(:check);
+
+DROP TABLE public.team_members, public.team_notes;
+-- the many ways of asking nothing, and of asking something that looks like it
+CREATE FUNCTION public.yes() RETURNS boolean LANGUAGE sql STABLE AS $$ SELECT true; $$;
+CREATE FUNCTION public.yes_to(org uuid) RETURNS boolean LANGUAGE plpgsql STABLE AS $$ BEGIN RETURN (SELECT auth.uid()) IS NOT NULL; END; $$;
+CREATE FUNCTION public.yes_atomic() RETURNS boolean LANGUAGE sql STABLE RETURN auth.role() = 'authenticated';
+CREATE FUNCTION public.is_member_somewhere() RETURNS boolean LANGUAGE sql STABLE SECURITY DEFINER SET search_path = '' AS $$SELECT EXISTS (SELECT 1 FROM public.org_members m WHERE m.user_id = auth.uid())$$;
+CREATE FUNCTION public.is_super_admin() RETURNS boolean LANGUAGE sql STABLE SECURITY DEFINER SET search_path = '' AS $$SELECT EXISTS (SELECT 1 FROM public.org_members m WHERE m.user_id = auth.uid() AND m.role = 'super_admin')$$;
+CREATE TABLE audit_test.way (n integer PRIMARY KEY, expression text, told text);
+INSERT INTO audit_test.way VALUES
+    (1, 'true OR org_id IN (SELECT public.my_orgs())', 'error'), (2, 'org_id IS NOT NULL', 'error'), (3, 'NOT (auth.uid() IS NULL)', 'error'),
+    (4, $$auth.role() = 'authenticated' OR auth.role() = 'service_role'$$, 'error'), (5, $$(auth.jwt() ->> 'aud') = 'authenticated'$$, 'error'),
+    (6, $$auth.role() IN ('authenticated', 'service_role')$$, 'error'), (7, $$coalesce(auth.uid()::text, '') <> ''$$, 'error'), (8, 'length(auth.uid()::text) > 0', 'error'),
+    (9, $$((auth.jwt() ->> 'is_anonymous')::boolean) IS FALSE$$, 'error'), (10, 'auth.uid() IN (SELECT u.id FROM auth.users u)', 'error'),
+    (11, 'EXISTS (SELECT 1 FROM auth.users u WHERE u.id = (SELECT auth.uid()))', 'error'), (12, 'public.yes()', 'error'), (13, 'public.yes_to(org_id)', 'error'),
+    (14, 'public.yes_atomic() AND user_id IS NOT NULL', 'error'), (15, 'auth.uid() = auth.uid()', 'error'), (16, $$current_setting('request.jwt.claim.role', true) = 'authenticated'$$, 'error'),
+    (17, $$current_user = ANY ('{authenticated,anon}'::text[])$$, 'error'), (18, $$(current_setting('request.jwt.claims', true)::json ->> 'sub') IS NOT NULL$$, 'error'),
+    (19, $$NOT coalesce((auth.jwt() ->> 'is_anonymous')::boolean, false)$$, 'error'), (20, $$(SELECT auth.role() <> 'anon')$$, 'error'), (21, 'org_id = org_id', 'error'),
+    (22, 'public.is_member_somewhere()', 'warning'), (23, 'public.is_super_admin()', 'info'),
+    (31, 'false', NULL), (32, 'false OR auth.uid() = user_id', NULL), (33, 'org_id IS NULL OR org_id IN (SELECT public.my_orgs())', NULL), (34, 'shown_at IS NOT NULL', NULL),
+    (35, $$auth.role() = 'service_role'$$, NULL), (36, $$(auth.jwt() -> 'app_metadata' ->> 'level')::integer > 0$$, NULL), (37, $$auth.uid() = '00000000-0000-4000-8000-000000000001'$$, NULL),
+    (38, $$EXISTS (SELECT 1 FROM auth.users u WHERE u.id = auth.uid() AND u.raw_app_meta_data ->> 'role' = 'support')$$, NULL), (39, 'public.yes() AND user_id = auth.uid()', NULL),
+    (40, $$NOT (auth.role() = 'service_role')$$, NULL), (41, 'public.is_org_admin(auth.uid(), org_id)', NULL), (42, $$(auth.jwt() ->> 'aal') = 'aal2'$$, NULL),
+    (43, 'org_id IN (SELECT m.org_id FROM public.org_members m)', NULL);
+DO $$
+DECLARE
+    way record;
+BEGIN
+    FOR way IN SELECT * FROM audit_test.way LOOP
+        EXECUTE format('CREATE TABLE public.%I (org_id uuid, user_id uuid, shown_at timestamptz)', 'way' || way.n);
+        EXECUTE format('ALTER TABLE public.%I ENABLE ROW LEVEL SECURITY', 'way' || way.n);
+        EXECUTE format('CREATE POLICY p ON public.%I USING (%s)', 'way' || way.n, way.expression);
+    END LOOP;
+END$$;
+SELECT w.n, w.expression, w.told, f.severity, f.finding FROM audit_test.way w FULL JOIN audit_test.found(:check) f ON f.object = 'p ON public.way' || w.n WHERE w.told IS DISTINCT FROM f.severity;
+SELECT DISTINCT finding, severity FROM audit_test.found(:check) ORDER BY 1;
+-- restrictive policies narrow for whom they bind, if they ask for something
+CREATE POLICY q ON public.way1 AS RESTRICTIVE TO authenticated USING (org_id IN (SELECT public.my_orgs()));
+CREATE POLICY q ON public.way2 AS RESTRICTIVE USING (org_id IS NOT NULL);
+CREATE POLICY q ON public.way3 AS RESTRICTIVE TO authenticated USING (org_id IN (SELECT public.my_orgs()));
+CREATE POLICY r ON public.way3 AS RESTRICTIVE TO anon USING (false);
+CREATE POLICY q ON public.way4 AS RESTRICTIVE FOR SELECT USING (org_id IN (SELECT public.my_orgs()));
+SELECT object, severity FROM audit_test.found(:check) WHERE object ~ 'way[1-4]$' ORDER BY 1;
+SELECT audit_test.mended(:check);
+DO $$
+DECLARE
+    n integer;
+BEGIN
+    FOR n IN SELECT w.n FROM audit_test.way w LOOP
+        EXECUTE format('DROP TABLE public.%I', 'way' || n);
+    END LOOP;
+END$$;
+DROP FUNCTION public.yes, public.yes_to, public.yes_atomic, public.is_member_somewhere, public.is_super_admin;
 
 \set check '\'tenant_isolation\', \'policies_that_ask_user_metadata\''
 CREATE FUNCTION public.is_boss() RETURNS boolean LANGUAGE sql STABLE AS $$SELECT auth.jwt() -> 'user_metadata' ->> 'boss' = 'yes'$$;
@@ -275,35 +358,66 @@ CREATE FUNCTION public.is_no_boss() RETURNS boolean LANGUAGE sql STABLE AS $$SEL
 $$;
 CREATE POLICY straight ON public.articles FOR UPDATE USING ((auth.jwt() -> 'user_metadata' ->> 'role') = 'editor');
 CREATE POLICY by_function ON public.articles FOR DELETE USING (public.is_boss());
+CREATE FUNCTION auth.boss() RETURNS boolean LANGUAGE plpgsql STABLE AS $$BEGIN RETURN public.is_boss(); END$$;
+CREATE POLICY by_functions ON public.articles FOR DELETE USING (auth.boss());
+CREATE POLICY folder ON storage.objects FOR DELETE USING (name = auth.jwt() -> 'user_metadata' ->> 'folder');
 CREATE POLICY sound ON public.articles FOR INSERT WITH CHECK (public.is_no_boss());
 SELECT * FROM audit_test.found(:check);
 SELECT audit_test.mended(:check);
 DROP POLICY sound ON public.articles;
-DROP FUNCTION public.is_boss, public.is_no_boss;
+DROP FUNCTION auth.boss, public.is_boss, public.is_no_boss;
 
 \set check '\'tenant_isolation\', \'views_that_bypass\''
 CREATE VIEW public.all_documents AS SELECT d.* FROM public.documents d;
 CREATE VIEW public.over_it AS SELECT count(*) FROM public.all_documents;
 CREATE VIEW public.people AS SELECT u.id, u.email FROM auth.users u;
 CREATE MATERIALIZED VIEW public.summary AS SELECT org_id, count(*) FROM public.documents GROUP BY 1;
+-- as whom a view reads that is inside another; a table that only views reach; what everybody reads anyhow
+CREATE VIEW private.inner_view AS SELECT d.* FROM public.documents d;
+CREATE VIEW public.over_private AS SELECT count(*) FROM private.inner_view;
+CREATE VIEW public.over_invoker AS SELECT count(*) FROM public.my_documents;
+CREATE VIEW public.over_ledger AS SELECT l.id FROM private.ledger l;
+CREATE MATERIALIZED VIEW private.kept AS SELECT org_id, count(*) FROM public.documents GROUP BY 1;
+CREATE VIEW public.over_kept AS SELECT * FROM private.kept;
+CREATE VIEW public.scores AS SELECT m.team_id, m.score FROM public.matches m;
 SELECT * FROM audit_test.found(:check);
 SELECT audit_test.mended(:check);
-DROP VIEW public.over_it, public.all_documents, public.people;
+DROP VIEW public.over_it, public.all_documents, public.people, public.over_private, public.over_invoker, public.over_ledger, public.over_kept, public.scores, private.inner_view;
+DROP MATERIALIZED VIEW private.kept;
 DROP MATERIALIZED VIEW public.summary;
 
 \set check '\'tenant_isolation\', \'functions_that_bypass\''
 CREATE FUNCTION public.count_documents(org uuid) RETURNS bigint LANGUAGE sql STABLE SECURITY DEFINER SET search_path = '' AS $$SELECT count(*) FROM public.documents d WHERE d.org_id = org$$;
 CREATE FUNCTION public.atomic(org uuid) RETURNS bigint LANGUAGE sql STABLE SECURITY DEFINER SET search_path = '' BEGIN ATOMIC SELECT count(*) FROM public.documents d WHERE d.org_id = org; END;
+-- to be logged in is not to be asked who one is; what only functions reach; names that are something else
+CREATE FUNCTION public.if_logged_in(org uuid) RETURNS bigint LANGUAGE plpgsql SECURITY DEFINER SET search_path = '' AS $$BEGIN IF auth.uid() IS NULL THEN RAISE EXCEPTION 'no'; END IF; RETURN (SELECT count(*) FROM public.documents d WHERE d.org_id = org); END$$;
+CREATE FUNCTION public.of_ledger() RETURNS bigint LANGUAGE sql SECURITY DEFINER SET search_path = '' AS $$SELECT count(*) FROM private.ledger$$;
+CREATE FUNCTION public.by_text(org uuid) RETURNS void LANGUAGE plpgsql SECURITY DEFINER SET search_path = '' AS $$BEGIN EXECUTE 'DELETE FROM "public" . "documents" WHERE org_id = $1' USING org; END$$;
+CREATE FUNCTION public.score(team bigint) RETURNS text LANGUAGE sql STABLE SECURITY DEFINER SET search_path = '' AS $$SELECT m.score FROM public.matches m WHERE m.team_id = team$$;
+CREATE FUNCTION public.set_score(team bigint) RETURNS void LANGUAGE sql SECURITY DEFINER SET search_path = '' AS $$UPDATE public.matches SET score = '' WHERE team_id = team$$;
+CREATE FUNCTION public.words() RETURNS json LANGUAGE plpgsql SECURITY DEFINER SET search_path = '' AS $$DECLARE documents integer := 1; BEGIN RETURN json_build_object('files', documents); END$$;
+CREATE FUNCTION public.is_in(_user uuid, _org uuid) RETURNS boolean LANGUAGE sql STABLE SECURITY DEFINER SET search_path = '' AS $$SELECT EXISTS (SELECT 1 FROM public.org_members m WHERE m.user_id = _user AND m.org_id = _org)$$;
+CREATE FUNCTION public.am_in(_org uuid) RETURNS boolean LANGUAGE sql STABLE SECURITY DEFINER SET search_path = '' AS $$SELECT public.is_in(auth.uid(), _org)$$;
 SELECT * FROM audit_test.found(:check);
 SELECT audit_test.mended(:check);
-DROP FUNCTION public.count_documents, public.atomic;
+DROP FUNCTION public.count_documents, public.atomic, public.if_logged_in, public.of_ledger, public.by_text, public.score, public.set_score, public.words, public.am_in, public.is_in;
 
 \set check '\'tenant_isolation\', \'claims_for_tenant\''
 CREATE FUNCTION public.tenant_of_claims() RETURNS uuid LANGUAGE sql STABLE AS $$SELECT (current_setting('request.jwt.claims', true)::jsonb ->> 'tenant_id')::uuid$$;
 CREATE POLICY by_claim ON public.documents FOR UPDATE USING (org_id = (auth.jwt() -> 'app_metadata' ->> 'org_id')::uuid);
 CREATE POLICY by_function ON public.files FOR UPDATE USING (tenant_id = public.tenant_of_claims());
 CREATE POLICY by_setting ON public.files FOR DELETE USING (tenant_id = current_setting('app.tenant_id')::uuid);
+CREATE POLICY by_header ON public.files FOR UPDATE USING (tenant_id = (current_setting('request.headers', true)::json ->> 'x-tenant')::uuid);
+CREATE FUNCTION public.tenant_of_header() RETURNS uuid LANGUAGE sql STABLE AS $$SELECT (current_setting('request.headers', true)::json ->> 'x-tenant')::uuid$$;
+CREATE POLICY by_header2 ON public.files FOR INSERT WITH CHECK (tenant_id = public.tenant_of_header());
+CREATE FUNCTION public.tenant_of_setting() RETURNS uuid LANGUAGE sql STABLE AS $$SELECT current_setting('app.tenant_id', true)::uuid$$;
+CREATE POLICY by_setting2 ON public.files FOR UPDATE USING (tenant_id = public.tenant_of_setting());
+CREATE POLICY shared ON public.files FOR SELECT USING (id::text = current_setting('request.headers', true)::json ->> 'x-share');
 SELECT * FROM audit_test.found(:check);
+SELECT audit_test.mended(:check);
+DROP POLICY by_setting2 ON public.files;
+DROP POLICY shared ON public.files;
+DROP FUNCTION public.tenant_of_setting, public.tenant_of_header;
 DROP POLICY by_claim ON public.documents;
 DROP POLICY by_function ON public.files;
 DROP POLICY by_setting ON public.files;
@@ -395,9 +509,12 @@ GRANT regress_audit_harmless TO anon;
 CREATE SCHEMA "my plug-ins";
 GRANT CREATE ON SCHEMA "my plug-ins" TO authenticated;
 GRANT CREATE ON SCHEMA public TO PUBLIC;
+CREATE TABLE public.belongs (id bigint);
+ALTER TABLE public.belongs OWNER TO authenticated;
 SELECT * FROM audit_test.found(:check);
 SELECT audit_test.mended(:check);
 DROP SCHEMA "my plug-ins";
+DROP TABLE public.belongs;
 DROP ROLE regress_audit_between, regress_audit_harmless;
 
 \set check '\'permission_model\', \'functions_that_escalate\''
@@ -406,10 +523,18 @@ CREATE FUNCTION public.count_of(tab text) RETURNS bigint LANGUAGE plpgsql SECURI
 CREATE FUNCTION public.quoted(tab text) RETURNS bigint LANGUAGE plpgsql SECURITY DEFINER SET search_path = '' AS $$DECLARE n bigint; BEGIN EXECUTE format('SELECT count(*) FROM public.%I', tab) INTO n; RETURN n; END$$;
 CREATE FUNCTION public.as_caller(query text) RETURNS void LANGUAGE plpgsql AS $$BEGIN EXECUTE query; END$$;
 CREATE FUNCTION public.unpinned() RETURNS integer LANGUAGE sql SECURITY DEFINER AS $$SELECT 1$$;
+CREATE FUNCTION public.by_number(text) RETURNS void LANGUAGE plpgsql SECURITY DEFINER SET search_path = '' AS $$BEGIN EXECUTE $1; END$$;
+CREATE FUNCTION public.by_format(cols text, tab text, at_most integer) RETURNS void LANGUAGE plpgsql SECURITY DEFINER SET search_path = '' AS $$BEGIN EXECUTE format('SELECT %s FROM public.%I LIMIT %s', cols, tab, at_most); END$$;
+CREATE FUNCTION public.by_variable(word text) RETURNS void LANGUAGE plpgsql SECURITY DEFINER SET search_path = '' AS $$DECLARE q text; BEGIN q := 'DELETE FROM t WHERE w = ''' || by_variable.word || ''''; EXECUTE q; END$$;
+CREATE FUNCTION public.by_admin(query text) RETURNS void LANGUAGE plpgsql SECURITY DEFINER SET search_path = '' AS $$BEGIN IF NOT public.is_org_admin(auth.uid(), NULL) THEN RAISE EXCEPTION 'no'; END IF; EXECUTE query; END$$;
+CREATE FUNCTION public.number_only(n integer, word text) RETURNS void LANGUAGE plpgsql SECURITY DEFINER SET search_path = '' AS $$DECLARE q text; BEGIN EXECUTE 'SELECT ' || n; q := format('SELECT %L', word); EXECUTE q; EXECUTE 'SELECT $1' USING word; q := quote_literal(word); RAISE NOTICE '%', 'a' || word; END$$;
+CREATE FUNCTION public.make_admin(who uuid) RETURNS void LANGUAGE sql SECURITY DEFINER SET search_path = '' AS $$UPDATE public.staff SET is_admin = true WHERE user_id = who$$;
+CREATE FUNCTION public.set_claims(who uuid, claims jsonb) RETURNS void LANGUAGE sql SECURITY DEFINER SET search_path = '' AS $$UPDATE auth.users SET raw_app_meta_data = claims WHERE id = who$$;
+CREATE FUNCTION public.rename(who uuid, name text) RETURNS void LANGUAGE sql SECURITY DEFINER SET search_path = '' AS $$UPDATE public.staff SET nickname = name WHERE user_id = who$$;
 GRANT CREATE ON SCHEMA private TO authenticated;
 SELECT * FROM audit_test.found(:check);
 SELECT audit_test.mended(:check);
-DROP FUNCTION public.exec_sql, public.count_of, public.quoted, public.as_caller, public.unpinned;
+DROP FUNCTION public.exec_sql, public.count_of, public.quoted, public.as_caller, public.unpinned, public.by_number, public.by_format, public.by_variable, public.by_admin, public.number_only, public.make_admin, public.set_claims, public.rename;
 REVOKE CREATE ON SCHEMA private FROM authenticated;
 
 \set check '\'permission_model\', \'self_granted_memberships\''
@@ -418,10 +543,22 @@ CREATE POLICY join_as_member ON public.org_members FOR INSERT TO authenticated W
 CREATE TABLE public.user_roles (user_id uuid PRIMARY KEY, role text);
 ALTER TABLE public.user_roles ENABLE ROW LEVEL SECURITY;
 CREATE POLICY all_own ON public.user_roles USING (auth.uid() = user_id);
+-- who may not say which, or is not let
+CREATE TABLE public.group_members (user_id uuid PRIMARY KEY, role text);
+ALTER TABLE public.group_members ENABLE ROW LEVEL SECURITY;
+REVOKE INSERT ON public.group_members FROM anon, authenticated;
+GRANT INSERT (user_id) ON public.group_members TO authenticated;
+CREATE POLICY own ON public.group_members FOR INSERT WITH CHECK (auth.uid() = user_id);
+CREATE TABLE public.club_members (user_id uuid PRIMARY KEY, role text);
+ALTER TABLE public.club_members ENABLE ROW LEVEL SECURITY;
+CREATE POLICY own ON public.club_members FOR INSERT WITH CHECK (auth.uid() = user_id);
+CREATE FUNCTION public.plain_member() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN NEW.role := 'member'; RETURN NEW; END$$;
+CREATE TRIGGER plain BEFORE INSERT ON public.club_members FOR EACH ROW EXECUTE FUNCTION public.plain_member();
 SELECT * FROM audit_test.found(:check);
 SELECT audit_test.mended(:check);
 DROP POLICY join_as_member ON public.org_members;
-DROP TABLE public.user_roles;
+DROP TABLE public.user_roles, public.group_members, public.club_members;
+DROP FUNCTION public.plain_member;
 
 \set check '\'permission_model\', \'rights_in_columns\''
 CREATE TABLE public.customers (id uuid PRIMARY KEY, name text, role text, is_admin boolean, total integer GENERATED ALWAYS AS (1) STORED);
@@ -438,11 +575,22 @@ ALTER TABLE public.narrow ENABLE ROW LEVEL SECURITY;
 CREATE POLICY own ON public.narrow FOR UPDATE USING (id = auth.uid());
 REVOKE UPDATE ON public.narrow FROM anon, authenticated;
 GRANT UPDATE (name) ON public.narrow TO authenticated;
+-- what is paid for, and what is said at the beginning
+CREATE TABLE public.people (id uuid PRIMARY KEY, name text, plan text, is_premium boolean, is_admin boolean);
+ALTER TABLE public.people ENABLE ROW LEVEL SECURITY;
+CREATE POLICY own ON public.people USING (id = auth.uid());
+CREATE TABLE public.companies (id uuid PRIMARY KEY, name text, subscription_tier text);
+ALTER TABLE public.companies ENABLE ROW LEVEL SECURITY;
+CREATE POLICY theirs ON public.companies FOR UPDATE USING (id IN (SELECT public.my_orgs()));
+CREATE POLICY service ON public.companies FOR UPDATE USING (auth.role() = 'service_role');
+CREATE TABLE public.workouts (id uuid PRIMARY KEY, user_id uuid, plan text);
+ALTER TABLE public.workouts ENABLE ROW LEVEL SECURITY;
+CREATE POLICY own ON public.workouts USING (user_id = auth.uid());
 SELECT * FROM audit_test.found(:check);
 SELECT audit_test.mended(:check);
 SELECT grantee, table_name, string_agg(column_name, ' ' ORDER BY column_name) AS may_update FROM information_schema.column_privileges
  WHERE table_name IN ('customers', 'accounts_open') AND grantee IN ('anon', 'authenticated') AND privilege_type = 'UPDATE' GROUP BY 1, 2 ORDER BY 1, 2;
-DROP TABLE public.customers, public.accounts_open, public.guarded, public.narrow;
+DROP TABLE public.customers, public.accounts_open, public.guarded, public.narrow, public.people, public.companies, public.workouts;
 DROP FUNCTION public.keep_admin;
 
 \set check '\'session_management\', \'expired_sessions\''
@@ -672,6 +820,110 @@ CREATE POLICY own ON public.chats USING (auth.uid() = user_id);
 CREATE POLICY own ON public.chat_messages USING (auth.uid() = user_id);
 CREATE FUNCTION public.match_documents(query_embedding float8[], match_count int) RETURNS SETOF public.chats LANGUAGE plpgsql STABLE SET search_path = '' AS $$begin return query select * from public.chats limit match_count; end$$;
 RESET ROLE;
+SELECT check_name, object, finding, detail FROM invite_sync.audit() WHERE severity <> 'info' OR finding = 'not looked at';
+SELECT check_name, object, finding FROM invite_sync.audit() WHERE finding <> 'looked at';
+
+-- ---- and one with organizations of its own, as most have them ----
+\c postgres
+DROP DATABASE doctor_audit WITH (FORCE);
+CREATE DATABASE doctor_audit;
+\c doctor_audit
+SET client_min_messages = warning;
+\set ECHO none
+\i test/fixture/auth_schema.sql
+SET client_min_messages = warning;
+\set ECHO all
+CREATE EXTENSION invite_sync;
+SET ROLE postgres;
+-- the usual organizations, helper in private schema
+CREATE SCHEMA private; GRANT USAGE ON SCHEMA private TO authenticated;
+CREATE TABLE public.organizations (id uuid PRIMARY KEY DEFAULT gen_random_uuid(), name text, slug text UNIQUE, parent_id uuid REFERENCES public.organizations);
+ALTER TABLE public.organizations ENABLE ROW LEVEL SECURITY;
+CREATE POLICY directory ON public.organizations FOR SELECT USING (true);
+CREATE TABLE public.memberships (organization_id uuid NOT NULL REFERENCES public.organizations ON DELETE CASCADE, user_id uuid NOT NULL REFERENCES auth.users ON DELETE CASCADE, role text NOT NULL DEFAULT 'member', PRIMARY KEY (user_id, organization_id));
+CREATE INDEX ON public.memberships (organization_id);
+ALTER TABLE public.memberships ENABLE ROW LEVEL SECURITY;
+CREATE FUNCTION private.orgs_of_user() RETURNS SETOF uuid LANGUAGE sql STABLE SECURITY DEFINER SET search_path = '' AS $$SELECT organization_id FROM public.memberships WHERE user_id = (SELECT auth.uid())$$;
+CREATE FUNCTION private.has_role(_user uuid, _org uuid, _role text) RETURNS boolean LANGUAGE sql STABLE SECURITY DEFINER SET search_path = '' AS $$SELECT EXISTS (SELECT 1 FROM public.memberships m WHERE m.user_id = _user AND m.organization_id = _org AND m.role = _role)$$;
+CREATE FUNCTION private.can_edit(_org uuid) RETURNS boolean LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = '' AS $$BEGIN RETURN private.has_role(auth.uid(), _org, 'admin') OR private.has_role(auth.uid(), _org, 'owner'); END$$;
+CREATE POLICY see ON public.memberships FOR SELECT TO authenticated USING (organization_id IN (SELECT private.orgs_of_user()));
+CREATE POLICY manage ON public.memberships FOR ALL TO authenticated USING (private.can_edit(organization_id)) WITH CHECK (private.can_edit(organization_id));
+CREATE TABLE public.projects (id bigint PRIMARY KEY, organization_id uuid NOT NULL REFERENCES public.organizations ON DELETE CASCADE, created_by uuid REFERENCES auth.users ON DELETE SET NULL, published_at timestamptz, deleted_at timestamptz, is_public boolean);
+CREATE INDEX ON public.projects (organization_id); CREATE INDEX ON public.projects (created_by);
+ALTER TABLE public.projects ENABLE ROW LEVEL SECURITY;
+CREATE POLICY see ON public.projects FOR SELECT TO authenticated USING (deleted_at IS NULL AND organization_id = ANY (ARRAY(SELECT private.orgs_of_user())));
+CREATE POLICY published ON public.projects FOR SELECT TO anon USING (published_at IS NOT NULL);
+CREATE POLICY pub2 ON public.projects FOR SELECT USING (is_public OR organization_id IN (SELECT private.orgs_of_user()));
+CREATE POLICY ins ON public.projects FOR INSERT TO authenticated WITH CHECK (created_by = auth.uid() AND private.can_edit(organization_id));
+CREATE POLICY upd ON public.projects FOR UPDATE TO authenticated USING ((SELECT private.can_edit(organization_id)));
+CREATE POLICY no_delete ON public.projects AS RESTRICTIVE FOR DELETE USING (false);
+CREATE POLICY del ON public.projects FOR DELETE TO authenticated USING (auth.uid() IS NOT NULL);
+CREATE POLICY mfa ON public.projects AS RESTRICTIVE FOR UPDATE TO authenticated USING (auth.jwt()->>'aal' = 'aal2');
+CREATE POLICY superadmin ON public.projects FOR ALL TO authenticated USING ((auth.jwt()->'app_metadata'->>'role') = 'superadmin');
+CREATE POLICY service ON public.projects FOR ALL USING (auth.role() = 'service_role');
+CREATE POLICY svc2 ON public.projects FOR ALL USING (auth.jwt()->>'role' = 'service_role');
+CREATE TABLE public.tasks (id bigint PRIMARY KEY, project_id bigint REFERENCES public.projects ON DELETE CASCADE, title text);
+ALTER TABLE public.tasks ENABLE ROW LEVEL SECURITY;
+CREATE POLICY t ON public.tasks TO authenticated USING (EXISTS (SELECT 1 FROM public.projects p WHERE p.id = tasks.project_id));
+CREATE POLICY t2 ON public.tasks TO authenticated USING (project_id IN (SELECT id FROM public.projects));
+CREATE POLICY t3 ON public.projects FOR SELECT USING (organization_id IN (SELECT organization_id FROM public.memberships));
+-- global rows beside own ones
+CREATE TABLE public.templates (id bigint PRIMARY KEY, organization_id uuid REFERENCES public.organizations ON DELETE CASCADE); CREATE INDEX ON public.templates (organization_id);
+ALTER TABLE public.templates ENABLE ROW LEVEL SECURITY;
+CREATE POLICY t ON public.templates FOR SELECT USING (organization_id IS NULL OR organization_id IN (SELECT private.orgs_of_user()));
+-- login page, RPCs
+CREATE FUNCTION public.organization_by_slug(s text) RETURNS uuid LANGUAGE sql STABLE SECURITY DEFINER SET search_path = '' AS $$SELECT id FROM public.organizations WHERE slug = s$$;
+CREATE FUNCTION public.create_organization(name text) RETURNS uuid LANGUAGE plpgsql SECURITY DEFINER SET search_path = '' AS $$DECLARE o uuid; BEGIN IF auth.uid() IS NULL THEN RAISE EXCEPTION 'no'; END IF; INSERT INTO public.organizations (name) VALUES (name) RETURNING id INTO o; INSERT INTO public.memberships (organization_id, user_id, role) VALUES (o, auth.uid(), 'owner'); RETURN o; END$$;
+CREATE FUNCTION public.set_role(_org uuid, _user uuid, _role text) RETURNS void LANGUAGE plpgsql SECURITY DEFINER SET search_path = '' AS $$BEGIN IF NOT private.can_edit(_org) THEN RAISE EXCEPTION 'no'; END IF; UPDATE public.memberships SET role = _role WHERE user_id = _user AND organization_id = _org; END$$;
+CREATE FUNCTION public.health() RETURNS json LANGUAGE plpgsql SECURITY DEFINER SET search_path = '' AS $$DECLARE projects int := 1; tasks json; BEGIN RETURN json_build_object('projects', projects); END$$;
+-- restrictive pair per role
+CREATE TABLE public.notes (id bigint PRIMARY KEY, tenant_id uuid); CREATE INDEX ON public.notes (tenant_id); ALTER TABLE public.notes ENABLE ROW LEVEL SECURITY;
+CREATE POLICY p ON public.notes USING (true); CREATE POLICY r1 ON public.notes AS RESTRICTIVE TO anon USING (false); CREATE POLICY r2 ON public.notes AS RESTRICTIVE TO authenticated USING (tenant_id IN (SELECT private.orgs_of_user()));
+-- views
+CREATE VIEW public.v_inv WITH (security_invoker) AS SELECT * FROM public.projects;
+CREATE VIEW public.v_over_inv AS SELECT count(*) FROM public.v_inv;
+CREATE VIEW public.v_public AS SELECT id, name FROM public.organizations;
+CREATE VIEW private.v_admin AS SELECT * FROM public.projects;
+-- sport: public by purpose
+CREATE TABLE public.teams (id bigint PRIMARY KEY, name text); ALTER TABLE public.teams ENABLE ROW LEVEL SECURITY; CREATE POLICY r ON public.teams FOR SELECT USING (true);
+CREATE TABLE public.games (id bigint PRIMARY KEY, team_id bigint REFERENCES public.teams ON DELETE CASCADE, score int); ALTER TABLE public.games ENABLE ROW LEVEL SECURITY; CREATE POLICY r ON public.games FOR SELECT USING (true);
+CREATE TABLE public.fans (team_id bigint REFERENCES public.teams ON DELETE CASCADE, user_id uuid REFERENCES auth.users ON DELETE CASCADE, PRIMARY KEY (user_id, team_id)); ALTER TABLE public.fans ENABLE ROW LEVEL SECURITY; CREATE POLICY r ON public.fans FOR SELECT USING (true);
+CREATE VIEW public.standings AS SELECT team_id, sum(score) FROM public.games GROUP BY 1;
+CREATE MATERIALIZED VIEW public.best AS SELECT team_id, max(score) FROM public.games GROUP BY 1;
+CREATE FUNCTION public.team_score(t bigint) RETURNS bigint LANGUAGE sql STABLE SECURITY DEFINER SET search_path = '' AS $$SELECT sum(score) FROM public.games WHERE team_id = t$$;
+-- columns granted one by one
+CREATE TABLE public.profiles (id uuid PRIMARY KEY REFERENCES auth.users ON DELETE CASCADE, display_name text, bio text, plan text, tier text, is_admin boolean DEFAULT false, role text, newsletter boolean);
+ALTER TABLE public.profiles ENABLE ROW LEVEL SECURITY;
+REVOKE INSERT, UPDATE ON public.profiles FROM anon, authenticated; GRANT UPDATE (display_name, bio, newsletter), INSERT (id, display_name) ON public.profiles TO authenticated;
+CREATE POLICY s ON public.profiles FOR SELECT USING (id = auth.uid()); CREATE POLICY u ON public.profiles FOR UPDATE USING (id = auth.uid()); CREATE POLICY i ON public.profiles FOR INSERT WITH CHECK (id = auth.uid());
+-- guarded by triggers
+CREATE TABLE public.customers (id uuid PRIMARY KEY REFERENCES auth.users ON DELETE CASCADE, name text, plan text, is_admin boolean); ALTER TABLE public.customers ENABLE ROW LEVEL SECURITY;
+CREATE POLICY u ON public.customers USING (id = auth.uid());
+CREATE FUNCTION public.guard() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN IF TG_OP = 'INSERT' THEN NEW.plan := 'free'; NEW.is_admin := false; ELSE NEW.plan := OLD.plan; NEW.is_admin := OLD.is_admin; END IF; RETURN NEW; END$$;
+CREATE TRIGGER guard BEFORE INSERT OR UPDATE ON public.customers FOR EACH ROW EXECUTE FUNCTION public.guard();
+-- plans for all to read, tiers of prices, workout plans
+CREATE TABLE public.plans (id int PRIMARY KEY, name text, tier text); ALTER TABLE public.plans ENABLE ROW LEVEL SECURITY; CREATE POLICY r ON public.plans FOR SELECT USING (true);
+CREATE TABLE public.workouts (id int PRIMARY KEY, user_id uuid REFERENCES auth.users ON DELETE CASCADE, plan text, level int); CREATE INDEX ON public.workouts (user_id); ALTER TABLE public.workouts ENABLE ROW LEVEL SECURITY; CREATE POLICY o ON public.workouts USING (user_id = auth.uid());
+-- shares by a header's token
+CREATE TABLE public.shares (id int PRIMARY KEY, share_token text, project_id bigint REFERENCES public.projects ON DELETE CASCADE); ALTER TABLE public.shares ENABLE ROW LEVEL SECURITY;
+CREATE POLICY s ON public.shares FOR SELECT USING (share_token = current_setting('request.headers', true)::json->>'x-share-token');
+-- a queue that nobody reaches, with a definer that asks
+CREATE TABLE private.secrets (tenant_id uuid, v text);
+CREATE FUNCTION public.my_secret() RETURNS text LANGUAGE sql SECURITY DEFINER SET search_path = '' AS $$SELECT v FROM private.secrets WHERE tenant_id IN (SELECT private.orgs_of_user())$$;
+-- dynamic SQL that quotes
+CREATE FUNCTION public.dyn(t text, id int) RETURNS void LANGUAGE plpgsql SECURITY DEFINER SET search_path = '' AS $$DECLARE q text; BEGIN q := format('SELECT * FROM public.%I WHERE id = %s', t, id); EXECUTE q; q := 'x ' || quote_ident(t); EXECUTE format('SELECT %L', t); EXECUTE 'select $1' USING t; END$$;
+-- storage as the guide has it
+RESET ROLE;
+CREATE SCHEMA storage; CREATE TABLE storage.objects (id uuid PRIMARY KEY, bucket_id text, name text, owner uuid REFERENCES auth.users, owner_id text); ALTER TABLE storage.objects ENABLE ROW LEVEL SECURITY;
+GRANT USAGE ON SCHEMA storage TO anon, authenticated; GRANT ALL ON storage.objects TO anon, authenticated;
+CREATE POLICY "Avatar images are publicly accessible." ON storage.objects FOR SELECT USING (bucket_id = 'avatars');
+CREATE POLICY "Anyone can upload an avatar." ON storage.objects FOR INSERT WITH CHECK (bucket_id = 'avatars');
+CREATE POLICY own ON storage.objects FOR UPDATE TO authenticated USING ((SELECT auth.uid())::text = owner_id);
+CREATE POLICY admin ON storage.objects TO service_role USING (true);
+INSERT INTO storage.objects SELECT gen_random_uuid(), 'b', n::text FROM generate_series(1, 11000) n; ANALYZE storage.objects;
+-- camel case
+CREATE TABLE public."Doc" (id int PRIMARY KEY, "organizationId" uuid); ALTER TABLE public."Doc" ENABLE ROW LEVEL SECURITY; CREATE INDEX ON public."Doc" ("organizationId");
+CREATE POLICY "m; --" ON public."Doc" USING ("organizationId" IN (SELECT private.orgs_of_user()));
 SELECT check_name, object, finding, detail FROM invite_sync.audit() WHERE severity <> 'info' OR finding = 'not looked at';
 SELECT check_name, object, finding FROM invite_sync.audit() WHERE finding <> 'looked at';
 
