@@ -741,7 +741,7 @@ static const RowCheck orphan_checks[] = {
 	"u.is_anonymous IS NOT TRUE AND u.deleted_at IS NULL AND NOT EXISTS (SELECT FROM auth.identities AS i WHERE i.user_id = u.id)"
 #define BY_OWN_PROVIDER \
 	"coalesce(u.raw_app_meta_data ->> 'provider', 'email') IN ('email', 'phone') AND coalesce(nullif(u.email, ''), nullif(u.phone, '')) IS NOT NULL"
-#define CONFIRMED "coalesce(u.email_confirmed_at, u.phone_confirmed_at, u.last_sign_in_at) IS NOT NULL"
+#define CONFIRMED "coalesce(u.email_confirmed_at, u.phone_confirmed_at) IS NOT NULL"
 #define IDENTITY_COLUMNS {"email", "phone", "is_anonymous", "deleted_at", "email_confirmed_at"}
 #define MAKE_IDENTITIES \
 	"INSERT INTO auth.identities (provider_id, user_id, identity_data, provider, last_sign_in_at, created_at, updated_at) " \

@@ -164,6 +164,7 @@ extern void body_expression(Body *body, Node *expr);
 extern void body_failed(Body *body, ErrorData *edata, Node *raw);
 extern List *body_words(Node *expr);
 extern bool body_always_true(Body *body, Query *query);
+extern bool body_never_true(Body *body, Query *query);
 extern bool body_uses_new(Body *body, Query *query);
 extern void body_cast(Body *body, Node *value, Oid type);
 extern void body_denied(Body *body, const char *privilege, const char *kind, const char *object);

@@ -738,13 +738,30 @@ body_uses_new(Body *body, Query *query)
 	return uses_new_walker((Node *) query, body);
 }
 
+/* What a condition is for the auth server because of what it asks of the request; open: it asks nothing. */
+static Truth
+truth_of_request(Body *body, Query *query)
+{
+	if (query->commandType != CMD_SELECT || list_length(query->targetList) != 1 ||
+		!asks_request_walker((Node *) query, body))
+		return TRUTH_OPEN;
+	return truth(body, query, (Node *) linitial_node(TargetEntry, query->targetList)->expr);
+}
+
 /* Does this condition hold for the auth server always, because of what it asks of the request? */
 bool
 body_always_true(Body *body, Query *query)
 {
-	return query->commandType == CMD_SELECT && list_length(query->targetList) == 1 &&
-		asks_request_walker((Node *) query, body) &&
-		truth(body, query, (Node *) linitial_node(TargetEntry, query->targetList)->expr) == TRUTH_YES;
+	return truth_of_request(body, query) == TRUTH_YES;
+}
+
+/* Or never? */
+bool
+body_never_true(Body *body, Query *query)
+{
+	Truth		is = truth_of_request(body, query);
+
+	return is == TRUTH_NO || is == TRUTH_NULL;
 }
 
 /* ---------------------------------------------------------------------
