@@ -525,6 +525,9 @@ body_way(const BodyCall *call)
 const char *
 body_where(Body *body)
 {
+	if (body->column != NULL)
+		return psprintf("the default of column %s of %s, to which line %d of the body of %s leaves it", quote_identifier(body->column),
+						doctor_relation_name(body->table), body->line, body->name);
 	if (body->line > 0)
 		return psprintf("line %d of the body of %s", body->line, body->name);
 	return psprintf("the body of %s", body->name);
@@ -904,6 +907,9 @@ walk(Body *body)
 	body->doubts = 0;
 	body->handlers = NIL;
 	body->temporary = NIL;
+	body->defaults = NIL;
+	body->awaited = NIL;
+	body->column = NULL;
 	body->path_unknown = false;
 	body->changed = false;
 	body->line = 0;

@@ -78,6 +78,22 @@ typedef struct BodyEdit
 	bool		replace;		/* what stands there goes */
 } BodyEdit;
 
+/* A column that a statement leaves to its default. */
+typedef struct BodyDefault
+{
+	TargetEntry *tle;			/* of the statement that is looked at */
+	Oid			table;
+	char	   *column;
+} BodyDefault;
+
+/* A row that refers to one of "parent" by the new user's id, when nothing has made that. */
+typedef struct BodyAwaited
+{
+	Oid			child;
+	Oid			parent;
+	Oid			key;			/* pg_constraint */
+} BodyAwaited;
+
 /* What the body writes or calls. */
 typedef struct BodyEffect
 {
@@ -129,6 +145,10 @@ typedef struct Body
 	int			doubts;			/* of them such as ask for what exists */
 	List	   *handlers;		/* List of int (SQLSTATE, -1: any) around the statement */
 	List	   *temporary;		/* char *: tables that it makes itself */
+	List	   *defaults;		/* BodyDefault: of the statement */
+	List	   *awaited;		/* BodyAwaited */
+	Oid			table;			/* whose ... */
+	char	   *column;			/* ... default is looked at, or NULL */
 	bool		path_unknown;	/* it changes search_path or role itself */
 	void	   *function;		/* PLpgSQL_function */
 	int			line;
