@@ -163,6 +163,7 @@ add_call(Doctor *doctor, const BodyCall *call)
 	c = (BodyCall *) palloc(sizeof(BodyCall));
 	*c = *call;
 	c->path = pstrdup(call->path);
+	c->by_default = call->by_default ? pstrdup(call->by_default) : NULL;
 	run->calls = lappend(run->calls, c);
 	MemoryContextSwitchTo(old);
 }
@@ -413,6 +414,8 @@ add_effect(Body *body, bool is_call, Oid id, CmdType command, Bitmapset *columns
 	e->columns = bms_copy(columns);
 	e->contained = is_caught(body, ERRCODE_INTERNAL_ERROR);
 	e->certain = certain && body->conditions == 0;
+	e->by_default = is_call && body->column != NULL ?
+		psprintf("column %s of %s", quote_identifier(body->column), doctor_relation_name(body->table)) : NULL;
 	body->effects = lappend(body->effects, e);
 	MemoryContextSwitchTo(old);
 }
@@ -456,6 +459,7 @@ follow_effects(Body *body)
 			call.contained = e->contained;
 			call.certain = e->certain && !depth_asked;
 			call.depth = body->call->depth + 1;
+			call.by_default = e->by_default;
 			add_call(body->doctor, &call);
 		}
 		else
@@ -507,6 +511,12 @@ body_way(const BodyCall *call)
 	initStringInfo(&s);
 	while (first->parent != NULL)
 		first = first->parent;
+	for (const BodyCall *c = call; c != NULL && !OidIsValid(c->trigger); c = c->parent)
+		if (c->by_default != NULL)
+		{
+			appendStringInfo(&s, "The default of %s calls it. ", c->by_default);
+			break;
+		}
 	for (const BodyCall *c = call; c != NULL; c = c->parent)
 		if (OidIsValid(c->trigger))
 		{

@@ -11,6 +11,7 @@
 #include "nodes/parsenodes.h"
 #include "nodes/primnodes.h"
 #include "parser/parse_node.h"
+#include "utils/relcache.h"
 
 #include "doctor.h"
 
@@ -24,6 +25,7 @@ typedef struct BodyCall
 	int			events;			/* 1 << CmdType of the auth server's statement */
 	bool		contained;		/* somebody above catches its failure */
 	bool		certain;		/* no condition stands between the parent and this call */
+	const char *by_default;		/* the column whose default calls it, or NULL */
 	int			depth;
 
 	/* a trigger function */
@@ -103,6 +105,7 @@ typedef struct BodyEffect
 	Bitmapset  *columns;
 	bool		contained;
 	bool		certain;
+	const char *by_default;		/* the column whose default calls it, or NULL */
 } BodyEffect;
 
 /* The analysis of one call. */
@@ -187,6 +190,15 @@ extern bool body_always_true(Body *body, Query *query);
 extern bool body_never_true(Body *body, Query *query);
 extern bool body_uses_new(Body *body, Query *query);
 extern void body_cast(Body *body, Node *value, Oid type);
+
+/*
+ * The constraint (of the table, or of the column's domain) that refuses this text in the column, with the statement
+ * that drops it; NULL: none that is seen to. By its form: none is evaluated.
+ */
+extern char *query_refusing(Relation rel, AttrNumber attno, const char *value, char **fix);
+
+/* What may stand before the @ of an address as well as anything; ends with NULL. */
+extern const char *const query_local_parts[];
 extern void body_denied(Body *body, const char *privilege, const char *kind, const char *object);
 
 /* doctor_name.c: where names are */

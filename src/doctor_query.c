@@ -1336,35 +1336,44 @@ is_local_part(Node *node, Body *body)
 	return false;
 }
 
-/* What may stand before the @ of an address as well as anything. */
-static const char *const local_parts[] = {"al", "jo.ann", "ann-lee", "jo_ann", "jo+news", "somebody.with.a.long.name"};
+const char *const query_local_parts[] = {"al", "jo.ann", "ann-lee", "jo_ann", "jo+news", "somebody.with.a.long.name", NULL};
 
-/* A constraint that does not hold for a value that the statement writes; what it is, in words. */
-static void
-check_value(Body *body, Relation rel, Form_pg_attribute att, DoctorSeverity severity, const char *value, const char *when)
+char *
+query_refusing(Relation rel, AttrNumber attno, const char *value, char **fix)
 {
 	TupleConstr *constr = RelationGetDescr(rel)->constr;
-	char	   *table = doctor_relation_name(RelationGetRelid(rel));
 	char	   *name;
 	Oid			domain = InvalidOid;
 
 	for (int i = 0; constr != NULL && i < constr->num_check; i++)
-		if (refuses((Node *) stringToNode(constr->check[i].ccbin), att->attnum, value))
-			body_found(body, severity, ERRCODE_CHECK_VIOLATION, "table", table,
-					   psprintf("check constraint %s refuses what the trigger writes into column %s",
-								quote_identifier(constr->check[i].ccname), quote_identifier(NameStr(att->attname))),
-					   psprintf("The INSERT at %s writes '%s' into it%s: new row violates check constraint \"%s\".",
-								body_where(body), value, when, constr->check[i].ccname),
-					   psprintf("ALTER TABLE %s DROP CONSTRAINT %s;", table, quote_identifier(constr->check[i].ccname)));
-	name = domain_refuses(att->atttypid, value, &domain);
-	if (name != NULL)
-		body_found(body, severity, ERRCODE_CHECK_VIOLATION, "table", table,
-				   psprintf("check constraint %s of domain %s refuses what the trigger writes into column %s",
-							quote_identifier(name), format_type_be(domain), quote_identifier(NameStr(att->attname))),
-				   psprintf("The INSERT at %s writes '%s' into it%s: value for domain %s violates check constraint \"%s\".",
-							body_where(body), value, when, format_type_be(domain), name),
-				   psprintf("ALTER DOMAIN %s DROP CONSTRAINT %s;", format_type_extended(domain, -1, FORMAT_TYPE_FORCE_QUALIFY),
-							quote_identifier(name)));
+		if (refuses((Node *) stringToNode(constr->check[i].ccbin), attno, value))
+		{
+			*fix = psprintf("ALTER TABLE %s DROP CONSTRAINT %s;", doctor_relation_name(RelationGetRelid(rel)),
+							quote_identifier(constr->check[i].ccname));
+			return psprintf("check constraint %s", quote_identifier(constr->check[i].ccname));
+		}
+	name = domain_refuses(TupleDescAttr(RelationGetDescr(rel), attno - 1)->atttypid, value, &domain);
+	if (name == NULL)
+		return NULL;
+	*fix = psprintf("ALTER DOMAIN %s DROP CONSTRAINT %s;", format_type_extended(domain, -1, FORMAT_TYPE_FORCE_QUALIFY),
+					quote_identifier(name));
+	return psprintf("check constraint %s of domain %s", quote_identifier(name), format_type_be(domain));
+}
+
+/* A constraint that does not hold for a value that the statement writes. */
+static bool
+check_value(Body *body, Relation rel, Form_pg_attribute att, DoctorSeverity severity, const char *value, const char *when)
+{
+	char	   *fix;
+	char	   *constraint = query_refusing(rel, att->attnum, value, &fix);
+
+	if (constraint == NULL)
+		return false;
+	body_found(body, severity, ERRCODE_CHECK_VIOLATION, "table", doctor_relation_name(RelationGetRelid(rel)),
+			   psprintf("%s refuses what the trigger writes into column %s", constraint, quote_identifier(NameStr(att->attname))),
+			   psprintf("The INSERT at %s writes '%s' into it%s: new row violates %s.", body_where(body), value, when, constraint),
+			   fix);
+	return true;
 }
 
 static void
@@ -1373,7 +1382,6 @@ check_checks(Body *body, Query *query, Relation rel, Form_pg_attribute att, Targ
 	bool		sometimes;
 	char	   *value;
 	bool		local;
-	bool		first = true;
 
 	if (tle == NULL)
 		return;
@@ -1382,15 +1390,11 @@ check_checks(Body *body, Query *query, Relation rel, Form_pg_attribute att, Targ
 	if ((value == NULL && !local) || body_sets_column(body, RelationGetRelid(rel), NameStr(att->attname)))
 		return;
 	if (value != NULL)
-		check_value(body, rel, att, sometimes ? DOCTOR_WARNING : DOCTOR_ERROR, value,
-					sometimes ? " where the user's metadata has nothing" : is_default(rel, tle) ? ", its default" : "");
-	for (int i = 0; local && first && i < (int) lengthof(local_parts); i++)
-	{
-		int			before = list_length(body->found);
-
-		check_value(body, rel, att, DOCTOR_WARNING, local_parts[i], " for one whose address begins so");
-		first = list_length(body->found) == before;
-	}
+		(void) check_value(body, rel, att, sometimes ? DOCTOR_WARNING : DOCTOR_ERROR, value,
+						   sometimes ? " where the user's metadata has nothing" : is_default(rel, tle) ? ", its default" : "");
+	for (int i = 0; local && query_local_parts[i] != NULL; i++)
+		if (check_value(body, rel, att, DOCTOR_WARNING, query_local_parts[i], " for one whose address begins so"))
+			break;
 }
 
 static void
@@ -1820,6 +1824,8 @@ check_write(Body *body, Query *query)
 		body_found(body, DOCTOR_ERROR, ERRCODE_WRONG_OBJECT_TYPE, "function", body->name,
 				   psprintf("a statement fails: cannot change materialized view %s", doctor_relation_name(rte->relid)),
 				   psprintf("At %s.", body_where(body)), NULL);
+	if (rte->rtekind == RTE_RELATION && rte->relkind == RELKIND_FOREIGN_TABLE)
+		body_writes(body, rte->relid, query->commandType, NULL, false);
 	if (rte->rtekind != RTE_RELATION || (rte->relkind != RELKIND_RELATION && rte->relkind != RELKIND_PARTITIONED_TABLE))
 		return;
 	foreach(lc, query->targetList)
