@@ -640,14 +640,14 @@ check_structure(Doctor *doctor, void *arg)
 #define NO_UUID "'00000000-0000-0000-0000-000000000000'"
 
 /*
- * Users for whom "condition" holds, which may name the columns in "needs" alone
- * (that is, one that is not there is no reason to fail). The text is ours, not
- * anybody's. "fix" may be NULL; $W stands for the condition.
+ * Rows of "table" for which "condition" holds, which may name the columns in
+ * "needs" alone (that is, one that is not there is no reason to fail). The text
+ * is ours, not anybody's. "fix" may be NULL; $W stands for the condition.
  */
 typedef struct RowCheck
 {
 	const char *table;
-	const char *needs[4];
+	const char *needs[5];
 	const char *condition;
 	DoctorSeverity severity;
 	const char *area;
@@ -656,6 +656,7 @@ typedef struct RowCheck
 	const char *fix;
 } RowCheck;
 
+/* Of one row alone: one look at the table answers all of them. */
 static const RowCheck row_checks[] = {
 	{"users", {"raw_user_meta_data"}, "pg_catalog.jsonb_typeof(u.raw_user_meta_data) NOT IN ('object', 'null')",
 		DOCTOR_ERROR, "login", "raw_user_meta_data is not an object",
@@ -676,7 +677,7 @@ static const RowCheck row_checks[] = {
 	{"users", {"aud"}, "u.aud NOT IN ('', 'authenticated')",
 		DOCTOR_INFO, "login", "aud is not 'authenticated'",
 		"Whoever logs in without naming this audience does not find these users, unless GOTRUE_JWT_AUD says so.", NULL},
-	{"users", {"role"}, "u.role IS NOT NULL AND NOT EXISTS (SELECT FROM pg_catalog.pg_roles AS r WHERE r.rolname = u.role) "
+	{"users", {"role"}, "u.role <> ALL (ARRAY(SELECT r.rolname FROM pg_catalog.pg_roles AS r)) "
 		"AND EXISTS (SELECT FROM pg_catalog.pg_roles AS r WHERE r.rolname = 'authenticated')",
 		DOCTOR_WARNING, "login", "role names no role of the database",
 		"Their tokens carry it, and PostgREST answers them 'role does not exist' (SQLSTATE 22023) whatever they ask.",
@@ -693,11 +694,6 @@ static const RowCheck row_checks[] = {
 		DOCTOR_WARNING, "login", "phone begins with +",
 		"The auth server keeps and looks for numbers without it and does not find these users by phone.",
 	"UPDATE auth.users AS u SET phone = pg_catalog.ltrim(u.phone, '+') WHERE $W;"},
-	{"users", {"email", "is_sso_user", "id"}, "u.is_sso_user = false AND u.email <> '' AND EXISTS (SELECT FROM auth.users AS o "
-		"WHERE pg_catalog.lower(o.email) = pg_catalog.lower(u.email) AND o.id <> u.id AND o.is_sso_user = false)",
-		DOCTOR_WARNING, "login", "duplicate email: addresses that differ in upper and lower case alone",
-		"The auth server compares addresses in lower case and logs in whichever user it finds first. Which of them to keep is for a person to say; give the others another address, or delete them.",
-	NULL},
 	{"identities", {"identity_data"}, "pg_catalog.jsonb_typeof(u.identity_data) IS DISTINCT FROM 'object'",
 		DOCTOR_ERROR, "login", "identity_data is not an object",
 		"The auth server cannot read the identity, and so not its user: json: cannot unmarshal into a map. Login answers 500.",
@@ -714,35 +710,79 @@ static const RowCheck row_checks[] = {
 		DOCTOR_ERROR, "login", "created_at or updated_at of identities is NULL, which the auth server cannot read",
 		"sql: Scan error: unsupported Scan, storing NULL into a time. Login answers 500.",
 	"UPDATE auth.identities AS u SET created_at = coalesce(u.created_at, u.updated_at, pg_catalog.now()), updated_at = coalesce(u.updated_at, u.created_at, pg_catalog.now()) WHERE $W;"},
-	{"identities", {"user_id"}, "NOT EXISTS (SELECT FROM auth.users AS o WHERE o.id = u.user_id)",
+};
+
+/* Addresses that differ by case alone. Where the index holds, one of them is not in lower case. */
+#define DUPLICATE \
+	"u.is_sso_user = false AND u.email <> '' AND EXISTS (SELECT FROM auth.users AS o " \
+	"WHERE pg_catalog.lower(o.email) = pg_catalog.lower(u.email) AND o.id <> u.id AND o.is_sso_user = false)"
+static const RowCheck duplicate_checks[] = {
+	{"users", {"email", "is_sso_user", "id"}, "true",
+		DOCTOR_WARNING, "login", "duplicate email: addresses that differ in upper and lower case alone",
+		"The auth server compares addresses in lower case and logs in whichever user it finds first. Which of them to keep is for a person to say; give the others another address, or delete them.",
+	NULL},
+};
+
+#define NO_USER "NOT EXISTS (SELECT FROM auth.users AS o WHERE o.id = u.user_id)"
+static const RowCheck orphan_checks[] = {
+	{"identities", {"user_id"}, "true",
 		DOCTOR_WARNING, "login", "identities whose user is gone",
 		"Who comes back with the same account of a provider is found by the identity and has no user: login answers 500.",
 	"DELETE FROM auth.identities AS u WHERE $W;"},
 };
 
-/* Users without an identity: it takes both tables. */
+/*
+ * Users without an identity. The auth server finds users by their address or
+ * number, and so still lets them in by password, code or link; for one who is
+ * not confirmed it makes the identity when they sign up once more. One that
+ * comes by SSO is found by the identity alone.
+ */
 #define NO_IDENTITY \
 	"u.is_anonymous IS NOT TRUE AND u.deleted_at IS NULL AND NOT EXISTS (SELECT FROM auth.identities AS i WHERE i.user_id = u.id)"
-#define BY_OWN_PROVIDER "coalesce(u.raw_app_meta_data ->> 'provider', 'email') IN ('email', 'phone')"
+#define BY_OWN_PROVIDER \
+	"coalesce(u.raw_app_meta_data ->> 'provider', 'email') IN ('email', 'phone') AND coalesce(nullif(u.email, ''), nullif(u.phone, '')) IS NOT NULL"
+#define CONFIRMED "coalesce(u.email_confirmed_at, u.phone_confirmed_at) IS NOT NULL"
+#define IDENTITY_COLUMNS {"email", "phone", "is_anonymous", "deleted_at", "email_confirmed_at"}
+#define MAKE_IDENTITIES \
+	"INSERT INTO auth.identities (provider_id, user_id, identity_data, provider, last_sign_in_at, created_at, updated_at) " \
+	"SELECT u.id::pg_catalog.text, u.id, pg_catalog.jsonb_strip_nulls(pg_catalog.jsonb_build_object('sub', u.id::pg_catalog.text, 'email', nullif(u.email, ''), 'phone', nullif(u.phone, ''), " \
+	"'email_verified', u.email_confirmed_at IS NOT NULL, 'phone_verified', u.phone_confirmed_at IS NOT NULL)), " \
+	"CASE WHEN u.email <> '' THEN 'email' ELSE 'phone' END, u.last_sign_in_at, coalesce(u.created_at, pg_catalog.now()), coalesce(u.updated_at, pg_catalog.now()) " \
+	"FROM auth.users AS u WHERE $W;"
 static const RowCheck identity_checks[] = {
-	{"users", {"email", "phone", "is_anonymous", "deleted_at"}, NO_IDENTITY " AND " BY_OWN_PROVIDER " AND coalesce(nullif(u.email, ''), nullif(u.phone, '')) IS NOT NULL",
+	{"users", IDENTITY_COLUMNS, BY_OWN_PROVIDER " AND " CONFIRMED,
 		DOCTOR_WARNING, "login", "users without a row in auth.identities",
-		"The auth server makes an identity with each user. Without one it cannot link other ways to log in, and some of its versions refuse the password.",
-	"INSERT INTO auth.identities (provider_id, user_id, identity_data, provider, last_sign_in_at, created_at, updated_at) "
-	"SELECT u.id::pg_catalog.text, u.id, pg_catalog.jsonb_strip_nulls(pg_catalog.jsonb_build_object('sub', u.id::pg_catalog.text, 'email', nullif(u.email, ''), 'phone', nullif(u.phone, ''), "
-	"'email_verified', u.email_confirmed_at IS NOT NULL, 'phone_verified', u.phone_confirmed_at IS NOT NULL)), "
-	"CASE WHEN u.email <> '' THEN 'email' ELSE 'phone' END, u.last_sign_in_at, coalesce(u.created_at, pg_catalog.now()), coalesce(u.updated_at, pg_catalog.now()) "
-	"FROM auth.users AS u WHERE $W;"},
-	{"users", {"email", "phone", "is_anonymous", "deleted_at"}, NO_IDENTITY " AND NOT " BY_OWN_PROVIDER,
+		"The auth server makes an identity with each user. Without one a password still lets them in, but the list of their identities is empty: applications take that for an address that is taken, and no other way to log in can be unlinked.",
+	MAKE_IDENTITIES},
+	{"users", IDENTITY_COLUMNS, BY_OWN_PROVIDER " AND NOT (" CONFIRMED ")",
+		DOCTOR_INFO, "login", "users without a row in auth.identities, who are not confirmed",
+		"The auth server makes an identity with each user, and makes these when they sign up again.",
+	MAKE_IDENTITIES},
+	{"users", IDENTITY_COLUMNS, "coalesce(u.raw_app_meta_data ->> 'provider', 'email') NOT IN ('email', 'phone')",
 		DOCTOR_WARNING, "login", "users of an external provider without a row in auth.identities",
-		"The auth server finds who comes from a provider by the identity: it does not find these, and makes another user or refuses the address as taken. What the provider calls them has to be asked there.",
+		"The auth server finds who comes from a provider by the identity: it does not find these, and makes another user or refuses the address as taken, unless the provider vouches for the address. What the provider calls them has to be asked there.",
 	NULL},
+};
+
+/* Checks that one statement answers: of the rows for which "common" holds (NULL: all). */
+typedef struct RowGroup
+{
+	const RowCheck *checks;
+	int			n;
+	const char *common;
+} RowGroup;
+
+static const RowGroup row_groups[] = {
+	{row_checks, lengthof(row_checks), NULL},
+	{identity_checks, lengthof(identity_checks), NO_IDENTITY},
+	{orphan_checks, lengthof(orphan_checks), NO_USER},
+	{duplicate_checks, lengthof(duplicate_checks), DUPLICATE},
 };
 
 static bool
 has_columns(Oid relid, const char *const *needs)
 {
-	for (int i = 0; i < 4 && needs[i] != NULL; i++)
+	for (int i = 0; i < 5 && needs[i] != NULL; i++)
 		if (get_attnum(relid, needs[i]) == InvalidAttrNumber)
 			return false;
 	return true;
@@ -754,62 +794,6 @@ replace_condition(const char *text, const char *condition)
 	const char *at = strstr(text, "$W");
 
 	return psprintf("%.*s%s%s", (int) (at - text), text, condition, at + 2);
-}
-
-/* How many, and the ids of some of them. */
-static bool
-count_rows(const char *table, const char *condition, StringInfo detail)
-{
-	int64		n;
-	bool		isnull;
-	const char *id = strcmp(table, "identities") == 0 ? "user_id" : "id";
-
-	SPI_execute_plan(plan_try(psprintf("SELECT pg_catalog.count(*) FROM auth.%s AS u WHERE %s", table, condition), 0, NULL),
-					 NULL, NULL, true, 1);
-	n = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
-	if (n == 0)
-		return false;
-	SPI_execute_plan(plan_try(psprintf("SELECT u.%s FROM auth.%s AS u WHERE %s ORDER BY 1 LIMIT 5", id, table, condition), 0, NULL),
-					 NULL, NULL, true, 5);
-	appendStringInfo(detail, " %s: " INT64_FORMAT, strcmp(table, "identities") == 0 ? "Identities" : "Users", n);
-	for (uint64 i = 0; i < SPI_processed; i++)
-	{
-		char	   *value = SPI_getvalue(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1);
-
-		appendStringInfo(detail, "%s%s", i == 0 ? " (" : ", ", value ? value : "NULL");
-	}
-	appendStringInfoString(detail, n > 5 ? ", ...)." : ").");
-	return true;
-}
-
-typedef struct RowArgs
-{
-	Auth	   *auth;
-	const RowCheck *check;
-} RowArgs;
-
-static void
-check_rows(Doctor *doctor, void *arg)
-{
-	const RowCheck *check = ((RowArgs *) arg)->check;
-	Oid			relid = get_relname_relid(check->table, ((RowArgs *) arg)->auth->schema);
-	Scope		scope;
-	StringInfoData detail;
-	bool		found;
-
-	if (!OidIsValid(relid) || !has_columns(relid, check->needs))
-		return;
-	initStringInfo(&detail);
-	appendStringInfoString(&detail, check->detail);
-	SPI_connect();
-	scope_enter_auth(&scope);
-	found = count_rows(check->table, check->condition, &detail);
-	scope_leave(&scope);
-	if (found)
-		doctor_finding(doctor, check->severity, check->area, psprintf("auth.%s", check->table),
-					   psprintf("%s (auth.%s)", check->finding, check->table),
-					   detail.data, check->fix ? replace_condition(check->fix, check->condition) : NULL);
-	SPI_finish();
 }
 
 /* What to put instead of a NULL that the auth server has no word for; NULL: it has one. */
@@ -874,64 +858,231 @@ static const ColumnCheck column_checks[] = {
 	"The auth server knows no infinity and no year after 9999: Scan error, or json: year outside of range. Login answers 500."},
 };
 
-/* One look at all users for all columns. */
-static void
-check_user_columns(Doctor *doctor, void *arg)
+/* A condition that is asked of all rows of a table, and how many it holds for. */
+typedef struct RowQuestion
 {
-	const ColumnCheck *check = (const ColumnCheck *) arg;
-	const AuthColumn *asked[lengthof(auth_columns)];
-	char	   *condition[lengthof(auth_columns)];
-	const char *instead[lengthof(auth_columns)];
-	Scope		scope;
-	StringInfoData sql;
+	const RowCheck *row;		/* either this */
+	const ColumnCheck *column;	/* or that, */
+	const AuthColumn *known;	/* of this column */
+	const char *instead;
+	const char *condition;
+	int64		n;
+} RowQuestion;
+
+typedef struct RowArgs
+{
+	Auth	   *auth;
+	const char *table;
+	const char *common;			/* or NULL */
+	RowQuestion *questions;
+	int			n;
+} RowArgs;
+
+static char *
+where_clause(const RowArgs *args, const char *condition)
+{
+	return args->common ? psprintf("%s AND (%s)", args->common, condition) : psprintf("%s", condition);
+}
+
+/* The ids of some of the rows, in a detail. */
+static void
+append_ids(const RowArgs *args, const char *condition, int64 n, StringInfo detail)
+{
+	bool		identities = strcmp(args->table, "identities") == 0;
+
+	SPI_execute_plan(plan_try(psprintf("SELECT u.%s FROM auth.%s AS u WHERE %s ORDER BY 1 LIMIT 5", identities ? "user_id" : "id",
+									   args->table, where_clause(args, condition)), 0, NULL),
+					 NULL, NULL, true, 5);
+	appendStringInfo(detail, " %s: " INT64_FORMAT, identities ? "Identities" : "Users", n);
+	for (uint64 i = 0; i < SPI_processed; i++)
+	{
+		char	   *value = SPI_getvalue(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1);
+
+		appendStringInfo(detail, "%s%s", i == 0 ? " (" : ", ", value ? value : "NULL");
+	}
+	appendStringInfoString(detail, n > 5 ? ", ...)." : ").");
+}
+
+static void
+tell_rows(Doctor *doctor, const RowArgs *args, const RowQuestion *question)
+{
+	const RowCheck *check = question->row;
+	StringInfoData detail;
+
+	initStringInfo(&detail);
+	appendStringInfoString(&detail, check->detail);
+	append_ids(args, question->condition, question->n, &detail);
+	doctor_finding(doctor, check->severity, check->area, psprintf("auth.%s", check->table),
+				   psprintf("%s (auth.%s)", check->finding, check->table), detail.data,
+				   check->fix ? replace_condition(check->fix, where_clause(args, question->condition)) : NULL);
+}
+
+/* One finding for all columns that have such values. */
+static void
+tell_columns(Doctor *doctor, const RowArgs *args, const ColumnCheck *check)
+{
 	StringInfoData columns;
 	StringInfoData any;
 	StringInfoData set;
 	StringInfoData detail;
-	int			n = 0;
+	bool		isnull;
 
-	initStringInfo(&sql);
-	for (size_t i = 0; i < lengthof(auth_columns); i++)
-	{
-		asked[n] = &auth_columns[i];
-		if (strcmp(asked[n]->table, "users") != 0 ||
-			get_attnum(doctor->auth_users, asked[n]->column) == InvalidAttrNumber)
-			continue;
-		condition[n] = check->question(asked[n], &instead[n]);
-		if (condition[n] == NULL)
-			continue;
-		appendStringInfo(&sql, "%spg_catalog.bool_or(%s)", n == 0 ? "SELECT " : ", ", condition[n]);
-		n++;
-	}
-	if (n == 0)
-		return;
-	appendStringInfoString(&sql, " FROM auth.users AS u");
 	initStringInfo(&columns);
 	initStringInfo(&any);
 	initStringInfo(&set);
 	initStringInfo(&detail);
+	for (int i = 0; i < args->n; i++)
+	{
+		const RowQuestion *q = &args->questions[i];
+
+		if (q->column != check || q->n == 0)
+			continue;
+		appendStringInfo(&columns, "%s%s", columns.len > 0 ? ", " : "", q->known->column);
+		appendStringInfo(&any, "%s%s", any.len > 0 ? " OR " : "", q->condition);
+		appendStringInfo(&set, "%s%s = %s", set.len > 0 ? ", " : "", q->known->column, q->instead);
+	}
+	if (columns.len == 0)
+		return;
+	SPI_execute_plan(plan_try(psprintf("SELECT pg_catalog.count(*) FROM auth.users AS u WHERE %s", any.data), 0, NULL), NULL, NULL, true, 1);
 	appendStringInfoString(&detail, check->detail);
+	append_ids(args, any.data, DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull)), &detail);
+	doctor_finding(doctor, DOCTOR_ERROR, "login", "auth.users", psprintf(check->finding, columns.data),
+				   detail.data, psprintf("UPDATE auth.users AS u SET %s WHERE %s;", set.data, any.data));
+}
+
+/* One look at all rows for all questions; more only for what was found. */
+static void
+ask_rows(Doctor *doctor, void *arg)
+{
+	RowArgs    *args = (RowArgs *) arg;
+	Scope		scope;
+	StringInfoData sql;
+
+	if (args->n == 0)
+		return;
+	initStringInfo(&sql);
+	for (int i = 0; i < args->n; i++)
+		appendStringInfo(&sql, "%s pg_catalog.count(*) FILTER (WHERE %s)", i == 0 ? "SELECT" : ",", args->questions[i].condition);
+	appendStringInfo(&sql, " FROM auth.%s AS u%s%s", args->table, args->common ? " WHERE " : "", args->common ? args->common : "");
 	SPI_connect();
 	scope_enter_auth(&scope);
 	SPI_execute_plan(plan_try(sql.data, 0, NULL), NULL, NULL, true, 1);
-	for (int i = 0; i < n; i++)
+	for (int i = 0; i < args->n; i++)
 	{
 		bool		isnull;
-		Datum		found = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, i + 1, &isnull);
 
-		if (isnull || !DatumGetBool(found))
-			continue;
-		appendStringInfo(&columns, "%s%s", columns.len > 0 ? ", " : "", asked[i]->column);
-		appendStringInfo(&any, "%s%s", any.len > 0 ? " OR " : "", condition[i]);
-		appendStringInfo(&set, "%s%s = %s", set.len > 0 ? ", " : "", asked[i]->column, instead[i]);
+		args->questions[i].n = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, i + 1, &isnull));
 	}
-	if (columns.len > 0)
-		(void) count_rows("users", any.data, &detail);
+	for (size_t i = 0; i < lengthof(column_checks); i++)
+		tell_columns(doctor, args, &column_checks[i]);
+	for (int i = 0; i < args->n; i++)
+		if (args->questions[i].row != NULL && args->questions[i].n > 0)
+			tell_rows(doctor, args, &args->questions[i]);
 	scope_leave(&scope);
-	if (columns.len > 0)
-		doctor_finding(doctor, DOCTOR_ERROR, "login", "auth.users", psprintf(check->finding, columns.data),
-					   detail.data, psprintf("UPDATE auth.users AS u SET %s WHERE %s;", set.data, any.data));
 	SPI_finish();
+}
+
+typedef struct RowAttempt
+{
+	Doctor	   *doctor;
+	RowArgs    *args;
+} RowAttempt;
+
+static void
+attempt_rows(void *arg)
+{
+	RowAttempt *attempt = (RowAttempt *) arg;
+
+	ask_rows(attempt->doctor, attempt->args);
+}
+
+/* What one question cannot be asked for (a column of another type) keeps the others from no answer. */
+static void
+check_rows(Doctor *doctor, RowArgs *args)
+{
+	RowAttempt	attempt;
+	ErrorData  *edata;
+
+	attempt.doctor = doctor;
+	attempt.args = args;
+	edata = plan_contained(attempt_rows, &attempt, false);
+	if (edata == NULL)
+		return;
+	if (caller_must_rethrow(edata->sqlerrcode))
+		ReThrowError(edata);
+	FreeErrorData(edata);
+	for (int i = 0; i < args->n; i++)
+	{
+		RowArgs		one = *args;
+
+		one.questions = &args->questions[i];
+		one.n = 1;
+		doctor_contained(doctor, "login", psprintf("auth.%s", args->table), ask_rows, &one);
+	}
+}
+
+/* Can there be two addresses that differ by case alone? As a rule the index and lower case say no. */
+static SavedPlan duplicate_plan = {
+	.sql = "SELECT FROM pg_catalog.pg_index AS x JOIN pg_catalog.pg_class AS i ON i.oid = x.indexrelid "
+	"WHERE x.indrelid = $1 AND i.relname = 'users_email_partial_key' AND x.indisunique AND x.indisvalid",
+	.nargs = 1,
+	.argtypes = {OIDOID}
+};
+
+static void
+find_capitals(Doctor *doctor, void *arg)
+{
+	bool	   *any = (bool *) arg;
+	Datum		value = ObjectIdGetDatum(doctor->auth_users);
+	Scope		scope;
+
+	SPI_connect();
+	scope_enter_auth(&scope);
+	*any = true;
+	plan_execute(&duplicate_plan, &value, NULL, true, 1);
+	if (SPI_processed > 0)
+	{
+		SPI_execute_plan(plan_try("SELECT FROM auth.users AS u WHERE u.email <> pg_catalog.lower(u.email) LIMIT 1", 0, NULL), NULL, NULL, true, 1);
+		*any = SPI_processed > 0;
+	}
+	scope_leave(&scope);
+	SPI_finish();
+}
+
+static void
+check_group(Auth *auth, const RowGroup *group, const char *table)
+{
+	Doctor	   *doctor = auth->doctor;
+	Oid			relid = get_relname_relid(table, auth->schema);
+	RowArgs		args;
+
+	if (!OidIsValid(relid))
+		return;
+	args.auth = auth;
+	args.table = table;
+	args.common = group->common;
+	args.questions = palloc0(sizeof(RowQuestion) * (group->n + lengthof(column_checks) * lengthof(auth_columns)));
+	args.n = 0;
+	for (int i = 0; i < group->n; i++)
+		if (strcmp(group->checks[i].table, table) == 0 && has_columns(relid, group->checks[i].needs))
+		{
+			args.questions[args.n].row = &group->checks[i];
+			args.questions[args.n++].condition = group->checks[i].condition;
+		}
+	for (size_t c = 0; group->checks == row_checks && strcmp(table, "users") == 0 && c < lengthof(column_checks); c++)
+		for (size_t i = 0; i < lengthof(auth_columns); i++)
+		{
+			RowQuestion *q = &args.questions[args.n];
+
+			if (strcmp(auth_columns[i].table, "users") != 0 || get_attnum(relid, auth_columns[i].column) == InvalidAttrNumber)
+				continue;
+			q->column = &column_checks[c];
+			q->known = &auth_columns[i];
+			q->condition = column_checks[c].question(q->known, &q->instead);
+			if (q->condition != NULL)
+				args.n++;
+		}
+	check_rows(doctor, &args);
 }
 
 /* ---------------------------------------------------------------------
@@ -1528,15 +1679,17 @@ check_all(Doctor *doctor, Jsonb *auth_settings)
 	}
 	doctor_contained(doctor, "role", AUTH_ROLE, check_role, &auth);
 	doctor_contained(doctor, "role", AUTH_ROLE, check_role_settings, &auth);
-	for (size_t i = 0; i < lengthof(column_checks); i++)
-		doctor_contained(doctor, "login", "auth.users", check_user_columns, unconstify(ColumnCheck *, &column_checks[i]));
-	for (size_t i = 0; i < lengthof(row_checks) + lengthof(identity_checks); i++)
+	for (size_t i = 0; i < lengthof(row_groups); i++)
 	{
-		RowArgs		args;
+		bool		possible = true;
 
-		args.auth = &auth;
-		args.check = i < lengthof(row_checks) ? &row_checks[i] : &identity_checks[i - lengthof(row_checks)];
-		doctor_contained(doctor, args.check->area, psprintf("auth.%s", args.check->table), check_rows, &args);
+		if (row_groups[i].checks == duplicate_checks)
+			doctor_contained(doctor, "login", "auth.users", find_capitals, &possible);
+		if (possible)
+		{
+			check_group(&auth, &row_groups[i], "users");
+			check_group(&auth, &row_groups[i], "identities");
+		}
 	}
 }
 

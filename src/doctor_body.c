@@ -164,6 +164,7 @@ add_call(Doctor *doctor, const BodyCall *call)
 	c = (BodyCall *) palloc(sizeof(BodyCall));
 	*c = *call;
 	c->path = pstrdup(call->path);
+	c->by_default = call->by_default ? pstrdup(call->by_default) : NULL;
 	run->calls = lappend(run->calls, c);
 	MemoryContextSwitchTo(old);
 }
@@ -449,6 +450,8 @@ add_effect(Body *body, bool is_call, Oid id, CmdType command, Bitmapset *columns
 	e->columns = bms_copy(columns);
 	e->contained = is_caught(body, ERRCODE_INTERNAL_ERROR);
 	e->certain = certain && body->conditions == 0;
+	e->by_default = is_call && body->column != NULL ?
+		psprintf("column %s of %s", quote_identifier(body->column), doctor_relation_name(body->table)) : NULL;
 	body->effects = lappend(body->effects, e);
 	MemoryContextSwitchTo(old);
 }
@@ -506,6 +509,7 @@ follow_effects(Body *body)
 			call.contained = e->contained;
 			call.certain = e->certain && !depth_asked;
 			call.depth = body->call->depth + 1;
+			call.by_default = e->by_default;
 			add_call(body->doctor, &call);
 		}
 		else
@@ -557,6 +561,12 @@ body_way(const BodyCall *call)
 	initStringInfo(&s);
 	while (first->parent != NULL)
 		first = first->parent;
+	for (const BodyCall *c = call; c != NULL && !OidIsValid(c->trigger); c = c->parent)
+		if (c->by_default != NULL)
+		{
+			appendStringInfo(&s, "The default of %s calls it. ", c->by_default);
+			break;
+		}
 	for (const BodyCall *c = call; c != NULL; c = c->parent)
 		if (OidIsValid(c->trigger))
 		{
@@ -577,6 +587,9 @@ body_where(Body *body)
 {
 	if (body->call->condition != NULL)
 		return psprintf("the WHEN condition of %s", body->name);
+	if (body->column != NULL)
+		return psprintf("the default of column %s of %s, to which line %d of the body of %s leaves it", quote_identifier(body->column),
+						doctor_relation_name(body->table), body->line, body->name);
 	if (body->line > 0)
 		return psprintf("line %d of the body of %s", body->line, body->name);
 	return psprintf("the body of %s", body->name);
@@ -968,6 +981,9 @@ walk(Body *body)
 	body->doubts = 0;
 	body->handlers = NIL;
 	body->temporary = NIL;
+	body->defaults = NIL;
+	body->awaited = NIL;
+	body->column = NULL;
 	body->path_unknown = false;
 	body->changed = false;
 	body->line = 0;

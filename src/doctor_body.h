@@ -11,6 +11,7 @@
 #include "nodes/parsenodes.h"
 #include "nodes/primnodes.h"
 #include "parser/parse_node.h"
+#include "utils/relcache.h"
 
 #include "doctor.h"
 
@@ -24,6 +25,7 @@ typedef struct BodyCall
 	int			events;			/* 1 << CmdType of the auth server's statement */
 	bool		contained;		/* somebody above catches its failure */
 	bool		certain;		/* no condition stands between the parent and this call */
+	const char *by_default;		/* the column whose default calls it, or NULL */
 	int			depth;
 
 	/* a trigger function */
@@ -82,6 +84,22 @@ typedef struct BodyEdit
 	bool		replace;		/* what stands there goes */
 } BodyEdit;
 
+/* A column that a statement leaves to its default. */
+typedef struct BodyDefault
+{
+	TargetEntry *tle;			/* of the statement that is looked at */
+	Oid			table;
+	char	   *column;
+} BodyDefault;
+
+/* A row that refers to one of "parent" by the new user's id, when nothing has made that. */
+typedef struct BodyAwaited
+{
+	Oid			child;
+	Oid			parent;
+	Oid			key;			/* pg_constraint */
+} BodyAwaited;
+
 /* What the body writes or calls. */
 typedef struct BodyEffect
 {
@@ -91,6 +109,7 @@ typedef struct BodyEffect
 	Bitmapset  *columns;
 	bool		contained;
 	bool		certain;
+	const char *by_default;		/* the column whose default calls it, or NULL */
 } BodyEffect;
 
 /* The analysis of one call. */
@@ -135,6 +154,10 @@ typedef struct Body
 	int			doubts;			/* of them such as ask for what exists */
 	List	   *handlers;		/* List of int (SQLSTATE, -1: any) around the statement */
 	List	   *temporary;		/* char *: tables that it makes itself */
+	List	   *defaults;		/* BodyDefault: of the statement */
+	List	   *awaited;		/* BodyAwaited */
+	Oid			table;			/* whose ... */
+	char	   *column;			/* ... default is looked at, or NULL */
 	bool		path_unknown;	/* it changes search_path or role itself */
 	void	   *function;		/* PLpgSQL_function */
 	int			line;
@@ -176,12 +199,22 @@ extern void body_failed(Body *body, ErrorData *edata, Node *raw);
 extern List *body_words(Node *expr);
 extern const char *body_finds_nothing(Body *body, Node *value);
 extern bool body_always_true(Body *body, Query *query);
+extern bool body_never_true(Body *body, Query *query);
 extern bool body_uses_new(Body *body, Query *query);
 extern void body_cast(Body *body, Node *value, Oid type);
 extern Node *body_strip(Node *node);
 extern BodyRef *body_ref(Body *body, Node *node);
 extern char *body_metadata_field(Body *body, Node *node);
 extern const char *body_may_be_null(Body *body, Node *node, DoctorSeverity *severity);
+
+/*
+ * The constraint (of the table, or of the column's domain) that refuses this text in the column, with the statement
+ * that drops it; NULL: none that is seen to. By its form: none is evaluated.
+ */
+extern char *query_refusing(Relation rel, AttrNumber attno, const char *value, char **fix);
+
+/* What may stand before the @ of an address as well as anything; ends with NULL. */
+extern const char *const query_local_parts[];
 extern void body_denied(Body *body, const char *privilege, const char *kind, const char *object);
 
 /* doctor_name.c: where names are */

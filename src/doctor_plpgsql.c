@@ -51,6 +51,7 @@ typedef struct Statement
 	bool		is_select;
 	bool		is_utility;
 	bool		always_true;	/* a condition, for the auth server */
+	bool		never_true;
 	bool		may_be_empty;	/* rows that depend on the user */
 	TupleDesc	desc;			/* of the rows, in the body's memory */
 	List	   *params;			/* Statement *: of what EXECUTE is given by USING */
@@ -541,17 +542,18 @@ guards(Body *body, Query *query, void *arg)
 	body->guards = list_concat(body->guards, body_words((Node *) query));
 	guard_walker((Node *) query, body);
 	((Statement *) arg)->always_true = body_always_true(body, query);
+	((Statement *) arg)->never_true = body_never_true(body, query);
 	MemoryContextSwitchTo(old);
 	analysed(body, query, arg);
 }
 
-/* What it asks for is looked after, whatever its branches do. */
+/* What it asks for is looked after, whatever its branches do. Always true; or (never) never. */
 static bool
 condition_value(Body *body, PLpgSQL_expr *expr, Statement *statement)
 {
+	memset(statement, 0, sizeof(Statement));
 	if (expr == NULL)
 		return false;
-	memset(statement, 0, sizeof(Statement));
 	statement->body = body;
 	statement->expr = expr;
 	body_analyse(body, expr->query, expr->parseMode, parser_setup, statement, guards, statement);
@@ -559,11 +561,14 @@ condition_value(Body *body, PLpgSQL_expr *expr, Statement *statement)
 }
 
 static bool
-condition(Body *body, PLpgSQL_expr *expr)
+condition(Body *body, PLpgSQL_expr *expr, bool *never)
 {
 	Statement	statement;
+	bool		always = condition_value(body, expr, &statement);
 
-	return condition_value(body, expr, &statement);
+	if (never != NULL)
+		*never = statement.never_true;
+	return always;
 }
 
 static bool
@@ -1110,14 +1115,25 @@ walk_statement(Body *body, PLpgSQL_stmt *stmt)
 		case PLPGSQL_STMT_IF:
 			{
 				PLpgSQL_stmt_if *s = (PLpgSQL_stmt_if *) stmt;
+				bool		never;
+				List	   *dead = NIL;
 
-				if (condition(body, s->cond))
+				if (condition(body, s->cond, &never))
 					check_refusal(body, s->then_body);
+				if (never)
+					dead = lappend(dead, s->then_body);
 				foreach(lc, s->elsif_list)
-					condition(body, ((PLpgSQL_if_elsif *) lfirst(lc))->cond);
-				walk_branch(body, s->cond, s->then_body);
+				{
+					condition(body, ((PLpgSQL_if_elsif *) lfirst(lc))->cond, &never);
+					if (never)
+						dead = lappend(dead, ((PLpgSQL_if_elsif *) lfirst(lc))->stmts);
+				}
+				/* what waits for somebody who is logged in does not run for the auth server */
+				if (!list_member_ptr(dead, s->then_body))
+					walk_branch(body, s->cond, s->then_body);
 				foreach(lc, s->elsif_list)
-					walk_branch(body, ((PLpgSQL_if_elsif *) lfirst(lc))->cond, ((PLpgSQL_if_elsif *) lfirst(lc))->stmts);
+					if (!list_member_ptr(dead, ((PLpgSQL_if_elsif *) lfirst(lc))->stmts))
+						walk_branch(body, ((PLpgSQL_if_elsif *) lfirst(lc))->cond, ((PLpgSQL_if_elsif *) lfirst(lc))->stmts);
 				body->doubts += is_doubt(s->cond);
 				walk_branch(body, NULL, s->else_body);
 				body->doubts -= is_doubt(s->cond);
@@ -1146,7 +1162,7 @@ walk_statement(Body *body, PLpgSQL_stmt *stmt)
 					PLpgSQL_case_when *w = (PLpgSQL_case_when *) lfirst(lc);
 
 					if (s->t_expr == NULL)
-						condition(body, w->expr);
+						condition(body, w->expr, NULL);
 					body->doubts += is_doubt(s->t_expr);
 					walk_branch(body, w->expr, w->stmts);
 					body->doubts -= is_doubt(s->t_expr);
@@ -1158,7 +1174,7 @@ walk_statement(Body *body, PLpgSQL_stmt *stmt)
 			walk_loop(body, NULL, ((PLpgSQL_stmt_loop *) stmt)->body);
 			break;
 		case PLPGSQL_STMT_WHILE:
-			condition(body, ((PLpgSQL_stmt_while *) stmt)->cond);
+			condition(body, ((PLpgSQL_stmt_while *) stmt)->cond, NULL);
 			walk_loop(body, ((PLpgSQL_stmt_while *) stmt)->cond, ((PLpgSQL_stmt_while *) stmt)->body);
 			break;
 		case PLPGSQL_STMT_FORI:
@@ -1202,7 +1218,7 @@ walk_statement(Body *body, PLpgSQL_stmt *stmt)
 				break;
 			}
 		case PLPGSQL_STMT_EXIT:
-			condition(body, ((PLpgSQL_stmt_exit *) stmt)->cond);
+			condition(body, ((PLpgSQL_stmt_exit *) stmt)->cond, NULL);
 			break;
 		case PLPGSQL_STMT_RETURN:
 			check_return(body, (PLpgSQL_stmt_return *) stmt);
@@ -1223,7 +1239,7 @@ walk_statement(Body *body, PLpgSQL_stmt *stmt)
 			walk_raise(body, (PLpgSQL_stmt_raise *) stmt);
 			break;
 		case PLPGSQL_STMT_ASSERT:
-			condition(body, ((PLpgSQL_stmt_assert *) stmt)->cond);
+			condition(body, ((PLpgSQL_stmt_assert *) stmt)->cond, NULL);
 			analyse(body, ((PLpgSQL_stmt_assert *) stmt)->message, NULL);
 			break;
 		case PLPGSQL_STMT_EXECSQL:

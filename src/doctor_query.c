@@ -13,13 +13,20 @@
 
 #include <ctype.h>
 
+#include "access/genam.h"
 #include "access/htup_details.h"
 #include "access/relation.h"
 #include "access/sysattr.h"
+#include "access/table.h"
+#include "catalog/dependency.h"
+#include "catalog/indexing.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_class.h"
+#include "catalog/pg_collation.h"
+#include "catalog/pg_constraint.h"
 #include "catalog/pg_enum.h"
 #include "catalog/pg_index.h"
+#include "catalog/pg_language.h"
 #include "catalog/pg_namespace.h"
 #include "catalog/pg_proc.h"
 #include "catalog/pg_trigger.h"
@@ -36,6 +43,7 @@
 #include "utils/builtins.h"
 #include "utils/catcache.h"
 #include "utils/fmgroids.h"
+#include "utils/fmgrprotos.h"
 #include "utils/formatting.h"
 #include "utils/guc.h"
 #include "utils/lsyscache.h"
@@ -410,6 +418,7 @@ typedef struct Why
 } Why;
 
 static Nullness nullness(Body *body, Query *query, Node *node, Why *why);
+static char *fix_drop_default(Oid relid, const char *column);
 
 /* Larger tables are not searched. */
 #define LOOKUP_PAGES_MAX	1000
@@ -634,6 +643,38 @@ nullness_of_ref(Body *body, Query *query, BodyRef *ref, Why *why)
 	}
 }
 
+/* One of the application's own that is SELECT auth.uid() and no more. */
+static bool
+is_request_wrapper(Oid funcid)
+{
+	HeapTuple	tuple = SearchSysCache1(PROCOID, ObjectIdGetDatum(funcid));
+	Form_pg_proc proc;
+	Datum		source;
+	bool		isnull = true;
+	bool		result = false;
+
+	if (!HeapTupleIsValid(tuple))
+		return false;
+	proc = (Form_pg_proc) GETSTRUCT(tuple);
+	if (proc->prolang == SQLlanguageId && proc->pronargs == 0 && !proc->proretset)
+		source = SysCacheGetAttr(PROCOID, tuple, Anum_pg_proc_prosrc, &isnull);
+	if (!isnull)
+	{
+		static const char *const bodies[] = {"selectauth.uid()", "selectauth.role()", "selectauth.email()", "selectauth.jwt()", "select(auth.uid())"};
+		char	   *code = TextDatumGetCString(source);
+		int			n = 0;
+
+		for (int i = 0; code[i] != '\0'; i++)
+			if (!isspace((unsigned char) code[i]) && code[i] != ';')
+				code[n++] = pg_tolower((unsigned char) code[i]);
+		code[n] = '\0';
+		for (int i = 0; i < (int) lengthof(bodies); i++)
+			result = result || strcmp(code, bodies[i]) == 0;
+	}
+	ReleaseSysCache(tuple);
+	return result;
+}
+
 /* auth.uid() and its like: what the request of an API user says. */
 static bool
 is_request_function(Body *body, Oid funcid)
@@ -641,14 +682,28 @@ is_request_function(Body *body, Oid funcid)
 	static const char *const names[] = {"uid", "role", "email", "jwt"};
 	char	   *name;
 
-	if (funcid < FirstNormalObjectId || get_func_namespace(funcid) != get_rel_namespace(body->doctor->auth_users) ||
-		get_func_nargs(funcid) != 0)
+	if (funcid < FirstNormalObjectId || get_func_nargs(funcid) != 0)
 		return false;
+	if (get_func_namespace(funcid) != get_rel_namespace(body->doctor->auth_users))
+		return is_request_wrapper(funcid);
 	name = get_func_name(funcid);
 	for (int i = 0; i < (int) lengthof(names); i++)
 		if (name != NULL && strcmp(name, names[i]) == 0)
 			return true;
 	return false;
+}
+
+/*
+ * A setting that nobody sets for the auth server. A name with a dot is nobody's
+ * until it is set; those of a request may be known here only because our own
+ * library reads them.
+ */
+static bool
+is_unset(Body *body, const char *name)
+{
+	return name != NULL && strchr(name, '.') != NULL &&
+		(strncmp(name, "request.", 8) == 0 || GetConfigOption(name, true, false) == NULL) &&
+		doctor_role_setting(body->doctor->auth_role, name) == NULL && !body_mentions(body, "set_config");
 }
 
 /* May it be null? Only what is seen to be so counts. */
@@ -718,9 +773,9 @@ nullness(Body *body, Query *query, Node *node, Why *why)
 			{
 				char	   *name = constant_text((Node *) linitial(((FuncExpr *) node)->args));
 
-				if (name == NULL || strncmp(name, "request.", 8) != 0 || body_mentions(body, "set_config"))
+				if (!is_unset(body, name))
 					return NULL_UNKNOWN;
-				why->text = psprintf("setting %s is null, because the auth server's connection carries no user's request", name);
+				why->text = psprintf("setting %s is not set in the auth server's connection", name);
 				return NULL_ALWAYS;
 			}
 			/* not strict for the sake of its delimiter */
@@ -1026,19 +1081,43 @@ body_uses_new(Body *body, Query *query)
 	return uses_new_walker((Node *) query, body);
 }
 
+/* What a condition is for the auth server because of what it asks of the request; open: it asks nothing. */
+static Truth
+truth_of_request(Body *body, Query *query)
+{
+	if (query->commandType != CMD_SELECT || list_length(query->targetList) != 1 ||
+		!asks_request_walker((Node *) query, body))
+		return TRUTH_OPEN;
+	return truth(body, query, (Node *) linitial_node(TargetEntry, query->targetList)->expr);
+}
+
 /* Does this condition hold for the auth server always, because of what it asks of the request? */
 bool
 body_always_true(Body *body, Query *query)
 {
-	return query->commandType == CMD_SELECT && list_length(query->targetList) == 1 &&
-		asks_request_walker((Node *) query, body) &&
-		truth(body, query, (Node *) linitial_node(TargetEntry, query->targetList)->expr) == TRUTH_YES;
+	return truth_of_request(body, query) == TRUTH_YES;
+}
+
+/* Or never? */
+bool
+body_never_true(Body *body, Query *query)
+{
+	Truth		is = truth_of_request(body, query);
+
+	return is == TRUTH_NO || is == TRUTH_NULL;
 }
 
 /* ---------------------------------------------------------------------
  * CHECK constraints, by their form: none is evaluated
  * ---------------------------------------------------------------------
  */
+
+/* What a constraint of a table, or of a domain, asks about. */
+static bool
+is_value(Node *node, AttrNumber attno)
+{
+	return node != NULL && ((IsA(node, Var) && ((Var *) node)->varattno == attno) || IsA(node, CoerceToDomainValue));
+}
 
 static bool
 is_column(Node *node, AttrNumber attno)
@@ -1047,7 +1126,7 @@ is_column(Node *node, AttrNumber attno)
 	if (node != NULL && IsA(node, FuncExpr) && list_length(((FuncExpr *) node)->args) == 1 &&
 		(((FuncExpr *) node)->funcid == F_BTRIM_TEXT || ((FuncExpr *) node)->funcid == F_LOWER_TEXT))
 		node = body_strip((Node *) linitial(((FuncExpr *) node)->args));
-	return node != NULL && IsA(node, Var) && ((Var *) node)->varattno == attno;
+	return is_value(node, attno);
 }
 
 static bool
@@ -1067,6 +1146,29 @@ is_length(Node *node, AttrNumber attno)
 		default:
 			return false;
 	}
+}
+
+/* What a pattern in a constraint says of a text of ours; false: it had better not be asked. */
+static bool
+does_not_match(const char *operator, const char *pattern, const char *value)
+{
+	static const struct
+	{
+		const char *name;
+		PGFunction	function;
+	}			operators[] = {{"~", textregexeq}, {"~*", texticregexeq}, {"~~", textlike}};
+
+	/* one that looks back can take for ever */
+	if (strlen(pattern) > 200)
+		return false;
+	for (const char *c = strchr(pattern, '\\'); c != NULL; c = strchr(c + 1, '\\'))
+		if (isdigit((unsigned char) c[1]))
+			return false;
+	for (int i = 0; i < (int) lengthof(operators); i++)
+		if (strcmp(operator, operators[i].name) == 0)
+			return !DatumGetBool(DirectFunctionCall2Coll(operators[i].function, DEFAULT_COLLATION_OID,
+														 CStringGetTextDatum(value), CStringGetTextDatum(pattern)));
+	return false;
 }
 
 /* Does the condition refuse this text in this column, whatever the others hold? Not sure: no. */
@@ -1104,9 +1206,9 @@ refuses(Node *check, AttrNumber attno, const char *value)
 		{
 			if (strcmp(name, "<>") == 0)
 				return strcmp(constant, value) == 0;
-			if (strcmp(name, "=") == 0 && IsA(body_strip(left), Var))
+			if (strcmp(name, "=") == 0 && is_value(body_strip(left), attno))
 				return strcmp(constant, value) != 0;
-			return false;
+			return does_not_match(name, constant, value);
 		}
 		if (is_length(left, attno) && IsA(c, Const) && !c->constisnull && c->consttype == INT4OID)
 		{
@@ -1120,6 +1222,10 @@ refuses(Node *check, AttrNumber attno, const char *value)
 				return len < n;
 			if (strcmp(name, "<>") == 0)
 				return len == 0 && n == 0;
+			if (strcmp(name, "<") == 0)
+				return pg_mbstrlen(value) >= n;
+			if (strcmp(name, "<=") == 0)
+				return pg_mbstrlen(value) > n;
 			return false;
 		}
 		return false;
@@ -1133,7 +1239,7 @@ refuses(Node *check, AttrNumber attno, const char *value)
 		List	   *words = NIL;
 
 		if (!op->useOr || name == NULL || strcmp(name, "=") != 0 || op->opno >= FirstNormalObjectId ||
-			left == NULL || !IsA(left, Var) || ((Var *) left)->varattno != attno)
+			!is_value(left, attno))
 			return false;
 		if (IsA(right, ArrayCoerceExpr))
 			right = body_strip((Node *) ((ArrayCoerceExpr *) right)->arg);
@@ -1171,6 +1277,73 @@ refuses(Node *check, AttrNumber attno, const char *value)
 	return false;
 }
 
+static Oid
+domain_base(Oid type)
+{
+	HeapTuple	tuple = SearchSysCache1(TYPEOID, ObjectIdGetDatum(type));
+	Oid			result = InvalidOid;
+
+	if (HeapTupleIsValid(tuple))
+	{
+		result = ((Form_pg_type) GETSTRUCT(tuple))->typbasetype;
+		ReleaseSysCache(tuple);
+	}
+	return result;
+}
+
+/* The domain that is, or is made of, one that is NOT NULL; invalid: none. */
+static Oid
+domain_not_null(Oid type)
+{
+	for (; OidIsValid(type) && get_typtype(type) == TYPTYPE_DOMAIN; type = domain_base(type))
+	{
+		HeapTuple	tuple = SearchSysCache1(TYPEOID, ObjectIdGetDatum(type));
+		bool		found = HeapTupleIsValid(tuple) && ((Form_pg_type) GETSTRUCT(tuple))->typnotnull;
+
+		if (HeapTupleIsValid(tuple))
+			ReleaseSysCache(tuple);
+		if (found)
+			return type;
+	}
+	return InvalidOid;
+}
+
+/* The CHECK of a domain, or of one that it is made of, that refuses this text: its name; NULL: none. */
+static char *
+domain_refuses(Oid type, const char *value, Oid *domain)
+{
+	char	   *name = NULL;
+	Relation	rel;
+
+	if (get_typtype(type) != TYPTYPE_DOMAIN)
+		return NULL;
+	rel = table_open(ConstraintRelationId, AccessShareLock);
+	for (; OidIsValid(type) && get_typtype(type) == TYPTYPE_DOMAIN && name == NULL; type = domain_base(type))
+	{
+		ScanKeyData key;
+		SysScanDesc scan;
+		HeapTuple	tuple;
+
+		ScanKeyInit(&key, Anum_pg_constraint_contypid, BTEqualStrategyNumber, F_OIDEQ, ObjectIdGetDatum(type));
+		scan = systable_beginscan(rel, ConstraintTypidIndexId, true, NULL, 1, &key);
+		while (name == NULL && HeapTupleIsValid(tuple = systable_getnext(scan)))
+		{
+			bool		isnull;
+			Datum		check = heap_getattr(tuple, Anum_pg_constraint_conbin, RelationGetDescr(rel), &isnull);
+
+			if (!isnull && ((Form_pg_constraint) GETSTRUCT(tuple))->contype == CONSTRAINT_CHECK &&
+				refuses((Node *) stringToNode(TextDatumGetCString(check)), InvalidAttrNumber, value))
+			{
+				name = pstrdup(NameStr(((Form_pg_constraint) GETSTRUCT(tuple))->conname));
+				*domain = type;
+			}
+		}
+		systable_endscan(scan);
+	}
+	table_close(rel, AccessShareLock);
+	return name;
+}
+
 /* A text that the expression is, or (sometimes) ends up as: that of coalesce(). */
 static char *
 constant_of(Body *body, Query *query, Node *node, bool *sometimes)
@@ -1196,6 +1369,8 @@ constant_of(Body *body, Query *query, Node *node, bool *sometimes)
 		*sometimes = true;
 		return text != NULL && nullness_of_list(body, query, others, &why) >= NULL_SOMETIMES ? text : NULL;
 	}
+	if (IsA(node, CoerceToDomain))
+		return constant_of(body, query, (Node *) ((CoerceToDomain *) node)->arg, sometimes);
 	/* varchar(n) */
 	if (IsA(node, FuncExpr) && (((FuncExpr *) node)->funcid == F_VARCHAR_VARCHAR_INT4_BOOL ||
 								((FuncExpr *) node)->funcid == F_LOWER_TEXT))
@@ -1222,6 +1397,31 @@ is_foreign_key_column(Relation rel, AttrNumber attno)
 				return true;
 	}
 	return false;
+}
+
+/* The value is what the column's default gives, which the statement leaves it to. */
+static bool
+is_default(Relation rel, TargetEntry *tle)
+{
+	TupleConstr *constr = RelationGetDescr(rel)->constr;
+
+	for (int i = 0; constr != NULL && i < constr->num_defval; i++)
+		if (constr->defval[i].adnum == tle->resno)
+			return equal(stringToNode(constr->defval[i].adbin), tle->expr);
+	return false;
+}
+
+/* Whoever leaves the column out writes nothing, then. */
+static char *
+fix_drop_default(Oid relid, const char *column)
+{
+	HeapTuple	tuple = SearchSysCacheAttName(relid, column);
+	bool		not_null = HeapTupleIsValid(tuple) && ((Form_pg_attribute) GETSTRUCT(tuple))->attnotnull;
+
+	if (HeapTupleIsValid(tuple))
+		ReleaseSysCache(tuple);
+	return psprintf("ALTER TABLE %s ALTER COLUMN %s DROP DEFAULT%s;", doctor_relation_name(relid), quote_identifier(column),
+					not_null ? psprintf(", ALTER COLUMN %s DROP NOT NULL", quote_identifier(column)) : "");
 }
 
 /* What would make a column that gets no value accept that. */
@@ -1324,8 +1524,22 @@ check_not_null(Body *body, Query *query, Relation rel, Form_pg_attribute att, Ta
 	const char *finding;
 	const char *detail;
 	char	   *fix;
+	Oid			domain = att->attnotnull ? InvalidOid : domain_not_null(att->atttypid);
 
-	if (!att->attnotnull || att->attgenerated || att->attidentity)
+	if ((!att->attnotnull && !OidIsValid(domain)) || att->attgenerated || att->attidentity)
+		return;
+	if (OidIsValid(domain) && (tle == NULL || (IsA(body_strip((Node *) tle->expr), CoerceToDomain) &&
+											   nullness(body, query, (Node *) tle->expr, &why) == NULL_ALWAYS)))
+	{
+		if (!body_sets_column(body, RelationGetRelid(rel), column, query->commandType))
+			body_found(body, DOCTOR_ERROR, ERRCODE_NOT_NULL_VIOLATION, "table", table,
+					   psprintf("column %s is of domain %s, which is NOT NULL", quote_identifier(column), format_type_be(domain)),
+					   psprintf("The INSERT at %s gives it no value: domain %s does not allow null values.",
+								body_where(body), format_type_be(domain)),
+					   psprintf("ALTER DOMAIN %s DROP NOT NULL;", format_type_extended(domain, -1, FORMAT_TYPE_FORCE_QUALIFY)));
+		return;
+	}
+	if (OidIsValid(domain))
 		return;
 	if (tle == NULL)
 	{
@@ -1343,6 +1557,15 @@ check_not_null(Body *body, Query *query, Relation rel, Form_pg_attribute att, Ta
 	n = nullness(body, query, (Node *) tle->expr, &why);
 	if (n < NULL_SOMETIMES || body_sets_column(body, RelationGetRelid(rel), column, query->commandType))
 		return;
+	if (is_default(rel, tle))
+	{
+		body_found(body, DOCTOR_ERROR, ERRCODE_NOT_NULL_VIOLATION, "table", table,
+				   psprintf("the default of column %s of %s is null at signup, and the column is NOT NULL", quote_identifier(column), table),
+				   psprintf("The INSERT at %s leaves it to its default: %s. Null value in column \"%s\" violates not-null constraint.",
+							body_where(body), why.text, column),
+				   psprintf("ALTER TABLE %s ALTER COLUMN %s DROP NOT NULL;", table, quote_identifier(column)));
+		return;
+	}
 	severity = n == NULL_ALWAYS ? DOCTOR_ERROR : why.severity;
 	finding = psprintf("a value that may be null goes into column %s of %s, which is NOT NULL", quote_identifier(column), table);
 	detail = psprintf("At %s: %s. Null value in column \"%s\" violates not-null constraint.", body_where(body), why.text, column);
@@ -1362,49 +1585,92 @@ check_not_null(Body *body, Query *query, Relation rel, Form_pg_attribute att, Ta
 	body_found(body, severity, ERRCODE_NOT_NULL_VIOLATION, "function", body->name, finding, detail, fix);
 }
 
-static void
-check_checks(Body *body, Query *query, Relation rel, Form_pg_attribute att, TargetEntry *tle)
-{
-	TupleConstr *constr = RelationGetDescr(rel)->constr;
-	char	   *table = doctor_relation_name(RelationGetRelid(rel));
-	bool		sometimes;
-	char	   *value;
-
-	if (tle == NULL || constr == NULL)
-		return;
-	value = constant_of(body, query, (Node *) tle->expr, &sometimes);
-	if (value == NULL)
-		return;
-	for (int i = 0; i < constr->num_check; i++)
-	{
-		Node	   *check = (Node *) stringToNode(constr->check[i].ccbin);
-
-		if (!refuses(check, att->attnum, value) || body_sets_column(body, RelationGetRelid(rel), NameStr(att->attname), query->commandType))
-			continue;
-		body_found(body, sometimes ? DOCTOR_WARNING : DOCTOR_ERROR, ERRCODE_CHECK_VIOLATION, "table", table,
-				   psprintf("check constraint %s refuses what the trigger writes into column %s",
-							quote_identifier(constr->check[i].ccname), quote_identifier(NameStr(att->attname))),
-				   psprintf("The %s at %s writes '%s' into it%s: new row violates check constraint \"%s\".",
-							query->commandType == CMD_INSERT ? "INSERT" : "UPDATE", body_where(body), value, sometimes ? " where the user's metadata has nothing" : "",
-							constr->check[i].ccname),
-				   psprintf("ALTER TABLE %s DROP CONSTRAINT %s;", table, quote_identifier(constr->check[i].ccname)));
-	}
-}
-
 /* Is it made of the part of an address before the @? */
 static bool
 is_local_part(Node *node, Body *body)
 {
 	BodyRef    *ref;
 
+	node = body_strip(node);
 	if (node == NULL)
 		return false;
+	ref = body_ref(body, node);
+	if (ref != NULL && value_of(body, ref) != NULL)
+		return is_local_part(value_of(body, ref), body);
+	if (IsA(node, FuncExpr) && (((FuncExpr *) node)->funcid == F_LOWER_TEXT || ((FuncExpr *) node)->funcid == F_VARCHAR_VARCHAR_INT4_BOOL))
+		return is_local_part((Node *) linitial(((FuncExpr *) node)->args), body);
+	if (IsA(node, CoerceToDomain))
+		return is_local_part((Node *) ((CoerceToDomain *) node)->arg, body);
+	if (IsA(node, CoalesceExpr))
+		return is_local_part((Node *) llast(((CoalesceExpr *) node)->args), body);
 	if (IsA(node, FuncExpr) && ((FuncExpr *) node)->funcid == F_SPLIT_PART)
 	{
 		ref = body_ref(body, body_strip((Node *) linitial(((FuncExpr *) node)->args)));
 		return ref != NULL && ref->field != NULL && strcmp(ref->field, "email") == 0;
 	}
 	return false;
+}
+
+const char *const query_local_parts[] = {"al", "jo.ann", "ann-lee", "jo_ann", "jo+news", "somebody.with.a.long.name", NULL};
+
+char *
+query_refusing(Relation rel, AttrNumber attno, const char *value, char **fix)
+{
+	TupleConstr *constr = RelationGetDescr(rel)->constr;
+	char	   *name;
+	Oid			domain = InvalidOid;
+
+	for (int i = 0; constr != NULL && i < constr->num_check; i++)
+		if (refuses((Node *) stringToNode(constr->check[i].ccbin), attno, value))
+		{
+			*fix = psprintf("ALTER TABLE %s DROP CONSTRAINT %s;", doctor_relation_name(RelationGetRelid(rel)),
+							quote_identifier(constr->check[i].ccname));
+			return psprintf("check constraint %s", quote_identifier(constr->check[i].ccname));
+		}
+	name = domain_refuses(TupleDescAttr(RelationGetDescr(rel), attno - 1)->atttypid, value, &domain);
+	if (name == NULL)
+		return NULL;
+	*fix = psprintf("ALTER DOMAIN %s DROP CONSTRAINT %s;", format_type_extended(domain, -1, FORMAT_TYPE_FORCE_QUALIFY),
+					quote_identifier(name));
+	return psprintf("check constraint %s of domain %s", quote_identifier(name), format_type_be(domain));
+}
+
+/* A constraint that does not hold for a value that the statement writes. */
+static bool
+check_value(Body *body, Query *query, Relation rel, Form_pg_attribute att, DoctorSeverity severity, const char *value, const char *when)
+{
+	char	   *fix;
+	char	   *constraint = query_refusing(rel, att->attnum, value, &fix);
+
+	if (constraint == NULL)
+		return false;
+	body_found(body, severity, ERRCODE_CHECK_VIOLATION, "table", doctor_relation_name(RelationGetRelid(rel)),
+			   psprintf("%s refuses what the trigger writes into column %s", constraint, quote_identifier(NameStr(att->attname))),
+			   psprintf("The %s at %s writes '%s' into it%s: new row violates %s.", query->commandType == CMD_INSERT ? "INSERT" : "UPDATE",
+						body_where(body), value, when, constraint),
+			   fix);
+	return true;
+}
+
+static void
+check_checks(Body *body, Query *query, Relation rel, Form_pg_attribute att, TargetEntry *tle)
+{
+	bool		sometimes;
+	char	   *value;
+	bool		local;
+
+	if (tle == NULL)
+		return;
+	value = constant_of(body, query, (Node *) tle->expr, &sometimes);
+	local = value == NULL && is_local_part((Node *) tle->expr, body);
+	if ((value == NULL && !local) || body_sets_column(body, RelationGetRelid(rel), NameStr(att->attname), query->commandType))
+		return;
+	if (value != NULL)
+		(void) check_value(body, query, rel, att, sometimes ? DOCTOR_WARNING : DOCTOR_ERROR, value,
+						   sometimes ? " where the user's metadata has nothing" : is_default(rel, tle) ? ", its default" : "");
+	for (int i = 0; local && query_local_parts[i] != NULL; i++)
+		if (check_value(body, query, rel, att, DOCTOR_WARNING, query_local_parts[i], " for one whose address begins so"))
+			break;
 }
 
 static void
@@ -1455,7 +1721,8 @@ check_unique(Body *body, Query *query, Relation rel, Form_pg_attribute att, Targ
 				   psprintf("At %s it is %s: duplicate key value violates unique constraint \"%s\", and the second one cannot sign up.",
 							body_where(body),
 							local ? "the part of the address before the @" :
-							value != NULL ? (sometimes ? "the same text for everybody whose metadata has nothing" : "the same text for everybody") :
+							value != NULL ? (sometimes ? "the same text for everybody whose metadata has nothing" :
+											 is_default(rel, tle) ? "its default, the same text for everybody" : "the same text for everybody") :
 							psprintf("what the user wrote into metadata as \"%s\"", field), name),
 				   NULL);
 	}
@@ -1561,6 +1828,150 @@ check_length(Body *body, Query *query, Relation rel, Form_pg_attribute att, Targ
 						quote_identifier(NameStr(att->attname))));
 }
 
+static TargetEntry *
+entry_of(Query *query, AttrNumber attno)
+{
+	ListCell   *lc;
+	TargetEntry *result = NULL;
+
+	foreach(lc, query->targetList)
+		if (lfirst_node(TargetEntry, lc)->resno == attno && !lfirst_node(TargetEntry, lc)->resjunk)
+			result = lfirst_node(TargetEntry, lc);
+	return result;
+}
+
+static bool
+varies_walker(Node *node, void *context)
+{
+	if (node == NULL)
+		return false;
+	if (IsA(node, Param) || IsA(node, Var) || IsA(node, SubLink))
+		return true;
+	return expression_tree_walker(node, varies_walker, context);
+}
+
+/* The same for every user: a constant, or (moment) what is so within one moment. */
+static bool
+is_same_for_all(Node *node, bool moment)
+{
+	node = body_strip(node);
+	if (node == NULL)
+		return false;
+	if (IsA(node, Const))
+		return !((Const *) node)->constisnull;
+	return moment && !varies_walker(node, NULL) && !contain_volatile_functions(node);
+}
+
+/* NULL for users of the usual kind. */
+static bool
+is_null_mostly(Body *body, Query *query, TargetEntry *tle)
+{
+	Why			why;
+
+	return nullness(body, query, (Node *) tle->expr, &why) >= NULL_SOMETIMES && why.severity <= DOCTOR_WARNING;
+}
+
+/* Does a row of this statement always go into the index? Its condition may be just the one boolean column. */
+static bool
+is_in_index(Query *query, HeapTuple index)
+{
+	bool		isnull;
+	Datum		value = SysCacheGetAttr(INDEXRELID, index, Anum_pg_index_indpred, &isnull);
+	Node	   *condition;
+	TargetEntry *tle;
+	Const	   *c;
+
+	if (isnull)
+		return true;
+	condition = (Node *) stringToNode(TextDatumGetCString(value));
+	if (IsA(condition, List) && list_length((List *) condition) == 1)
+		condition = (Node *) linitial((List *) condition);
+	condition = body_strip(condition);
+	if (condition == NULL || !IsA(condition, Var))
+		return false;
+	tle = entry_of(query, ((Var *) condition)->varattno);
+	c = tle ? (Const *) body_strip((Node *) tle->expr) : NULL;
+	return c != NULL && IsA(c, Const) && c->consttype == BOOLOID && !c->constisnull && DatumGetBool(c->constvalue);
+}
+
+/* The same unique constraint or index, for which NULLs differ. */
+static char *
+fix_nulls_distinct(Relation rel, Oid index, const char *columns)
+{
+	Oid			constraint = get_index_constraint(index);
+	char	   *table = doctor_relation_name(RelationGetRelid(rel));
+	char	   *name = OidIsValid(constraint) ? get_constraint_name(constraint) : NULL;
+
+	if (name != NULL)
+		return psprintf("ALTER TABLE %s DROP CONSTRAINT %s, ADD CONSTRAINT %s UNIQUE (%s);", table, quote_identifier(name),
+						quote_identifier(name), columns);
+	return psprintf("CREATE UNIQUE INDEX ON %s (%s); DROP INDEX %s;", table, columns, doctor_relation_name(index));
+}
+
+/* Unique and exclusion constraints over what is the same for all: not a text alone, which check_unique() has told. */
+static void
+check_same_for_all(Body *body, Query *query, Relation rel)
+{
+	ListCell   *lc;
+	char	   *table = doctor_relation_name(RelationGetRelid(rel));
+
+	if (query->onConflict != NULL)
+		return;
+	foreach(lc, RelationGetIndexList(rel))
+	{
+		HeapTuple	tuple = SearchSysCache1(INDEXRELID, ObjectIdGetDatum(lfirst_oid(lc)));
+		Form_pg_index index;
+		StringInfoData columns;
+		bool		same;
+		bool		by_default = true;
+		bool		nulls = false;
+		bool		text = false;
+		char	   *name = get_rel_name(lfirst_oid(lc));
+		AttrNumber	column = InvalidAttrNumber;
+
+		if (!HeapTupleIsValid(tuple))
+			continue;
+		index = (Form_pg_index) GETSTRUCT(tuple);
+		same = (index->indisunique || index->indisexclusion) && index->indnkeyatts > 0 && name != NULL && is_in_index(query, tuple);
+		initStringInfo(&columns);
+		for (int i = 0; same && i < index->indnkeyatts; i++)
+		{
+			AttrNumber	attno = index->indkey.values[i];
+			TargetEntry *tle = attno > 0 ? entry_of(query, attno) : NULL;
+			Form_pg_attribute att = attno > 0 ? TupleDescAttr(RelationGetDescr(rel), attno - 1) : NULL;
+			bool		sometimes;
+
+			if (att == NULL || att->attidentity || att->attgenerated || body_sets_column(body, RelationGetRelid(rel), NameStr(att->attname), query->commandType))
+				same = false;
+			else if (tle == NULL || (index->indnullsnotdistinct && index->indisunique && is_null_mostly(body, query, tle)))
+				same = nulls = index->indisunique && index->indnullsnotdistinct;
+			else
+				same = is_same_for_all((Node *) tle->expr, index->indisexclusion);
+			if (!same)
+				break;
+			column = attno;
+			by_default = by_default && tle != NULL && is_default(rel, tle);
+			text = index->indisunique && index->indnkeyatts == 1 && tle != NULL && !nulls &&
+				constant_of(body, query, (Node *) tle->expr, &sometimes) != NULL &&
+				heap_attisnull(tuple, Anum_pg_index_indpred, NULL);
+			appendStringInfo(&columns, "%s%s", i > 0 ? ", " : "", quote_identifier(NameStr(att->attname)));
+		}
+		if (same && !text)
+			body_found(body, DOCTOR_ERROR, index->indisexclusion ? ERRCODE_EXCLUSION_VIOLATION : ERRCODE_UNIQUE_VIOLATION,
+					   by_default || nulls ? "table" : "function", by_default || nulls ? table : body->name,
+					   psprintf("two users collide on %s of %s, %s", columns.data, table,
+								index->indisexclusion ? psprintf("which exclusion constraint %s keeps apart", quote_identifier(name)) : "which is unique"),
+					   psprintf("The INSERT at %s gives %s: %s \"%s\", and the second one cannot sign up.", body_where(body),
+								nulls ? "no value, and the index holds NULLS NOT DISTINCT" :
+								by_default ? "the default, which is the same for everybody" : "the same value for everybody",
+								index->indisexclusion ? "conflicting key value violates exclusion constraint" : "duplicate key value violates unique constraint", name),
+					   nulls ? fix_nulls_distinct(rel, lfirst_oid(lc), columns.data) :
+					   by_default && index->indnkeyatts == 1 ?
+					   fix_drop_default(RelationGetRelid(rel), NameStr(TupleDescAttr(RelationGetDescr(rel), column - 1)->attname)) : NULL);
+		ReleaseSysCache(tuple);
+	}
+}
+
 /* ON CONFLICT (...) needs a unique index on just these columns; only planning would say so. */
 static void
 check_arbiter(Body *body, Query *query, Relation rel)
@@ -1661,6 +2072,83 @@ is_plain_equality(Node *quals, Bitmapset *columns)
 	return true;
 }
 
+static bool
+is_reached(Doctor *doctor, Oid relid)
+{
+	int			n;
+	const Oid  *all = doctor_reached(doctor, &n);
+
+	for (int i = 0; i < n; i++)
+		if (all[i] == relid)
+			return true;
+	return false;
+}
+
+/*
+ * A row that refers to one of the user's own, by the new user's id, which the
+ * same body makes only afterwards.
+ */
+static void
+check_order(Body *body, Query *query, Relation rel)
+{
+	ListCell   *lc;
+	MemoryContext old;
+
+	if (body->conditions > 0 || body->call->relid != body->doctor->auth_users || !TRIGGER_FOR_INSERT(body->call->trigger_type))
+		return;
+	foreach(lc, body->awaited)
+	{
+		BodyAwaited *awaited = (BodyAwaited *) lfirst(lc);
+
+		if (awaited->parent == RelationGetRelid(rel) && query->onConflict == NULL)
+		{
+			body_found(body, DOCTOR_ERROR, ERRCODE_FOREIGN_KEY_VIOLATION, "table", doctor_relation_name(awaited->child),
+					   psprintf("foreign key %s: the row of %s that it refers to is made only afterwards", quote_identifier(get_constraint_name(awaited->key)),
+								doctor_relation_name(awaited->parent)),
+					   psprintf("%s is written before, and %s at %s: insert violates foreign key constraint. Write them the other way round, or have the key wait for the COMMIT.",
+								doctor_relation_name(awaited->child), doctor_relation_name(awaited->parent), body_where(body)),
+					   psprintf("ALTER TABLE %s ALTER CONSTRAINT %s DEFERRABLE INITIALLY DEFERRED;", doctor_relation_name(awaited->child),
+								quote_identifier(get_constraint_name(awaited->key))));
+			body->awaited = list_delete_ptr(body->awaited, awaited);
+			return;
+		}
+	}
+	if (rel->trigdesc != NULL && rel->trigdesc->trig_insert_before_row)
+		return;
+	foreach(lc, RelationGetFKeyList(rel))
+	{
+		ForeignKeyCacheInfo *fk = (ForeignKeyCacheInfo *) lfirst(lc);
+		TargetEntry *tle = fk->nkeys == 1 ? entry_of(query, fk->conkey[0]) : NULL;
+		BodyRef    *ref = tle ? body_ref(body, body_strip((Node *) tle->expr)) : NULL;
+		ListCell   *lc2;
+		bool		made = false;
+		HeapTuple	tuple;
+		bool		deferred = true;
+		BodyAwaited *awaited;
+
+		if (ref == NULL || !ref->is_new || ref->field == NULL || strcmp(ref->field, "id") != 0 ||
+			fk->confrelid == body->doctor->auth_users || fk->confrelid == RelationGetRelid(rel))
+			continue;
+		foreach(lc2, body->effects)
+			made = made || ((BodyEffect *) lfirst(lc2))->is_call || ((BodyEffect *) lfirst(lc2))->id == fk->confrelid;
+		tuple = SearchSysCache1(CONSTROID, ObjectIdGetDatum(fk->conoid));
+		if (HeapTupleIsValid(tuple))
+		{
+			deferred = ((Form_pg_constraint) GETSTRUCT(tuple))->condeferred;
+			ReleaseSysCache(tuple);
+		}
+		if (made || deferred || body_mentions(body, "execute") || is_reached(body->doctor, fk->confrelid))
+			continue;
+		old = MemoryContextSwitchTo(body->cxt);
+		awaited = (BodyAwaited *) palloc(sizeof(BodyAwaited));
+		awaited->child = RelationGetRelid(rel);
+		awaited->parent = fk->confrelid;
+		awaited->key = fk->conoid;
+		body->awaited = lappend(body->awaited, awaited);
+		MemoryContextSwitchTo(old);
+	}
+}
+
 static void
 check_write(Body *body, Query *query)
 {
@@ -1676,6 +2164,8 @@ check_write(Body *body, Query *query)
 		body_found(body, DOCTOR_ERROR, ERRCODE_WRONG_OBJECT_TYPE, "function", body->name,
 				   psprintf("a statement fails: cannot change materialized view %s", doctor_relation_name(rte->relid)),
 				   psprintf("At %s.", body_where(body)), NULL);
+	if (rte->rtekind == RTE_RELATION && rte->relkind == RELKIND_FOREIGN_TABLE)
+		body_writes(body, rte->relid, query->commandType, NULL, false);
 	if (rte->rtekind != RTE_RELATION || (rte->relkind != RELKIND_RELATION && rte->relkind != RELKIND_PARTITIONED_TABLE))
 		return;
 	foreach(lc, query->targetList)
@@ -1709,16 +2199,25 @@ check_write(Body *body, Query *query)
 	if (query->commandType == CMD_INSERT)
 	{
 		check_arbiter(body, query, rel);
+		check_same_for_all(body, query, rel);
+		check_order(body, query, rel);
 		for (int i = 0; i < RelationGetNumberOfAttributes(rel); i++)
 		{
 			Form_pg_attribute att = TupleDescAttr(RelationGetDescr(rel), i);
-			TargetEntry *tle = NULL;
+			TargetEntry *tle;
 
 			if (att->attisdropped)
 				continue;
-			foreach(lc, query->targetList)
-				if (lfirst_node(TargetEntry, lc)->resno == att->attnum && !lfirst_node(TargetEntry, lc)->resjunk)
-					tle = lfirst_node(TargetEntry, lc);
+			tle = entry_of(query, att->attnum);
+			if (tle != NULL && is_default(rel, tle))
+			{
+				BodyDefault *d = (BodyDefault *) palloc(sizeof(BodyDefault));
+
+				d->tle = tle;
+				d->table = RelationGetRelid(rel);
+				d->column = pstrdup(NameStr(att->attname));
+				body->defaults = lappend(body->defaults, d);
+			}
 			check_not_null(body, query, rel, att, tle);
 			check_checks(body, query, rel, att, tle);
 			check_unique(body, query, rel, att, tle);
@@ -1985,6 +2484,26 @@ check_division(Body *body, OpExpr *op)
 			   psprintf("At %s: the divisor is zero as long as there is no row. nullif(..., 0) makes the result null.", body_where(body)), NULL);
 }
 
+/* coalesce(..., 'user')::role: a label that the enum does not have. */
+static void
+check_label(Body *body, CoerceViaIO *cast)
+{
+	bool		sometimes;
+	char	   *value;
+
+	if (get_typtype(cast->resulttype) != TYPTYPE_ENUM || !OidIsValid(cast->resulttype))
+		return;
+	value = constant_of(body, NULL, (Node *) cast->arg, &sometimes);
+	if (value == NULL || strlen(value) >= NAMEDATALEN ||
+		SearchSysCacheExists2(ENUMTYPOIDNAME, ObjectIdGetDatum(cast->resulttype), CStringGetDatum(value)))
+		return;
+	body_found(body, sometimes ? DOCTOR_WARNING : DOCTOR_ERROR, ERRCODE_INVALID_TEXT_REPRESENTATION, "function", body->name,
+			   psprintf("enum %s has no label \"%s\"", format_type_be(cast->resulttype), value),
+			   psprintf("At %s '%s' is read as one%s: invalid input value for enum %s.", body_where(body), value,
+						sometimes ? " where the user's metadata has nothing" : "", format_type_be(cast->resulttype)),
+			   NULL);
+}
+
 static bool
 expression_walker(Node *node, void *context)
 {
@@ -1996,6 +2515,25 @@ expression_walker(Node *node, void *context)
 	{
 		body_query(body, (Query *) node);
 		return false;
+	}
+	/* what a column's default says is no fault of the body's */
+	if (IsA(node, TargetEntry) && body->defaults != NIL && body->column == NULL)
+	{
+		ListCell   *lc;
+		bool		result;
+
+		foreach(lc, body->defaults)
+		{
+			BodyDefault *d = (BodyDefault *) lfirst(lc);
+
+			if (d->tle != (TargetEntry *) node)
+				continue;
+			body->table = d->table;
+			body->column = d->column;
+			result = expression_tree_walker(node, expression_walker, body);
+			body->column = NULL;
+			return result;
+		}
 	}
 	/* what stands in CASE is asked for by it */
 	if (IsA(node, CaseExpr))
@@ -2041,6 +2579,8 @@ expression_walker(Node *node, void *context)
 	if (IsA(node, FuncExpr))
 		check_json(body, (FuncExpr *) node);
 	if (IsA(node, CoerceViaIO))
+		check_label(body, (CoerceViaIO *) node);
+	if (IsA(node, CoerceViaIO))
 		body_cast(body, (Node *) ((CoerceViaIO *) node)->arg, ((CoerceViaIO *) node)->resulttype);
 	if (IsA(node, FuncExpr))
 	{
@@ -2060,20 +2600,17 @@ expression_walker(Node *node, void *context)
 		{
 			char	   *name = constant_text((Node *) first);
 
-			/*
-			 * A name with a dot is nobody's until it is set. Those of a request
-			 * may be known here only because our own library reads them.
-			 */
-			if (name != NULL && strchr(name, '.') != NULL &&
-				(strncmp(name, "request.", 8) == 0 || GetConfigOption(name, true, false) == NULL) &&
-				doctor_role_setting(body->doctor->auth_role, name) == NULL && !body_mentions(body, "set_config"))
+			if (is_unset(body, name))
 			{
 				const char *finding = psprintf("setting %s is not set in the auth server's connection", name);
 				const char *detail = psprintf("At %s: unrecognized configuration parameter \"%s\". current_setting('%s', true) is null instead.",
 											  body_where(body), name, name);
 				int			end = literal_end(body->sql, first->location);
 
-				if (end > 0 && body_edit(body, end, end, ", true", "", false))
+				if (body->column != NULL)
+					body_found(body, DOCTOR_ERROR, ERRCODE_UNDEFINED_OBJECT, "table", doctor_relation_name(body->table), finding, detail,
+							   fix_drop_default(body->table, body->column));
+				else if (end > 0 && body_edit(body, end, end, ", true", "", false))
 					body_found_edit(body, DOCTOR_ERROR, ERRCODE_UNDEFINED_OBJECT, finding, detail);
 				else
 					body_found(body, DOCTOR_ERROR, ERRCODE_UNDEFINED_OBJECT, "function", body->name, finding, detail, NULL);
@@ -2221,14 +2758,19 @@ check_utility(Body *body, Node *stmt)
 void
 body_query(Body *body, Query *query)
 {
+	List	   *outer;
+
 	if (query->commandType == CMD_UTILITY)
 		return;
 	check_rights(body, query);
+	outer = body->defaults;
+	body->defaults = NIL;
 	check_write(body, query);
 	/* what depends on rows may not be evaluated */
 	body->conditions += query->jointree != NULL && query->jointree->fromlist != NIL;
 	query_tree_walker(query, expression_walker, body, 0);
 	body->conditions -= query->jointree != NULL && query->jointree->fromlist != NIL;
+	body->defaults = outer;
 }
 
 /* ---------------------------------------------------------------------
@@ -2671,8 +3213,8 @@ body_failed(Body *body, ErrorData *edata, Node *raw)
 	}
 	body_found(body, DOCTOR_ERROR, edata->sqlerrcode, "function", body->name,
 			   psprintf("a statement fails: %s", message),
-			   psprintf("At %s: %s.%s%s", body_where(body), message, edata->hint ? psprintf(" %s", edata->hint) : "",
-						statement_tables(raw)),
+			   psprintf("At %s: %s.%s%s%s", body_where(body), message, edata->detail ? psprintf(" %s", edata->detail) : "",
+						edata->hint ? psprintf(" %s", edata->hint) : "", statement_tables(raw)),
 			   NULL);
 }
 
@@ -2836,6 +3378,8 @@ body_analyse(Body *body, const char *sql, RawParseMode mode, ParserSetupHook set
 	body->uncertain = false;
 	body->sql = sql;
 	edata = plan_contained(run_analysis, &a, false);
+	body->defaults = NIL;
+	body->column = NULL;
 	if (edata != NULL && caller_must_rethrow(edata->sqlerrcode))
 		ReThrowError(edata);
 	/* our own look at it failed */

@@ -32,7 +32,7 @@
 #include "utils/uuid.h"
 
 #include "caller.h"
-#include "doctor.h"
+#include "doctor_body.h"
 #include "plan.h"
 #include "sync.h"
 
@@ -68,6 +68,9 @@ StaticAssertDecl((1 << CMD_INSERT) == 8, "INSERT_BIT");
 	"AND NOT g.tgisinternal AND g.tgenabled IN ('O', 'A') AND g.tgtype & 7 = 7 " \
 	"AND (p.prosrc ILIKE '%' OPERATOR(pg_catalog.||) pg_catalog.replace(pg_catalog.replace(" column ", '\\', '\\\\'), '_', '\\_') OPERATOR(pg_catalog.||) '%' " \
 	"OR p.prosrc ILIKE '%populate\\_record%' OR p.prolang IN (SELECT l.oid FROM pg_catalog.pg_language AS l WHERE l.lanname IN ('c', 'internal'))))"
+
+/* By its name it holds a user's id. */
+#define USER_COLUMN(column) column ".attname IN ('user_id', 'auth_user_id', 'auth_id', 'userId', 'profile_id', 'uid', 'owner_id')"
 
 #define COLUMN_LIST(relid, key) \
 	"(SELECT pg_catalog.string_agg(pg_catalog.quote_ident(a.attname), ', ' ORDER BY u.n) FROM pg_catalog.unnest(" key ") WITH ORDINALITY AS u (attnum, n) " \
@@ -202,7 +205,7 @@ static SavedPlan table_plans[] = {
 		"AND a.atttypid = 'pg_catalog.uuid'::pg_catalog.regtype AND NOT a.atthasdef "
 		"AND CASE WHEN t.relid IS NOT NULL THEN a.attname = t.key ELSE "
 		"EXISTS (SELECT FROM pg_catalog.pg_index AS i WHERE i.indrelid = k.conrelid AND i.indisprimary AND i.indnkeyatts = 1 AND i.indkey[0] = k.conkey[1]) "
-		"OR a.attnotnull AND a.attname IN ('user_id', 'auth_user_id', 'auth_id', 'userId', 'profile_id', 'uid', 'owner_id') "
+		"OR a.attnotnull AND " USER_COLUMN("a") " "
 		"AND NOT EXISTS (SELECT FROM pg_catalog.pg_constraint AS o WHERE o.conrelid = k.conrelid AND o.confrelid = $1 AND o.contype = 'f' AND o.conkey = k.conkey) END "
 		"AND NOT EXISTS (SELECT FROM written AS o WHERE o.relid = k.confrelid)) "
 		"SELECT CASE k.on_error WHEN 'raise' THEN 'error' ELSE 'warning' END, CASE WHEN k.is_target THEN 'target' ELSE 'table' END, k.conrelid::pg_catalog.regclass::pg_catalog.text, "
@@ -267,6 +270,35 @@ static SavedPlan table_plans[] = {
 		"FROM pg_catalog.pg_inherits AS i JOIN pg_catalog.pg_class AS q ON q.oid = i.inhrelid "
 		"CROSS JOIN LATERAL (SELECT pg_catalog.substring(pg_catalog.pg_get_expr(q.relpartbound, q.oid), ' TO \\(''([^'']+)''\\)$')) AS b (upper) WHERE i.inhparent = c.oid) AS x (n, bounded, last) "
 		"WHERE p.partdefid = 0 AND (x.n = 0 OR p.partstrat = 'r' AND p.partnatts = 1 AND x.bounded AND x.last <= pg_catalog.now())",
+		TABLE_ARGS
+	},
+	/* or none for what a column's default says, to which whoever writes it leaves it */
+	{
+		.sql = "WITH " WRITTEN " SELECT 'error', 'table', c.oid::pg_catalog.regclass::pg_catalog.text, "
+		"pg_catalog.format('the default of column %I of %s belongs into no partition', a.attname, c.oid::pg_catalog.regclass), "
+		"pg_catalog.format('Default: %s. No partition of relation found for row, SQLSTATE 23514.', pg_catalog.pg_get_expr(d.adbin, d.adrelid)), "
+		"pg_catalog.format('CREATE TABLE %I.%I PARTITION OF %s DEFAULT;', n.nspname, pg_catalog.left(c.relname, 50) OPERATOR(pg_catalog.||) '_default', c.oid::pg_catalog.regclass) "
+		"FROM (SELECT DISTINCT w.relid FROM written AS w) AS w JOIN pg_catalog.pg_class AS c ON c.oid = w.relid JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace "
+		"JOIN pg_catalog.pg_partitioned_table AS p ON p.partrelid = c.oid AND p.partstrat = 'l' AND p.partnatts = 1 AND p.partdefid = 0 "
+		"JOIN pg_catalog.pg_attribute AS a ON a.attrelid = c.oid AND a.attnum = p.partattrs[0] JOIN pg_catalog.pg_attrdef AS d ON d.adrelid = c.oid AND d.adnum = a.attnum "
+		"CROSS JOIN LATERAL (SELECT pg_catalog.substring(pg_catalog.pg_get_expr(d.adbin, d.adrelid), '^(''[^'']*'')(::[a-z ]+(\\([0-9]+\\))?)?$')) AS v (value) "
+		"WHERE v.value IS NOT NULL AND EXISTS (SELECT FROM pg_catalog.pg_inherits AS i WHERE i.inhparent = c.oid) "
+		"AND NOT EXISTS (SELECT FROM pg_catalog.pg_inherits AS i JOIN pg_catalog.pg_class AS q ON q.oid = i.inhrelid WHERE i.inhparent = c.oid "
+		"AND pg_catalog.strpos(pg_catalog.pg_get_expr(q.relpartbound, q.oid), v.value) > 0) "
+		"AND NOT EXISTS (SELECT FROM pg_catalog.pg_proc AS p2 JOIN pg_catalog.pg_language AS l ON l.oid = p2.prolang AND l.lanname IN ('plpgsql', 'sql') "
+		"WHERE pg_catalog.strpos(p2.prosrc, c.relname) > 0 AND pg_catalog.strpos(p2.prosrc, a.attname) > 0)",
+		TABLE_ARGS
+	},
+	/* tables on another server, which asks who comes */
+	{
+		.sql = "WITH " WRITTEN " SELECT 'error', 'table', c.oid::pg_catalog.regclass::pg_catalog.text, "
+		"pg_catalog.format('the foreign table %s is written at signup, and %I has no user mapping for its server %I', c.oid::pg_catalog.regclass, r.rolname, s.srvname), "
+		"'User mapping not found, SQLSTATE 42704. With one, no signup succeeds while the other server cannot be reached.', "
+		"pg_catalog.format('CREATE USER MAPPING FOR %I SERVER %I;', r.rolname, s.srvname) "
+		"FROM written AS w JOIN pg_catalog.pg_class AS c ON c.oid = w.relid AND c.relkind = 'f' JOIN pg_catalog.pg_roles AS r ON r.oid = w.role "
+		"JOIN pg_catalog.pg_foreign_table AS f ON f.ftrelid = c.oid JOIN pg_catalog.pg_foreign_server AS s ON s.oid = f.ftserver "
+		"JOIN pg_catalog.pg_foreign_data_wrapper AS d ON d.oid = s.srvfdw AND d.fdwname = 'postgres_fdw' "
+		"WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_user_mappings AS m WHERE m.srvid = s.oid AND m.umuser IN (0, w.role))",
 		TABLE_ARGS
 	},
 	/* rules */
@@ -382,6 +414,77 @@ check_catalogs(Doctor *doctor, void *arg)
 }
 
 /* ---------------------------------------------------------------------
+ * Constraints of targets, by their form
+ * ---------------------------------------------------------------------
+ */
+
+#define TEXT_CONSTANT "'^\\s*''((?:[^'']|'''')*)''(?:::[a-z_. ]+(?:\\([0-9]+\\))?)?\\s*$'"
+
+/* The text that is the source of a target's column, or its default; NULL: what stands before the @ of an address. */
+static SavedPlan texts_plan = {
+	.sql = "WITH " TARGETS " SELECT t.relid, t.relid::pg_catalog.regclass::pg_catalog.text, a.attname, t.on_error = 'quarantine', "
+	"CASE WHEN m.expression IS NULL THEN 'default' ELSE 'source' END OPERATOR(pg_catalog.||) ' is ' OPERATOR(pg_catalog.||) v.text, "
+	"pg_catalog.replace(pg_catalog.substring(v.text, " TEXT_CONSTANT "), '''''', '''') "
+	"FROM targets AS t JOIN pg_catalog.pg_attribute AS a ON a.attrelid = t.relid AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = '' "
+	"LEFT JOIN pg_catalog.pg_attrdef AS d ON d.adrelid = a.attrelid AND d.adnum = a.attnum "
+	"LEFT JOIN invite_sync.mapping AS m ON m.target_id = t.id AND m.column_name = a.attname "
+	"CROSS JOIN LATERAL (SELECT coalesce(m.expression, pg_catalog.pg_get_expr(d.adbin, d.adrelid))) AS v (text) "
+	"WHERE (v.text ~ " TEXT_CONSTANT " "
+	"OR m.expression ~* '^\\s*(lower\\s*\\()?\\s*(coalesce\\s*\\(.*,\\s*)?split_part\\s*\\(\\s*(users\\.)?email(::[a-z ]+)?\\s*,\\s*''@''(::[a-z ]+)?\\s*,\\s*1\\s*\\)\\s*\\)*\\s*$') "
+	"AND NOT " FILLED_BY_TRIGGER("t.relid", "a.attname"),
+	TABLE_ARGS
+};
+
+static void
+check_text(Doctor *doctor, Oid relid, const char *table, const char *column, bool contained, const char *what, const char *text)
+{
+	Relation	rel = try_relation_open(relid, AccessShareLock);
+	AttrNumber	attno;
+	char	   *constraint = NULL;
+	char	   *fix = NULL;
+	const char *value = text;
+
+	if (rel == NULL)
+		return;
+	attno = get_attnum(relid, column);
+	if (attno != InvalidAttrNumber && text != NULL)
+		constraint = query_refusing(rel, attno, text, &fix);
+	for (int i = 0; attno != InvalidAttrNumber && text == NULL && constraint == NULL && query_local_parts[i] != NULL; i++)
+	{
+		value = query_local_parts[i];
+		constraint = query_refusing(rel, attno, value, &fix);
+	}
+	relation_close(rel, AccessShareLock);
+	if (constraint != NULL)
+		doctor_finding(doctor, contained || text == NULL ? DOCTOR_WARNING : DOCTOR_ERROR, "target", table,
+					   psprintf("%s refuses what the sync writes into column %s of %s", constraint, quote_identifier(column), table),
+					   psprintf("Its %s: '%s'%s violates the check constraint, SQLSTATE 23514%s.", what, value,
+								text == NULL ? ", of one whose address begins so," : "", contained ? ", and the user goes to quarantine" : ""),
+					   fix);
+}
+
+static void
+check_texts(Doctor *doctor, void *arg)
+{
+	TableArgs  *args = (TableArgs *) arg;
+	Scope		scope;
+	SPITupleTable *rows;
+	bool		isnull;
+
+	SPI_connect();
+	scope_enter_own(&scope);
+	plan_execute(&texts_plan, args->values, NULL, true, 0);
+	scope_leave(&scope);
+	rows = SPI_tuptable;
+	for (uint64 i = 0; i < rows->numvals; i++)
+		check_text(doctor, DatumGetObjectId(SPI_getbinval(rows->vals[i], rows->tupdesc, 1, &isnull)),
+				   SPI_getvalue(rows->vals[i], rows->tupdesc, 2), SPI_getvalue(rows->vals[i], rows->tupdesc, 3),
+				   DatumGetBool(SPI_getbinval(rows->vals[i], rows->tupdesc, 4, &isnull)),
+				   SPI_getvalue(rows->vals[i], rows->tupdesc, 5), SPI_getvalue(rows->vals[i], rows->tupdesc, 6));
+	SPI_finish();
+}
+
+/* ---------------------------------------------------------------------
  * Rows, as the owner of their table
  * ---------------------------------------------------------------------
  */
@@ -415,8 +518,8 @@ static SavedPlan orphan_plan = {
 	.sql = "WITH " TARGETS ", " WRITTEN " SELECT " ROW_COLUMNS ", 0::pg_catalog.oid, 0::pg_catalog.oid, u.index, NULL, NULL " ROW_FROM
 	"CROSS JOIN LATERAL (SELECT i.indexrelid::pg_catalog.regclass::pg_catalog.text FROM pg_catalog.pg_index AS i WHERE i.indrelid = c.oid AND i.indisunique "
 	"AND i.indnkeyatts = 1 AND pg_catalog.pg_get_indexdef(i.indexrelid, 1, false) ~* '(mail|phone)' LIMIT 1) AS u (index) "
-	"WHERE a.atttypid = 'pg_catalog.uuid'::pg_catalog.regtype AND CASE WHEN t.relid IS NOT NULL THEN a.attname = t.key ELSE NOT a.atthasdef AND "
-	"EXISTS (SELECT FROM pg_catalog.pg_index AS i WHERE i.indrelid = c.oid AND i.indisunique AND i.indnkeyatts = 1 AND i.indkey[0] = a.attnum) END "
+	"WHERE a.atttypid = 'pg_catalog.uuid'::pg_catalog.regtype AND CASE WHEN t.relid IS NOT NULL THEN a.attname = t.key ELSE NOT a.atthasdef AND (" USER_COLUMN("a") " OR "
+	"EXISTS (SELECT FROM pg_catalog.pg_index AS i WHERE i.indrelid = c.oid AND i.indisunique AND i.indnkeyatts = 1 AND i.indkey[0] = a.attnum)) END "
 	"AND NOT EXISTS (SELECT FROM pg_catalog.pg_constraint AS k WHERE k.contype = 'f' AND k.conrelid = c.oid AND k.conkey = ARRAY[a.attnum] AND k.convalidated)",
 	TABLE_ARGS
 };
@@ -681,6 +784,7 @@ doctor_check_tables(Doctor *doctor)
 		args.plan = &table_plans[i];
 		doctor_contained(doctor, "table", "auth.users", check_catalogs, &args);
 	}
+	doctor_contained(doctor, "target", "auth.users", check_texts, &args);
 	for (size_t i = 0; i < lengthof(row_checks); i++)
 		look_at_rows(doctor, &args, &row_checks[i]);
 	AtEOXact_GUC(false, guc_level);
