@@ -1,4 +1,4 @@
--- healthy: names that a function makes until they are free, an event log, keys that wait for the COMMIT
+-- healthy: names that a function makes until they are free, an event log, keys that wait for the COMMIT, partitions by range, hash and list
 
 create extension if not exists citext with schema extensions;
 create table public.profiles (id uuid primary key references auth.users (id) on delete cascade, username extensions.citext not null unique check (length(username::text) between 3 and 40), email extensions.citext unique, first_name text, last_name text, full_name text generated always as (coalesce(first_name, '') || ' ' || coalesce(last_name, '')) stored);
@@ -46,3 +46,14 @@ begin
   return new;
 end $$;
 create trigger make_users after insert on auth.users for each row execute function public.make_users();
+create table public.signups (id bigint generated always as identity, user_id uuid not null, at timestamptz not null default now(), source text not null default 'web') partition by range (at);
+create table public.signups_old partition of public.signups for values from (minvalue) to ('2020-01-01');
+create table public.signups_new partition of public.signups for values from ('2020-01-01') to (maxvalue);
+create table public.cards (id uuid not null references auth.users (id) on delete cascade, email text, primary key (id)) partition by hash (id);
+create table public.cards_0 partition of public.cards for values with (modulus 2, remainder 0);
+create table public.cards_1 partition of public.cards for values with (modulus 2, remainder 1);
+create table public.regions (user_id uuid, region text not null default 'eu') partition by list (region);
+create table public.regions_eu partition of public.regions for values in ('eu', 'uk');
+create table public.regions_us partition of public.regions for values in ('us');
+create function public.log_signup() returns trigger language plpgsql security definer set search_path = '' as $$ begin insert into public.signups (user_id) values (new.id); insert into public.cards values (new.id, new.email); insert into public.regions (user_id) values (new.id); return new; end $$;
+create trigger log_signup after insert on auth.users for each row execute function public.log_signup();
