@@ -88,6 +88,23 @@ SELECT fix FROM public.said WHERE finding NOT LIKE '%quarantine%' \gexec
 SELECT resolved FROM invite_sync.retry_quarantine(due_only => false);
 SELECT * FROM public.said;
 ROLLBACK;
+-- and against what it makes of an address, or of anybody; what a trigger fills is another matter
+BEGIN;
+CREATE DOMAIN public.handle AS text CHECK (length(VALUE) BETWEEN 3 AND 40);
+CREATE DOMAIN public.short_handle AS public.handle CHECK (VALUE ~ '^[^+]*$');
+ALTER TABLE public.people ADD COLUMN handle public.short_handle, ADD COLUMN kind text DEFAULT 'old' CHECK (kind IN ('old', 'it''s')), ADD COLUMN state text;
+ALTER TABLE public.people ALTER COLUMN kind SET DEFAULT 'new';
+ALTER TABLE public.people ADD CONSTRAINT plain CHECK (name ~ '^[a-z0-9_]+$') NOT VALID, ADD CONSTRAINT back CHECK (code ~ '^(.)\1*$'), ADD CONSTRAINT dashed CHECK (name !~ '-'), ADD CONSTRAINT known CHECK (state = 'new' OR state LIKE 'n%') NOT VALID;
+\o /dev/null
+SELECT invite_sync.set_target('public.people', mapping => '{"email": "email", "name": "split_part(email, ''@'', 1)", "handle": "lower(split_part(email, ''@'', 1))", "state": "''it''''s''", "code": "''ab''"}');
+\o
+SELECT severity, area, object, finding, detail, fix FROM invite_sync.doctor() WHERE finding LIKE '%refuses%' ORDER BY finding COLLATE "C";
+ALTER TABLE public.people ALTER COLUMN kind SET DEFAULT 'it''s';
+\o /dev/null
+SELECT invite_sync.set_target('public.people', mapping => '{"email": "email", "name": "left(split_part(email, ''@'', 1), 3)", "handle": "email", "state": "''never''", "code": "''aa''"}');
+\o
+SELECT finding FROM public.said WHERE finding LIKE '%refuses%';
+ROLLBACK;
 -- unique, and the same for many
 BEGIN;
 ALTER TABLE public.people ALTER COLUMN code SET DEFAULT 'none', ADD UNIQUE (name), ADD UNIQUE (email);

@@ -1,0 +1,22 @@
+-- case: the row that another one refers to is written after it
+-- sqlstate: 23503
+-- phase: insert
+-- expect-diagnosis: foreign key, public.users, profiles
+-- kind: target
+-- failing-statement: INSERT INTO auth.users (instance_id, id, aud, role, email, encrypted_password, raw_app_meta_data, raw_user_meta_data, created_at, updated_at, confirmation_token, recovery_token, email_change, email_change_token_new) VALUES ('00000000-0000-0000-0000-000000000000', '00000000-0000-4000-8000-000000000611', 'authenticated', 'authenticated', 'new.user@mail.example', 'x', '{"provider":"email","providers":["email"]}', '{}', now(), now(), '', '', '', '')
+-- fix: none
+
+create table public.users (id uuid primary key);
+create table public.profiles (user_id uuid primary key references public.users (id));
+create function public.make_profile() returns trigger
+language plpgsql security definer set search_path = '' as $body$
+begin
+  insert into public.profiles (user_id) values (new.id);
+  insert into public.users (id) values (new.id);
+  return new;
+end
+$body$;
+
+create trigger make_profile
+  after insert on auth.users
+  for each row execute function public.make_profile();

@@ -1,0 +1,21 @@
+-- case: everybody is the default one, and only one may be
+-- sqlstate: 23505
+-- phase: insert
+-- expect-diagnosis: unique, is_default
+-- kind: target
+-- failing-statement: INSERT INTO auth.users (instance_id, id, aud, role, email, encrypted_password, raw_app_meta_data, raw_user_meta_data, created_at, updated_at, confirmation_token, recovery_token, email_change, email_change_token_new) VALUES ('00000000-0000-0000-0000-000000000000', '00000000-0000-4000-8000-000000000626', 'authenticated', 'authenticated', 'anna@two.example', 'x', '{"provider":"email","providers":["email"]}', '{}', now(), now(), '', '', '', '')
+
+create table public.profiles (id uuid primary key references auth.users (id) on delete cascade, is_default boolean not null default true);
+create unique index one_default on public.profiles (is_default) where is_default;
+create function public.make_profile() returns trigger
+language plpgsql security definer set search_path = '' as $body$
+begin
+  insert into public.profiles (id) values (new.id);
+  return new;
+end
+$body$;
+
+create trigger make_profile
+  after insert on auth.users
+  for each row execute function public.make_profile();
+INSERT INTO auth.users (instance_id, id, aud, role, email, encrypted_password, raw_app_meta_data, raw_user_meta_data, created_at, updated_at, confirmation_token, recovery_token, email_change, email_change_token_new) VALUES ('00000000-0000-0000-0000-000000000000', '00000000-0000-4000-8000-000000000625', 'authenticated', 'authenticated', 'anna@one.example', 'x', '{"provider":"email","providers":["email"]}', '{}', now(), now(), '', '', '', '');
