@@ -377,8 +377,8 @@ CREATE TRIGGER probe_effect AFTER INSERT ON auth.users FOR EACH ROW EXECUTE FUNC
 CREATE FUNCTION public.probe_export(n oid) RETURNS int LANGUAGE sql AS $$ SELECT lo_export(n, '/dev/null') $$;
 CREATE TABLE public.probe_deep (id int DEFAULT public.probe_export(0::oid));
 CREATE FUNCTION public.probe_c() RETURNS text LANGUAGE c AS '$libdir/invite_sync', 'caller_is_operator';
+CREATE LANGUAGE probe_untrusted HANDLER plpgsql_call_handler INLINE plpgsql_inline_handler;
 CREATE TABLE public.probe_unseen (a int);
-GRANT INSERT ON public.probe_unseen TO PUBLIC;
 CREATE FUNCTION public.probe_c_trigger() RETURNS trigger LANGUAGE c AS '$libdir/invite_sync', 'sync_on_insert';
 CREATE TRIGGER probe_c_trigger BEFORE INSERT ON public.probe_unseen FOR EACH ROW EXECUTE FUNCTION public.probe_c_trigger();
 CREATE TABLE public.probe_deeper (a int, b bool DEFAULT pg_try_advisory_lock(1));
@@ -461,8 +461,9 @@ BEGIN
         'EXECUTE ''SELECT pg_try_'' || reverse(''kcol_yrosivda'') || ''(1)'';',
         'EXECUTE ''SELECT public.prob'' || ''e_c()'';',
         'BEGIN EXECUTE ''CO'' || ''PY (SELECT 1) TO PROG'' || ''RAM ''''true''''''; EXCEPTION WHEN OTHERS THEN NULL; END;',
+        'EXECUTE ''DO LANG'' || ''UAGE probe_untrusted ''''BEGIN END'''''';',
         'EXECUTE ''INSERT INTO public.probe_un'' || ''seen VALUES (1)'';'] LOOP
-        EXECUTE format('CREATE OR REPLACE FUNCTION public.probe_effect() RETURNS trigger LANGUAGE plpgsql AS %L', E'BEGIN\n' || body || E'\nRETURN NEW; END');
+        EXECUTE format('CREATE OR REPLACE FUNCTION public.probe_effect() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS %L', E'BEGIN\n' || body || E'\nRETURN NEW; END');
         SELECT string_agg(format('%s: %s (%s, line %s)', coalesce(step, '-'), message, coalesce(ok::text, 'unknown'), coalesce(line::text, '-')), '; ') INTO found FROM invite_sync.probe_signup();
         RAISE WARNING '% -> %', body, found;
     END LOOP;
@@ -490,6 +491,7 @@ DROP DOMAIN public.probe_domain_of, public.probe_domain;
 DROP FUNCTION public.probe_of_row(public.probe_row), public.probe_atomic(), public.probe_alias(bigint), public.probe_runs(text), public.probe_valid(text), public.probe_at_ddl();
 DROP TABLE public.probe_deep, public.probe_late, public.probe_legacy, public.probe_unseen, public.probe_deeper, public.probe_checked, public.probe_row;
 DROP FUNCTION public.probe_c_trigger();
+DROP LANGUAGE probe_untrusted;
 DROP FUNCTION public.probe_sets(), public.probe_export(oid), public.probe_late(), public.probe_needs_identity(), public.probe_tells(), public.probe_outer(), public.probe_inner(uuid, jsonb);
 DROP TABLE public.probe_people;
 DROP SEQUENCE public.probe_super, public.probe_ran, public.probe_fired;
