@@ -298,12 +298,17 @@ DEALLOCATE probe_kept;
 -- a worker knows of no probe, and would take who asked for the one whose rights count
 CREATE TABLE public.probe_many AS SELECT generate_series(1, 20000) AS n;
 ANALYZE public.probe_many;
-CREATE FUNCTION public.probe_where() RETURNS text LANGUAGE plpgsql STABLE PARALLEL SAFE COST 100000 AS $$ BEGIN RETURN format('%s, probing %s, %s', (invite_sync.whoami()).kind, current_setting('invite_sync.probing'), pg_backend_pid()); END $$;
+CREATE FUNCTION public.probe_where(leader int) RETURNS text LANGUAGE plpgsql STABLE PARALLEL SAFE COST 100000 AS $$
+BEGIN
+    RAISE EXCEPTION '%, probing %, in %', (invite_sync.whoami()).kind, current_setting('invite_sync.probing'), CASE pg_backend_pid() WHEN leader THEN 'this process' ELSE 'a worker' END;
+END $$;
 CREATE OR REPLACE FUNCTION public.probe_look() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET parallel_setup_cost = 0 SET parallel_tuple_cost = 0 SET min_parallel_table_scan_size = 0 SET parallel_leader_participation = off AS $$
 DECLARE
-    seen text := (SELECT string_agg(DISTINCT public.probe_where(), ' and ') FROM public.probe_many WHERE n % 4000 = 0);
+    leader int := pg_backend_pid();
 BEGIN
-    RAISE EXCEPTION '%', replace(seen, pg_backend_pid()::text, 'in this process');
+    -- no other statement of PL/pgSQL asks for workers
+    PERFORM min(public.probe_where(leader)) FROM public.probe_many WHERE n % 4000 = 0;
+    RETURN NULL;
 END $$;
 SELECT message FROM invite_sync.probe_signup('{anonymous}') WHERE step = 'insert user';
 -- what only applications know of is not the auth server's
@@ -346,7 +351,7 @@ SELECT invite_sync.drop_target('public.probe_bait');
 DROP TABLE public.probe_bait;
 DROP TABLE public.probe_many;
 DROP DOMAIN public.probe_word;
-DROP FUNCTION public.probe_planted(), public.probe_look(), public.probe_tries(), public.probe_says(text), public.probe_late_look(), public.probe_ddl_look(), public.probe_as(), public.probe_where();
+DROP FUNCTION public.probe_planted(), public.probe_look(), public.probe_tries(), public.probe_says(text), public.probe_late_look(), public.probe_ddl_look(), public.probe_as(), public.probe_where(int);
 REVOKE EXECUTE ON FUNCTION invite_sync.is_operator(), invite_sync.grant_operator(regrole) FROM PUBLIC;
 
 -- ---- its own statement_timeout is a result; the caller's ends the call ----
