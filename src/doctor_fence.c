@@ -18,8 +18,10 @@
  */
 #include "compat.h"
 
+#include "access/htup_details.h"
 #include "catalog/objectaccess.h"
 #include "catalog/pg_class.h"
+#include "catalog/pg_language.h"
 #include "catalog/pg_proc.h"
 #include "commands/trigger.h"
 #include "executor/execdesc.h"
@@ -27,6 +29,7 @@
 #include "tcop/utility.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
+#include "utils/syscache.h"
 
 #include "doctor_fence.h"
 
@@ -159,6 +162,30 @@ fence_start(QueryDesc *query, int eflags)
 		check_relations(query);
 }
 
+/* A body of its own, in a language that may do anything. */
+static bool
+is_untrusted(const DoStmt *statement)
+{
+	ListCell   *lc;
+
+	foreach(lc, statement->args)
+	{
+		DefElem    *arg = (DefElem *) lfirst(lc);
+		HeapTuple	language;
+		bool		untrusted;
+
+		if (strcmp(arg->defname, "language") != 0)
+			continue;
+		language = SearchSysCache1(LANGNAME, CStringGetDatum(strVal(arg->arg)));
+		if (!HeapTupleIsValid(language))
+			return false;
+		untrusted = !((Form_pg_language) GETSTRUCT(language))->lanpltrusted;
+		ReleaseSysCache(language);
+		return untrusted;
+	}
+	return false;
+}
+
 static void
 check_utility(Node *statement)
 {
@@ -177,6 +204,14 @@ check_utility(Node *statement)
 				(((CopyStmt *) statement)->is_program || !((CopyStmt *) statement)->is_from))
 			{
 				Effect		effect = {.what = "copies to or from a program, or to a file, which a rollback does not undo"};
+
+				refuse_effect(&effect);
+			}
+			break;
+		case T_DoStmt:
+			if (fence.effects && is_untrusted((DoStmt *) statement))
+			{
+				Effect		effect = {.what = "runs code in an untrusted language, which may do what a rollback does not undo"};
 
 				refuse_effect(&effect);
 			}

@@ -1658,8 +1658,15 @@ tell_met(Run *run)
 	*effect = *met;
 	if (effect->object == NULL)
 	{
-		effect->object = step != NULL && step->function != NULL ? step->function : "auth.users";
-		effect->line = step != NULL && step->function != NULL ? step->line : 0;
+		bool		known = step != NULL && step->function != NULL;
+		ListCell   *lc;
+
+		effect->object = known ? step->function : "auth.users";
+		effect->line = known ? step->line : 0;
+		effect->function = InvalidOid;
+		foreach(lc, run->walk.functions)
+			if (known && strcmp(effect_function_name(lfirst_oid(lc)), effect->object) == 0)
+				effect->function = lfirst_oid(lc);
 	}
 	run->probe->effects = lappend(run->probe->effects, effect);
 }

@@ -298,12 +298,17 @@ DEALLOCATE probe_kept;
 -- a worker knows of no probe, and would take who asked for the one whose rights count
 CREATE TABLE public.probe_many AS SELECT generate_series(1, 20000) AS n;
 ANALYZE public.probe_many;
-CREATE FUNCTION public.probe_where() RETURNS text LANGUAGE plpgsql STABLE PARALLEL SAFE COST 100000 AS $$ BEGIN RETURN format('%s, probing %s, %s', (invite_sync.whoami()).kind, current_setting('invite_sync.probing'), pg_backend_pid()); END $$;
+CREATE FUNCTION public.probe_where(leader int) RETURNS text LANGUAGE plpgsql STABLE PARALLEL SAFE COST 100000 AS $$
+BEGIN
+    RAISE EXCEPTION '%, probing %, in %', (invite_sync.whoami()).kind, current_setting('invite_sync.probing'), CASE pg_backend_pid() WHEN leader THEN 'this process' ELSE 'a worker' END;
+END $$;
 CREATE OR REPLACE FUNCTION public.probe_look() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET parallel_setup_cost = 0 SET parallel_tuple_cost = 0 SET min_parallel_table_scan_size = 0 SET parallel_leader_participation = off AS $$
 DECLARE
-    seen text := (SELECT string_agg(DISTINCT public.probe_where(), ' and ') FROM public.probe_many WHERE n % 4000 = 0);
+    leader int := pg_backend_pid();
 BEGIN
-    RAISE EXCEPTION '%', replace(seen, pg_backend_pid()::text, 'in this process');
+    -- no other statement of PL/pgSQL asks for workers
+    PERFORM min(public.probe_where(leader)) FROM public.probe_many WHERE n % 4000 = 0;
+    RETURN NULL;
 END $$;
 SELECT message FROM invite_sync.probe_signup('{anonymous}') WHERE step = 'insert user';
 -- what only applications know of is not the auth server's
@@ -346,7 +351,7 @@ SELECT invite_sync.drop_target('public.probe_bait');
 DROP TABLE public.probe_bait;
 DROP TABLE public.probe_many;
 DROP DOMAIN public.probe_word;
-DROP FUNCTION public.probe_planted(), public.probe_look(), public.probe_tries(), public.probe_says(text), public.probe_late_look(), public.probe_ddl_look(), public.probe_as(), public.probe_where();
+DROP FUNCTION public.probe_planted(), public.probe_look(), public.probe_tries(), public.probe_says(text), public.probe_late_look(), public.probe_ddl_look(), public.probe_as(), public.probe_where(int);
 REVOKE EXECUTE ON FUNCTION invite_sync.is_operator(), invite_sync.grant_operator(regrole) FROM PUBLIC;
 
 -- ---- its own statement_timeout is a result; the caller's ends the call ----
@@ -377,8 +382,8 @@ CREATE TRIGGER probe_effect AFTER INSERT ON auth.users FOR EACH ROW EXECUTE FUNC
 CREATE FUNCTION public.probe_export(n oid) RETURNS int LANGUAGE sql AS $$ SELECT lo_export(n, '/dev/null') $$;
 CREATE TABLE public.probe_deep (id int DEFAULT public.probe_export(0::oid));
 CREATE FUNCTION public.probe_c() RETURNS text LANGUAGE c AS '$libdir/invite_sync', 'caller_is_operator';
+CREATE LANGUAGE probe_untrusted HANDLER plpgsql_call_handler INLINE plpgsql_inline_handler;
 CREATE TABLE public.probe_unseen (a int);
-GRANT INSERT ON public.probe_unseen TO PUBLIC;
 CREATE FUNCTION public.probe_c_trigger() RETURNS trigger LANGUAGE c AS '$libdir/invite_sync', 'sync_on_insert';
 CREATE TRIGGER probe_c_trigger BEFORE INSERT ON public.probe_unseen FOR EACH ROW EXECUTE FUNCTION public.probe_c_trigger();
 CREATE TABLE public.probe_deeper (a int, b bool DEFAULT pg_try_advisory_lock(1));
@@ -461,8 +466,9 @@ BEGIN
         'EXECUTE ''SELECT pg_try_'' || reverse(''kcol_yrosivda'') || ''(1)'';',
         'EXECUTE ''SELECT public.prob'' || ''e_c()'';',
         'BEGIN EXECUTE ''CO'' || ''PY (SELECT 1) TO PROG'' || ''RAM ''''true''''''; EXCEPTION WHEN OTHERS THEN NULL; END;',
+        'EXECUTE ''DO LANG'' || ''UAGE probe_untrusted ''''BEGIN END'''''';',
         'EXECUTE ''INSERT INTO public.probe_un'' || ''seen VALUES (1)'';'] LOOP
-        EXECUTE format('CREATE OR REPLACE FUNCTION public.probe_effect() RETURNS trigger LANGUAGE plpgsql AS %L', E'BEGIN\n' || body || E'\nRETURN NEW; END');
+        EXECUTE format('CREATE OR REPLACE FUNCTION public.probe_effect() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS %L', E'BEGIN\n' || body || E'\nRETURN NEW; END');
         SELECT string_agg(format('%s: %s (%s, line %s)', coalesce(step, '-'), message, coalesce(ok::text, 'unknown'), coalesce(line::text, '-')), '; ') INTO found FROM invite_sync.probe_signup();
         RAISE WARNING '% -> %', body, found;
     END LOOP;
@@ -490,6 +496,7 @@ DROP DOMAIN public.probe_domain_of, public.probe_domain;
 DROP FUNCTION public.probe_of_row(public.probe_row), public.probe_atomic(), public.probe_alias(bigint), public.probe_runs(text), public.probe_valid(text), public.probe_at_ddl();
 DROP TABLE public.probe_deep, public.probe_late, public.probe_legacy, public.probe_unseen, public.probe_deeper, public.probe_checked, public.probe_row;
 DROP FUNCTION public.probe_c_trigger();
+DROP LANGUAGE probe_untrusted;
 DROP FUNCTION public.probe_sets(), public.probe_export(oid), public.probe_late(), public.probe_needs_identity(), public.probe_tells(), public.probe_outer(), public.probe_inner(uuid, jsonb);
 DROP TABLE public.probe_people;
 DROP SEQUENCE public.probe_super, public.probe_ran, public.probe_fired;
