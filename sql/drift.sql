@@ -253,6 +253,13 @@ child_attribute AS MATERIALIZED (
                'enabled', CASE w.ev_enabled WHEN 'D' THEN 'never' WHEN 'R' THEN 'replica' WHEN 'A' THEN 'always' END))) AS rules
       FROM rel AS c JOIN pg_rewrite AS w ON w.ev_class = c.oid WHERE w.rulename <> '_RETURN' GROUP BY w.ev_class
 ),
+owned AS MATERIALIZED (
+    SELECT d.objid, invite_sync.drift_name(n.nspname) || '.' || invite_sync.drift_name(t.relname) || '.' || invite_sync.drift_name(a.attname) AS owner
+      FROM rel AS c JOIN pg_depend AS d ON d.objid = c.oid
+      JOIN pg_class AS t ON t.oid = d.refobjid JOIN pg_namespace AS n ON n.oid = t.relnamespace
+      JOIN pg_attribute AS a ON a.attrelid = d.refobjid AND a.attnum = d.refobjsubid
+     WHERE c.relkind = 'S' AND d.classid = 'pg_class'::regclass AND d.refclassid = 'pg_class'::regclass AND d.deptype = 'a'
+),
 -- ---- roles: whoever is named above, what those are members of, those of Supabase, and who has settings and is a member of one of these
 named (oid) AS MATERIALIZED (
     SELECT h.grantee FROM held AS h
@@ -330,11 +337,9 @@ objects (type, name, definition) AS (
     SELECT 'sequence', c.name,
            jsonb_build_object('owner', o.rolname, 'grants', r.grants, 'type', format_type(s.seqtypid, NULL), 'start', s.seqstart, 'increment', s.seqincrement,
                'min', s.seqmin, 'max', s.seqmax, 'cache', s.seqcache, 'cycle', s.seqcycle, 'unlogged', CASE WHEN c.relpersistence = 'u' THEN true END,
-               'owned_by', (SELECT invite_sync.drift_name(tn.nspname) || '.' || invite_sync.drift_name(t.relname) || '.' || invite_sync.drift_name(a.attname)
-                              FROM pg_depend AS d JOIN pg_class AS t ON t.oid = d.refobjid JOIN pg_namespace AS tn ON tn.oid = t.relnamespace
-                              JOIN pg_attribute AS a ON a.attrelid = d.refobjid AND a.attnum = d.refobjsubid
-                             WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.refclassid = 'pg_class'::regclass AND d.deptype = 'a'))
+               'owned_by', ow.owner)
       FROM rel AS c JOIN pg_sequence AS s ON s.seqrelid = c.oid JOIN pg_roles AS o ON o.oid = c.relowner
+      LEFT JOIN owned AS ow ON ow.objid = c.oid
       LEFT JOIN rights AS r ON r.class = 'relation' AND r.oid = c.oid AND r.sub = 0
     UNION ALL
     SELECT 'function', p.name,
@@ -377,8 +382,8 @@ objects (type, name, definition) AS (
                     SELECT invite_sync.drift_name(n.nspname) || '.' || invite_sync.drift_name(l.collname)
                       FROM pg_collation AS l JOIN pg_namespace AS n ON n.oid = l.collnamespace WHERE l.oid = t.typcollation) END,
                'attributes', (SELECT jsonb_agg(invite_sync.drift_name(a.attname) || ' ' || invite_sync.drift_masked(format_type(a.atttypid, a.atttypmod))
-                                                  || CASE WHEN a.attcollation <> at.typcollation THEN ' collate ' || a.attcollation::regcollation ELSE '' END ORDER BY a.attnum)
-                                FROM pg_attribute AS a JOIN pg_type AS at ON at.oid = a.atttypid WHERE t.typtype = 'c' AND a.attrelid = t.typrelid AND a.attnum > 0 AND NOT a.attisdropped),
+                                                  || CASE WHEN a.attcollation <> (SELECT y.typcollation FROM pg_type AS y WHERE y.oid = a.atttypid) THEN ' collate ' || a.attcollation::regcollation ELSE '' END ORDER BY a.attnum)
+                                FROM pg_attribute AS a WHERE t.typtype = 'c' AND a.attrelid = t.typrelid AND a.attnum > 0 AND NOT a.attisdropped),
                'subtype', CASE WHEN g.rngtypid <> 0 THEN invite_sync.drift_masked(format_type(g.rngsubtype, NULL)) END,
                'multirange', CASE WHEN g.rngtypid <> 0 THEN invite_sync.drift_masked(format_type(g.rngmultitypid, NULL)) END,
                'canonical', CASE WHEN g.rngcanonical <> 0 THEN invite_sync.drift_masked(g.rngcanonical::regproc::text) END,
