@@ -174,25 +174,34 @@ inherited AS MATERIALIZED (
        AND CASE WHEN c.relkind IN ('v', 'm') THEN r.grants IS NOT NULL OR d.oid IS NOT NULL ELSE a.attislocal OR a.attinhcount = 0 END
      GROUP BY a.attrelid
 ),
--- an inherited column is its parent's, but for what was decided for the child alone; pg_dump writes DEFAULT NULL for none
-inheriting (attrelid, attname, not_null, definition, parents_not_null, parents_definition, options, grants) AS (
-    SELECT a.attrelid, a.attname, a.attnotnull, CASE WHEN a.atthasdef THEN regexp_replace(invite_sync.drift_masked(pg_get_expr(d.adbin, d.adrelid)), '^NULL::.*', 'none') ELSE 'none' END, p.attnotnull,
-           CASE WHEN p.atthasdef THEN regexp_replace(invite_sync.drift_masked(pg_get_expr(pd.adbin, pd.adrelid)), '^NULL::.*', 'none') ELSE 'none' END, a.attfdwoptions, r.grants
-      FROM rel AS c JOIN pg_inherits AS i ON i.inhrelid = c.oid
-      JOIN pg_attribute AS a ON a.attrelid = c.oid
-      JOIN pg_attribute AS p ON p.attrelid = i.inhparent AND p.attname = a.attname
-      LEFT JOIN pg_attrdef AS d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
-      LEFT JOIN pg_attrdef AS pd ON pd.adrelid = p.attrelid AND pd.adnum = p.attnum
-      LEFT JOIN rights AS r ON r.class = 'relation' AND r.oid = a.attrelid AND r.sub = a.attnum
+-- an inherited column is its parent's, but for what was decided for the child alone; pg_dump writes DEFAULT NULL for none.
+-- In steps, since after a restore the catalogs have no statistics by which to join them in a sensible order.
+child_attribute AS MATERIALIZED (
+    SELECT a.attrelid, a.attname, a.attnum, a.attnotnull, a.attfdwoptions, i.inhparent
+      FROM rel AS c JOIN pg_inherits AS i ON i.inhrelid = c.oid JOIN pg_attribute AS a ON a.attrelid = c.oid
      WHERE a.attnum > 0 AND NOT a.attisdropped AND NOT a.attislocal
+), parent_attribute AS MATERIALIZED (
+    SELECT p.attrelid, p.attname, p.attnum, p.attnotnull FROM pg_attribute AS p
+     WHERE p.attrelid IN (SELECT a.inhparent FROM child_attribute AS a) AND p.attnum > 0 AND NOT p.attisdropped
+), defaults AS MATERIALIZED (
+    SELECT d.adrelid, d.adnum, regexp_replace(invite_sync.drift_masked(pg_get_expr(d.adbin, d.adrelid)), '^NULL::.*', 'none') AS definition
+      FROM pg_attrdef AS d
+     WHERE d.adrelid IN (SELECT a.attrelid FROM child_attribute AS a UNION SELECT a.attrelid FROM parent_attribute AS a)
+), inheriting AS MATERIALIZED (
+    SELECT a.*, p.attnum AS parents_attnum, p.attnotnull AS parents_attnotnull
+      FROM child_attribute AS a JOIN parent_attribute AS p ON p.attrelid = a.inhparent AND p.attname = a.attname
 ), inherited_columns AS MATERIALIZED (
     SELECT a.attrelid, jsonb_object_agg(a.attname, a.own) AS columns
       FROM (SELECT i.attrelid, i.attname, jsonb_strip_nulls(jsonb_build_object(
-                       'not_null', CASE WHEN bool_and(i.not_null AND NOT i.parents_not_null) THEN 'true' END,
-                       'default', CASE WHEN bool_and(i.definition <> i.parents_definition) THEN min(i.definition) END,
-                       'options', (SELECT jsonb_object_agg(split_part(s, '=', 1), invite_sync.drift_hash(s)) FROM unnest(i.options) AS s),
-                       'grants', i.grants)) AS own
-              FROM inheriting AS i GROUP BY i.attrelid, i.attname, i.options, i.grants) AS a
+                       'not_null', CASE WHEN bool_and(i.attnotnull AND NOT i.parents_attnotnull) THEN 'true' END,
+                       'default', CASE WHEN bool_and(coalesce(d.definition, 'none') <> coalesce(pd.definition, 'none')) THEN coalesce(min(d.definition), 'none') END,
+                       'options', (SELECT jsonb_object_agg(split_part(s, '=', 1), invite_sync.drift_hash(s)) FROM unnest(i.attfdwoptions) AS s),
+                       'grants', r.grants)) AS own
+              FROM inheriting AS i
+              LEFT JOIN defaults AS d ON d.adrelid = i.attrelid AND d.adnum = i.attnum
+              LEFT JOIN defaults AS pd ON pd.adrelid = i.inhparent AND pd.adnum = i.parents_attnum
+              LEFT JOIN rights AS r ON r.class = 'relation' AND r.oid = i.attrelid AND r.sub = i.attnum
+             GROUP BY i.attrelid, i.attname, i.attfdwoptions, r.grants) AS a
      WHERE a.own <> '{}'
      GROUP BY a.attrelid
 ), constraints AS MATERIALIZED (
@@ -243,6 +252,13 @@ inheriting (attrelid, attname, not_null, definition, parents_not_null, parents_d
                'definition', invite_sync.drift_masked(pg_get_ruledef(w.oid)),
                'enabled', CASE w.ev_enabled WHEN 'D' THEN 'never' WHEN 'R' THEN 'replica' WHEN 'A' THEN 'always' END))) AS rules
       FROM rel AS c JOIN pg_rewrite AS w ON w.ev_class = c.oid WHERE w.rulename <> '_RETURN' GROUP BY w.ev_class
+),
+owned AS MATERIALIZED (
+    SELECT d.objid, invite_sync.drift_name(n.nspname) || '.' || invite_sync.drift_name(t.relname) || '.' || invite_sync.drift_name(a.attname) AS owner
+      FROM rel AS c JOIN pg_depend AS d ON d.objid = c.oid
+      JOIN pg_class AS t ON t.oid = d.refobjid JOIN pg_namespace AS n ON n.oid = t.relnamespace
+      JOIN pg_attribute AS a ON a.attrelid = d.refobjid AND a.attnum = d.refobjsubid
+     WHERE c.relkind = 'S' AND d.classid = 'pg_class'::regclass AND d.refclassid = 'pg_class'::regclass AND d.deptype = 'a'
 ),
 -- ---- roles: whoever is named above, what those are members of, those of Supabase, and who has settings and is a member of one of these
 named (oid) AS MATERIALIZED (
@@ -321,11 +337,9 @@ objects (type, name, definition) AS (
     SELECT 'sequence', c.name,
            jsonb_build_object('owner', o.rolname, 'grants', r.grants, 'type', format_type(s.seqtypid, NULL), 'start', s.seqstart, 'increment', s.seqincrement,
                'min', s.seqmin, 'max', s.seqmax, 'cache', s.seqcache, 'cycle', s.seqcycle, 'unlogged', CASE WHEN c.relpersistence = 'u' THEN true END,
-               'owned_by', (SELECT invite_sync.drift_name(tn.nspname) || '.' || invite_sync.drift_name(t.relname) || '.' || invite_sync.drift_name(a.attname)
-                              FROM pg_depend AS d JOIN pg_class AS t ON t.oid = d.refobjid JOIN pg_namespace AS tn ON tn.oid = t.relnamespace
-                              JOIN pg_attribute AS a ON a.attrelid = d.refobjid AND a.attnum = d.refobjsubid
-                             WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.refclassid = 'pg_class'::regclass AND d.deptype = 'a'))
+               'owned_by', ow.owner)
       FROM rel AS c JOIN pg_sequence AS s ON s.seqrelid = c.oid JOIN pg_roles AS o ON o.oid = c.relowner
+      LEFT JOIN owned AS ow ON ow.objid = c.oid
       LEFT JOIN rights AS r ON r.class = 'relation' AND r.oid = c.oid AND r.sub = 0
     UNION ALL
     SELECT 'function', p.name,
@@ -368,8 +382,8 @@ objects (type, name, definition) AS (
                     SELECT invite_sync.drift_name(n.nspname) || '.' || invite_sync.drift_name(l.collname)
                       FROM pg_collation AS l JOIN pg_namespace AS n ON n.oid = l.collnamespace WHERE l.oid = t.typcollation) END,
                'attributes', (SELECT jsonb_agg(invite_sync.drift_name(a.attname) || ' ' || invite_sync.drift_masked(format_type(a.atttypid, a.atttypmod))
-                                                  || CASE WHEN a.attcollation <> at.typcollation THEN ' collate ' || a.attcollation::regcollation ELSE '' END ORDER BY a.attnum)
-                                FROM pg_attribute AS a JOIN pg_type AS at ON at.oid = a.atttypid WHERE t.typtype = 'c' AND a.attrelid = t.typrelid AND a.attnum > 0 AND NOT a.attisdropped),
+                                                  || CASE WHEN a.attcollation <> (SELECT y.typcollation FROM pg_type AS y WHERE y.oid = a.atttypid) THEN ' collate ' || a.attcollation::regcollation ELSE '' END ORDER BY a.attnum)
+                                FROM pg_attribute AS a WHERE t.typtype = 'c' AND a.attrelid = t.typrelid AND a.attnum > 0 AND NOT a.attisdropped),
                'subtype', CASE WHEN g.rngtypid <> 0 THEN invite_sync.drift_masked(format_type(g.rngsubtype, NULL)) END,
                'multirange', CASE WHEN g.rngtypid <> 0 THEN invite_sync.drift_masked(format_type(g.rngmultitypid, NULL)) END,
                'canonical', CASE WHEN g.rngcanonical <> 0 THEN invite_sync.drift_masked(g.rngcanonical::regproc::text) END,

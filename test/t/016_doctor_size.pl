@@ -1,5 +1,7 @@
 # doctor() in a database with 1,000 tables and 500 functions takes less than two
-# seconds, the first time in a session as well, and finds what is wrong there.
+# seconds, the first time in a session as well, and finds what is wrong there. So
+# does a comparison with a snapshot of it, also after partitions came that
+# nothing has analysed yet.
 
 use strict;
 use warnings;
@@ -71,14 +73,14 @@ my $serious = q{SELECT coalesce(string_agg(concat_ws(': ', severity, object, fin
 # What is on this machine besides may take the processor away: the best of some counts.
 sub quickest
 {
-	my ($what) = @_;
+	my ($what, $sql) = @_;
 	my $best;
 	my $answer;
 
 	for my $try (1 .. 5)
 	{
 		my $started = time;
-		my $result = run_as($node, $dbname, $superuser, $serious);
+		my $result = run_as($node, $dbname, $superuser, $sql);
 		my $took = time - $started;
 
 		$answer = $result->{ok} ? $result->{out} : $result->{stderr};
@@ -92,15 +94,30 @@ sub quickest
 
 is($node->safe_psql($dbname, q{SELECT count(*) FROM pg_class WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace}), 1000, '1,000 tables');
 cmp_ok($node->safe_psql($dbname, q{SELECT count(*) FROM pg_proc WHERE pronamespace = 'public'::regnamespace}), '>=', 500, '500 functions');
-is(quickest('a healthy one'), 'nothing', 'nothing to say');
+is(quickest('a healthy one', $serious), 'nothing', 'nothing to say');
 
 $node->safe_psql($dbname, <<'SQL');
 ALTER TABLE public.table_1000 DROP CONSTRAINT table_1000_owner_fkey, ADD CONSTRAINT table_1000_owner_fkey FOREIGN KEY (owner) REFERENCES public.table_999 (id);
 ALTER TABLE public.table_60 ALTER COLUMN number DROP DEFAULT;
 SQL
-my $said = quickest('one with faults');
+my $said = quickest('one with faults', $serious);
 like($said, qr/public\.table_1000: foreign key table_1000_owner_fkey/, 'a key that stops deletions');
 like($said, qr/public\.table_60: column number is NOT NULL/, 'a column without a value');
+
+my $snapshot = run_as($node, $dbname, $superuser, q{SELECT id FROM invite_sync.snapshot_schema('{public}')})->{out};
+my $drift = "SELECT count(*) FROM invite_sync.schema_diff($snapshot)";
+is(quickest('a snapshot and what differs', $drift), 0, 'nothing differs');
+$node->safe_psql($dbname, <<'SQL');
+CREATE TABLE public.parted (id integer, a text DEFAULT 'a', b text DEFAULT 'b', c text, d text, e text, f text, g text, h text, i text, j text) PARTITION BY LIST (id);
+DO $$
+BEGIN
+	FOR i IN 1 .. 500 LOOP
+		EXECUTE format('CREATE TABLE public.parted_%s PARTITION OF public.parted FOR VALUES IN (%s)', i, i);
+	END LOOP;
+END
+$$;
+SQL
+is(quickest('with partitions', $drift), 501, 'they are what differs');
 
 $node->stop('fast');
 done_testing();
