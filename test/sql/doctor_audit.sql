@@ -296,10 +296,18 @@ CREATE POLICY own ON public.team_members FOR SELECT USING (user_id = auth.uid())
 CREATE TABLE public.team_notes (team_id bigint);
 ALTER TABLE public.team_notes ENABLE ROW LEVEL SECURITY;
 CREATE POLICY h_notes ON public.team_notes FOR SELECT USING (true);
+-- of no organization: everybody changes what is somebody's, or nobody's
+CREATE TABLE public.diaries (id bigint PRIMARY KEY, user_id uuid);
+ALTER TABLE public.diaries ENABLE ROW LEVEL SECURITY;
+CREATE POLICY i_write ON public.diaries FOR UPDATE TO authenticated USING (true);
+CREATE POLICY i_read ON public.diaries FOR SELECT USING (true);
+CREATE TABLE public.wiki (id bigint PRIMARY KEY, body text);
+ALTER TABLE public.wiki ENABLE ROW LEVEL SECURITY;
+CREATE POLICY j_write ON public.wiki TO authenticated USING (true);
 SELECT * FROM audit_test.found(:check);
 SELECT audit_test.mended(:check);
 
-DROP TABLE public.team_members, public.team_notes;
+DROP TABLE public.team_members, public.team_notes, public.diaries, public.wiki;
 -- the many ways of asking nothing, and of asking something that looks like it
 CREATE FUNCTION public.yes() RETURNS boolean LANGUAGE sql STABLE AS $$ SELECT true; $$;
 CREATE FUNCTION public.yes_to(org uuid) RETURNS boolean LANGUAGE plpgsql STABLE AS $$ BEGIN RETURN (SELECT auth.uid()) IS NOT NULL; END; $$;
@@ -527,14 +535,15 @@ CREATE FUNCTION public.by_number(text) RETURNS void LANGUAGE plpgsql SECURITY DE
 CREATE FUNCTION public.by_format(cols text, tab text, at_most integer) RETURNS void LANGUAGE plpgsql SECURITY DEFINER SET search_path = '' AS $$BEGIN EXECUTE format('SELECT %s FROM public.%I LIMIT %s', cols, tab, at_most); END$$;
 CREATE FUNCTION public.by_variable(word text) RETURNS void LANGUAGE plpgsql SECURITY DEFINER SET search_path = '' AS $$DECLARE q text; BEGIN q := 'DELETE FROM t WHERE w = ''' || by_variable.word || ''''; EXECUTE q; END$$;
 CREATE FUNCTION public.by_admin(query text) RETURNS void LANGUAGE plpgsql SECURITY DEFINER SET search_path = '' AS $$BEGIN IF NOT public.is_org_admin(auth.uid(), NULL) THEN RAISE EXCEPTION 'no'; END IF; EXECUTE query; END$$;
-CREATE FUNCTION public.number_only(n integer, word text) RETURNS void LANGUAGE plpgsql SECURITY DEFINER SET search_path = '' AS $$DECLARE q text; BEGIN EXECUTE 'SELECT ' || n; q := format('SELECT %L', word); EXECUTE q; EXECUTE 'SELECT $1' USING word; q := quote_literal(word); RAISE NOTICE '%', 'a' || word; END$$;
+CREATE FUNCTION public.number_only(n integer, word text) RETURNS void LANGUAGE plpgsql SECURITY DEFINER SET search_path = '' AS $$DECLARE q text; BEGIN EXECUTE 'SELECT ' || n; q := format('SELECT %L', word); EXECUTE q; EXECUTE 'SELECT $1' USING word; EXECUTE format('%99999999999$s%0$s', word); q := quote_literal(word); RAISE NOTICE '%', 'a' || word; END$$;
+CREATE FUNCTION public."odd; --"("x""(y" text, "a b" text) RETURNS void LANGUAGE plpgsql SECURITY DEFINER SET search_path = '' AS $$BEGIN EXECUTE "a b"; EXECUTE $1; END$$;
 CREATE FUNCTION public.make_admin(who uuid) RETURNS void LANGUAGE sql SECURITY DEFINER SET search_path = '' AS $$UPDATE public.staff SET is_admin = true WHERE user_id = who$$;
 CREATE FUNCTION public.set_claims(who uuid, claims jsonb) RETURNS void LANGUAGE sql SECURITY DEFINER SET search_path = '' AS $$UPDATE auth.users SET raw_app_meta_data = claims WHERE id = who$$;
 CREATE FUNCTION public.rename(who uuid, name text) RETURNS void LANGUAGE sql SECURITY DEFINER SET search_path = '' AS $$UPDATE public.staff SET nickname = name WHERE user_id = who$$;
 GRANT CREATE ON SCHEMA private TO authenticated;
 SELECT * FROM audit_test.found(:check);
 SELECT audit_test.mended(:check);
-DROP FUNCTION public.exec_sql, public.count_of, public.quoted, public.as_caller, public.unpinned, public.by_number, public.by_format, public.by_variable, public.by_admin, public.number_only, public.make_admin, public.set_claims, public.rename;
+DROP FUNCTION public.exec_sql, public.count_of, public.quoted, public.as_caller, public.unpinned, public.by_number, public.by_format, public.by_variable, public.by_admin, public.number_only, public."odd; --", public.make_admin, public.set_claims, public.rename;
 REVOKE CREATE ON SCHEMA private FROM authenticated;
 
 \set check '\'permission_model\', \'self_granted_memberships\''
