@@ -17,9 +17,11 @@
 #include "access/relation.h"
 #include "access/sysattr.h"
 #include "catalog/namespace.h"
+#include "catalog/pg_collation.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_enum.h"
 #include "catalog/pg_index.h"
+#include "catalog/pg_language.h"
 #include "catalog/pg_namespace.h"
 #include "catalog/pg_proc.h"
 #include "catalog/pg_trigger.h"
@@ -30,6 +32,7 @@
 #include "optimizer/optimizer.h"
 #include "parser/parsetree.h"
 #include "parser/parser.h"
+#include "regex/regex.h"
 #include "storage/bufmgr.h"
 #include "utils/acl.h"
 #include "utils/array.h"
@@ -182,7 +185,7 @@ check_function(Oid funcid, void *arg)
 				   psprintf("At %s.", body_where(body)), NULL);
 		return false;
 	}
-	body_calls(body, funcid);
+	body_calls(body, funcid, body->nargs, body->args);
 	return false;
 }
 
@@ -251,11 +254,32 @@ value_of(Body *body, BodyRef *ref)
 	return body->vars[ref->dno].value;
 }
 
+/* The argument of the function that it is, if it still is what it was called with; NULL: none, or nothing is known. */
+static BodyArg *
+argument_of(Body *body, Node *node)
+{
+	Param	   *param = (Param *) node;
+	BodyRef    *ref;
+
+	if (node == NULL || !IsA(node, Param) || param->paramkind != PARAM_EXTERN || body->call->args == NULL)
+		return NULL;
+	if (body->language == SQLlanguageId)
+		return param->paramid >= 1 && param->paramid <= body->call->nargs ? &body->call->args[param->paramid - 1] : NULL;
+	ref = body_ref(body, node);
+	if (ref == NULL || ref->field != NULL || ref->dno < 0 || ref->dno >= body->nvars || body->vars[ref->dno].assigned > 0 ||
+		body->vars[ref->dno].guarded)
+		return NULL;
+	return body->vars[ref->dno].arg;
+}
+
 static bool
 is_metadata(Body *body, Node *node)
 {
 	BodyRef    *ref = body_ref(body, body_strip(node));
+	BodyArg    *arg = argument_of(body, body_strip(node));
 
+	if (arg != NULL)
+		return arg->metadata;
 	if (ref == NULL)
 		return false;
 	if (ref->field != NULL)
@@ -293,6 +317,8 @@ body_metadata_field(Body *body, Node *node)
 	node = body_strip(node);
 	if (node == NULL)
 		return NULL;
+	if (argument_of(body, node) != NULL)
+		return argument_of(body, node)->field;
 	ref = body_ref(body, node);
 	if (ref != NULL)
 	{
@@ -482,7 +508,16 @@ has_own_expressions(Relation rel)
 	return false;
 }
 
-/* A search for constants in one small table that its owner can read: nothing of anybody's takes part. */
+/* Small, its owner's to read, and nothing of anybody's takes part in that. */
+static bool
+is_readable(Body *body, Relation rel)
+{
+	return rel->rd_rel->relkind == RELKIND_RELATION && doctor_may_look(body->doctor, rel->rd_rel->relowner) &&
+		!has_own_expressions(rel) && !(rel->rd_rel->relrowsecurity && rel->rd_rel->relforcerowsecurity) &&
+		RelationGetNumberOfBlocks(rel) <= LOOKUP_PAGES_MAX;
+}
+
+/* A search for constants in one small table that can be read? */
 static bool
 is_lookup(Body *body, Node *value, Lookup *lookup)
 {
@@ -508,9 +543,7 @@ is_lookup(Body *body, Node *value, Lookup *lookup)
 	lookup->table = doctor_relation_name(rte->relid);
 	initStringInfo(&sql);
 	appendStringInfo(&sql, "SELECT FROM %s AS t", lookup->table);
-	result = doctor_may_look(body->doctor, lookup->owner) && !has_own_expressions(rel) && !(rel->rd_rel->relrowsecurity && rel->rd_rel->relforcerowsecurity) &&
-		lookup_qual(lookup, rel, query->jointree->quals, &sql) &&
-		RelationGetNumberOfBlocks(rel) <= LOOKUP_PAGES_MAX && list_length(lookup->values) <= PLAN_MAX_ARGS;
+	result = is_readable(body, rel) && lookup_qual(lookup, rel, query->jointree->quals, &sql) && list_length(lookup->values) <= PLAN_MAX_ARGS;
 	relation_close(rel, AccessShareLock);
 	lookup->sql = sql.data;
 	return result;
@@ -556,19 +589,15 @@ lookup_rows(Lookup *lookup)
 	return 1;
 }
 
-/* Does anything before the lookup write its table? */
+/* Does anything before the statement write this table, or call what may? */
 static bool
-body_fills(Body *body, Query *query)
+has_written(Body *body, Oid relid)
 {
 	ListCell   *lc;
 
 	foreach(lc, body->effects)
-	{
-		BodyEffect *e = (BodyEffect *) lfirst(lc);
-
-		if (e->is_call || e->id == linitial_node(RangeTblEntry, query->rtable)->relid)
+		if (((BodyEffect *) lfirst(lc))->is_call || ((BodyEffect *) lfirst(lc))->id == relid)
 			return true;
-	}
 	return false;
 }
 
@@ -578,7 +607,7 @@ body_finds_nothing(Body *body, Node *value)
 {
 	Lookup		lookup;
 
-	if (!is_lookup(body, value, &lookup) || body_fills(body, lookup.query) || lookup_rows(&lookup) > 0)
+	if (!is_lookup(body, value, &lookup) || has_written(body, linitial_node(RangeTblEntry, lookup.query->rtable)->relid) || lookup_rows(&lookup) > 0)
 		return NULL;
 	return psprintf("no row of %s is what it looks for", lookup.table);
 }
@@ -688,7 +717,7 @@ nullness(Body *body, Query *query, Node *node, Why *why)
 	if (node == NULL)
 		return NULL_UNKNOWN;
 	ref = body_ref(body, node);
-	if (ref != NULL)
+	if (ref != NULL && argument_of(body, node) == NULL)
 		return nullness_of_ref(body, query, ref, why);
 	field = body_metadata_field(body, node);
 	if (field != NULL)
@@ -1130,6 +1159,12 @@ refuses(Node *check, AttrNumber attno, const char *value)
 				return strcmp(constant, value) == 0;
 			if (strcmp(name, "=") == 0 && IsA(body_strip(left), Var))
 				return strcmp(constant, value) != 0;
+			/* the server's own, of a constant pattern and a text of ours */
+			if ((op->opfuncid == F_TEXTREGEXEQ || op->opfuncid == F_TEXTICREGEXEQ || op->opfuncid == F_TEXTREGEXNE) &&
+				IsA(body_strip(left), Var))
+				return RE_compile_and_execute(cstring_to_text(constant), (char *) value, (int) strlen(value),
+											  op->opfuncid == F_TEXTICREGEXEQ ? REG_ADVANCED | REG_ICASE : REG_ADVANCED,
+											  C_COLLATION_OID, 0, NULL) == (op->opfuncid == F_TEXTREGEXNE);
 			return false;
 		}
 		if (is_length(left, attno) && IsA(c, Const) && !c->constisnull && c->consttype == INT4OID)
@@ -1337,6 +1372,28 @@ is_free_text(Relation rel, AttrNumber attno)
 	return true;
 }
 
+/* The domain that this type is, or is made of, and that takes no null. */
+static Oid
+not_null_domain(Oid type)
+{
+	while (get_typtype(type) == TYPTYPE_DOMAIN)
+	{
+		HeapTuple	tuple = SearchSysCache1(TYPEOID, ObjectIdGetDatum(type));
+		bool		not_null;
+		Oid			base;
+
+		if (!HeapTupleIsValid(tuple))
+			return InvalidOid;
+		not_null = ((Form_pg_type) GETSTRUCT(tuple))->typnotnull;
+		base = ((Form_pg_type) GETSTRUCT(tuple))->typbasetype;
+		ReleaseSysCache(tuple);
+		if (not_null)
+			return type;
+		type = base;
+	}
+	return InvalidOid;
+}
+
 static void
 check_not_null(Body *body, Query *query, Relation rel, Form_pg_attribute att, TargetEntry *tle)
 {
@@ -1348,9 +1405,24 @@ check_not_null(Body *body, Query *query, Relation rel, Form_pg_attribute att, Ta
 	const char *finding;
 	const char *detail;
 	char	   *fix;
+	Oid			domain;
 
-	if (!att->attnotnull || att->attgenerated || att->attidentity)
+	domain = att->attnotnull ? InvalidOid : not_null_domain(att->atttypid);
+	if ((!att->attnotnull && !OidIsValid(domain)) || att->attgenerated || att->attidentity)
 		return;
+	if (OidIsValid(domain))
+	{
+		/* a column that is left out is null as well, unless the domain has a default */
+		if (tle == NULL || body_sets_column(body, RelationGetRelid(rel), column, query->commandType))
+			return;
+		n = nullness(body, query, (Node *) tle->expr, &why);
+		if (n >= NULL_SOMETIMES)
+			body_found(body, n == NULL_ALWAYS ? DOCTOR_ERROR : why.severity, ERRCODE_NOT_NULL_VIOLATION, "function", body->name,
+					   psprintf("a value that may be null goes into column %s of %s, whose domain is NOT NULL", quote_identifier(column), table),
+					   psprintf("At %s: %s. Domain %s does not allow null values.", body_where(body), why.text, format_type_be_qualified(domain)),
+					   psprintf("ALTER DOMAIN %s DROP NOT NULL;", format_type_be_qualified(domain)));
+		return;
+	}
 	if (tle == NULL)
 	{
 		if (body_sets_column(body, RelationGetRelid(rel), column, query->commandType))
@@ -1386,6 +1458,34 @@ check_not_null(Body *body, Query *query, Relation rel, Form_pg_attribute att, Ta
 	body_found(body, severity, ERRCODE_NOT_NULL_VIOLATION, "function", body->name, finding, detail, fix);
 }
 
+static bool is_local_part(Node *node, Body *body);
+
+/* A text that is up to the user, with such as some users have. */
+static bool
+is_user_text(Body *body, Node *node, const char **source, const char **samples)
+{
+	char	   *field;
+	BodyRef    *ref;
+
+	node = body_strip(node);
+	ref = body_ref(body, node);
+	if (ref != NULL && value_of(body, ref) != NULL)
+		return is_user_text(body, value_of(body, ref), source, samples);
+	if (node != NULL && is_local_part(node, body))
+	{
+		*source = " for users whose address begins so, for example";
+		samples[0] = "jo";
+		samples[1] = "first.last";
+		return true;
+	}
+	field = node ? body_metadata_field(body, node) : NULL;
+	if (field == NULL || is_guarded(body, field))
+		return false;
+	*source = psprintf(" where the form sends an empty \"%s\" with the metadata", field);
+	samples[0] = "";
+	return true;
+}
+
 static void
 check_checks(Body *body, Query *query, Relation rel, Form_pg_attribute att, TargetEntry *tle)
 {
@@ -1393,23 +1493,34 @@ check_checks(Body *body, Query *query, Relation rel, Form_pg_attribute att, Targ
 	char	   *table = doctor_relation_name(RelationGetRelid(rel));
 	bool		sometimes;
 	char	   *value;
+	const char *samples[2] = {NULL, NULL};
+	const char *source = NULL;
 
 	if (tle == NULL || constr == NULL)
 		return;
 	value = constant_of(body, query, (Node *) tle->expr, &sometimes);
-	if (value == NULL)
+	if (value != NULL)
+		samples[0] = value;
+	else if (is_user_text(body, (Node *) tle->expr, &source, samples))
+		sometimes = true;
+	else
 		return;
 	for (int i = 0; i < constr->num_check; i++)
 	{
 		Node	   *check = (Node *) stringToNode(constr->check[i].ccbin);
 
-		if (!refuses(check, att->attnum, value) || body_sets_column(body, RelationGetRelid(rel), NameStr(att->attname), query->commandType))
+		value = NULL;
+		for (int j = 0; j < (int) lengthof(samples) && samples[j] != NULL && value == NULL; j++)
+			if (refuses(check, att->attnum, samples[j]))
+				value = (char *) samples[j];
+		if (value == NULL || body_sets_column(body, RelationGetRelid(rel), NameStr(att->attname), query->commandType))
 			continue;
 		body_found(body, sometimes ? DOCTOR_WARNING : DOCTOR_ERROR, ERRCODE_CHECK_VIOLATION, "table", table,
 				   psprintf("check constraint %s refuses what the trigger writes into column %s",
 							quote_identifier(constr->check[i].ccname), quote_identifier(NameStr(att->attname))),
 				   psprintf("The %s at %s writes '%s' into it%s: new row violates check constraint \"%s\".",
-							query->commandType == CMD_INSERT ? "INSERT" : "UPDATE", body_where(body), value, sometimes ? " where the user's metadata has nothing" : "",
+							query->commandType == CMD_INSERT ? "INSERT" : "UPDATE", body_where(body), value,
+							source ? source : sometimes ? " where the user's metadata has nothing" : "",
 							constr->check[i].ccname),
 				   psprintf("ALTER TABLE %s DROP CONSTRAINT %s;", table, quote_identifier(constr->check[i].ccname)));
 	}
@@ -1562,6 +1673,60 @@ text_length(Body *body, Query *query, Node *node, const char **what, bool *alway
 	return 0;
 }
 
+/* A constant in a column with a foreign key names a row; OLD.id of a user who is gone names none. */
+static void
+check_key(Body *body, Relation rel, Form_pg_attribute att, TargetEntry *tle)
+{
+	Node	   *expr = tle ? body_strip((Node *) tle->expr) : NULL;
+	char	   *table = doctor_relation_name(RelationGetRelid(rel));
+	BodyRef    *ref = body_ref(body, expr);
+	ListCell   *lc;
+
+	if (expr == NULL)
+		return;
+	foreach(lc, RelationGetFKeyList(rel))
+	{
+		ForeignKeyCacheInfo *fk = (ForeignKeyCacheInfo *) lfirst(lc);
+		char	   *name;
+
+		if (fk->nkeys != 1 || fk->conkey[0] != att->attnum || (name = get_constraint_name(fk->conoid)) == NULL)
+			continue;
+		if (ref != NULL && ref->is_old && ref->field != NULL && body->call->relid == fk->confrelid && body->conditions == 0 &&
+			TRIGGER_FOR_AFTER(body->call->trigger_type) && TRIGGER_FOR_DELETE(body->call->trigger_type) &&
+			!TRIGGER_FOR_UPDATE(body->call->trigger_type) && get_attnum(fk->confrelid, ref->field) == fk->confkey[0])
+			body_found(body, DOCTOR_ERROR, ERRCODE_FOREIGN_KEY_VIOLATION, "table", table,
+					   psprintf("foreign key %s refers to the row that is being deleted", quote_identifier(name)),
+					   psprintf("The INSERT at %s, in an AFTER DELETE trigger, gives column %s the key of a row of %s that is gone: insert or update on table violates foreign key constraint \"%s\".",
+								body_where(body), quote_identifier(NameStr(att->attname)), doctor_relation_name(fk->confrelid), name),
+					   psprintf("ALTER TABLE %s DROP CONSTRAINT %s;", table, quote_identifier(name)));
+		else if (IsA(expr, Const) && !((Const *) expr)->constisnull && ((Const *) expr)->consttype < FirstNormalObjectId &&
+				 !body->uncertain && !body->filled && fk->confrelid != RelationGetRelid(rel))
+		{
+			Relation	other = relation_open(fk->confrelid, AccessShareLock);
+			char	   *column = get_attname(fk->confrelid, fk->confkey[0], true);
+			Lookup		lookup;
+			bool		usable = column != NULL && is_readable(body, other) &&
+				get_atttype(fk->confrelid, fk->confkey[0]) < FirstNormalObjectId;
+
+			memset(&lookup, 0, sizeof(lookup));
+			lookup.owner = other->rd_rel->relowner;
+			lookup.table = doctor_relation_name(fk->confrelid);
+			lookup.values = list_make1(expr);
+			relation_close(other, AccessShareLock);
+			if (!usable || has_written(body, fk->confrelid) ||
+				body_sets_column(body, RelationGetRelid(rel), NameStr(att->attname), CMD_INSERT))
+				continue;
+			lookup.sql = psprintf("SELECT FROM %s AS t WHERE t.%s OPERATOR(pg_catalog.=) $1", lookup.table, quote_identifier(column));
+			if (lookup_rows(&lookup) > 0)
+				continue;
+			body_found(body, DOCTOR_ERROR, ERRCODE_FOREIGN_KEY_VIOLATION, "function", body->name,
+					   psprintf("a constant for column %s of %s names no row of %s", quote_identifier(NameStr(att->attname)), table, lookup.table),
+					   psprintf("At %s: insert or update on table violates foreign key constraint \"%s\". Make the row that it names.", body_where(body), name),
+					   NULL);
+		}
+	}
+}
+
 static void
 check_length(Body *body, Query *query, Relation rel, Form_pg_attribute att, TargetEntry *tle)
 {
@@ -1583,6 +1748,27 @@ check_length(Body *body, Query *query, Relation rel, Form_pg_attribute att, Targ
 			   psprintf("At %s: value too long for type %s.", body_where(body), format_type_with_typemod(att->atttypid, att->atttypmod)),
 			   psprintf("ALTER TABLE %s ALTER COLUMN %s TYPE text;", doctor_relation_name(RelationGetRelid(rel)),
 						quote_identifier(NameStr(att->attname))));
+}
+
+/* The same where it is cast to a type as long as a variable's. */
+void
+body_length(Body *body, Node *value, Oid type, int32 typmod, const char *target)
+{
+	const char *what = NULL;
+	bool		always;
+	int			n = typmod - VARHDRSZ;
+	int			len;
+
+	if ((type != VARCHAROID && type != BPCHAROID) || n < 1)
+		return;
+	if (IsA(value, FuncExpr) && (((FuncExpr *) value)->funcid == F_VARCHAR_VARCHAR_INT4_BOOL || ((FuncExpr *) value)->funcid == F_BPCHAR_BPCHAR_INT4_BOOL))
+		value = (Node *) linitial(((FuncExpr *) value)->args);
+	len = text_length(body, NULL, value, &what, &always);
+	if (what == NULL || len <= n)
+		return;
+	body_found(body, always ? DOCTOR_ERROR : DOCTOR_WARNING, ERRCODE_STRING_DATA_RIGHT_TRUNCATION, "function", body->name,
+			   psprintf("%s %s longer than %s", what, always ? "is" : "may be", target),
+			   psprintf("At %s: value too long for type %s.", body_where(body), format_type_with_typemod(type, typmod)), NULL);
 }
 
 /* ON CONFLICT (...) needs a unique index on just these columns; only planning would say so. */
@@ -1747,6 +1933,7 @@ check_write(Body *body, Query *query)
 			check_checks(body, query, rel, att, tle);
 			check_unique(body, query, rel, att, tle);
 			check_length(body, query, rel, att, tle);
+			check_key(body, rel, att, tle);
 		}
 	}
 	relation_close(rel, AccessShareLock);
@@ -1838,6 +2025,20 @@ body_cast(Body *body, Node *value, Oid type)
 		body_found(body, DOCTOR_WARNING, ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE, "function", body->name,
 				   psprintf("column phone is cast to %s, which is too small for a phone number", format_type_be(type)),
 				   psprintf("At %s: value \"...\" is out of range for type %s, or no number at all.", body_where(body), format_type_be(type)), NULL);
+	if (field == NULL && get_typtype(type) == TYPTYPE_ENUM)
+	{
+		bool		sometimes;
+		char	   *text = constant_of(body, NULL, value, &sometimes);
+
+		if (text != NULL && strlen(text) < NAMEDATALEN &&
+			!SearchSysCacheExists2(ENUMTYPOIDNAME, ObjectIdGetDatum(type), CStringGetDatum(text)))
+			body_found(body, sometimes ? DOCTOR_WARNING : DOCTOR_ERROR, ERRCODE_INVALID_TEXT_REPRESENTATION, "function", body->name,
+					   psprintf("'%s' is no label of enum %s", text, format_type_be(type)),
+					   psprintf("At %s: invalid input value for enum %s: \"%s\"%s.", body_where(body), format_type_be(type), text,
+								sometimes ? ", for users whose metadata has nothing" : ""),
+					   psprintf("ALTER TYPE %s ADD VALUE %s;", format_type_be_qualified(type), quote_literal_cstr(text)));
+		return;
+	}
 	if (field == NULL || is_guarded(body, field))
 		return;
 	get_type_category_preferred(type, &category, &preferred);
@@ -2009,6 +2210,43 @@ check_division(Body *body, OpExpr *op)
 			   psprintf("At %s: the divisor is zero as long as there is no row. nullif(..., 0) makes the result null.", body_where(body)), NULL);
 }
 
+/* What a function is called with, as far as it is the user's. */
+static void
+note_arguments(Body *body, Node *node)
+{
+	List	   *args = IsA(node, FuncExpr) ? ((FuncExpr *) node)->args : NIL;
+	MemoryContext old;
+	ListCell   *lc;
+	int			n = 0;
+	bool		any = false;
+
+	body->args = NULL;
+	if (args == NIL || list_length(args) > BODY_ARGS_MAX || ((FuncExpr *) node)->funcid < FirstNormalObjectId)
+		return;
+	old = MemoryContextSwitchTo(body->cxt);
+	body->nargs = list_length(args);
+	body->args = (BodyArg *) palloc0(sizeof(BodyArg) * body->nargs);
+	foreach(lc, args)
+	{
+		BodyArg    *arg = &body->args[n++];
+
+		/* by name, in any order: more than we do */
+		if (IsA(lfirst(lc), NamedArgExpr))
+		{
+			any = false;
+			break;
+		}
+		arg->metadata = is_metadata(body, (Node *) lfirst(lc));
+		arg->field = body_metadata_field(body, (Node *) lfirst(lc));
+		if (arg->field != NULL && is_guarded(body, arg->field))
+			arg->field = NULL;
+		any = any || arg->metadata || arg->field != NULL;
+	}
+	MemoryContextSwitchTo(old);
+	if (!any)
+		body->args = NULL;
+}
+
 static bool
 expression_walker(Node *node, void *context)
 {
@@ -2057,7 +2295,9 @@ expression_walker(Node *node, void *context)
 		body->conditions--;
 		return result;
 	}
+	note_arguments(body, node);
 	check_functions_in_node(node, check_function, body);
+	body->args = NULL;
 	if (IsA(node, SubLink))
 		check_many(body, node);
 	if (IsA(node, OpExpr))
@@ -2107,6 +2347,10 @@ expression_walker(Node *node, void *context)
 		{
 			char	   *name = constant_text((Node *) first);
 
+			if (name != NULL && pg_strcasecmp(name, "role") == 0 && body->definer)
+				body_found(body, DOCTOR_ERROR, ERRCODE_INSUFFICIENT_PRIVILEGE, "function", body->name,
+						   "a statement fails: cannot set parameter \"role\" within security-definer function",
+						   psprintf("At %s.", body_where(body)), NULL);
 			if (name == NULL || pg_strcasecmp(name, "search_path") == 0 || pg_strcasecmp(name, "role") == 0)
 				body->path_unknown = true;
 		}
