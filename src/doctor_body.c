@@ -137,9 +137,21 @@ doctor_reached(Doctor *doctor, int *n)
  */
 
 static bool
+same_arguments(const BodyCall *a, const BodyCall *b)
+{
+	if (a->args == NULL || b->args == NULL || a->nargs != b->nargs)
+		return a->args == b->args;
+	for (int i = 0; i < a->nargs; i++)
+		if (a->args[i].metadata != b->args[i].metadata || (a->args[i].field == NULL) != (b->args[i].field == NULL) ||
+			(a->args[i].field != NULL && strcmp(a->args[i].field, b->args[i].field) != 0))
+			return false;
+	return true;
+}
+
+static bool
 same_call(const BodyCall *a, const BodyCall *b)
 {
-	return a->funcid == b->funcid && a->role == b->role && strcmp(a->path, b->path) == 0 &&
+	return a->funcid == b->funcid && a->role == b->role && same_arguments(a, b) && strcmp(a->path, b->path) == 0 &&
 		a->relid == b->relid && a->trigger_type == b->trigger_type && a->contained == b->contained &&
 		(a->condition == NULL ? b->condition == NULL : b->condition != NULL && strcmp(a->condition, b->condition) == 0);
 }
@@ -165,6 +177,15 @@ add_call(Doctor *doctor, const BodyCall *call)
 	*c = *call;
 	c->path = pstrdup(call->path);
 	c->by_default = call->by_default ? pstrdup(call->by_default) : NULL;
+	if (call->args != NULL)
+	{
+		c->args = (BodyArg *) palloc(sizeof(BodyArg) * Max(call->nargs, 1));
+		for (int i = 0; i < call->nargs; i++)
+		{
+			c->args[i].metadata = call->args[i].metadata;
+			c->args[i].field = call->args[i].field ? pstrdup(call->args[i].field) : NULL;
+		}
+	}
 	run->calls = lappend(run->calls, c);
 	MemoryContextSwitchTo(old);
 }
@@ -442,7 +463,7 @@ static void
 add_effect(Body *body, bool is_call, Oid id, CmdType command, Bitmapset *columns, bool certain)
 {
 	MemoryContext old = MemoryContextSwitchTo(body->cxt);
-	BodyEffect *e = (BodyEffect *) palloc(sizeof(BodyEffect));
+	BodyEffect *e = (BodyEffect *) palloc0(sizeof(BodyEffect));
 
 	e->is_call = is_call;
 	e->id = id;
@@ -463,7 +484,7 @@ body_writes(Body *body, Oid relid, CmdType command, Bitmapset *columns, bool cer
 }
 
 void
-body_calls(Body *body, Oid funcid)
+body_calls(Body *body, Oid funcid, int nargs, BodyArg *args)
 {
 	bool		certain = body->conditions == 0;
 
@@ -480,7 +501,14 @@ body_calls(Body *body, Oid funcid)
 		certain = c->certain;
 	}
 	if (funcid != body->call->funcid)
+	{
+		BodyEffect *e;
+
 		add_effect(body, true, funcid, CMD_NOTHING, NULL, true);
+		e = (BodyEffect *) llast(body->effects);
+		e->nargs = nargs;
+		e->args = args;
+	}
 }
 
 /* What the last pass has found to be written and called is looked at next. */
@@ -510,6 +538,8 @@ follow_effects(Body *body)
 			call.certain = e->certain && !depth_asked;
 			call.depth = body->call->depth + 1;
 			call.by_default = e->by_default;
+			call.nargs = e->nargs;
+			call.args = e->args;
 			add_call(body->doctor, &call);
 		}
 		else

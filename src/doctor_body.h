@@ -15,6 +15,15 @@
 
 #include "doctor.h"
 
+/* What is known of an argument that a function is called with. */
+typedef struct BodyArg
+{
+	bool		metadata;		/* NEW.raw_user_meta_data itself */
+	char	   *field;			/* the text of this field of it, or NULL */
+} BodyArg;
+
+#define BODY_ARGS_MAX	100
+
 /* A function that will be called: as whom, under which path, by what. */
 typedef struct BodyCall
 {
@@ -27,6 +36,8 @@ typedef struct BodyCall
 	bool		certain;		/* no condition stands between the parent and this call */
 	const char *by_default;		/* the column whose default calls it, or NULL */
 	int			depth;
+	int			nargs;
+	BodyArg    *args;			/* NULL: nothing is known of any */
 
 	/* a trigger function */
 	Oid			relid;			/* the trigger's table, or invalid */
@@ -60,6 +71,7 @@ typedef struct BodyVar
 	bool		filled;			/* with a NULL where a literal will stand */
 	bool		guarded;		/* some condition asks for it */
 	TupleDesc	desc;			/* a record's columns, where they are known */
+	BodyArg    *arg;			/* what it was called with, or NULL */
 	bool		unclear;		/* they are now these, now others */
 } BodyVar;
 
@@ -110,6 +122,8 @@ typedef struct BodyEffect
 	bool		contained;
 	bool		certain;
 	const char *by_default;		/* the column whose default calls it, or NULL */
+	int			nargs;
+	BodyArg    *args;
 } BodyEffect;
 
 /* The analysis of one call. */
@@ -162,6 +176,8 @@ typedef struct Body
 	void	   *function;		/* PLpgSQL_function */
 	int			line;
 	bool		uncertain;		/* the statement holds what has no known type */
+	int			nargs;			/* of the call that is looked at */
+	BodyArg    *args;
 	const char *asked;			/* what a condition asks of the request */
 	bool		in_coalesce;	/* the expression is an argument of coalesce() */
 	bool		dynamic;		/* the statement is not in the body as it stands */
@@ -172,7 +188,7 @@ typedef struct Body
 extern void body_found(Body *body, DoctorSeverity severity, int sqlstate, const char *object_area,
 					   const char *object, const char *finding, const char *detail, const char *fix);
 extern void body_writes(Body *body, Oid relid, CmdType command, Bitmapset *columns, bool certain);
-extern void body_calls(Body *body, Oid funcid);
+extern void body_calls(Body *body, Oid funcid, int nargs, BodyArg *args);
 extern bool body_edit_source(Body *body, int from, int to, const char *before, const char *after, bool replace);
 extern bool body_edit(Body *body, int from, int to, const char *before, const char *after, bool replace);
 extern const char *body_line(Body *body);
@@ -201,6 +217,7 @@ extern const char *body_finds_nothing(Body *body, Node *value);
 extern bool body_always_true(Body *body, Query *query);
 extern bool body_never_true(Body *body, Query *query);
 extern bool body_uses_new(Body *body, Query *query);
+extern void body_length(Body *body, Node *value, Oid type, int32 typmod, const char *target);
 extern void body_cast(Body *body, Node *value, Oid type);
 extern Node *body_strip(Node *node);
 extern BodyRef *body_ref(Body *body, Node *node);

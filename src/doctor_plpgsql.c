@@ -61,6 +61,10 @@ static void walk_list(Body *body, List *stmts);
 
 #define FUNCTION(body) ((PLpgSQL_function *) (body)->function)
 
+/* In a function that is no trigger's these numbers are nobody's, and 0. */
+#define IS_NEW(func, no) ((func)->fn_is_trigger == PLPGSQL_DML_TRIGGER && (no) == (func)->new_varno)
+#define IS_OLD(func, no) ((func)->fn_is_trigger == PLPGSQL_DML_TRIGGER && (no) == (func)->old_varno)
+
 /* ---------------------------------------------------------------------
  * Variables
  * ---------------------------------------------------------------------
@@ -100,7 +104,7 @@ record_desc(Body *body, int dno)
 	PLpgSQL_function *func = FUNCTION(body);
 	PLpgSQL_rec *rec = (PLpgSQL_rec *) func->datums[dno];
 
-	if ((dno == func->new_varno || dno == func->old_varno) && OidIsValid(body->call->relid))
+	if ((IS_NEW(func, dno) || IS_OLD(func, dno)) && OidIsValid(body->call->relid))
 		return dno < body->nvars && body->vars[dno].unclear ? NULL : body->vars[dno].desc;
 	if (rec->rectypeid != RECORDOID && OidIsValid(rec->rectypeid))
 	{
@@ -157,8 +161,8 @@ make_variable(Body *body, int dno, int location)
 
 	memset(&ref, 0, sizeof(ref));
 	ref.dno = dno;
-	ref.is_new = dno == func->new_varno;
-	ref.is_old = dno == func->old_varno;
+	ref.is_new = IS_NEW(func, dno);
+	ref.is_old = IS_OLD(func, dno);
 	switch (datum->dtype)
 	{
 		case PLPGSQL_DTYPE_VAR:
@@ -206,7 +210,7 @@ make_field(Body *body, int dno, const char *field, int location)
 	TupleDesc	desc;
 	BodyRef		ref;
 
-	if ((dno == func->new_varno || dno == func->old_varno) && !OidIsValid(body->call->relid))
+	if ((IS_NEW(func, dno) || IS_OLD(func, dno)) && !OidIsValid(body->call->relid))
 		return make_unknown(body, location);
 	desc = record_desc(body, dno);
 	if (desc == NULL && is_unassigned(body, dno))
@@ -217,8 +221,8 @@ make_field(Body *body, int dno, const char *field, int location)
 		return make_unknown(body, location);
 	memset(&ref, 0, sizeof(ref));
 	ref.dno = dno;
-	ref.is_new = dno == func->new_varno;
-	ref.is_old = dno == func->old_varno;
+	ref.is_new = IS_NEW(func, dno);
+	ref.is_old = IS_OLD(func, dno);
 	ref.field = field;
 	for (int i = 0; i < desc->natts; i++)
 	{
@@ -480,8 +484,19 @@ check_assigned(Body *body, int dno, Node *value)
 {
 	PLpgSQL_datum *datum = FUNCTION(body)->datums[dno];
 
-	if (value != NULL && (datum->dtype == PLPGSQL_DTYPE_VAR) && exprType(value) == TEXTOID)
-		body_cast(body, value, ((PLpgSQL_var *) datum)->datatype->typoid);
+	DoctorSeverity severity;
+	const char *null;
+	PLpgSQL_var *var = (PLpgSQL_var *) datum;
+
+	if (value == NULL || datum->dtype != PLPGSQL_DTYPE_VAR)
+		return;
+	if (exprType(value) == TEXTOID)
+		body_cast(body, value, var->datatype->typoid);
+	body_length(body, value, var->datatype->typoid, var->datatype->atttypmod, psprintf("variable %s", quote_identifier(var->refname)));
+	if (var->notnull && (null = body_may_be_null(body, value, &severity)) != NULL)
+		body_found(body, severity, ERRCODE_NULL_VALUE_NOT_ALLOWED, "function", body->name,
+				   psprintf("a value that may be null is assigned to variable %s, which is declared NOT NULL", quote_identifier(var->refname)),
+				   psprintf("At %s: %s. Null value cannot be assigned to variable \"%s\".", body_where(body), null, var->refname), NULL);
 }
 
 /* INTO, and the variable of a loop. */
@@ -505,7 +520,7 @@ target_assigned(Body *body, PLpgSQL_variable *target, TupleDesc desc, Node *valu
 	{
 		PLpgSQL_rec *rec = (PLpgSQL_rec *) target;
 
-		if (rec->rectypeid == RECORDOID && rec->dno != FUNCTION(body)->new_varno && rec->dno != FUNCTION(body)->old_varno)
+		if (rec->rectypeid == RECORDOID && !IS_NEW(FUNCTION(body), rec->dno) && !IS_OLD(FUNCTION(body), rec->dno))
 			record_assigned(body, rec->dno, desc);
 	}
 	else
@@ -1041,7 +1056,7 @@ walk_raise(Body *body, PLpgSQL_stmt_raise *stmt)
 	if (stmt->elog_level >= ERROR && body->handlers == NIL)
 		body->refuses = true;
 	if (stmt->elog_level >= ERROR && (stmt->message != NULL || stmt->condname != NULL || stmt->options != NIL) &&
-		body->call->relid == body->doctor->auth_users)
+		OidIsValid(body->call->relid))
 		body_found(body, DOCTOR_INFO, 0, "function", body->name,
 				   psprintf("the trigger can refuse %s of %s on purpose", body_events(body->call->events),
 							doctor_relation_name(body->call->relid)),
@@ -1379,6 +1394,9 @@ body_walk_plpgsql(Body *body)
 			RelationClose(rel);
 		}
 	}
+	for (int i = 0; i < func->fn_nargs && body->call->args != NULL; i++)
+		if (func->fn_argvarnos[i] < body->nvars)
+			body->vars[func->fn_argvarnos[i]].arg = &body->call->args[i];
 	walk_statement(body, (PLpgSQL_stmt *) func->action);
 	if (OidIsValid(body->call->trigger) && !always_returns(list_make1(func->action)))
 	{

@@ -21,6 +21,7 @@
 #include "catalog/dependency.h"
 #include "catalog/indexing.h"
 #include "catalog/namespace.h"
+#include "catalog/pg_collation.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_collation.h"
 #include "catalog/pg_constraint.h"
@@ -37,6 +38,7 @@
 #include "optimizer/optimizer.h"
 #include "parser/parsetree.h"
 #include "parser/parser.h"
+#include "regex/regex.h"
 #include "storage/bufmgr.h"
 #include "utils/acl.h"
 #include "utils/array.h"
@@ -190,7 +192,7 @@ check_function(Oid funcid, void *arg)
 				   psprintf("At %s.", body_where(body)), NULL);
 		return false;
 	}
-	body_calls(body, funcid);
+	body_calls(body, funcid, body->nargs, body->args);
 	return false;
 }
 
@@ -259,11 +261,32 @@ value_of(Body *body, BodyRef *ref)
 	return body->vars[ref->dno].value;
 }
 
+/* The argument of the function that it is, if it still is what it was called with; NULL: none, or nothing is known. */
+static BodyArg *
+argument_of(Body *body, Node *node)
+{
+	Param	   *param = (Param *) node;
+	BodyRef    *ref;
+
+	if (node == NULL || !IsA(node, Param) || param->paramkind != PARAM_EXTERN || body->call->args == NULL)
+		return NULL;
+	if (body->language == SQLlanguageId)
+		return param->paramid >= 1 && param->paramid <= body->call->nargs ? &body->call->args[param->paramid - 1] : NULL;
+	ref = body_ref(body, node);
+	if (ref == NULL || ref->field != NULL || ref->dno < 0 || ref->dno >= body->nvars || body->vars[ref->dno].assigned > 0 ||
+		body->vars[ref->dno].guarded)
+		return NULL;
+	return body->vars[ref->dno].arg;
+}
+
 static bool
 is_metadata(Body *body, Node *node)
 {
 	BodyRef    *ref = body_ref(body, body_strip(node));
+	BodyArg    *arg = argument_of(body, body_strip(node));
 
+	if (arg != NULL)
+		return arg->metadata;
 	if (ref == NULL)
 		return false;
 	if (ref->field != NULL)
@@ -301,6 +324,8 @@ body_metadata_field(Body *body, Node *node)
 	node = body_strip(node);
 	if (node == NULL)
 		return NULL;
+	if (argument_of(body, node) != NULL)
+		return argument_of(body, node)->field;
 	ref = body_ref(body, node);
 	if (ref != NULL)
 	{
@@ -469,7 +494,38 @@ lookup_qual(Lookup *lookup, Relation rel, Node *qual, StringInfo sql)
 	return true;
 }
 
-/* A search for constants in one small table that its owner can read: nothing of anybody else's takes part. */
+/* Would planning a statement over it evaluate anything of its owner's? */
+static bool
+has_own_expressions(Relation rel)
+{
+	ListCell   *lc;
+
+	if (rel->rd_rel->relhassubclass || RelationGetStatExtList(rel) != NIL)
+		return true;
+	foreach(lc, RelationGetIndexList(rel))
+	{
+		HeapTuple	tuple = SearchSysCache1(INDEXRELID, ObjectIdGetDatum(lfirst_oid(lc)));
+		bool		plain = HeapTupleIsValid(tuple) && heap_attisnull(tuple, Anum_pg_index_indexprs, NULL) &&
+			heap_attisnull(tuple, Anum_pg_index_indpred, NULL);
+
+		if (HeapTupleIsValid(tuple))
+			ReleaseSysCache(tuple);
+		if (!plain)
+			return true;
+	}
+	return false;
+}
+
+/* Small, its owner's to read, and nothing of anybody's takes part in that. */
+static bool
+is_readable(Body *body, Relation rel)
+{
+	return rel->rd_rel->relkind == RELKIND_RELATION && doctor_may_look(body->doctor, rel->rd_rel->relowner) &&
+		!has_own_expressions(rel) && !(rel->rd_rel->relrowsecurity && rel->rd_rel->relforcerowsecurity) &&
+		RelationGetNumberOfBlocks(rel) <= LOOKUP_PAGES_MAX;
+}
+
+/* A search for constants in one small table that can be read? */
 static bool
 is_lookup(Body *body, Node *value, Lookup *lookup)
 {
@@ -495,9 +551,7 @@ is_lookup(Body *body, Node *value, Lookup *lookup)
 	lookup->table = doctor_relation_name(rte->relid);
 	initStringInfo(&sql);
 	appendStringInfo(&sql, "SELECT FROM %s AS t", lookup->table);
-	result = doctor_may_look(body->doctor, lookup->owner) && !(rel->rd_rel->relrowsecurity && rel->rd_rel->relforcerowsecurity) &&
-		lookup_qual(lookup, rel, query->jointree->quals, &sql) &&
-		RelationGetNumberOfBlocks(rel) <= LOOKUP_PAGES_MAX && list_length(lookup->values) <= PLAN_MAX_ARGS;
+	result = is_readable(body, rel) && lookup_qual(lookup, rel, query->jointree->quals, &sql) && list_length(lookup->values) <= PLAN_MAX_ARGS;
 	relation_close(rel, AccessShareLock);
 	lookup->sql = sql.data;
 	return result;
@@ -521,6 +575,8 @@ run_lookup(void *arg)
 	SPI_connect();
 	scope_enter_target(&scope, lookup->owner, "pg_catalog, pg_temp");
 	(void) set_config_option("lock_timeout", LOCK_TIMEOUT, PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+	/* no CHECK either */
+	(void) set_config_option("constraint_exclusion", "off", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
 	SPI_execute_plan(plan_try(lookup->sql, n, types), values, NULL, true, 2);
 	lookup->rows = SPI_processed;
 	scope_leave(&scope);
@@ -541,19 +597,15 @@ lookup_rows(Lookup *lookup)
 	return 1;
 }
 
-/* Does anything before the lookup write its table? */
+/* Does anything before the statement write this table, or call what may? */
 static bool
-body_fills(Body *body, Query *query)
+has_written(Body *body, Oid relid)
 {
 	ListCell   *lc;
 
 	foreach(lc, body->effects)
-	{
-		BodyEffect *e = (BodyEffect *) lfirst(lc);
-
-		if (e->is_call || e->id == linitial_node(RangeTblEntry, query->rtable)->relid)
+		if (((BodyEffect *) lfirst(lc))->is_call || ((BodyEffect *) lfirst(lc))->id == relid)
 			return true;
-	}
 	return false;
 }
 
@@ -563,7 +615,7 @@ body_finds_nothing(Body *body, Node *value)
 {
 	Lookup		lookup;
 
-	if (!is_lookup(body, value, &lookup) || body_fills(body, lookup.query) || lookup_rows(&lookup) > 0)
+	if (!is_lookup(body, value, &lookup) || has_written(body, linitial_node(RangeTblEntry, lookup.query->rtable)->relid) || lookup_rows(&lookup) > 0)
 		return NULL;
 	return psprintf("no row of %s is what it looks for", lookup.table);
 }
@@ -719,7 +771,7 @@ nullness(Body *body, Query *query, Node *node, Why *why)
 	if (node == NULL)
 		return NULL_UNKNOWN;
 	ref = body_ref(body, node);
-	if (ref != NULL)
+	if (ref != NULL && argument_of(body, node) == NULL)
 		return nullness_of_ref(body, query, ref, why);
 	field = body_metadata_field(body, node);
 	if (field != NULL)
@@ -1156,7 +1208,8 @@ does_not_match(const char *operator, const char *pattern, const char *value)
 	{
 		const char *name;
 		PGFunction	function;
-	}			operators[] = {{"~", textregexeq}, {"~*", texticregexeq}, {"~~", textlike}};
+	}			operators[] = {{"~", textregexeq}, {"~*", texticregexeq}, {"~~", textlike}, {"~~*", texticlike},
+							{"!~", textregexne}, {"!~*", texticregexne}, {"!~~", textnlike}, {"!~~*", texticnlike}};
 
 	/* one that looks back can take for ever */
 	if (strlen(pattern) > 200)
@@ -1541,6 +1594,19 @@ check_not_null(Body *body, Query *query, Relation rel, Form_pg_attribute att, Ta
 	}
 	if (OidIsValid(domain))
 		return;
+	if (OidIsValid(domain))
+	{
+		/* a column that is left out is null as well, unless the domain has a default */
+		if (tle == NULL || body_sets_column(body, RelationGetRelid(rel), column, query->commandType))
+			return;
+		n = nullness(body, query, (Node *) tle->expr, &why);
+		if (n >= NULL_SOMETIMES)
+			body_found(body, n == NULL_ALWAYS ? DOCTOR_ERROR : why.severity, ERRCODE_NOT_NULL_VIOLATION, "function", body->name,
+					   psprintf("a value that may be null goes into column %s of %s, whose domain is NOT NULL", quote_identifier(column), table),
+					   psprintf("At %s: %s. Domain %s does not allow null values.", body_where(body), why.text, format_type_be_qualified(domain)),
+					   psprintf("ALTER DOMAIN %s DROP NOT NULL;", format_type_be_qualified(domain)));
+		return;
+	}
 	if (tle == NULL)
 	{
 		if (body_sets_column(body, RelationGetRelid(rel), column, query->commandType))
@@ -1658,16 +1724,22 @@ check_checks(Body *body, Query *query, Relation rel, Form_pg_attribute att, Targ
 	bool		sometimes;
 	char	   *value;
 	bool		local;
+	char	   *field;
 
 	if (tle == NULL)
 		return;
 	value = constant_of(body, query, (Node *) tle->expr, &sometimes);
 	local = value == NULL && is_local_part((Node *) tle->expr, body);
-	if ((value == NULL && !local) || body_sets_column(body, RelationGetRelid(rel), NameStr(att->attname), query->commandType))
+	field = value == NULL && !local ? body_metadata_field(body, (Node *) tle->expr) : NULL;
+	if (field != NULL && is_guarded(body, field))
+		field = NULL;
+	if ((value == NULL && !local && field == NULL) || body_sets_column(body, RelationGetRelid(rel), NameStr(att->attname), query->commandType))
 		return;
 	if (value != NULL)
 		(void) check_value(body, query, rel, att, sometimes ? DOCTOR_WARNING : DOCTOR_ERROR, value,
 						   sometimes ? " where the user's metadata has nothing" : is_default(rel, tle) ? ", its default" : "");
+	if (field != NULL)
+		(void) check_value(body, query, rel, att, DOCTOR_WARNING, "", psprintf(" where the form sends an empty \"%s\" with the metadata", field));
 	for (int i = 0; local && query_local_parts[i] != NULL; i++)
 		if (check_value(body, query, rel, att, DOCTOR_WARNING, query_local_parts[i], " for one whose address begins so"))
 			break;
@@ -1803,6 +1875,60 @@ text_length(Body *body, Query *query, Node *node, const char **what, bool *alway
 		return 40;
 	}
 	return 0;
+}
+
+/* A constant in a column with a foreign key names a row; OLD.id of a user who is gone names none. */
+static void
+check_key(Body *body, Relation rel, Form_pg_attribute att, TargetEntry *tle)
+{
+	Node	   *expr = tle ? body_strip((Node *) tle->expr) : NULL;
+	char	   *table = doctor_relation_name(RelationGetRelid(rel));
+	BodyRef    *ref = body_ref(body, expr);
+	ListCell   *lc;
+
+	if (expr == NULL)
+		return;
+	foreach(lc, RelationGetFKeyList(rel))
+	{
+		ForeignKeyCacheInfo *fk = (ForeignKeyCacheInfo *) lfirst(lc);
+		char	   *name;
+
+		if (fk->nkeys != 1 || fk->conkey[0] != att->attnum || (name = get_constraint_name(fk->conoid)) == NULL)
+			continue;
+		if (ref != NULL && ref->is_old && ref->field != NULL && body->call->relid == fk->confrelid && body->conditions == 0 &&
+			TRIGGER_FOR_AFTER(body->call->trigger_type) && TRIGGER_FOR_DELETE(body->call->trigger_type) &&
+			!TRIGGER_FOR_UPDATE(body->call->trigger_type) && get_attnum(fk->confrelid, ref->field) == fk->confkey[0])
+			body_found(body, DOCTOR_ERROR, ERRCODE_FOREIGN_KEY_VIOLATION, "table", table,
+					   psprintf("foreign key %s refers to the row that is being deleted", quote_identifier(name)),
+					   psprintf("The INSERT at %s, in an AFTER DELETE trigger, gives column %s the key of a row of %s that is gone: insert or update on table violates foreign key constraint \"%s\".",
+								body_where(body), quote_identifier(NameStr(att->attname)), doctor_relation_name(fk->confrelid), name),
+					   psprintf("ALTER TABLE %s DROP CONSTRAINT %s;", table, quote_identifier(name)));
+		else if (IsA(expr, Const) && !((Const *) expr)->constisnull && ((Const *) expr)->consttype < FirstNormalObjectId &&
+				 !body->uncertain && !body->filled && fk->confrelid != RelationGetRelid(rel))
+		{
+			Relation	other = relation_open(fk->confrelid, AccessShareLock);
+			char	   *column = get_attname(fk->confrelid, fk->confkey[0], true);
+			Lookup		lookup;
+			bool		usable = column != NULL && is_readable(body, other) &&
+				get_atttype(fk->confrelid, fk->confkey[0]) < FirstNormalObjectId;
+
+			memset(&lookup, 0, sizeof(lookup));
+			lookup.owner = other->rd_rel->relowner;
+			lookup.table = doctor_relation_name(fk->confrelid);
+			lookup.values = list_make1(expr);
+			relation_close(other, AccessShareLock);
+			if (!usable || has_written(body, fk->confrelid) ||
+				body_sets_column(body, RelationGetRelid(rel), NameStr(att->attname), CMD_INSERT))
+				continue;
+			lookup.sql = psprintf("SELECT FROM %s AS t WHERE t.%s OPERATOR(pg_catalog.=) $1", lookup.table, quote_identifier(column));
+			if (lookup_rows(&lookup) > 0)
+				continue;
+			body_found(body, DOCTOR_ERROR, ERRCODE_FOREIGN_KEY_VIOLATION, "function", body->name,
+					   psprintf("a constant for column %s of %s names no row of %s", quote_identifier(NameStr(att->attname)), table, lookup.table),
+					   psprintf("At %s: insert or update on table violates foreign key constraint \"%s\". Make the row that it names.", body_where(body), name),
+					   NULL);
+		}
+	}
 }
 
 static void
@@ -1970,6 +2096,27 @@ check_same_for_all(Body *body, Query *query, Relation rel)
 					   fix_drop_default(RelationGetRelid(rel), NameStr(TupleDescAttr(RelationGetDescr(rel), column - 1)->attname)) : NULL);
 		ReleaseSysCache(tuple);
 	}
+}
+
+/* The same where it is cast to a type as long as a variable's. */
+void
+body_length(Body *body, Node *value, Oid type, int32 typmod, const char *target)
+{
+	const char *what = NULL;
+	bool		always;
+	int			n = typmod - VARHDRSZ;
+	int			len;
+
+	if ((type != VARCHAROID && type != BPCHAROID) || n < 1)
+		return;
+	if (IsA(value, FuncExpr) && (((FuncExpr *) value)->funcid == F_VARCHAR_VARCHAR_INT4_BOOL || ((FuncExpr *) value)->funcid == F_BPCHAR_BPCHAR_INT4_BOOL))
+		value = (Node *) linitial(((FuncExpr *) value)->args);
+	len = text_length(body, NULL, value, &what, &always);
+	if (what == NULL || len <= n)
+		return;
+	body_found(body, always ? DOCTOR_ERROR : DOCTOR_WARNING, ERRCODE_STRING_DATA_RIGHT_TRUNCATION, "function", body->name,
+			   psprintf("%s %s longer than %s", what, always ? "is" : "may be", target),
+			   psprintf("At %s: value too long for type %s.", body_where(body), format_type_with_typemod(type, typmod)), NULL);
 }
 
 /* ON CONFLICT (...) needs a unique index on just these columns; only planning would say so. */
@@ -2222,6 +2369,7 @@ check_write(Body *body, Query *query)
 			check_checks(body, query, rel, att, tle);
 			check_unique(body, query, rel, att, tle);
 			check_length(body, query, rel, att, tle);
+			check_key(body, rel, att, tle);
 		}
 	}
 	relation_close(rel, AccessShareLock);
@@ -2313,6 +2461,20 @@ body_cast(Body *body, Node *value, Oid type)
 		body_found(body, DOCTOR_WARNING, ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE, "function", body->name,
 				   psprintf("column phone is cast to %s, which is too small for a phone number", format_type_be(type)),
 				   psprintf("At %s: value \"...\" is out of range for type %s, or no number at all.", body_where(body), format_type_be(type)), NULL);
+	if (field == NULL && get_typtype(type) == TYPTYPE_ENUM)
+	{
+		bool		sometimes;
+		char	   *text = constant_of(body, NULL, value, &sometimes);
+
+		if (text != NULL && strlen(text) < NAMEDATALEN &&
+			!SearchSysCacheExists2(ENUMTYPOIDNAME, ObjectIdGetDatum(type), CStringGetDatum(text)))
+			body_found(body, sometimes ? DOCTOR_WARNING : DOCTOR_ERROR, ERRCODE_INVALID_TEXT_REPRESENTATION, "function", body->name,
+					   psprintf("'%s' is no label of enum %s", text, format_type_be(type)),
+					   psprintf("At %s: invalid input value for enum %s: \"%s\"%s.", body_where(body), format_type_be(type), text,
+								sometimes ? ", for users whose metadata has nothing" : ""),
+					   psprintf("ALTER TYPE %s ADD VALUE %s;", format_type_be_qualified(type), quote_literal_cstr(text)));
+		return;
+	}
 	if (field == NULL || is_guarded(body, field))
 		return;
 	get_type_category_preferred(type, &category, &preferred);
@@ -2504,6 +2666,43 @@ check_label(Body *body, CoerceViaIO *cast)
 			   NULL);
 }
 
+/* What a function is called with, as far as it is the user's. */
+static void
+note_arguments(Body *body, Node *node)
+{
+	List	   *args = IsA(node, FuncExpr) ? ((FuncExpr *) node)->args : NIL;
+	MemoryContext old;
+	ListCell   *lc;
+	int			n = 0;
+	bool		any = false;
+
+	body->args = NULL;
+	if (args == NIL || list_length(args) > BODY_ARGS_MAX || ((FuncExpr *) node)->funcid < FirstNormalObjectId)
+		return;
+	old = MemoryContextSwitchTo(body->cxt);
+	body->nargs = list_length(args);
+	body->args = (BodyArg *) palloc0(sizeof(BodyArg) * body->nargs);
+	foreach(lc, args)
+	{
+		BodyArg    *arg = &body->args[n++];
+
+		/* by name, in any order: more than we do */
+		if (IsA(lfirst(lc), NamedArgExpr))
+		{
+			any = false;
+			break;
+		}
+		arg->metadata = is_metadata(body, (Node *) lfirst(lc));
+		arg->field = body_metadata_field(body, (Node *) lfirst(lc));
+		if (arg->field != NULL && is_guarded(body, arg->field))
+			arg->field = NULL;
+		any = any || arg->metadata || arg->field != NULL;
+	}
+	MemoryContextSwitchTo(old);
+	if (!any)
+		body->args = NULL;
+}
+
 static bool
 expression_walker(Node *node, void *context)
 {
@@ -2571,7 +2770,9 @@ expression_walker(Node *node, void *context)
 		body->conditions--;
 		return result;
 	}
+	note_arguments(body, node);
 	check_functions_in_node(node, check_function, body);
+	body->args = NULL;
 	if (IsA(node, SubLink))
 		check_many(body, node);
 	if (IsA(node, OpExpr))
@@ -2620,6 +2821,10 @@ expression_walker(Node *node, void *context)
 		{
 			char	   *name = constant_text((Node *) first);
 
+			if (name != NULL && pg_strcasecmp(name, "role") == 0 && body->definer)
+				body_found(body, DOCTOR_ERROR, ERRCODE_INSUFFICIENT_PRIVILEGE, "function", body->name,
+						   "a statement fails: cannot set parameter \"role\" within security-definer function",
+						   psprintf("At %s.", body_where(body)), NULL);
 			if (name == NULL || pg_strcasecmp(name, "search_path") == 0 || pg_strcasecmp(name, "role") == 0)
 				body->path_unknown = true;
 		}

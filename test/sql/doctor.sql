@@ -185,9 +185,9 @@ BEGIN
     EXECUTE 'SELECT ''' || (NEW.raw_user_meta_data ->> 'told') || '''';
     -- not the same each time, or not seen to be
     IF NEW.email IS NOT NULL THEN
-        q := 'SELECT 1 FROM public.doctor_gone_5';
-    ELSE
         q := 'SELECT 1';
+    ELSE
+        q := 'SELECT 1 FROM public.doctor_gone_5';
     END IF;
     EXECUTE q;
     EXECUTE format('SELECT 1 FROM public.%I', NEW.aud);
@@ -264,9 +264,12 @@ DROP FUNCTION public.doctor_super();
 -- ---- nobody's code runs: an IMMUTABLE function, a default, a CHECK, an index, a domain, an input that says who it is ----
 CREATE TABLE public.doctor_ran (who text);
 GRANT ALL ON public.doctor_ran TO PUBLIC;
+-- what is undone is counted all the same
+CREATE SEQUENCE public.doctor_runs;
+GRANT ALL ON SEQUENCE public.doctor_runs TO PUBLIC;
 GRANT CREATE ON SCHEMA public TO regress_doctor;
 SET ROLE regress_doctor;
-CREATE FUNCTION public.doctor_note() RETURNS void LANGUAGE sql VOLATILE SET search_path = '' AS $$ INSERT INTO public.doctor_ran VALUES (current_user) $$;
+CREATE FUNCTION public.doctor_note() RETURNS void LANGUAGE sql VOLATILE SET search_path = '' AS $$ SELECT pg_catalog.nextval('public.doctor_runs'); INSERT INTO public.doctor_ran VALUES (current_user) $$;
 CREATE FUNCTION public.doctor_plant(v text) RETURNS text LANGUAGE plpgsql IMMUTABLE AS $$
 BEGIN
     PERFORM public.doctor_note();
@@ -276,6 +279,7 @@ CREATE DOMAIN public.doctor_domain AS text DEFAULT public.doctor_plant('domain')
 CREATE TABLE public.doctor_planted (id uuid, a text DEFAULT public.doctor_plant('a') CHECK (public.doctor_plant(a) <> ''), b public.doctor_domain,
                                     c text GENERATED ALWAYS AS (public.doctor_plant('c')) STORED);
 CREATE INDEX ON public.doctor_planted (public.doctor_plant('index'));
+CREATE TABLE public.doctor_checked (a text CHECK (a < public.doctor_plant('check')));
 CREATE VIEW public.doctor_view AS SELECT id, public.doctor_plant('view') AS v FROM public.doctor_planted WHERE public.doctor_plant('where') = 'where';
 CREATE FUNCTION public.doctor_harmless() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path = '' AS $$
 DECLARE
@@ -285,23 +289,40 @@ BEGIN
     PERFORM 1 FROM public.doctor_view WHERE v = public.doctor_plant('constant') || 'constant';
     IF public.doctor_plant('condition') = 'condition' THEN
         EXECUTE 'SELECT public.doctor_plant(''executed'')';
+        EXECUTE format('SELECT public.doctor_plant(%L)', 'formatted');
     END IF;
     RETURN NULL;
 END $$;
+CREATE FUNCTION public.doctor_looks_up() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path = '' AS $$
+DECLARE
+    it text;
+BEGIN
+    SELECT p.a INTO STRICT it FROM public.doctor_checked p WHERE p.a = 'nobody';
+    SELECT p.a INTO STRICT it FROM public.doctor_planted p WHERE p.a = 'nobody';
+    RETURN NULL;
+END $$;
 RESET ROLE;
-CREATE TRIGGER doctor_harmless AFTER INSERT ON auth.users FOR EACH ROW EXECUTE FUNCTION public.doctor_harmless();
+CREATE TRIGGER doctor_looks_up AFTER INSERT ON auth.users FOR EACH ROW EXECUTE FUNCTION public.doctor_looks_up();
+CREATE TRIGGER doctor_harmless AFTER INSERT ON auth.users FOR EACH ROW WHEN (public.doctor_plant('when') = 'when') EXECUTE FUNCTION public.doctor_harmless();
 EXPLAIN (COSTS off) SELECT public.doctor_plant('planned');
 SELECT DISTINCT who AS planning_runs_it FROM public.doctor_ran ORDER BY 1;
+SELECT is_called AS and_counts FROM public.doctor_runs;
 DELETE FROM public.doctor_ran;
+ALTER SEQUENCE public.doctor_runs RESTART;
+SET constraint_exclusion = on;
 SELECT severity, object, finding FROM invite_sync.doctor() WHERE object LIKE '%doctor_%' AND object NOT LIKE '%probe%';
 SET ROLE postgres;
 SELECT severity, object, finding FROM invite_sync.doctor() WHERE object LIKE '%doctor_%' AND object NOT LIKE '%probe%';
 RESET ROLE;
 SELECT * FROM public.doctor_ran;
+SELECT is_called AS something_ran FROM public.doctor_runs;
+RESET constraint_exclusion;
 DROP TRIGGER doctor_harmless ON auth.users;
+DROP TRIGGER doctor_looks_up ON auth.users;
 DROP TRIGGER doctor_path ON auth.users;
 DROP OWNED BY regress_doctor;
 DROP ROLE regress_doctor;
+DROP SEQUENCE public.doctor_runs;
 DROP TABLE public.doctor_ran, public.doctor_profiles;
 DROP FUNCTION public.doctor_path();
 

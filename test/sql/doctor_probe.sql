@@ -548,7 +548,7 @@ SELECT severity, finding FROM invite_sync.doctor(probe => true) WHERE area = 'pr
 -- nor is what only the address of a probe is too long for, or of the wrong domain
 CREATE OR REPLACE FUNCTION public.probe_note() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path = '' AS $$
 BEGIN
-    EXECUTE 'INSERT INTO public.probe_notes (id, topic, email) VALUES ($1, $2, $3)' USING NEW.id, coalesce(split_part(NEW.email, '@', 1), '-'), NEW.email;
+    EXECUTE rtrim('INSERT INTO public.probe_notes (id, topic, email) VALUES ($1, $2, $3)') USING NEW.id, coalesce(split_part(NEW.email, '@', 1), '-'), NEW.email;
     RETURN NEW;
 END $$;
 SELECT severity FROM invite_sync.doctor(probe => true) WHERE area = 'probe' AND severity <> 'info';
