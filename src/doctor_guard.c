@@ -3,11 +3,23 @@
  * doctor_guard.c
  *	  DDL that breaks a sync is told, or refused.
  *
- * Two event triggers. The one at the start of a command looks at its parse
- * tree; most commands cannot matter to a sync, and cost no more than that look.
- * For one that can, the targets are analysed before and after it: what did not
- * analyse before is no fault of the command, and who mends a broken table step
- * by step is not in anybody's way.
+ * Two event triggers, at the start and at the end of a command. Most commands
+ * cannot matter to a sync, which their parse trees say. For one that can, the
+ * targets are analysed before and after it: what did not analyse before is no
+ * fault of the command, and who mends a broken table step by step is not in
+ * anybody's way.
+ *
+ * An event trigger whose function cannot be loaded makes all DDL fail, also the
+ * one that would help. So the functions of ours are PL/pgSQL: they load the
+ * library where an error is caught, and then tell it of the moment. Nobody is
+ * granted anything for that. PostgreSQL asks for no right on what it calls by
+ * its number, and a dictionary of text search is such a thing; nor could
+ * anybody call a function that takes "internal" otherwise.
+ *
+ * The parse tree does not get that far, and the functions pin the search_path.
+ * Both are noted by a ProcessUtility hook on the way in. Only the command during
+ * which the library was loaded has come in before the hook was there, the first
+ * one of a session at most: of that the tag must do, as if it mattered.
  *
  * Event triggers run as whoever issues the command, and so does this: the
  * scopes lend nothing to it, and analysis runs nobody's code.
@@ -24,7 +36,8 @@
 #include "commands/extension.h"
 #include "fmgr.h"
 #include "nodes/parsenodes.h"
-#include "storage/proc.h"
+#include "tcop/cmdtag.h"
+#include "tcop/utility.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
 #include "utils/lsyscache.h"
@@ -38,35 +51,109 @@
 #include "plan.h"
 #include "sync.h"
 
-PG_FUNCTION_INFO_V1(doctor_guard_start);
-PG_FUNCTION_INFO_V1(doctor_guard_end);
+PG_FUNCTION_INFO_V1(doctor_guard_moment);
 
 /* What worked before a command that has begun. */
 typedef struct Watched
 {
-	const Node *parsetree;		/* which command */
 	int			nanalysed;
 	int64	   *analysed;		/* targets */
 	bool		probed;
 	List	   *kinds;			/* of char *: kinds of user whose signup worked */
 } Watched;
 
-/*
- * Commands may be nested, and one that fails has no end: so they are told apart
- * by their parse trees, the newest first. In TopTransactionContext.
- */
-static List *watched = NIL;
+/* A command on its way. */
+typedef struct Command
+{
+	struct Command *outer;
+	CommandTag	tag;
+	const Node *parsetree;		/* NULL: it came in before the hook was there */
+	const char *search_path;	/* of who issued it; NULL: not known */
+	MemoryContext cxt;			/* lasts as long, whatever the command commits */
+	uint64		transaction;	/* in which it came in */
+	Watched    *watched;		/* NULL: it is not */
+} Command;
+
+static Command *innermost = NULL;
+
+/* The one during which the library was loaded. */
+static Command unseen;
+static bool may_be_unseen = true;
+
+static uint64 transactions = 0;
+
+static ProcessUtility_hook_type prev_ProcessUtility = NULL;
 
 static void
-forget_watched(XactEvent event, void *arg)
+count_transactions(XactEvent event, void *arg)
 {
-	watched = NIL;
+	transactions++;
+	/* while no command of it has ended, none has begun before the hook was there */
+	may_be_unseen = false;
+}
+
+static void
+note_command(PlannedStmt *pstmt, const char *queryString, bool readOnlyTree,
+			 ProcessUtilityContext context, ParamListInfo params,
+			 QueryEnvironment *queryEnv, DestReceiver *dest, QueryCompletion *qc)
+{
+	ProcessUtility_hook_type process = prev_ProcessUtility ? prev_ProcessUtility : standard_ProcessUtility;
+	Command		command;
+
+	/* event triggers fire for whole commands only, and for what is DDL */
+	if (context == PROCESS_UTILITY_SUBCOMMAND || invite_sync_ddl_check == DDL_CHECK_OFF ||
+		GetCommandLogLevel(pstmt->utilityStmt) != LOGSTMT_DDL)
+	{
+		process(pstmt, queryString, readOnlyTree, context, params, queryEnv, dest, qc);
+		return;
+	}
+	command.outer = innermost;
+	command.tag = CreateCommandTag(pstmt->utilityStmt);
+	command.parsetree = pstmt->utilityStmt;
+	command.search_path = pstrdup(namespace_search_path);
+	command.cxt = CurrentMemoryContext;
+	command.transaction = transactions;
+	command.watched = NULL;
+	may_be_unseen = false;
+	innermost = &command;
+	PG_TRY();
+	{
+		process(pstmt, queryString, readOnlyTree, context, params, queryEnv, dest, qc);
+	}
+	PG_FINALLY();
+	{
+		innermost = command.outer;
+	}
+	PG_END_TRY();
 }
 
 void
 guard_init(void)
 {
-	RegisterXactCallback(forget_watched, NULL);
+	RegisterXactCallback(count_transactions, NULL);
+	prev_ProcessUtility = ProcessUtility_hook;
+	ProcessUtility_hook = note_command;
+}
+
+/*
+ * The command whose event trigger calls, or NULL where nobody but a user does
+ * (by the dictionary), who learns nothing by it.
+ */
+static Command *
+command_of(CommandTag tag, bool begins)
+{
+	if (innermost != NULL)
+		return innermost->tag == tag ? innermost : NULL;
+	if (begins && may_be_unseen)
+	{
+		may_be_unseen = false;
+		memset(&unseen, 0, sizeof(unseen));
+		unseen.tag = tag;
+		unseen.cxt = TopMemoryContext;
+		unseen.transaction = transactions;
+		return &unseen;
+	}
+	return unseen.watched != NULL && unseen.tag == tag ? &unseen : NULL;
 }
 
 /* ---------------------------------------------------------------------
@@ -197,15 +284,40 @@ command_concern(const Node *parsetree, bool look_up)
 }
 
 /*
+ * The same of a command of which the tag is all there is. For the names in it
+ * nothing can be looked up; that is once in a session.
+ */
+static Concern
+tag_concern(CommandTag tag)
+{
+	switch (tag)
+	{
+		case CMDTAG_CREATE_EXTENSION:
+		case CMDTAG_ALTER_EXTENSION:
+		case CMDTAG_DROP_EXTENSION:
+		case CMDTAG_COMMENT:
+		case CMDTAG_CREATE_INDEX:
+		case CMDTAG_CREATE_SCHEMA:
+		case CMDTAG_CREATE_SEQUENCE:
+		case CMDTAG_CREATE_TABLE_AS:
+		case CMDTAG_CREATE_VIEW:
+		case CMDTAG_SELECT_INTO:
+			return CONCERN_NONE;
+		default:
+			return CONCERN_ANY;
+	}
+}
+
+/*
  * A dump that is being restored puts things back in an order of its own. What
  * pg_dump writes begins with settings that nobody else has together, by
  * whatever program it is run.
  */
 static bool
-is_restoring(void)
+is_restoring(const Command *command)
 {
 	return (application_name != NULL && strcmp(application_name, "pg_restore") == 0) ||
-		(namespace_search_path != NULL && namespace_search_path[0] == '\0' &&
+		((command->search_path == NULL || command->search_path[0] == '\0') &&
 		 !check_function_bodies && !row_security);
 }
 
@@ -218,7 +330,7 @@ is_auth_migration(Oid auth_users, const Node *parsetree, Concern concern)
 
 	if (GetUserId() != caller_auth_owner())
 		return false;
-	if (concern != CONCERN_TARGET)
+	if (concern != CONCERN_TARGET || parsetree == NULL)
 		return true;
 	if (IsA(parsetree, AlterTableStmt))
 		name = ((const AlterTableStmt *) parsetree)->relation;
@@ -246,7 +358,7 @@ triggers_attached(void)
 
 typedef struct Question
 {
-	const Node *parsetree;
+	const Command *command;
 	Concern		concern;
 } Question;
 
@@ -254,15 +366,23 @@ static void
 ask_concern(void *arg)
 {
 	Question   *q = (Question *) arg;
+	const Command *command = q->command;
 	Oid			auth_users = caller_auth_users_relid(true);
 	Concern		least = invite_sync_ddl_check == DDL_CHECK_PROBE ? CONCERN_PROBE : CONCERN_TARGET;
 	Concern		concern;
+	int			guc_level;
 
 	if (!OidIsValid(auth_users) || !sync_has_targets())
 		return;
-	concern = command_concern(q->parsetree, true);
-	if (concern >= least && !is_auth_migration(auth_users, q->parsetree, concern) && triggers_attached())
+	/* names in it mean what they mean to who issued it */
+	guc_level = NewGUCNestLevel();
+	if (command->search_path != NULL)
+		(void) set_config_option("search_path", command->search_path, PGC_USERSET, PGC_S_SESSION,
+								 GUC_ACTION_SAVE, true, 0, false);
+	concern = command->parsetree ? command_concern(command->parsetree, true) : tag_concern(command->tag);
+	if (concern >= least && !is_auth_migration(auth_users, command->parsetree, concern) && triggers_attached())
 		q->concern = concern;
+	AtEOXact_GUC(false, guc_level);
 }
 
 /* ---------------------------------------------------------------------
@@ -334,92 +454,82 @@ failed_step(const Probe *p, const char *kind)
 	return NULL;
 }
 
+/* Does it commit on its way? Then it must find nothing written before it (a probe takes a transaction's number). */
 static bool
-may_begin(FunctionCallInfo fcinfo, EventTriggerData **data)
+commits(const Command *command)
 {
-	if (!CALLED_AS_EVENT_TRIGGER(fcinfo))
-		ereport(ERROR,
-				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
-				 errmsg("must be called as an event trigger")));
-	*data = (EventTriggerData *) fcinfo->context;
-	return invite_sync_ddl_check != DDL_CHECK_OFF && !IsBinaryUpgrade && !creating_extension &&
-		(*data)->parsetree != NULL;
+	const Node *node = command->parsetree;
+
+	if (node == NULL)
+		return command->tag == CMDTAG_DROP_INDEX;
+	return (IsA(node, DropStmt) && ((const DropStmt *) node)->concurrent) ||
+		(IsA(node, IndexStmt) && ((const IndexStmt *) node)->concurrent);
 }
 
-Datum
-doctor_guard_start(PG_FUNCTION_ARGS)
+static void
+command_begins(Command *command)
 {
-	EventTriggerData *data;
 	Question	question;
 	Analysed	before;
 	Watched    *w;
 	MemoryContext old;
 
 	/* the order is that of the cost */
-	if (!may_begin(fcinfo, &data) || command_concern(data->parsetree, false) == CONCERN_NONE || is_restoring())
-		PG_RETURN_NULL();
-	question.parsetree = data->parsetree;
+	if ((command->parsetree ? command_concern(command->parsetree, false) : tag_concern(command->tag)) == CONCERN_NONE ||
+		is_restoring(command))
+		return;
+	question.command = command;
 	question.concern = CONCERN_NONE;
 	if (!ask(ask_concern, &question) || question.concern == CONCERN_NONE)
-		PG_RETURN_NULL();
+		return;
 	memset(&before, 0, sizeof(before));
 	if (!ask(analyse, &before))
-		PG_RETURN_NULL();
+		return;
 
-	old = MemoryContextSwitchTo(TopTransactionContext);
+	old = MemoryContextSwitchTo(command->cxt);
 	w = palloc0(sizeof(Watched));
-	w->parsetree = data->parsetree;
 	w->analysed = palloc(sizeof(int64) * Max(before.n, 1));
 	for (int i = 0; i < before.n; i++)
 		if (before.list[i].failure == NULL)
 			w->analysed[w->nanalysed++] = before.list[i].id;
 	MemoryContextSwitchTo(old);
-	if (invite_sync_ddl_check == DDL_CHECK_PROBE)
+	if (invite_sync_ddl_check == DDL_CHECK_PROBE && !commits(command))
 	{
 		Probe		p;
 
 		w->probed = probe(&p);
-		old = MemoryContextSwitchTo(TopTransactionContext);
+		old = MemoryContextSwitchTo(command->cxt);
 		if (w->probed && failed_step(&p, "email") == NULL)
 			w->kinds = lappend(w->kinds, "email");
 		if (w->probed && failed_step(&p, "invited") == NULL)
 			w->kinds = lappend(w->kinds, "invited");
 		MemoryContextSwitchTo(old);
 	}
-	old = MemoryContextSwitchTo(TopTransactionContext);
-	watched = lappend(watched, w);
-	MemoryContextSwitchTo(old);
-	PG_RETURN_NULL();
+	command->watched = w;
 }
 
-static const Watched *
-end_of(const Node *parsetree)
+/* The line of the event trigger's function is nobody's; that of who called the command is. An error restores it. */
+static void
+hide_event_trigger(void)
 {
-	for (int i = list_length(watched) - 1; i >= 0; i--)
-	{
-		Watched    *w = (Watched *) list_nth(watched, i);
-
-		if (w->parsetree != parsetree)
-			continue;
-		/* with those in between, which have failed */
-		watched = list_truncate(watched, i);
-		return w;
-	}
-	return NULL;
+	if (error_context_stack != NULL)
+		error_context_stack = error_context_stack->previous;
 }
 
 /* One sentence per target that the command has broken. */
 static void
-tell(const SyncAnalysis *broken, int n)
+tell(const SyncAnalysis *broken, int n, bool undoable)
 {
 	const ErrorData *e = broken[0].failure->edata;
-	bool		refuse_it = invite_sync_ddl_check == DDL_CHECK_REFUSE;
+	bool		refuse_it = invite_sync_ddl_check == DDL_CHECK_REFUSE && undoable;
 	const char *name = sync_name_for_client(broken[0].name);
+	ErrorContextCallback *context = error_context_stack;
 	StringInfoData others;
 
 	initStringInfo(&others);
 	for (int i = 1; i < n; i++)
 		appendStringInfo(&others, "%s%s", i == 1 ? " So would be: " : ", ", sync_name_for_client(broken[i].name));
+	hide_event_trigger();
 	ereport(refuse_it ? ERROR : WARNING,
 			(errcode(refuse_it ? ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST : ERRCODE_WARNING),
 			 refuse_it ? errmsg("this command would break the sync to %s", name) :
@@ -430,11 +540,15 @@ tell(const SyncAnalysis *broken, int n)
 					 quote_literal_cstr(name), quote_literal_cstr(name),
 					 refuse_it ? " and before the command." : "; until then users go to quarantine."),
 			 errhidestmt(true)));
+	error_context_stack = context;
 }
 
 static void
 tell_probe(const ProbeStep *step)
 {
+	ErrorContextCallback *context = error_context_stack;
+
+	hide_event_trigger();
 	ereport(WARNING,
 			(errcode(ERRCODE_WARNING),
 			 step->outcome == PROBE_REFUSED ? errmsg("after this command a signup is refused that was not before") :
@@ -444,23 +558,24 @@ tell_probe(const ProbeStep *step)
 					   step->line > 0 ? psprintf(" line %d", step->line) : ""),
 			 errhint("SELECT * FROM invite_sync.doctor(probe => true);"),
 			 errhidestmt(true)));
+	error_context_stack = context;
 }
 
-Datum
-doctor_guard_end(PG_FUNCTION_ARGS)
+static void
+command_ends(Command *command)
 {
-	EventTriggerData *data;
-	const Watched *w;
+	const Watched *w = command->watched;
 	Analysed	after;
 	SyncAnalysis *broken;
 	int			nbroken = 0;
 	ListCell   *lc;
 
-	if (!may_begin(fcinfo, &data) || watched == NIL || (w = end_of(data->parsetree)) == NULL)
-		PG_RETURN_NULL();
+	if (w == NULL)
+		return;
+	command->watched = NULL;
 	memset(&after, 0, sizeof(after));
 	if (!ask(analyse, &after))
-		PG_RETURN_NULL();
+		return;
 	broken = palloc(sizeof(SyncAnalysis) * Max(after.n, 1));
 	for (int i = 0; i < after.n; i++)
 	{
@@ -473,7 +588,7 @@ doctor_guard_end(PG_FUNCTION_ARGS)
 			broken[nbroken++] = after.list[i];
 	}
 	if (nbroken > 0)
-		tell(broken, nbroken);
+		tell(broken, nbroken, command->transaction == transactions);
 	else if (w->kinds != NIL && invite_sync_ddl_check == DDL_CHECK_PROBE)
 	{
 		Probe		p;
@@ -490,5 +605,28 @@ doctor_guard_end(PG_FUNCTION_ARGS)
 				}
 			}
 	}
-	PG_RETURN_NULL();
+}
+
+/*
+ * A dictionary that knows no word. What the event triggers say to it is "begins"
+ * or "ends" and the tag; all else is to have the library loaded.
+ */
+Datum
+doctor_guard_moment(PG_FUNCTION_ARGS)
+{
+	char	   *said = pnstrdup((const char *) PG_GETARG_POINTER(1), PG_GETARG_INT32(2));
+	bool		begins = strncmp(said, "begins ", 7) == 0;
+	Command    *command;
+
+	if ((!begins && strncmp(said, "ends ", 5) != 0) ||
+		invite_sync_ddl_check == DDL_CHECK_OFF || IsBinaryUpgrade || creating_extension)
+		PG_RETURN_POINTER(NULL);
+	command = command_of(GetCommandTagEnum(strchr(said, ' ') + 1), begins);
+	if (command == NULL)
+		PG_RETURN_POINTER(NULL);
+	if (!begins)
+		command_ends(command);
+	else if (command->watched == NULL)
+		command_begins(command);
+	PG_RETURN_POINTER(NULL);
 }

@@ -3,10 +3,8 @@ SET client_min_messages = warning;
 \set VERBOSITY default
 SELECT invite_sync.is_operator();
 SHOW invite_sync.ddl_check;
--- asleep until a superuser wakes it
+-- awake from the beginning
 SELECT evtname, evtenabled FROM pg_event_trigger WHERE evtname LIKE 'invite_sync%' ORDER BY 1;
-ALTER EVENT TRIGGER invite_sync_ddl_begins ENABLE;
-ALTER EVENT TRIGGER invite_sync_ddl_ends ENABLE;
 SET ROLE postgres;
 CREATE SCHEMA guarded;
 CREATE FUNCTION guarded.tidy(t text) RETURNS text LANGUAGE sql IMMUTABLE AS $$ SELECT lower(t) $$;
@@ -268,5 +266,3 @@ DROP ROLE guard_mallory;
 DROP TRIGGER invite_sync_insert ON auth.users;
 DROP TRIGGER invite_sync_update ON auth.users;
 DROP TRIGGER "Invite_sync_delete" ON auth.users;
-ALTER EVENT TRIGGER invite_sync_ddl_begins DISABLE;
-ALTER EVENT TRIGGER invite_sync_ddl_ends DISABLE;
