@@ -22,8 +22,8 @@ DECLARE
     nothing text[];
 BEGIN
     BEGIN
-        SELECT d.oid INTO guard FROM pg_ts_dict AS d JOIN pg_namespace AS n ON n.oid = d.dictnamespace
-         WHERE n.nspname = 'invite_sync' AND d.dictname = 'ddl_guard';
+        SELECT d.oid INTO guard FROM pg_ts_dict AS d
+         WHERE d.dictname = 'ddl_guard' AND d.dictnamespace = (SELECT n.oid FROM pg_namespace AS n WHERE n.nspname = 'invite_sync');
         nothing := ts_lexize(guard, 'load');
     EXCEPTION WHEN OTHERS THEN
         IF current_setting('invite_sync.ddl_check', true) IS DISTINCT FROM 'off' THEN
@@ -46,9 +46,13 @@ DECLARE
     guard oid;
     nothing text[];
 BEGIN
+    -- a library that was not loaded watches nothing, whatever somebody has set
+    IF current_setting('invite_sync.ddl_watched', true) IS DISTINCT FROM 'on' THEN
+        RETURN;
+    END IF;
     BEGIN
-        SELECT d.oid INTO guard FROM pg_ts_dict AS d JOIN pg_namespace AS n ON n.oid = d.dictnamespace
-         WHERE n.nspname = 'invite_sync' AND d.dictname = 'ddl_guard';
+        SELECT d.oid INTO guard FROM pg_ts_dict AS d
+         WHERE d.dictname = 'ddl_guard' AND d.dictnamespace = (SELECT n.oid FROM pg_namespace AS n WHERE n.nspname = 'invite_sync');
         nothing := ts_lexize(guard, 'load');
     EXCEPTION WHEN OTHERS THEN
         RETURN;

@@ -80,6 +80,8 @@ static Command *innermost = NULL;
 static Command unseen;
 static bool may_be_unseen = true;
 
+bool		guard_is_watching = false;
+
 static uint64 transactions = 0;
 
 static ProcessUtility_hook_type prev_ProcessUtility = NULL;
@@ -90,6 +92,15 @@ count_transactions(XactEvent event, void *arg)
 	transactions++;
 	/* while no command of it has ended, none has begun before the hook was there */
 	may_be_unseen = false;
+}
+
+/* One that fails has no end. */
+static void
+note_watching(void)
+{
+	guard_is_watching = unseen.watched != NULL;
+	for (const Command *command = innermost; command != NULL; command = command->outer)
+		guard_is_watching = guard_is_watching || command->watched != NULL;
 }
 
 static void
@@ -123,6 +134,8 @@ note_command(PlannedStmt *pstmt, const char *queryString, bool readOnlyTree,
 	PG_FINALLY();
 	{
 		innermost = command.outer;
+		if (guard_is_watching)
+			note_watching();
 	}
 	PG_END_TRY();
 }
@@ -234,8 +247,18 @@ command_concern(const Node *parsetree, bool look_up)
 			{
 				const AlterTableStmt *stmt = (const AlterTableStmt *) parsetree;
 
-				return stmt->objtype == OBJECT_TYPE ? CONCERN_ANY :
-					relation_concern(stmt->relation, CONCERN_PROBE, look_up);
+				if (stmt->objtype == OBJECT_TYPE)
+					return CONCERN_ANY;
+				concern = relation_concern(stmt->relation, CONCERN_PROBE, look_up);
+				/* a target that others inherit from is none any more */
+				foreach(lc, stmt->cmds)
+				{
+					const AlterTableCmd *cmd = lfirst_node(AlterTableCmd, lc);
+
+					if (cmd->subtype == AT_AddInherit)
+						concern = Max(concern, relation_concern((const RangeVar *) cmd->def, CONCERN_PROBE, look_up));
+				}
+				return concern;
 			}
 		case T_RenameStmt:
 			{
@@ -256,7 +279,8 @@ command_concern(const Node *parsetree, bool look_up)
 		case T_RuleStmt:
 			return relation_concern(((const RuleStmt *) parsetree)->relation, CONCERN_PROBE, look_up);
 		case T_CreateStmt:
-			/* a target that others inherit from is none any more */
+		case T_CreateForeignTableStmt:
+			/* the same */
 			foreach(lc, ((const CreateStmt *) parsetree)->inhRelations)
 				concern = Max(concern, relation_concern(lfirst_node(RangeVar, lc), CONCERN_NONE, look_up));
 			return concern;
@@ -506,6 +530,7 @@ command_begins(Command *command)
 		MemoryContextSwitchTo(old);
 	}
 	command->watched = w;
+	note_watching();
 }
 
 /* The line of the event trigger's function is nobody's; that of who called the command is. An error restores it. */
@@ -573,6 +598,7 @@ command_ends(Command *command)
 	if (w == NULL)
 		return;
 	command->watched = NULL;
+	note_watching();
 	memset(&after, 0, sizeof(after));
 	if (!ask(analyse, &after))
 		return;
