@@ -127,6 +127,19 @@ doctor_confirm(Doctor *doctor, List *objects, const char *sentence)
 }
 
 void
+doctor_each(const Doctor *doctor, DoctorFound fn, void *arg)
+{
+	ListCell   *lc;
+
+	foreach(lc, doctor->findings)
+	{
+		const Finding *f = (const Finding *) lfirst(lc);
+
+		fn(arg, f->severity, f->text);
+	}
+}
+
+void
 doctor_run(Doctor *doctor, SavedPlan *plan, Datum *values, const char *nulls)
 {
 	SPI_connect();

@@ -1055,13 +1055,15 @@ static SavedPlan guarded_plan = {
 	.argtypes = {OIDOID, TEXTOID}
 };
 
-static void
-find_guarded(Doctor *doctor, void *arg)
+/* OIDs: of the trigger, of its function, of the next trigger, ... */
+static List *
+read_guarded(Oid auth_users, MemoryContext cxt)
 {
 	Scope		scope;
 	Datum		values[2];
+	List	   *guarded = NIL;
 
-	values[0] = ObjectIdGetDatum(doctor->auth_users);
+	values[0] = ObjectIdGetDatum(auth_users);
 	values[1] = CStringGetTextDatum(caller_database_identity());
 	SPI_connect();
 	scope_enter_own(&scope);
@@ -1075,12 +1077,30 @@ find_guarded(Doctor *doctor, void *arg)
 
 		if (isnull)
 			continue;
-		old = MemoryContextSwitchTo(doctor->cxt);
-		doctor->bodies->guarded = lappend_oid(lappend_oid(doctor->bodies->guarded, trigger), function);
+		old = MemoryContextSwitchTo(cxt);
+		guarded = lappend_oid(lappend_oid(guarded, trigger), function);
 		MemoryContextSwitchTo(old);
 	}
 	scope_leave(&scope);
 	SPI_finish();
+	return guarded;
+}
+
+static void
+find_guarded(Doctor *doctor, void *arg)
+{
+	doctor->bodies->guarded = read_guarded(doctor->auth_users, doctor->cxt);
+}
+
+List *
+doctor_guarded_functions(Oid auth_users)
+{
+	List	   *guarded = read_guarded(auth_users, CurrentMemoryContext);
+	List	   *functions = NIL;
+
+	for (int i = 1; i < list_length(guarded); i += 2)
+		functions = lappend_oid(functions, list_nth_oid(guarded, i));
+	return functions;
 }
 
 /* The auth server's own statements: on each table of its schema that has triggers. */
@@ -1229,8 +1249,17 @@ doctor_role_setting(Oid role, const char *name)
 	return value;
 }
 
-void
-doctor_check_bodies(Doctor *doctor)
+/* Is it of what a guarded trigger sets off? */
+static bool
+is_guarded(const struct BodyRun *run, const BodyCall *call)
+{
+	while (call->parent != NULL)
+		call = call->parent;
+	return OidIsValid(guarded_function(run, call->trigger));
+}
+
+static void
+check_bodies(Doctor *doctor, bool guarded)
 {
 	struct BodyRun this_run;
 
@@ -1243,7 +1272,8 @@ doctor_check_bodies(Doctor *doctor)
 		this_run.auth_path = "\"$user\", public";
 	doctor_contained(doctor, "trigger", "auth.users", find_guarded, NULL);
 	doctor_contained(doctor, "trigger", "auth.users", find_auth_triggers, NULL);
-	doctor_contained(doctor, "target", "invite_sync.target", find_targets, NULL);
+	if (!guarded)
+		doctor_contained(doctor, "target", "invite_sync.target", find_targets, NULL);
 
 	/* the list grows meanwhile */
 	for (int i = 0; i < list_length(this_run.calls); i++)
@@ -1252,11 +1282,24 @@ doctor_check_bodies(Doctor *doctor)
 		char	   *name;
 
 		CHECK_FOR_INTERRUPTS();
-		if (call->funcid < FirstNormalObjectId || is_of_extension(ProcedureRelationId, call->funcid))
+		if (call->funcid < FirstNormalObjectId || is_of_extension(ProcedureRelationId, call->funcid) ||
+			(guarded && !is_guarded(&this_run, call)))
 			continue;
 		name = doctor_function_name(call->funcid);
 		if (name != NULL)
 			doctor_contained(doctor, "function", name, analyse_call, call);
 	}
 	doctor->bodies = NULL;
+}
+
+void
+doctor_check_bodies(Doctor *doctor)
+{
+	check_bodies(doctor, false);
+}
+
+void
+doctor_check_guarded(Doctor *doctor)
+{
+	check_bodies(doctor, true);
 }

@@ -28,10 +28,12 @@
  */
 #include "compat.h"
 
+#include "access/htup_details.h"
 #include "access/xact.h"
 #include "catalog/dependency.h"
 #include "catalog/index.h"
 #include "catalog/namespace.h"
+#include "catalog/pg_proc.h"
 #include "commands/event_trigger.h"
 #include "commands/extension.h"
 #include "fmgr.h"
@@ -43,8 +45,10 @@
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/rls.h"
+#include "utils/syscache.h"
 
 #include "caller.h"
+#include "doctor.h"
 #include "doctor_guard.h"
 #include "doctor_probe.h"
 #include "module.h"
@@ -58,6 +62,8 @@ typedef struct Watched
 {
 	int			nanalysed;
 	int64	   *analysed;		/* targets */
+	bool		guarded;		/* guarded triggers were looked at, too */
+	List	   *failing;		/* of char *: functions of theirs that did not analyse */
 	bool		probed;
 	List	   *kinds;			/* of char *: kinds of user whose signup worked */
 } Watched;
@@ -380,10 +386,111 @@ triggers_attached(void)
 	return n > 0;
 }
 
+/*
+ * The names that a command which analysis cannot find in a mapping may take from
+ * the bodies of guarded triggers.
+ */
+static List *
+command_names(const Node *parsetree)
+{
+	const RangeVar *relation = NULL;
+	List	   *names = NIL;
+	ListCell   *lc;
+
+	switch (nodeTag(parsetree))
+	{
+		case T_AlterTableStmt:
+			relation = ((const AlterTableStmt *) parsetree)->relation;
+			break;
+		case T_RenameStmt:
+			relation = ((const RenameStmt *) parsetree)->relation;
+			break;
+		case T_AlterObjectSchemaStmt:
+			relation = ((const AlterObjectSchemaStmt *) parsetree)->relation;
+			break;
+		case T_RuleStmt:
+			relation = ((const RuleStmt *) parsetree)->relation;
+			break;
+		case T_CreateFunctionStmt:
+			return list_make1(strVal(llast(((const CreateFunctionStmt *) parsetree)->funcname)));
+		case T_AlterFunctionStmt:
+			return list_make1(strVal(llast(((const AlterFunctionStmt *) parsetree)->func->objname)));
+		case T_DropStmt:
+			switch (((const DropStmt *) parsetree)->removeType)
+			{
+				case OBJECT_TABLE:
+				case OBJECT_VIEW:
+				case OBJECT_MATVIEW:
+				case OBJECT_FOREIGN_TABLE:
+				case OBJECT_SEQUENCE:
+				case OBJECT_INDEX:
+					foreach(lc, ((const DropStmt *) parsetree)->objects)
+						names = lappend(names, strVal(llast((List *) lfirst(lc))));
+					break;
+				default:
+					break;
+			}
+			return names;
+		default:
+			break;
+	}
+	return relation ? list_make1(relation->relname) : NIL;
+}
+
+/* Text in other text, whatever its case. */
+static bool
+contains(const char *text, const char *name)
+{
+	size_t		len = strlen(name);
+
+	for (; *text != '\0'; text++)
+		if (pg_strncasecmp(text, name, len) == 0)
+			return true;
+	return false;
+}
+
+/* Does one of the functions have this name, or the name in its body? */
+static bool
+functions_mention(List *functions, const char *name)
+{
+	ListCell   *lc;
+	bool		result = false;
+
+	foreach(lc, functions)
+	{
+		HeapTuple	tuple = SearchSysCache1(PROCOID, ObjectIdGetDatum(lfirst_oid(lc)));
+		Datum		source;
+		bool		isnull;
+
+		if (!HeapTupleIsValid(tuple))
+			continue;
+		source = SysCacheGetAttr(PROCOID, tuple, Anum_pg_proc_prosrc, &isnull);
+		result = result || strcmp(NameStr(((Form_pg_proc) GETSTRUCT(tuple))->proname), name) == 0 ||
+			(!isnull && contains(TextDatumGetCString(source), name));
+		ReleaseSysCache(tuple);
+	}
+	return result;
+}
+
+static bool
+concerns_guarded(Oid auth_users, const Command *command, Concern concern)
+{
+	List	   *functions = doctor_guarded_functions(auth_users);
+	ListCell   *lc;
+
+	if (functions == NIL || concern >= CONCERN_TARGET)
+		return functions != NIL;
+	foreach(lc, command_names(command->parsetree))
+		if (functions_mention(functions, (const char *) lfirst(lc)))
+			return true;
+	return false;
+}
+
 typedef struct Question
 {
 	const Command *command;
-	Concern		concern;
+	bool		targets;		/* may they be concerned? */
+	bool		guarded;		/* may guarded triggers be? */
 } Question;
 
 static void
@@ -396,7 +503,7 @@ ask_concern(void *arg)
 	Concern		concern;
 	int			guc_level;
 
-	if (!OidIsValid(auth_users) || !sync_has_targets())
+	if (!OidIsValid(auth_users))
 		return;
 	/* names in it mean what they mean to who issued it */
 	guc_level = NewGUCNestLevel();
@@ -404,9 +511,11 @@ ask_concern(void *arg)
 		(void) set_config_option("search_path", command->search_path, PGC_USERSET, PGC_S_SESSION,
 								 GUC_ACTION_SAVE, true, 0, false);
 	concern = command->parsetree ? command_concern(command->parsetree, true) : tag_concern(command->tag);
-	if (concern >= least && !is_auth_migration(auth_users, command->parsetree, concern) && triggers_attached())
-		q->concern = concern;
 	AtEOXact_GUC(false, guc_level);
+	if (concern == CONCERN_NONE || is_auth_migration(auth_users, command->parsetree, concern) || !triggers_attached())
+		return;
+	q->targets = concern >= least && sync_has_targets();
+	q->guarded = concerns_guarded(auth_users, command, concern);
 }
 
 /* ---------------------------------------------------------------------
@@ -426,6 +535,48 @@ analyse(void *arg)
 	Analysed   *a = (Analysed *) arg;
 
 	a->n = sync_analyse_targets(&a->list);
+}
+
+/* What a body of a guarded trigger's fails with. */
+typedef struct BodyFailure
+{
+	const char *object;			/* the function */
+	const char *finding;
+	const char *detail;
+	const char *fix;			/* or NULL */
+} BodyFailure;
+
+typedef struct GuardedAnalysis
+{
+	Doctor		doctor;
+	List	   *failures;
+} GuardedAnalysis;
+
+/* Not advice, and not what is about values: a statement that is none any more. */
+static void
+note_failure(void *arg, DoctorSeverity severity, const char *const *text)
+{
+	GuardedAnalysis *a = (GuardedAnalysis *) arg;
+	BodyFailure *failure;
+
+	if (severity == DOCTOR_INFO || text[2] == NULL || text[4] == NULL || strstr(text[4], "SQLSTATE 42") == NULL)
+		return;
+	failure = palloc(sizeof(BodyFailure));
+	failure->object = text[2];
+	failure->finding = text[3];
+	failure->detail = text[4];
+	failure->fix = text[5];
+	a->failures = lappend(a->failures, failure);
+}
+
+static void
+run_guarded(void *arg)
+{
+	GuardedAnalysis *a = (GuardedAnalysis *) arg;
+
+	a->doctor.auth_users = caller_auth_users_relid(false);
+	a->doctor.auth_role = caller_auth_owner();
+	doctor_check_guarded(&a->doctor);
 }
 
 static void
@@ -449,6 +600,20 @@ ask(void (*fn) (void *), void *arg)
 		ReThrowError(e);
 	FreeErrorData(e);
 	return false;
+}
+
+/* As doctor() does it: as their owners, those of superusers for a superuser only. false: nothing is known. */
+static bool
+analyse_guarded(GuardedAnalysis *a)
+{
+	memset(a, 0, sizeof(*a));
+	a->doctor.cxt = CurrentMemoryContext;
+	a->doctor.asker = GetUserId();
+	a->doctor.superuser = superuser();
+	if (!ask(run_guarded, a))
+		return false;
+	doctor_each(&a->doctor, note_failure, a);
+	return true;
 }
 
 /* The steps of signups as a form and as an invitation make them; false: it cannot be tried here. */
@@ -497,17 +662,18 @@ command_begins(Command *command)
 	Analysed	before;
 	Watched    *w;
 	MemoryContext old;
+	ListCell   *lc;
 
 	/* the order is that of the cost */
 	if ((command->parsetree ? command_concern(command->parsetree, false) : tag_concern(command->tag)) == CONCERN_NONE ||
 		is_restoring(command))
 		return;
 	question.command = command;
-	question.concern = CONCERN_NONE;
-	if (!ask(ask_concern, &question) || question.concern == CONCERN_NONE)
+	question.targets = question.guarded = false;
+	if (!ask(ask_concern, &question) || (!question.targets && !question.guarded))
 		return;
 	memset(&before, 0, sizeof(before));
-	if (!ask(analyse, &before))
+	if (question.targets && !ask(analyse, &before))
 		return;
 
 	old = MemoryContextSwitchTo(command->cxt);
@@ -517,7 +683,17 @@ command_begins(Command *command)
 		if (before.list[i].failure == NULL)
 			w->analysed[w->nanalysed++] = before.list[i].id;
 	MemoryContextSwitchTo(old);
-	if (invite_sync_ddl_check == DDL_CHECK_PROBE && !commits(command))
+	if (question.guarded)
+	{
+		GuardedAnalysis guarded;
+
+		w->guarded = analyse_guarded(&guarded);
+		old = MemoryContextSwitchTo(command->cxt);
+		foreach(lc, guarded.failures)
+			w->failing = lappend(w->failing, pstrdup(((BodyFailure *) lfirst(lc))->object));
+		MemoryContextSwitchTo(old);
+	}
+	if (question.targets && invite_sync_ddl_check == DDL_CHECK_PROBE && !commits(command))
 	{
 		Probe		p;
 
@@ -569,6 +745,24 @@ tell(const SyncAnalysis *broken, int n, bool undoable)
 }
 
 static void
+tell_guarded(const BodyFailure *failure, bool undoable)
+{
+	bool		refuse_it = invite_sync_ddl_check == DDL_CHECK_REFUSE && undoable;
+	ErrorContextCallback *context = error_context_stack;
+
+	hide_event_trigger();
+	ereport(refuse_it ? ERROR : WARNING,
+			(errcode(refuse_it ? ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST : ERRCODE_WARNING),
+			 refuse_it ? errmsg("this command would break a guarded trigger: %s: %s", failure->object, failure->finding) :
+			 errmsg("this command breaks a guarded trigger: %s: %s", failure->object, failure->finding),
+			 errdetail("%s", failure->detail),
+			 refuse_it ? errhint("Take the trigger from under guard with invite_sync.unguard_trigger(), and guard it again when its function is changed, in the same transaction.") :
+			 errhint("Change the function in the same transaction; until then what the trigger does goes to quarantine."),
+			 errhidestmt(true)));
+	error_context_stack = context;
+}
+
+static void
 tell_probe(const ProbeStep *step)
 {
 	ErrorContextCallback *context = error_context_stack;
@@ -591,6 +785,7 @@ command_ends(Command *command)
 {
 	const Watched *w = command->watched;
 	Analysed	after;
+	GuardedAnalysis guarded;
 	SyncAnalysis *broken;
 	int			nbroken = 0;
 	ListCell   *lc;
@@ -600,7 +795,7 @@ command_ends(Command *command)
 	command->watched = NULL;
 	note_watching();
 	memset(&after, 0, sizeof(after));
-	if (!ask(analyse, &after))
+	if (w->nanalysed > 0 && !ask(analyse, &after))
 		return;
 	broken = palloc(sizeof(SyncAnalysis) * Max(after.n, 1));
 	for (int i = 0; i < after.n; i++)
@@ -615,7 +810,22 @@ command_ends(Command *command)
 	}
 	if (nbroken > 0)
 		tell(broken, nbroken, command->transaction == transactions);
-	else if (w->kinds != NIL && invite_sync_ddl_check == DDL_CHECK_PROBE)
+	if (w->guarded && analyse_guarded(&guarded))
+		foreach(lc, guarded.failures)
+		{
+			const BodyFailure *failure = (const BodyFailure *) lfirst(lc);
+			ListCell   *before;
+			bool		is_new = true;
+
+			foreach(before, w->failing)
+				is_new = is_new && strcmp((const char *) lfirst(before), failure->object) != 0;
+			if (!is_new)
+				continue;
+			nbroken++;
+			tell_guarded(failure, command->transaction == transactions);
+			break;
+		}
+	if (nbroken == 0 && w->kinds != NIL && invite_sync_ddl_check == DDL_CHECK_PROBE)
 	{
 		Probe		p;
 

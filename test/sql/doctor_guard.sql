@@ -38,6 +38,22 @@ ROLLBACK;
 BEGIN;
 ALTER TABLE guarded.members DROP CONSTRAINT members_pkey;
 ROLLBACK;
+-- a text may be cast to anything, an address to few
+BEGIN;
+ALTER TABLE guarded.other ALTER email TYPE int USING length(email);
+ROLLBACK;
+BEGIN;
+CREATE TYPE guarded.level AS ENUM ('low');
+ALTER TABLE guarded.other ALTER email TYPE guarded.level USING 'low';
+ROLLBACK;
+BEGIN;
+ALTER TABLE guarded.other ALTER email TYPE guarded.address;
+ALTER TABLE guarded.other ALTER email TYPE char(300);
+ALTER TABLE guarded.other ALTER email TYPE bytea USING NULL;
+ROLLBACK;
+BEGIN;
+ALTER TABLE guarded.members ALTER nick TYPE int USING NULL;
+ROLLBACK;
 BEGIN;
 DROP TABLE guarded.members;
 ROLLBACK;
@@ -224,6 +240,57 @@ ALTER TABLE guarded.members DROP COLUMN mail;
 ROLLBACK;
 DROP TRIGGER fails ON auth.users;
 RESET invite_sync.ddl_check;
+
+-- ---- triggers under guard: what their functions say is analysed, as doctor() does ----
+SET ROLE postgres;
+CREATE TABLE guarded.welcome (id uuid, mail text, note text);
+CREATE TABLE guarded.unsaid (id uuid, mail text);
+CREATE FUNCTION guarded.greet() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path = '' AS $$
+BEGIN
+    INSERT INTO guarded.welcome (id, mail) VALUES (NEW.id, NEW.email);
+    RETURN NULL;
+END $$;
+RESET ROLE;
+CREATE TRIGGER greet AFTER INSERT ON auth.users FOR EACH ROW EXECUTE FUNCTION guarded.greet();
+SET ROLE postgres;
+BEGIN;
+ALTER TABLE guarded.welcome DROP COLUMN mail;
+ROLLBACK;
+SELECT invite_sync.guard_trigger('greet') IS NOT NULL AS guarded;
+BEGIN;
+ALTER TABLE guarded.welcome DROP COLUMN mail;
+-- once
+ALTER TABLE guarded.welcome DROP COLUMN note;
+ALTER TABLE guarded.welcome ADD mail text;
+ROLLBACK;
+BEGIN;
+ALTER TABLE guarded.unsaid DROP COLUMN mail;
+ALTER TABLE guarded.welcome DROP COLUMN note, ADD more text;
+ROLLBACK;
+SET invite_sync.ddl_check = refuse;
+DROP TABLE guarded.welcome;
+ALTER TABLE guarded.welcome RENAME TO hello;
+CREATE OR REPLACE FUNCTION guarded.greet() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path = '' AS $$
+BEGIN
+    INSERT INTO guarded.hello (id, mail) VALUES (NEW.id, NEW.email);
+    RETURN NULL;
+END $$;
+-- the way to do it
+BEGIN;
+SELECT invite_sync.unguard_trigger('greet');
+ALTER TABLE guarded.welcome RENAME TO hello;
+CREATE OR REPLACE FUNCTION guarded.greet() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path = '' AS $$
+BEGIN
+    INSERT INTO guarded.hello (id, mail) VALUES (NEW.id, NEW.email);
+    RETURN NULL;
+END $$;
+SELECT invite_sync.guard_trigger('greet') IS NOT NULL AS guarded;
+COMMIT;
+DROP TABLE guarded.hello;
+SELECT invite_sync.unguard_trigger('greet');
+RESET ROLE;
+RESET invite_sync.ddl_check;
+DROP TRIGGER greet ON auth.users;
 
 -- ---- it runs as who issues the command, and runs nobody's code ----
 CREATE ROLE guard_mallory;
