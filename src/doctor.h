@@ -107,8 +107,6 @@ extern const Oid *doctor_reached(Doctor *doctor, int *n);
 extern void doctor_check_bodies(Doctor *doctor);
 /* Of these only what guard_trigger() guards, which may fail as a sync may. */
 extern void doctor_check_guarded(Doctor *doctor);
-/* The functions of guarded triggers (OIDs); empty: there are none. */
-extern List *doctor_guarded_functions(Oid auth_users);
 extern void doctor_check_tables(Doctor *doctor);
 extern void doctor_check_auth(Doctor *doctor, Jsonb *auth_settings);	/* may be NULL */
 /* Raises for settings that are no auth server's; before the run, which contains what its checks raise. */

@@ -1055,15 +1055,13 @@ static SavedPlan guarded_plan = {
 	.argtypes = {OIDOID, TEXTOID}
 };
 
-/* OIDs: of the trigger, of its function, of the next trigger, ... */
-static List *
-read_guarded(Oid auth_users, MemoryContext cxt)
+static void
+find_guarded(Doctor *doctor, void *arg)
 {
 	Scope		scope;
 	Datum		values[2];
-	List	   *guarded = NIL;
 
-	values[0] = ObjectIdGetDatum(auth_users);
+	values[0] = ObjectIdGetDatum(doctor->auth_users);
 	values[1] = CStringGetTextDatum(caller_database_identity());
 	SPI_connect();
 	scope_enter_own(&scope);
@@ -1077,30 +1075,12 @@ read_guarded(Oid auth_users, MemoryContext cxt)
 
 		if (isnull)
 			continue;
-		old = MemoryContextSwitchTo(cxt);
-		guarded = lappend_oid(lappend_oid(guarded, trigger), function);
+		old = MemoryContextSwitchTo(doctor->cxt);
+		doctor->bodies->guarded = lappend_oid(lappend_oid(doctor->bodies->guarded, trigger), function);
 		MemoryContextSwitchTo(old);
 	}
 	scope_leave(&scope);
 	SPI_finish();
-	return guarded;
-}
-
-static void
-find_guarded(Doctor *doctor, void *arg)
-{
-	doctor->bodies->guarded = read_guarded(doctor->auth_users, doctor->cxt);
-}
-
-List *
-doctor_guarded_functions(Oid auth_users)
-{
-	List	   *guarded = read_guarded(auth_users, CurrentMemoryContext);
-	List	   *functions = NIL;
-
-	for (int i = 1; i < list_length(guarded); i += 2)
-		functions = lappend_oid(functions, list_nth_oid(guarded, i));
-	return functions;
 }
 
 /* The auth server's own statements: on each table of its schema that has triggers. */

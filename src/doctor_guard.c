@@ -28,19 +28,27 @@
  */
 #include "compat.h"
 
+#include "access/genam.h"
 #include "access/htup_details.h"
+#include "access/relation.h"
+#include "access/table.h"
 #include "access/xact.h"
 #include "catalog/dependency.h"
 #include "catalog/index.h"
 #include "catalog/namespace.h"
+#include "catalog/pg_depend.h"
 #include "catalog/pg_proc.h"
+#include "catalog/pg_trigger.h"
 #include "commands/event_trigger.h"
 #include "commands/extension.h"
+#include "commands/trigger.h"
 #include "fmgr.h"
 #include "nodes/parsenodes.h"
+#include "storage/lmgr.h"
 #include "tcop/cmdtag.h"
 #include "tcop/utility.h"
 #include "utils/builtins.h"
+#include "utils/fmgroids.h"
 #include "utils/guc.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
@@ -472,15 +480,60 @@ functions_mention(List *functions, const char *name)
 	return result;
 }
 
+/* A trigger that is guarded depends on our function, and on the one that it had before. */
+static List *
+guarded_functions(Oid auth_users)
+{
+	Relation	auth = relation_open(auth_users, AccessShareLock);
+	Relation	pg_depend = NULL;
+	Oid			ours = caller_extension_schema();
+	List	   *functions = NIL;
+
+	for (int i = 0; auth->trigdesc != NULL && i < auth->trigdesc->numtriggers; i++)
+	{
+		const Trigger *trigger = &auth->trigdesc->triggers[i];
+		ScanKeyData key[2];
+		SysScanDesc scan;
+		HeapTuple	tuple;
+
+		if (trigger->tgisinternal || get_func_namespace(trigger->tgfoid) != ours)
+			continue;
+		if (pg_depend == NULL)
+			pg_depend = table_open(DependRelationId, AccessShareLock);
+		ScanKeyInit(&key[0], Anum_pg_depend_classid, BTEqualStrategyNumber, F_OIDEQ,
+					ObjectIdGetDatum(TriggerRelationId));
+		ScanKeyInit(&key[1], Anum_pg_depend_objid, BTEqualStrategyNumber, F_OIDEQ,
+					ObjectIdGetDatum(trigger->tgoid));
+		scan = systable_beginscan(pg_depend, DependDependerIndexId, true, NULL, 2, key);
+		while (HeapTupleIsValid(tuple = systable_getnext(scan)))
+		{
+			Form_pg_depend dep = (Form_pg_depend) GETSTRUCT(tuple);
+
+			if (dep->refclassid == ProcedureRelationId && dep->refobjid != trigger->tgfoid)
+				functions = lappend_oid(functions, dep->refobjid);
+		}
+		systable_endscan(scan);
+	}
+	if (pg_depend != NULL)
+		table_close(pg_depend, AccessShareLock);
+	relation_close(auth, AccessShareLock);
+	return functions;
+}
+
 static bool
 concerns_guarded(Oid auth_users, const Command *command, Concern concern)
 {
-	List	   *functions = doctor_guarded_functions(auth_users);
+	List	   *names = concern < CONCERN_TARGET ? command_names(command->parsetree) : NIL;
+	List	   *functions;
 	ListCell   *lc;
 
+	/* nobody is waited for */
+	if ((concern < CONCERN_TARGET && names == NIL) || !ConditionalLockRelationOid(auth_users, AccessShareLock))
+		return false;
+	functions = guarded_functions(auth_users);
 	if (functions == NIL || concern >= CONCERN_TARGET)
 		return functions != NIL;
-	foreach(lc, command_names(command->parsetree))
+	foreach(lc, names)
 		if (functions_mention(functions, (const char *) lfirst(lc)))
 			return true;
 	return false;
@@ -512,10 +565,12 @@ ask_concern(void *arg)
 								 GUC_ACTION_SAVE, true, 0, false);
 	concern = command->parsetree ? command_concern(command->parsetree, true) : tag_concern(command->tag);
 	AtEOXact_GUC(false, guc_level);
-	if (concern == CONCERN_NONE || is_auth_migration(auth_users, command->parsetree, concern) || !triggers_attached())
+	if (concern == CONCERN_NONE || is_auth_migration(auth_users, command->parsetree, concern))
 		return;
 	q->targets = concern >= least && sync_has_targets();
 	q->guarded = concerns_guarded(auth_users, command, concern);
+	if ((q->targets || q->guarded) && !triggers_attached())
+		q->targets = q->guarded = false;
 }
 
 /* ---------------------------------------------------------------------
