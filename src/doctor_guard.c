@@ -104,8 +104,10 @@ static void
 count_transactions(XactEvent event, void *arg)
 {
 	transactions++;
-	/* while no command of it has ended, none has begun before the hook was there */
+	/* the transaction in which the library was loaded is over */
 	may_be_unseen = false;
+	if (event == XACT_EVENT_ABORT)
+		unseen.watched = NULL;
 }
 
 /* One that fails has no end. */
@@ -605,6 +607,7 @@ typedef struct GuardedAnalysis
 {
 	Doctor		doctor;
 	List	   *failures;
+	bool		unknown;		/* something is locked by others */
 } GuardedAnalysis;
 
 /* Not advice, and not what is about values: a statement that is none any more. */
@@ -614,7 +617,10 @@ note_failure(void *arg, DoctorSeverity severity, const char *const *text)
 	GuardedAnalysis *a = (GuardedAnalysis *) arg;
 	BodyFailure *failure;
 
-	if (severity == DOCTOR_INFO || text[2] == NULL || text[4] == NULL || strstr(text[4], "SQLSTATE 42") == NULL)
+	if (text[2] == NULL || text[4] == NULL)
+		return;
+	a->unknown = a->unknown || strstr(text[4], "SQLSTATE 55P03") != NULL;
+	if (severity == DOCTOR_INFO || strstr(text[4], "SQLSTATE 42") == NULL)
 		return;
 	failure = palloc(sizeof(BodyFailure));
 	failure->object = text[2];
@@ -628,10 +634,14 @@ static void
 run_guarded(void *arg)
 {
 	GuardedAnalysis *a = (GuardedAnalysis *) arg;
+	int			guc_level = NewGUCNestLevel();
 
+	/* as good as not at all */
+	(void) set_config_option("lock_timeout", "1ms", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
 	a->doctor.auth_users = caller_auth_users_relid(false);
 	a->doctor.auth_role = caller_auth_owner();
 	doctor_check_guarded(&a->doctor);
+	AtEOXact_GUC(false, guc_level);
 }
 
 static void
@@ -668,7 +678,7 @@ analyse_guarded(GuardedAnalysis *a)
 	if (!ask(run_guarded, a))
 		return false;
 	doctor_each(&a->doctor, note_failure, a);
-	return true;
+	return !a->unknown;
 }
 
 /* The steps of signups as a form and as an invitation make them; false: it cannot be tried here. */
