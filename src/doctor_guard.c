@@ -98,7 +98,8 @@ bool		guard_is_watching = false;
 
 static uint64 transactions = 0;
 
-static ProcessUtility_hook_type prev_ProcessUtility = NULL;
+/* who had the hook before, or PostgreSQL itself */
+static ProcessUtility_hook_type next_ProcessUtility = NULL;
 
 static void
 count_transactions(XactEvent event, void *arg)
@@ -124,14 +125,13 @@ note_command(PlannedStmt *pstmt, const char *queryString, bool readOnlyTree,
 			 ProcessUtilityContext context, ParamListInfo params,
 			 QueryEnvironment *queryEnv, DestReceiver *dest, QueryCompletion *qc)
 {
-	ProcessUtility_hook_type process = prev_ProcessUtility ? prev_ProcessUtility : standard_ProcessUtility;
 	Command		command;
 
 	/* event triggers fire for whole commands only, and for what is DDL */
 	if (context == PROCESS_UTILITY_SUBCOMMAND || invite_sync_ddl_check == DDL_CHECK_OFF ||
 		GetCommandLogLevel(pstmt->utilityStmt) != LOGSTMT_DDL)
 	{
-		process(pstmt, queryString, readOnlyTree, context, params, queryEnv, dest, qc);
+		next_ProcessUtility(pstmt, queryString, readOnlyTree, context, params, queryEnv, dest, qc);
 		return;
 	}
 	command.outer = innermost;
@@ -145,7 +145,7 @@ note_command(PlannedStmt *pstmt, const char *queryString, bool readOnlyTree,
 	innermost = &command;
 	PG_TRY();
 	{
-		process(pstmt, queryString, readOnlyTree, context, params, queryEnv, dest, qc);
+		next_ProcessUtility(pstmt, queryString, readOnlyTree, context, params, queryEnv, dest, qc);
 	}
 	PG_FINALLY();
 	{
@@ -160,7 +160,7 @@ void
 guard_init(void)
 {
 	RegisterXactCallback(count_transactions, NULL);
-	prev_ProcessUtility = ProcessUtility_hook;
+	next_ProcessUtility = ProcessUtility_hook ? ProcessUtility_hook : standard_ProcessUtility;
 	ProcessUtility_hook = note_command;
 }
 
@@ -708,16 +708,19 @@ failed_step(const Probe *p, const char *kind)
 	return NULL;
 }
 
-/* Does it commit on its way? Then it must find nothing written before it (a probe takes a transaction's number). */
+/*
+ * A probe takes a transaction's number, and what commits on its way must find
+ * none. Nor is one made for a session's first temporary table.
+ */
 static bool
-commits(const Command *command)
+may_probe(const Command *command)
 {
 	const Node *node = command->parsetree;
 
 	if (node == NULL)
-		return command->tag == CMDTAG_DROP_INDEX;
-	return (IsA(node, DropStmt) && ((const DropStmt *) node)->concurrent) ||
-		(IsA(node, IndexStmt) && ((const IndexStmt *) node)->concurrent);
+		return command->tag != CMDTAG_DROP_INDEX && command->tag != CMDTAG_CREATE_TABLE;
+	return !(IsA(node, DropStmt) && ((const DropStmt *) node)->concurrent) &&
+		!(IsA(node, IndexStmt) && ((const IndexStmt *) node)->concurrent);
 }
 
 static void
@@ -758,7 +761,7 @@ command_begins(Command *command)
 			w->failing = lappend(w->failing, pstrdup(((BodyFailure *) lfirst(lc))->object));
 		MemoryContextSwitchTo(old);
 	}
-	if (question.targets && invite_sync_ddl_check == DDL_CHECK_PROBE && !commits(command))
+	if (question.targets && invite_sync_ddl_check == DDL_CHECK_PROBE && may_probe(command))
 	{
 		Probe		p;
 
