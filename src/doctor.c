@@ -163,6 +163,19 @@ doctor_confirm(Doctor *doctor, List *objects, const char *sqlstate, const char *
 }
 
 void
+doctor_each(const Doctor *doctor, DoctorFound fn, void *arg)
+{
+	ListCell   *lc;
+
+	foreach(lc, doctor->findings)
+	{
+		const Finding *f = (const Finding *) lfirst(lc);
+
+		fn(arg, f->severity, f->text);
+	}
+}
+
+void
 doctor_run(Doctor *doctor, SavedPlan *plan, Datum *values, const char *nulls)
 {
 	SPI_connect();

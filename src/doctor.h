@@ -55,6 +55,10 @@ extern void doctor_finding(Doctor *doctor, DoctorSeverity severity, const char *
  */
 extern bool doctor_confirm(Doctor *doctor, List *objects, const char *sqlstate, const char *message, const char *sentence);
 
+/* Hand over all that was found: severity, area, object, finding, detail, fix. */
+typedef void (*DoctorFound) (void *arg, DoctorSeverity severity, const char *const *text);
+extern void doctor_each(const Doctor *doctor, DoctorFound fn, void *arg);
+
 /*
  * Add what a statement over our own tables or the catalogs returns: severity,
  * area, object, finding, detail, fix. Runs (read-only) in the scope that the
@@ -103,6 +107,8 @@ extern const Oid *doctor_reached(Doctor *doctor, int *n);
 
 /* The checks. */
 extern void doctor_check_bodies(Doctor *doctor);
+/* Of these only what guard_trigger() guards, which may fail as a sync may. */
+extern void doctor_check_guarded(Doctor *doctor);
 extern void doctor_check_tables(Doctor *doctor);
 extern void doctor_check_auth(Doctor *doctor, Jsonb *auth_settings);	/* may be NULL */
 /* Raises for settings that are no auth server's; before the run, which contains what its checks raise. */

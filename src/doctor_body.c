@@ -1400,8 +1400,17 @@ doctor_role_setting(Oid role, const char *name)
 	return value;
 }
 
-void
-doctor_check_bodies(Doctor *doctor)
+/* Is it of what a guarded trigger sets off? */
+static bool
+is_guarded(const struct BodyRun *run, const BodyCall *call)
+{
+	while (call->parent != NULL)
+		call = call->parent;
+	return OidIsValid(guarded_function(run, call->trigger));
+}
+
+static void
+check_bodies(Doctor *doctor, bool guarded)
 {
 	struct BodyRun this_run;
 
@@ -1414,7 +1423,8 @@ doctor_check_bodies(Doctor *doctor)
 		this_run.auth_path = "\"$user\", public";
 	doctor_contained(doctor, "trigger", "auth.users", find_guarded, NULL);
 	doctor_contained(doctor, "trigger", "auth.users", find_auth_triggers, NULL);
-	doctor_contained(doctor, "target", "invite_sync.target", find_targets, NULL);
+	if (!guarded)
+		doctor_contained(doctor, "target", "invite_sync.target", find_targets, NULL);
 
 	/* the list grows meanwhile */
 	for (int i = 0; i < list_length(this_run.calls); i++)
@@ -1423,6 +1433,8 @@ doctor_check_bodies(Doctor *doctor)
 		char	   *name;
 
 		CHECK_FOR_INTERRUPTS();
+		if (guarded && !is_guarded(&this_run, call))
+			continue;
 		if (call->condition != NULL)
 		{
 			if (doctor_may_look(doctor, call->role))
@@ -1436,4 +1448,16 @@ doctor_check_bodies(Doctor *doctor)
 			doctor_contained(doctor, "function", name, analyse_call, call);
 	}
 	doctor->bodies = NULL;
+}
+
+void
+doctor_check_bodies(Doctor *doctor)
+{
+	check_bodies(doctor, false);
+}
+
+void
+doctor_check_guarded(Doctor *doctor)
+{
+	check_bodies(doctor, true);
 }

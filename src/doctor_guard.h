@@ -10,4 +10,7 @@
 
 extern void guard_init(void);
 
+/* For current_setting('invite_sync.ddl_watched'): is there anything to be done at the end of a command? */
+extern bool guard_is_watching;
+
 #endif							/* INVITE_SYNC_DOCTOR_GUARD_H */

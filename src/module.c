@@ -222,6 +222,12 @@ _PG_init(void)
 							 DDL_CHECK_WARN,
 							 ddl_check_options,
 							 PGC_SUSET, 0, NULL, NULL, NULL);
+	DefineCustomBoolVariable("invite_sync.ddl_watched",
+							 "Whether a command has begun that could break a sync.",
+							 "For the event trigger at its end; nobody can set it.",
+							 &guard_is_watching,
+							 false,
+							 PGC_INTERNAL, GUC_NOT_IN_SAMPLE | GUC_DISALLOW_IN_FILE, NULL, NULL, NULL);
 	DefineCustomBoolVariable("invite_sync.probing",
 							 "Whether what runs now is part of a probe, and will be rolled back.",
 							 "For code that must not be tried; nobody can set it.",

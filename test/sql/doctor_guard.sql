@@ -3,10 +3,8 @@ SET client_min_messages = warning;
 \set VERBOSITY default
 SELECT invite_sync.is_operator();
 SHOW invite_sync.ddl_check;
--- asleep until a superuser wakes it
+-- awake from the beginning
 SELECT evtname, evtenabled FROM pg_event_trigger WHERE evtname LIKE 'invite_sync%' ORDER BY 1;
-ALTER EVENT TRIGGER invite_sync_ddl_begins ENABLE;
-ALTER EVENT TRIGGER invite_sync_ddl_ends ENABLE;
 SET ROLE postgres;
 CREATE SCHEMA guarded;
 CREATE FUNCTION guarded.tidy(t text) RETURNS text LANGUAGE sql IMMUTABLE AS $$ SELECT lower(t) $$;
@@ -40,6 +38,22 @@ ROLLBACK;
 BEGIN;
 ALTER TABLE guarded.members DROP CONSTRAINT members_pkey;
 ROLLBACK;
+-- a text may be cast to anything, an address to few
+BEGIN;
+ALTER TABLE guarded.other ALTER email TYPE int USING length(email);
+ROLLBACK;
+BEGIN;
+CREATE TYPE guarded.level AS ENUM ('low');
+ALTER TABLE guarded.other ALTER email TYPE guarded.level USING 'low';
+ROLLBACK;
+BEGIN;
+ALTER TABLE guarded.other ALTER email TYPE guarded.address;
+ALTER TABLE guarded.other ALTER email TYPE char(300);
+ALTER TABLE guarded.other ALTER email TYPE bytea USING NULL;
+ROLLBACK;
+BEGIN;
+ALTER TABLE guarded.members ALTER nick TYPE int USING NULL;
+ROLLBACK;
 BEGIN;
 DROP TABLE guarded.members;
 ROLLBACK;
@@ -51,6 +65,10 @@ ALTER FUNCTION guarded.tidy(text) RENAME TO neat;
 ROLLBACK;
 BEGIN;
 CREATE TABLE guarded.child () INHERITS (guarded.members);
+ROLLBACK;
+BEGIN;
+CREATE TABLE guarded.child (LIKE guarded.members);
+ALTER TABLE guarded.child INHERIT guarded.members;
 ROLLBACK;
 BEGIN;
 CREATE RULE nothing AS ON INSERT TO guarded.members DO INSTEAD NOTHING;
@@ -223,6 +241,57 @@ ROLLBACK;
 DROP TRIGGER fails ON auth.users;
 RESET invite_sync.ddl_check;
 
+-- ---- triggers under guard: what their functions say is analysed, as doctor() does ----
+SET ROLE postgres;
+CREATE TABLE guarded.welcome (id uuid, mail text, note text);
+CREATE TABLE guarded.unsaid (id uuid, mail text);
+CREATE FUNCTION guarded.greet() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path = '' AS $$
+BEGIN
+    INSERT INTO guarded.welcome (id, mail) VALUES (NEW.id, NEW.email);
+    RETURN NULL;
+END $$;
+RESET ROLE;
+CREATE TRIGGER greet AFTER INSERT ON auth.users FOR EACH ROW EXECUTE FUNCTION guarded.greet();
+SET ROLE postgres;
+BEGIN;
+ALTER TABLE guarded.welcome DROP COLUMN mail;
+ROLLBACK;
+SELECT invite_sync.guard_trigger('greet') IS NOT NULL AS guarded;
+BEGIN;
+ALTER TABLE guarded.welcome DROP COLUMN mail;
+-- once
+ALTER TABLE guarded.welcome DROP COLUMN note;
+ALTER TABLE guarded.welcome ADD mail text;
+ROLLBACK;
+BEGIN;
+ALTER TABLE guarded.unsaid DROP COLUMN mail;
+ALTER TABLE guarded.welcome DROP COLUMN note, ADD more text;
+ROLLBACK;
+SET invite_sync.ddl_check = refuse;
+DROP TABLE guarded.welcome;
+ALTER TABLE guarded.welcome RENAME TO hello;
+CREATE OR REPLACE FUNCTION guarded.greet() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path = '' AS $$
+BEGIN
+    INSERT INTO guarded.hello (id, mail) VALUES (NEW.id, NEW.email);
+    RETURN NULL;
+END $$;
+-- the way to do it
+BEGIN;
+SELECT invite_sync.unguard_trigger('greet');
+ALTER TABLE guarded.welcome RENAME TO hello;
+CREATE OR REPLACE FUNCTION guarded.greet() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path = '' AS $$
+BEGIN
+    INSERT INTO guarded.hello (id, mail) VALUES (NEW.id, NEW.email);
+    RETURN NULL;
+END $$;
+SELECT invite_sync.guard_trigger('greet') IS NOT NULL AS guarded;
+COMMIT;
+DROP TABLE guarded.hello;
+SELECT invite_sync.unguard_trigger('greet');
+RESET ROLE;
+RESET invite_sync.ddl_check;
+DROP TRIGGER greet ON auth.users;
+
 -- ---- it runs as who issues the command, and runs nobody's code ----
 CREATE ROLE guard_mallory;
 GRANT USAGE, CREATE ON SCHEMA guarded TO guard_mallory;
@@ -249,6 +318,99 @@ RESET ROLE;
 SELECT (SELECT is_called FROM guarded.ran) AS ran, (SELECT is_called FROM guarded.super) AS as_superuser;
 SELECT count(*) FILTER (WHERE severity = 'error') FROM invite_sync.verify();
 SELECT (SELECT is_called FROM guarded.super) AS as_superuser;
+-- who may not set it cannot switch it off for himself either, not even before the library is loaded
+\c -
+SET client_min_messages = warning;
+SET ROLE guard_mallory;
+SET invite_sync.ddl_check = off;
+BEGIN;
+ALTER TABLE guarded.bait ALTER id DROP DEFAULT, ADD email int;
+ALTER TABLE guarded.bait RENAME id TO uid;
+ROLLBACK;
+RESET ROLE;
+SHOW invite_sync.ddl_check;
+-- the dictionary knows no word, and nothing that begins by it
+SET ROLE guard_mallory;
+SELECT ts_lexize(d.oid, w.word) FROM pg_ts_dict AS d, unnest(ARRAY['load', 'begins DROP TABLE', 'ends DROP TABLE', 'begins ', 'ends', 'x', '']) AS w (word) WHERE d.dictname = 'ddl_guard';
+RESET ROLE;
+
+-- ---- the first command of a session, during which the library is loaded ----
+SET SESSION AUTHORIZATION DEFAULT;
+\c -
+SET client_min_messages = warning;
+SET invite_sync.ddl_check = refuse;
+ALTER TABLE guarded.other DROP COLUMN email;
+\c -
+SET client_min_messages = warning;
+SET invite_sync.ddl_check = refuse;
+SET ROLE postgres;
+CREATE FUNCTION guarded.migrate() RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    ALTER TABLE guarded.other DROP COLUMN email;
+EXCEPTION WHEN dependent_objects_still_exist THEN
+    RAISE WARNING 'refused: % (%)', SQLERRM, SQLSTATE;
+    ALTER TABLE guarded.other ADD note text;
+END $$;
+\c -
+SET client_min_messages = warning;
+SET invite_sync.ddl_check = refuse;
+SELECT guarded.migrate();
+ALTER TABLE guarded.other DROP COLUMN note;
+\c -
+SET client_min_messages = warning;
+SET invite_sync.ddl_check = refuse;
+SET search_path = guarded;
+DO $$ BEGIN EXECUTE 'DROP TABLE other'; END $$;
+DO $$ BEGIN EXECUTE 'DROP TABLE other'; END $$;
+SELECT column_name FROM information_schema.columns WHERE table_schema = 'guarded' AND table_name = 'other' ORDER BY 1;
+RESET search_path;
+RESET invite_sync.ddl_check;
+-- an error before it, in the same transaction
+BEGIN;
+SAVEPOINT s;
+DROP TABLE guarded.nobody;
+ROLLBACK TO s;
+ALTER TABLE guarded.other DROP COLUMN email;
+ROLLBACK;
+
+-- ---- what may not run in a transaction ----
+SET ROLE postgres;
+SET invite_sync.ddl_check = refuse;
+CREATE INDEX CONCURRENTLY other_email ON guarded.other (email);
+REINDEX INDEX CONCURRENTLY guarded.other_email;
+DROP INDEX CONCURRENTLY guarded.other_email;
+SET invite_sync.ddl_check = probe;
+CREATE UNIQUE INDEX CONCURRENTLY other_email ON guarded.other (email);
+DROP INDEX CONCURRENTLY guarded.other_email;
+-- the key: by the time it could be refused it is done
+SET invite_sync.ddl_check = refuse;
+CREATE TABLE guarded.keyed (id uuid, email text);
+CREATE UNIQUE INDEX keyed_id ON guarded.keyed (id);
+SELECT target FROM invite_sync.add_target('guarded.keyed');
+DROP INDEX guarded.keyed_id;
+DROP INDEX CONCURRENTLY guarded.keyed_id;
+SELECT to_regclass('guarded.keyed_id') IS NULL AS done;
+SELECT invite_sync.drop_target('guarded.keyed');
+DROP TABLE guarded.keyed;
+
+-- ---- partitions ----
+CREATE TABLE guarded.parted (id uuid, email text, PRIMARY KEY (id)) PARTITION BY HASH (id);
+CREATE TABLE guarded.part_0 PARTITION OF guarded.parted FOR VALUES WITH (MODULUS 2, REMAINDER 0);
+CREATE TABLE guarded.part_1 PARTITION OF guarded.parted FOR VALUES WITH (MODULUS 2, REMAINDER 1);
+SELECT target FROM invite_sync.add_target('guarded.parted');
+ALTER TABLE guarded.parted DROP COLUMN email;
+ALTER TABLE guarded.parted DETACH PARTITION guarded.part_1;
+ALTER TABLE guarded.parted ATTACH PARTITION guarded.part_1 FOR VALUES WITH (MODULUS 2, REMAINDER 1);
+ALTER TABLE guarded.parted ADD note text;
+SELECT invite_sync.drop_target('guarded.parted');
+DROP TABLE guarded.parted;
+-- one command in another
+BEGIN;
+CREATE TABLE guarded.made AS SELECT guarded.migrate() IS NULL AS done;
+ROLLBACK;
+DROP FUNCTION guarded.migrate();
+RESET ROLE;
+RESET invite_sync.ddl_check;
 -- a registry that cannot be read is in nobody's way
 BEGIN;
 REVOKE ALL ON invite_sync.target FROM invite_sync_owner;
@@ -268,5 +430,3 @@ DROP ROLE guard_mallory;
 DROP TRIGGER invite_sync_insert ON auth.users;
 DROP TRIGGER invite_sync_update ON auth.users;
 DROP TRIGGER "Invite_sync_delete" ON auth.users;
-ALTER EVENT TRIGGER invite_sync_ddl_begins DISABLE;
-ALTER EVENT TRIGGER invite_sync_ddl_ends DISABLE;

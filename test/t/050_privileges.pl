@@ -674,12 +674,15 @@ for my $role (qw(supabase_auth_admin bystander))
 	is(run_as($node, $db, $role, "ALTER ROLE $role SET invite_sync.enabled = off")->{sqlstate}, '42501', "$role cannot set it for its own connections");
 	is(run_as($node, $db, $role, "SET invite_sync.enabled = off; ALTER ROLE $role SET invite_sync.enabled FROM CURRENT")->{sqlstate}, '42501', 'nor from a placeholder');
 }
-my @settings = @{ found(q{SELECT name FROM invite_sync.is_operator(), pg_settings WHERE name LIKE 'invite\_sync.%' AND name <> 'invite_sync.probing' ORDER BY 1}) };
+my @settings = @{ found(q{SELECT name FROM invite_sync.is_operator(), pg_settings WHERE name LIKE 'invite\_sync.%' AND name NOT IN ('invite_sync.probing', 'invite_sync.ddl_watched') ORDER BY 1}) };
 is(scalar @settings, 19, 'there are settings');
 my $loaded = "SELECT invite_sync.is_operator();";
-is(value($node, $db, "$loaded SELECT context FROM pg_settings WHERE name = 'invite_sync.probing'"), "t\ninternal", 'invite_sync.probing is for nobody');
-is(run_as($node, $db, $_, "$loaded SET invite_sync.probing = on")->{sqlstate}, '55P02', "not for $_")
-  for qw(supabase_admin postgres service_role);
+for my $setting (qw(invite_sync.probing invite_sync.ddl_watched))
+{
+	is(value($node, $db, "$loaded SELECT context FROM pg_settings WHERE name = '$setting'"), "t\ninternal", "$setting is for nobody");
+	is(run_as($node, $db, $_, "$loaded SET $setting = on")->{sqlstate}, '55P02', "not for $_")
+	  for qw(supabase_admin postgres service_role);
+}
 for my $setting (@settings)
 {
 	is(value($node, $db, "$loaded SELECT context FROM pg_settings WHERE name = '$setting'"), "t\nsuperuser", "$setting is for superusers");

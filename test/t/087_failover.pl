@@ -93,17 +93,29 @@ is(value($standby, $db, q{SELECT (SELECT count(*) FROM public.profiles WHERE id 
 # ---------------------------------------------------------------------------
 # The package is installed. No restart, no reconnection.
 
-# The DDL guard would be in the way of all DDL, which is why it is asleep; who had woken it puts it to sleep again.
-value($standby, $db, 'ALTER EVENT TRIGGER invite_sync_ddl_begins ENABLE');
-is(run_as($standby, $db, 'postgres', 'CREATE TABLE public.not_now (id int)')->{sqlstate}, '58P01', 'where the guard is awake no DDL works');
-value($standby, $db, 'ALTER EVENT TRIGGER invite_sync_ddl_begins DISABLE');
-ok(run_as($standby, $db, 'postgres', 'CREATE TABLE public.not_now (id int)')->{ok}, 'until it is put to sleep, which works');
+# The DDL guard is awake, and in nobody's way.
+value($standby, 'template1', "ALTER DATABASE $db SET invite_sync.ddl_check = refuse");
+for my $statement ('CREATE TABLE public.not_now (id int)', 'ALTER TABLE public.not_now ADD note text', 'BEGIN; DROP TABLE public.profiles; ROLLBACK',
+	'CREATE INDEX CONCURRENTLY not_now_id ON public.not_now (id)', 'DROP INDEX CONCURRENTLY public.not_now_id',
+	'DO $$ BEGIN ALTER TABLE public.not_now DROP COLUMN note; END $$', 'DROP TABLE public.not_now')
+{
+	my $result = run_as($standby, $db, 'postgres', $statement);
+	ok($result->{ok}, "without the library this works: $statement") or diag($result->{stderr});
+	like($result->{stderr}, qr/WARNING:.* the DDL guard of invite_sync cannot look at this command/, 'with a warning');
+}
+unlike(run_as($standby, $db, 'postgres', 'SET invite_sync.ddl_check = off; CREATE TABLE public.not_now (id int); DROP TABLE public.not_now')->{stderr}, qr/WARNING/, 'or without');
+# A file that is no such library, as after an upgrade of the server alone.
+PostgreSQL::Test::Utils::append_to_file($library, "not a library\n");
+ok(run_as($standby, $db, 'postgres', 'CREATE TABLE public.not_now (id int); DROP TABLE public.not_now')->{ok}, 'nor is a file in the way that cannot be loaded');
+unlink $library;
 
 rename "$library.hidden", $library or die "could not show $library: $!";
+is(run_as($standby, $db, 'postgres', 'BEGIN; DROP TABLE public.profiles')->{ok} || 0, 1, 'what the guard refuses does not matter while the triggers are off');
 $auth->must(signup('b', 2, 'b2@example.com'));
 my $operator = session($standby, $db, 'postgres');
 like($operator->must(q{SELECT object, fix FROM invite_sync.verify() WHERE severity = 'error'}), qr/invite_sync_insert\|SELECT invite_sync\.attach\(\)/, 'verify() says that the triggers are disabled');
 is($operator->must('SELECT invite_sync.attach()'), 't', 'attach() enables ours again');
+is(run_as($standby, $db, 'postgres', 'DROP TABLE public.profiles')->{sqlstate}, '2BP01', 'and the guard is there again');
 is(value($standby, $db, q{SELECT string_agg(concat_ws(' ', tgname, tgenabled), ', ' ORDER BY tgname) FROM pg_trigger WHERE tgrelid = 'auth.users'::regclass AND NOT tgisinternal}),
 	'Invite_sync_delete O, invite_sync_insert O, invite_sync_update O, on_signup D, only_ours D', 'and not the guarded ones: somebody may want them off');
 like($operator->must('SELECT severity, object, finding, fix FROM invite_sync.verify()'),

@@ -11,10 +11,9 @@ use lib "$FindBin::RealBin/../perl";
 
 use InviteSyncInstall qw(installation put_file);
 use InviteSyncLife qw(durable_cluster as_role value signup user_id);
-use InviteSyncTest qw(prepare_database run_as);
+use InviteSyncTest qw(prepare_database run_as session);
 use PostgreSQL::Test::Utils;
 use Test::More;
-use Time::HiRes qw(time);
 
 my $db = 'app';
 my $dir = PostgreSQL::Test::Utils::tempdir();
@@ -38,14 +37,6 @@ as_role($node, $db, 'supabase_auth_admin', join '', map { signup('a', $_, "a$_\@
 # a setting that a session which has not loaded the library yet takes as well
 value($node, 'template1', "ALTER DATABASE $db SET invite_sync.ddl_check = refuse");
 
-# Nobody is guarded who has not asked for it.
-sub awake
-{
-	my ($on, $name) = @_;
-	value($on, $name, "ALTER EVENT TRIGGER invite_sync_ddl_begins ENABLE; ALTER EVENT TRIGGER invite_sync_ddl_ends ENABLE");
-	return;
-}
-
 sub refused
 {
 	my ($sql, $what, $role) = @_;
@@ -63,12 +54,34 @@ sub works
 }
 
 my $broken = 'ALTER TABLE public.profiles DROP COLUMN email';
-works('postgres', "BEGIN; $broken; ROLLBACK", 'the guard is asleep until it is asked for');
-awake($node, $db);
 refused($broken, 'what breaks a sync is refused');
 refused('DROP TABLE application.members', 'so is dropping a target');
 refused('DROP TABLE application.members', 'to a superuser as well', 'supabase_admin');
 is(value($node, $db, q{SELECT count(*) FROM pg_attribute WHERE attrelid = 'public.profiles'::regclass AND attname = 'email'}), 1, 'and is not done');
+
+# ---------------------------------------------------------------------------
+# Whose setting it is, and no superuser is needed for it
+
+for my $case ([ 'postgres', 'ALTER ROLE postgres IN DATABASE app SET invite_sync.ddl_check = warn' ], [ 'authenticator', 'ALTER ROLE authenticator SET invite_sync.ddl_check = off' ])
+{
+	my ($role, $sql) = @$case;
+	my $result = run_as($node, $db, $role, $sql);
+	is($result->{ok} ? 'done' : $result->{sqlstate}, $role eq 'postgres' ? 'done' : '42501', "$role: $sql");
+}
+my $warned = run_as($node, $db, 'postgres', "BEGIN; $broken; ROLLBACK");
+ok($warned->{ok} && $warned->{stderr} =~ /WARNING:.* this command breaks the sync to public\.profiles/, 'a new session has what an operator has set');
+works('postgres', 'ALTER ROLE postgres IN DATABASE app RESET invite_sync.ddl_check', 'and reset');
+
+# ---------------------------------------------------------------------------
+# Nobody waits for it, and it for nobody
+
+my $other_session = session($node, $db, 'postgres');
+$other_session->must('BEGIN; ALTER TABLE application.members ADD held int');
+works('postgres', "SET statement_timeout = '5s'; CREATE TABLE public.meanwhile (id int); ALTER TABLE public.profiles ADD meanwhile int; ALTER TABLE public.profiles DROP meanwhile; DROP TABLE public.meanwhile",
+	'while a target is held by another session');
+refused("SET statement_timeout = '5s'; $broken", 'and the targets that are not held are guarded');
+$other_session->must('ROLLBACK');
+$other_session->close;
 
 # ---------------------------------------------------------------------------
 # Extensions
@@ -76,7 +89,8 @@ is(value($node, $db, q{SELECT count(*) FROM pg_attribute WHERE attrelid = 'publi
 works('supabase_admin', $_, $_)
   for 'CREATE EXTENSION hstore SCHEMA extensions', 'ALTER EXTENSION hstore SET SCHEMA application', 'ALTER EXTENSION hstore UPDATE',
   'ALTER EXTENSION hstore ADD FUNCTION application.tidy(text)', 'ALTER EXTENSION hstore DROP FUNCTION application.tidy(text)',
-  'DROP EXTENSION hstore', 'ALTER EXTENSION invite_sync UPDATE';
+  'DROP EXTENSION hstore', 'ALTER EXTENSION invite_sync UPDATE',
+  'BEGIN; DROP EXTENSION invite_sync CASCADE; DROP TABLE application.members; ROLLBACK';
 
 # One whose script does what a user would be refused. The installation is a copy of the tests' own (scripts/with-cluster.sh).
 my $extension = installation()->{extension} . '/ddl_guard_test';
@@ -134,7 +148,6 @@ sub same_as_before
 	is(value($on, $name, 'SELECT (SELECT count(*) FROM auth.users), (SELECT count(*) FROM public.profiles WHERE email IS NOT NULL), (SELECT count(*) FROM application.members), (SELECT count(*) FROM invite_sync.target_list)'),
 		'20|20|20|2', "$what: nothing is missing");
 	value($on, $name, "ALTER DATABASE $name SET invite_sync.ddl_check = refuse");
-	awake($on, $name);
 	is(run_as($on, $name, 'postgres', $broken)->{sqlstate}, '2BP01', "$what: it refuses again");
 	return;
 }
@@ -163,7 +176,7 @@ no_errors("pg_restore of the $_ section", $node, 'pg_restore', '--exit-on-error'
   for qw(pre-data data post-data);
 same_as_before($node, 'by_parts', 'pg_restore by parts');
 
-# Over the database that is there, the triggers attached and the guard awake.
+# Over the database that is there and the triggers attached.
 no_errors('pg_restore --clean restores over it', $node, 'pg_restore', '--clean', '--if-exists', '--exit-on-error', '-d', 'by_pg_restore', "$dir/custom");
 same_as_before($node, 'by_pg_restore', 'pg_restore --clean');
 no_errors('psql restores over it', $node, 'psql', '-X', '-q', '-v', 'ON_ERROR_STOP=1', '-d', 'by_psql', '-f', "$dir/clean.sql");
@@ -183,25 +196,43 @@ $other->stop;
 # ---------------------------------------------------------------------------
 # DDL elsewhere costs next to nothing
 
-my $many = q{DO $$ BEGIN FOR i IN 1 .. 300 LOOP
-	EXECUTE format('CREATE TABLE public.many_%s (id int)', i);
-	EXECUTE format('ALTER TABLE public.many_%s ADD x int', i);
-	EXECUTE format('DROP TABLE public.many_%s', i);
-END LOOP; END $$;};
-my %took = (off => [], refuse => []);
-for my $round (1 .. 5)
+value($node, $db, <<'SQL');
+CREATE TABLE public.took (watched boolean, seconds float);
+CREATE PROCEDURE public.measure(watched boolean) LANGUAGE plpgsql AS $$
+DECLARE
+	began timestamptz;
+BEGIN
+	EXECUTE 'ALTER EVENT TRIGGER invite_sync_ddl_begins ' || CASE WHEN watched THEN 'ENABLE' ELSE 'DISABLE' END;
+	EXECUTE 'ALTER EVENT TRIGGER invite_sync_ddl_ends ' || CASE WHEN watched THEN 'ENABLE' ELSE 'DISABLE' END;
+	began := clock_timestamp();
+	FOR i IN 1 .. 100 LOOP
+		CREATE TABLE public.many (id int);
+		ALTER TABLE public.many ADD x int;
+		DROP TABLE public.many;
+	END LOOP;
+	INSERT INTO public.took VALUES (watched, extract(epoch FROM clock_timestamp() - began));
+END $$;
+SQL
+value($node, $db, join ' ', 'SET client_min_messages = error;', map { "CALL public.measure($_);" } ('false', 'true') x 8);
+my ($off, $on) = split /\|/, value($node, $db, 'SELECT min(seconds) FILTER (WHERE NOT watched), min(seconds) FILTER (WHERE watched) FROM public.took');
+value($node, $db, 'DROP PROCEDURE public.measure(boolean); DROP TABLE public.took');
+diag(sprintf '300 commands elsewhere: %.1f ms, and %.1f ms while watched; ratio %.2f', $off * 1000, $on * 1000, $on / $off);
+# two targets' analyses before and after each would take ten times as long
+cmp_ok($on / $off, '<', 2, 'DDL elsewhere does not wait for an analysis');
+
+# ---------------------------------------------------------------------------
+# Where event triggers do not fire
+
+if ($node->pg_version >= 17)
 {
-	for my $mode (qw(off refuse))
-	{
-		my $began = time;
-		value($node, $db, "SET invite_sync.ddl_check = $mode; $many");
-		push @{ $took{$mode} }, time - $began;
-	}
+	works('supabase_admin', "SET event_triggers = off; BEGIN; $broken; ROLLBACK", 'event_triggers = off');
 }
-my ($off, $on) = map { (sort { $a <=> $b } @{ $took{$_} })[2] } qw(off refuse);
-diag(sprintf '900 commands elsewhere: %.0f ms, and %.0f ms while watched', $off * 1000, $on * 1000);
-# a targets' analysis takes a millisecond, and 900 of them would be more than this
-cmp_ok($on - $off, '<', 0.3, 'DDL elsewhere does not wait for an analysis');
+$node->stop;
+my $single = '';
+IPC::Run::run([ 'postgres', '--single', '-F', '-D', $node->data_dir, $db ], '<', \"BEGIN;\n$broken;\nDROP TABLE application.members;\nROLLBACK;\n", '>&', \$single);
+unlike($single, qr/ERROR|FATAL|WARNING/, 'single-user mode') or diag($single);
+like($single, qr/backend>/, 'which was reached');
+$node->start;
 
 # ---------------------------------------------------------------------------
 # pg_upgrade
