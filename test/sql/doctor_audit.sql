@@ -720,6 +720,9 @@ SELECT check_name, severity, finding, detail FROM invite_sync.audit() WHERE find
 DROP SCHEMA auth CASCADE;
 SELECT area, count(*) FILTER (WHERE finding = 'looked at') AS looked, count(*) FILTER (WHERE finding = 'not looked at' AND detail = 'There is no table auth.users.') AS without,
     count(*) FILTER (WHERE finding = 'not looked at' AND detail <> 'There is no table auth.users.') AS failed FROM invite_sync.audit() GROUP BY 1 ORDER BY 1;
+-- what is ours is looked at all the same
+INSERT INTO invite_sync.organization_domain (id, organization_id, domain, challenge, created_at) VALUES (public.user_of(9), public.user_of(50), 'forgotten.example', 'x', now() - interval '31 days');
+SELECT finding, object, detail FROM invite_sync.audit('enterprise_readiness') WHERE check_name = 'domains';
 
 -- ---- schemas of other tastes, all of them sound: nothing above info ----
 \c postgres
