@@ -218,12 +218,17 @@ run_check(void *arg)
 	char	   *why = audit->check->needs == NULL ? NULL : missing(audit->check->needs);
 	Datum		fed = (Datum) 0;
 
+	int			first = 0;
+
 	if (why != NULL)
 	{
 		not_looked_at(audit, why);
-		return;
+		if (audit->check->without == NULL)
+			return;
+		fed = PointerGetDatum(cstring_to_text(audit->check->without));
+		first = 1;
 	}
-	for (int i = 0; i < (int) lengthof(audit->check->steps) && audit->check->steps[i].scope != AUDIT_DONE; i++)
+	for (int i = first; i < (int) lengthof(audit->check->steps) && audit->check->steps[i].scope != AUDIT_DONE; i++)
 	{
 		AuditStep  *step = &audit->check->steps[i];
 

@@ -34,6 +34,7 @@ typedef struct AuditCheck
 {
 	const char *name;
 	const char *needs;			/* columns of schema auth: "sessions.id users.id"; or NULL */
+	const char *without;		/* what the first step is taken to have said where they are not; or NULL */
 	AuditStep	steps[3];
 } AuditCheck;
 

@@ -36,7 +36,7 @@
 AuditCheck	audit_auth_flow[] = {
 	{
 		/* by their names as in the server's environment, without its prefix; a length of time has a unit there, and 0 means none */
-		"server_settings", NULL, {
+		"server_settings", NULL, NULL, {
 			{.scope = AUDIT_SETTINGS, .plan = {.nargs = 1, .argtypes = {JSONBOID}, .sql =
 				"WITH said AS MATERIALIZED (SELECT pg_catalog.regexp_replace(pg_catalog.lower(e.key), '^(gotrue_|auth_)', '') AS name, pg_catalog.lower(coalesce(e.value, '')) AS value "
 				"FROM pg_catalog.jsonb_each_text($1) AS e), "
@@ -63,7 +63,7 @@ AuditCheck	audit_auth_flow[] = {
 		}
 	},
 	{
-		"session_timebox", NEEDS_SESSIONS, {
+		"session_timebox", NEEDS_SESSIONS, NULL, {
 			AUDIT_STEP(AUDIT_AUTH,
 					   "WITH found AS (" COUNTED("'warning'", "'auth.sessions'", "'sessions without an end'",
 												 "'%s sessions that began more than 180 days ago are still in use. The auth server ends them where GOTRUE_SESSIONS_TIMEBOX is set; the fix ends those of today.'",
@@ -73,7 +73,7 @@ AuditCheck	audit_auth_flow[] = {
 		}
 	},
 	{
-		"session_timeout", NEEDS_SESSIONS, {
+		"session_timeout", NEEDS_SESSIONS, NULL, {
 			AUDIT_STEP(AUDIT_AUTH,
 					   "WITH found AS (" COUNTED("'warning'", "'auth.sessions'", "'sessions stay usable though nobody uses them'",
 												 "'%s sessions have not been used for 90 days and can be taken up again. The auth server ends them where GOTRUE_SESSIONS_INACTIVITY_TIMEOUT is set; the fix ends those of today.'",
@@ -85,7 +85,7 @@ AuditCheck	audit_auth_flow[] = {
 		}
 	},
 	{
-		"access_token_expiry", NULL, {
+		"access_token_expiry", NULL, NULL, {
 			AUDIT_STEP(AUDIT_OWN,
 					   "WITH setting AS MATERIALIZED (SELECT d.setdatabase, d.setrole, pg_catalog.substr(c.text, 22) AS value FROM pg_catalog.pg_db_role_setting AS d "
 					   "CROSS JOIN LATERAL pg_catalog.unnest(d.setconfig) AS c (text) WHERE c.text LIKE 'app.settings.jwt_exp=%' "
@@ -101,7 +101,7 @@ AuditCheck	audit_auth_flow[] = {
 		}
 	},
 	{
-		"one_time_token_expiry", "one_time_tokens.user_id one_time_tokens.created_at", {
+		"one_time_token_expiry", "one_time_tokens.user_id one_time_tokens.created_at", NULL, {
 			AUDIT_STEP(AUDIT_AUTH,
 					   "WITH found AS (" COUNTED("'info'", "'auth.one_time_tokens'", "'old one-time tokens are kept'",
 												 "'%s tokens were sent more than a day ago. The auth server refuses them by GOTRUE_MAILER_OTP_EXP, which must not be longer than a day; the fix forgets them, so that no setting brings them back.'",
@@ -111,7 +111,7 @@ AuditCheck	audit_auth_flow[] = {
 		}
 	},
 	{
-		"token_single_use", "refresh_tokens.session_id refresh_tokens.revoked refresh_tokens.id one_time_tokens.user_id one_time_tokens.token_type", {
+		"token_single_use", "refresh_tokens.session_id refresh_tokens.revoked refresh_tokens.id one_time_tokens.user_id one_time_tokens.token_type", NULL, {
 			AUDIT_STEP(AUDIT_AUTH,
 					   "WITH found AS (" COUNTED("'warning'", "'auth.refresh_tokens'", "'refresh tokens are good for more than one use'",
 												 "'%s sessions have more than one refresh token that is not revoked, so an old one did not end with its use: GOTRUE_SECURITY_REFRESH_TOKEN_ROTATION_ENABLED is off. The fix revokes all but the newest.'",
@@ -129,7 +129,7 @@ AuditCheck	audit_auth_flow[] = {
 		}
 	},
 	{
-		"password_policy", "users.id users.encrypted_password", {
+		"password_policy", "users.id users.encrypted_password", NULL, {
 			AUDIT_STEP(AUDIT_AUTH,
 					   "WITH found AS (SELECT 'warning' AS severity, 'auth.users' AS object, 'users share a password hash' AS finding, "
 					   "pg_catalog.format('%s users have a hash that another user has too. Hashes are salted, so these were copied: whoever knows one password knows them all. Give them new ones; one of the users is %s.', "
@@ -144,7 +144,7 @@ AuditCheck	audit_auth_flow[] = {
 		}
 	},
 	{
-		"password_hashing", "users.id users.encrypted_password", {
+		"password_hashing", "users.id users.encrypted_password", NULL, {
 			AUDIT_STEP(AUDIT_AUTH,
 					   "WITH hash AS MATERIALIZED (SELECT CASE WHEN pg_catalog.length(u.encrypted_password) = 60 AND u.encrypted_password ~ '^\\$2[abxy]\\$\\d\\d\\$' THEN 'bcrypt ' || pg_catalog.substr(u.encrypted_password, 5, 2) "
 					   "WHEN u.encrypted_password ~ '^\\$argon2id?\\$' THEN 'argon2' WHEN u.encrypted_password ~ '^\\$fbscrypt\\$' THEN 'scrypt' ELSE 'unknown' END AS kind, "
@@ -158,7 +158,7 @@ AuditCheck	audit_auth_flow[] = {
 		}
 	},
 	{
-		"mfa", NEEDS_SESSIONS " sessions.aal mfa_factors.user_id mfa_factors.status mfa_factors.created_at", {
+		"mfa", NEEDS_SESSIONS " sessions.aal mfa_factors.user_id mfa_factors.status mfa_factors.created_at", NULL, {
 			AUDIT_STEP(AUDIT_OWN,
 					   "SELECT pg_catalog.json_build_object('asked', EXISTS (SELECT FROM pg_catalog.pg_policy AS p WHERE pg_catalog.pg_get_expr(p.polqual, p.polrelid) ~ '\\maal\\M' "
 					   "OR pg_catalog.pg_get_expr(p.polwithcheck, p.polrelid) ~ '\\maal\\M'), 'mighty', coalesce((SELECT pg_catalog.json_agg(x.user_id) FROM ("
@@ -181,7 +181,7 @@ AuditCheck	audit_auth_flow[] = {
 		}
 	},
 	{
-		"error_leakage", NULL, {
+		"error_leakage", NULL, NULL, {
 			AUDIT_STEP_FACTS(
 					   "WITH " AUDIT_API ", " AUDIT_FUNCTIONS ", "
 					   "setting AS MATERIALIZED (SELECT r.rolname, d.setdatabase, pg_catalog.split_part(c.text, '=', 1) AS name, pg_catalog.lower(pg_catalog.split_part(c.text, '=', 2)) AS value "
@@ -209,7 +209,7 @@ AuditCheck	audit_auth_flow[] = {
 		}
 	},
 	{
-		"orphan_refresh_tokens", "refresh_tokens.id refresh_tokens.session_id refresh_tokens.revoked refresh_tokens.user_id sessions.id users.id", {
+		"orphan_refresh_tokens", "refresh_tokens.id refresh_tokens.session_id refresh_tokens.revoked refresh_tokens.user_id sessions.id users.id", NULL, {
 			AUDIT_STEP(AUDIT_AUTH,
 					   "WITH found AS (" COUNTED("'warning'", "'auth.refresh_tokens'", "'refresh tokens that no logout ends'",
 												 "'%s tokens that are not revoked belong to no session, or to no user: whoever has one is let in, or the auth server fails over it.'",
@@ -219,7 +219,7 @@ AuditCheck	audit_auth_flow[] = {
 		}
 	},
 	{
-		"sessions_of_deleted_users", "sessions.id sessions.user_id users.id users.deleted_at", {
+		"sessions_of_deleted_users", "sessions.id sessions.user_id users.id users.deleted_at", NULL, {
 			AUDIT_STEP(AUDIT_AUTH,
 					   "WITH found AS (" COUNTED("'warning'", "'auth.sessions'", "'sessions of users who are deleted'",
 												 "'%s sessions belong to users who are gone or soft-deleted.'",
@@ -238,7 +238,7 @@ AuditCheck	audit_auth_flow[] = {
 
 AuditCheck	audit_session_management[] = {
 	{
-		"expired_sessions", "sessions.id sessions.not_after", {
+		"expired_sessions", "sessions.id sessions.not_after", NULL, {
 			AUDIT_STEP(AUDIT_AUTH,
 					   "WITH found AS (" COUNTED("'warning'", "'auth.sessions'", "'sessions that ended are kept'",
 												 "'%s sessions ended more than a week ago and are still there: nothing cleans up. The auth server does, where GOTRUE_DB_CLEANUP_ENABLED is set.'",
@@ -248,7 +248,7 @@ AuditCheck	audit_session_management[] = {
 		}
 	},
 	{
-		"sessions_of_banned_users", "sessions.id sessions.user_id users.id users.banned_until", {
+		"sessions_of_banned_users", "sessions.id sessions.user_id users.id users.banned_until", NULL, {
 			AUDIT_STEP(AUDIT_AUTH,
 					   "WITH found AS (" COUNTED("'warning'", "'auth.sessions'", "'sessions of users who are banned'",
 												 "'%s sessions belong to banned users: their tokens are good until they expire, and the sessions again when the ban ends.'",
@@ -258,7 +258,7 @@ AuditCheck	audit_session_management[] = {
 		}
 	},
 	{
-		"parallel_sessions", NEEDS_SESSIONS, {
+		"parallel_sessions", NEEDS_SESSIONS, NULL, {
 			AUDIT_STEP(AUDIT_OWN,
 					   "SELECT coalesce(pg_catalog.json_object_agg(x.user_id, x.most), '{}') FROM (SELECT m.user_id, pg_catalog.min(o.max_concurrent_sessions) AS most "
 					   "FROM invite_sync.membership AS m JOIN invite_sync.organization AS o ON o.id = m.organization_id WHERE o.max_concurrent_sessions IS NOT NULL GROUP BY m.user_id) AS x"),
@@ -275,7 +275,7 @@ AuditCheck	audit_session_management[] = {
 		}
 	},
 	{
-		"stale_flow_state", "flow_state.id flow_state.created_at flow_state.provider_access_token flow_state.provider_refresh_token", {
+		"stale_flow_state", "flow_state.id flow_state.created_at flow_state.provider_access_token flow_state.provider_refresh_token", NULL, {
 			AUDIT_STEP(AUDIT_AUTH,
 					   "WITH found AS (" COUNTED("'warning'", "'auth.flow_state'", "'tokens of other providers are kept in clear'",
 												 "'%s logins by way of another provider, begun more than a week ago, left that provider''s tokens behind: nothing cleans up. The auth server does, where GOTRUE_DB_CLEANUP_ENABLED is set.'",
@@ -285,7 +285,7 @@ AuditCheck	audit_session_management[] = {
 		}
 	},
 	{
-		"readable_auth_tables", NULL, {
+		"readable_auth_tables", NULL, NULL, {
 			AUDIT_STEP(AUDIT_OWN,
 					   "WITH " AUDIT_API ", kept AS MATERIALIZED (SELECT c.oid, c.oid::pg_catalog.regclass::pg_catalog.text AS name, c.relnamespace FROM pg_catalog.pg_class AS c "
 					   "JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace WHERE n.nspname = 'auth' AND c.relkind IN ('r', 'p', 'v', 'm') AND c.relname <> 'schema_migrations'), "
@@ -299,7 +299,7 @@ AuditCheck	audit_session_management[] = {
 		}
 	},
 	{
-		"lockout", NULL, {
+		"lockout", NULL, NULL, {
 			AUDIT_STEP(AUDIT_OWN,
 					   "WITH found AS (SELECT 'info' AS severity, 'invite_sync.lockout_attempts' AS object, 'nothing locks out who guesses passwords' AS finding, "
 					   "'Both settings are 0, so password_verification_attempt_hook() never says no; the auth server has its own limits.' AS detail, "

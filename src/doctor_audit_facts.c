@@ -94,9 +94,9 @@
 /* A relation that a statement in a body names: with its schema, or without. */
 #define A_NAME "\"?([[:alpha:]_][\\w$]*)\"?"
 #define NAMED_RELATION \
-	"'(?:\\m(?:from|join|into|update|only|using|table|truncate|copy)\\s+(?:only\\s+)?(?:" A_NAME "\\s*\\.\\s*)?|,\\s*" A_NAME "\\s*\\.\\s*)" A_NAME "(?!\\s*\\()'"
+	"'(?:\\m(?:from|join|into|update|only|using|table|truncate|copy)\\s+(?:only\\s+)?(?:" A_NAME "\\s*\\.\\s*)?|,\\s*" A_NAME "\\s*\\.\\s*)" A_NAME "'"
 
-/* What they do is followed through two calls, by the names of what is called. */
+/* A header that is held against what somebody may do is a choice of theirs. What they do is followed through two calls, by the names of what is called. */
 #define FUNCTIONS \
 	"body AS MATERIALIZED (" \
 	"SELECT p.oid, p.oid::pg_catalog.regprocedure::pg_catalog.text AS name, pg_catalog.lower(p.proname) AS word, p.proowner, p.prorettype, p.proargnames, " \
@@ -113,7 +113,7 @@
 	"comes AS MATERIALIZED (SELECT b.oid, b.oid AS by FROM body AS b UNION SELECT c.oid, c.callee FROM call AS c " \
 	"UNION SELECT c.oid, d.callee FROM call AS c JOIN call AS d ON d.oid = c.callee), " \
 	"says AS MATERIALIZED (SELECT b.oid, " WITHOUT_LOGGED_IN("b.code") " ~* " AUDIT_ASKS " AS asks, b.code ~* 'user_meta_?data' AS metadata, " \
-	"b.code ~* 'jwt' AND b.code ~* " AUDIT_TENANT_KEY " AS claim, b.code ~* 'request\\.(headers?|cookies?)\\M' AS header, " \
+	"b.code ~* 'jwt' AND b.code ~* " AUDIT_TENANT_KEY " AS claim, b.code ~* 'request\\.(headers?|cookies?)\\M' AND b.code !~* 'auth\\.(uid|jwt)|request\\.jwt|\\minvite_sync\\.' AS header, " \
 	"b.code ~* 'current_setting' AND b.code !~* 'jwt|request\\.(headers?|cookies?)\\M' AS setting, " \
 	"b.code ~* '\\m(is_?)?(super|platform|system|global|site)_?(admin|administrator|user|owner|staff)' AS above FROM body AS b), " \
 	"said AS MATERIALIZED (SELECT c.oid, pg_catalog.bool_or(s.asks) AS asks, pg_catalog.bool_or(s.metadata) AS metadata, pg_catalog.bool_or(s.claim) AS claim, " \

@@ -24,7 +24,7 @@
 
 AuditCheck	audit_invitation_security[] = {
 	{
-		"lifetime", NULL, {
+		"lifetime", NULL, NULL, {
 			AUDIT_STEP(AUDIT_OWN,
 					   "WITH found AS (SELECT 'warning' AS severity, 'invite_sync.invitation_ttl' AS object, 'invitations last longer than two weeks' AS finding, "
 					   "pg_catalog.format('They last %s: a token that leaks is good for as long.', " SETTING("invitation_ttl") ") AS detail, " SET_SETTING("invitation_ttl", "''2d''") " AS fix "
@@ -36,7 +36,7 @@ AuditCheck	audit_invitation_security[] = {
 		}
 	},
 	{
-		"verified_address", NULL, {
+		"verified_address", NULL, NULL, {
 			AUDIT_STEP(AUDIT_OWN,
 					   "WITH found AS (SELECT 'warning' AS severity, 'invite_sync.require_verified_email' AS object, 'who accepts need not have verified the address' AS finding, "
 					   "'Whoever gets hold of a token accepts with an account of any address that says it is the invited one.' AS detail, " SET_SETTING("require_verified_email", "''accept''") " AS fix "
@@ -45,7 +45,7 @@ AuditCheck	audit_invitation_security[] = {
 		}
 	},
 	{
-		"quotas_and_limits", NULL, {
+		"quotas_and_limits", NULL, NULL, {
 			AUDIT_STEP(AUDIT_OWN,
 					   "WITH found AS (SELECT 'warning' AS severity, 'invite_sync.default_quota' AS object, 'users may invite without a bound worth the name' AS finding, "
 					   "pg_catalog.format('Everybody with a verified address may send %s invitations.', " SETTING("default_quota") ") AS detail, " SET_SETTING("default_quota", "3") " AS fix "
@@ -59,7 +59,7 @@ AuditCheck	audit_invitation_security[] = {
 		}
 	},
 	{
-		"open_links", NULL, {
+		"open_links", NULL, NULL, {
 			AUDIT_STEP(AUDIT_OWN,
 					   "WITH found AS (SELECT CASE WHEN g.mighty THEN 'error' ELSE 'warning' END AS severity, pg_catalog.format('invitation %s', i.id) AS object, "
 					   "CASE WHEN g.mighty THEN 'link makes whoever has it an owner or administrator' ELSE 'link that anybody may use without a limit' END AS finding, "
@@ -72,7 +72,7 @@ AuditCheck	audit_invitation_security[] = {
 		}
 	},
 	{
-		"inviters_gone", "users.id users.deleted_at users.banned_until", {
+		"inviters_gone", "users.id users.deleted_at users.banned_until", NULL, {
 			AUDIT_STEP(AUDIT_OWN,
 					   "SELECT coalesce(pg_catalog.array_agg(DISTINCT i.inviter_id), '{}') FROM invite_sync.invitation AS i WHERE i.inviter_id IS NOT NULL AND " PENDING("i")),
 			AUDIT_STEP_FED(AUDIT_AUTH,
@@ -87,7 +87,7 @@ AuditCheck	audit_invitation_security[] = {
 		}
 	},
 	{
-		"tokens_in_clear", NULL, {
+		"tokens_in_clear", NULL, NULL, {
 			AUDIT_STEP_FACTS(
 						   "WITH " AUDIT_API ", " AUDIT_APP ", " AUDIT_CLAUSES ", "
 						   "kept AS MATERIALIZED (SELECT t.*, c.attnum, c.attname, t.secured AND NOT EXISTS (SELECT FROM clauses AS k WHERE k.polrelid = t.oid AND k.polpermissive "
@@ -116,7 +116,7 @@ AuditCheck	audit_invitation_security[] = {
 
 AuditCheck	audit_enterprise_readiness[] = {
 	{
-		"sso", "sso_providers.id sso_domains.sso_provider_id sso_domains.domain identities.provider identities.user_id users.id users.email users.is_sso_user users.encrypted_password users.deleted_at", {
+		"sso", "sso_providers.id sso_domains.sso_provider_id sso_domains.domain identities.provider identities.user_id users.id users.email users.is_sso_user users.encrypted_password users.deleted_at", NULL, {
 			AUDIT_STEP(AUDIT_AUTH,
 					   "WITH found AS (SELECT 'info' AS severity, pg_catalog.format('provider %s', p.id) AS object, 'identity provider without a domain' AS finding, "
 					   "'Nobody is sent to it by their address; only who knows its id.' AS detail, NULL::pg_catalog.text AS fix FROM auth.sso_providers AS p "
@@ -133,7 +133,7 @@ AuditCheck	audit_enterprise_readiness[] = {
 		}
 	},
 	{
-		"scim", "users.id users.is_sso_user users.last_sign_in_at users.deleted_at users.banned_until", {
+		"scim", "users.id users.is_sso_user users.last_sign_in_at users.deleted_at users.banned_until", NULL, {
 			AUDIT_STEP(AUDIT_OWN,
 					   "SELECT coalesce(pg_catalog.array_agg(DISTINCT m.user_id), '{}') FROM invite_sync.membership AS m"),
 			AUDIT_STEP_FED(AUDIT_AUTH,
@@ -145,7 +145,7 @@ AuditCheck	audit_enterprise_readiness[] = {
 		}
 	},
 	{
-		"domains", "sso_domains.domain users.id", {
+		"domains", "sso_domains.domain users.id", "{}", {
 			AUDIT_STEP(AUDIT_AUTH, "SELECT coalesce(pg_catalog.array_agg(pg_catalog.lower(d.domain)), '{}') FROM auth.sso_domains AS d"),
 			AUDIT_STEP_FED(AUDIT_OWN,
 						   "WITH found AS (SELECT 'warning' AS severity, pg_catalog.format('domain %s', d.id) AS object, 'domain is claimed and not verified' AS finding, "
@@ -159,7 +159,7 @@ AuditCheck	audit_enterprise_readiness[] = {
 		}
 	},
 	{
-		"audit_retention", NULL, {
+		"audit_retention", NULL, NULL, {
 			AUDIT_STEP(AUDIT_OWN,
 					   "WITH log AS MATERIALIZED (SELECT (SELECT e.id FROM invite_sync.event AS e ORDER BY e.id LIMIT 1) AS oldest, pg_catalog.count(*) AS n "
 					   "FROM (SELECT FROM invite_sync.event AS e LIMIT 100001) AS e), "
@@ -179,7 +179,7 @@ AuditCheck	audit_enterprise_readiness[] = {
 		}
 	},
 	{
-		"erasure", NULL, {
+		"erasure", NULL, NULL, {
 			AUDIT_STEP_FACTS(
 					   "WITH " AUDIT_APP ", link AS MATERIALIZED (SELECT f.conname, f.confdeltype, t.oid, t.name, pg_catalog.pg_get_constraintdef(f.oid) AS definition, "
 					   "(SELECT pg_catalog.bool_and(NOT a.attnotnull) FROM pg_catalog.pg_attribute AS a WHERE a.attrelid = f.conrelid AND a.attnum = ANY (f.conkey)) AS nullable "
@@ -193,7 +193,7 @@ AuditCheck	audit_enterprise_readiness[] = {
 		}
 	},
 	{
-		"export", NULL, {
+		"export", NULL, NULL, {
 			AUDIT_STEP_FACTS(
 					   "WITH " AUDIT_APP ", column_of AS MATERIALIZED (SELECT t.name, c.attname, EXISTS (SELECT FROM pg_catalog.pg_constraint AS f WHERE f.conrelid = t.oid AND f.contype = 'f' "
 					   "AND c.attnum = ANY (f.conkey)) AS linked FROM app AS t JOIN pg_catalog.pg_attribute AS c ON c.attrelid = t.oid AND c.attnum > 0 AND NOT c.attisdropped "
@@ -204,7 +204,7 @@ AuditCheck	audit_enterprise_readiness[] = {
 		}
 	},
 	{
-		"dump", NULL, {
+		"dump", NULL, NULL, {
 			AUDIT_STEP(AUDIT_OWN,
 					   "WITH extension AS MATERIALIZED (SELECT x.extconfig FROM pg_catalog.pg_extension AS x WHERE x.extname = 'invite_sync'), "
 					   "ours AS MATERIALIZED (SELECT c.oid, c.oid::pg_catalog.regclass::pg_catalog.text AS name FROM pg_catalog.pg_class AS c "

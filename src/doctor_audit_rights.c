@@ -34,7 +34,7 @@
 
 AuditCheck	audit_tenant_isolation[] = {
 	{
-		"tables_without_rls", NULL, {
+		"tables_without_rls", NULL, NULL, {
 			AUDIT_STEP_FACTS(
 					   "WITH RECURSIVE " AUDIT_API ", " AUDIT_APP ", " AUDIT_TENANT ", "
 					   "link AS MATERIALIZED (SELECT f.conrelid, f.confrelid, pg_catalog.min(pg_catalog.quote_ident(f.conname)) AS conname, pg_catalog.array_agg(f.confkey[1]) AS keys "
@@ -72,7 +72,7 @@ AuditCheck	audit_tenant_isolation[] = {
 		}
 	},
 	{
-		"policies_that_compare_nothing", NULL, {
+		"policies_that_compare_nothing", NULL, NULL, {
 			AUDIT_STEP_FACTS(
 						   "WITH " AUDIT_API ", " AUDIT_APP ", " AUDIT_TENANT ", " AUDIT_CLAUSES ", " AUDIT_FUNCTIONS ", "
 						   /* a weak name is meant where some of its tables are kept from others */
@@ -121,7 +121,7 @@ AuditCheck	audit_tenant_isolation[] = {
 		}
 	},
 	{
-		"policies_that_ask_user_metadata", NULL, {
+		"policies_that_ask_user_metadata", NULL, NULL, {
 			AUDIT_STEP_FACTS(
 						   "WITH " AUDIT_API ", " AUDIT_APP ", " AUDIT_CLAUSES ", " AUDIT_FUNCTIONS ", found AS ("
 						   "SELECT 'error' AS severity, pg_catalog.format('%s ON %s', c.polname, c.name) AS object, 'policy asks user metadata' AS finding, "
@@ -135,7 +135,7 @@ AuditCheck	audit_tenant_isolation[] = {
 		}
 	},
 	{
-		"views_that_bypass", NULL, {
+		"views_that_bypass", NULL, NULL, {
 			AUDIT_STEP_FACTS(
 					   "WITH RECURSIVE " AUDIT_API ", " AUDIT_APP ", " AUDIT_TENANT ", " AUDIT_CLAUSES ", " AUDIT_FUNCTIONS ", "
 					   "view AS MATERIALIZED (SELECT v.oid, v.relkind, v.relowner, v.relkind = 'v' AND EXISTS (SELECT FROM pg_catalog.pg_options_to_table(v.reloptions) AS o "
@@ -168,7 +168,7 @@ AuditCheck	audit_tenant_isolation[] = {
 		}
 	},
 	{
-		"functions_that_bypass", NULL, {
+		"functions_that_bypass", NULL, NULL, {
 			AUDIT_STEP_FACTS(
 						   "WITH " AUDIT_API ", " AUDIT_APP ", " AUDIT_TENANT ", " AUDIT_CLAUSES ", " AUDIT_FUNCTIONS ", "
 						   "asked AS MATERIALIZED (SELECT DISTINCT u.oid FROM clauses AS c CROSS JOIN LATERAL pg_catalog.unnest(c.functions) AS u (oid) "
@@ -189,7 +189,7 @@ AuditCheck	audit_tenant_isolation[] = {
 		}
 	},
 	{
-		"claims_for_tenant", NULL, {
+		"claims_for_tenant", NULL, NULL, {
 			AUDIT_STEP_FACTS(
 						   "WITH " AUDIT_API ", " AUDIT_APP ", " AUDIT_TENANT ", " AUDIT_CLAUSES ", " AUDIT_FUNCTIONS ", "
 						   "named AS MATERIALIZED (SELECT c.*, t.attname, h.name AS header_by, j.name AS claim_by, s.name AS setting_by FROM clauses AS c JOIN tenant AS t ON t.oid = c.polrelid AND t.attnum = ANY (c.columns) "
@@ -212,7 +212,7 @@ AuditCheck	audit_tenant_isolation[] = {
 		}
 	},
 	{
-		"indexes_under_policies", NULL, {
+		"indexes_under_policies", NULL, NULL, {
 			AUDIT_STEP_FACTS(
 						   "WITH " AUDIT_API ", " AUDIT_APP ", " AUDIT_TENANT ", " AUDIT_CLAUSES ", "
 						   "used AS MATERIALIZED (SELECT DISTINCT t.oid, t.name, t.reltuples, a.attnum, a.attname FROM clauses AS c JOIN app AS t ON t.oid = c.polrelid "
@@ -239,7 +239,7 @@ AuditCheck	audit_tenant_isolation[] = {
 
 AuditCheck	audit_permission_model[] = {
 	{
-		"roles_nobody_has", NULL, {
+		"roles_nobody_has", NULL, NULL, {
 			AUDIT_STEP(AUDIT_OWN,
 					   "WITH found AS (SELECT 'info' AS severity, pg_catalog.format('role %s', r.id) AS object, 'nobody has this role' AS finding, "
 					   "'No membership, no platform role and no open invitation gives it: it waits for somebody to be given what nobody remembers.' AS detail, "
@@ -252,7 +252,7 @@ AuditCheck	audit_permission_model[] = {
 		}
 	},
 	{
-		"powers_of_api_roles", NULL, {
+		"powers_of_api_roles", NULL, NULL, {
 			AUDIT_STEP(AUDIT_OWN,
 					   "WITH RECURSIVE api (role, name) AS MATERIALIZED (SELECT r.oid, pg_catalog.quote_ident(r.rolname) FROM pg_catalog.pg_roles AS r "
 					   "WHERE r.rolname IN ('anon', 'authenticated')), "
@@ -286,7 +286,7 @@ AuditCheck	audit_permission_model[] = {
 		}
 	},
 	{
-		"functions_that_escalate", NULL, {
+		"functions_that_escalate", NULL, NULL, {
 			AUDIT_STEP_FACTS(
 					   "WITH " AUDIT_API ", " AUDIT_FUNCTIONS ", "
 					   "definer AS MATERIALIZED (SELECT b.* FROM body AS b WHERE b.definer), "
@@ -334,7 +334,7 @@ AuditCheck	audit_permission_model[] = {
 		}
 	},
 	{
-		"self_granted_memberships", NULL, {
+		"self_granted_memberships", NULL, NULL, {
 			AUDIT_STEP_FACTS(
 						   "WITH " AUDIT_API ", " AUDIT_APP ", " AUDIT_TENANT ", " AUDIT_CLAUSES ", "
 						   "giving AS MATERIALIZED (SELECT t.oid, t.name, pg_catalog.array_agg(a.attnum) AS columns, pg_catalog.string_agg(pg_catalog.quote_ident(a.attname), ', ' ORDER BY a.attnum) AS names "
@@ -359,7 +359,7 @@ AuditCheck	audit_permission_model[] = {
 		}
 	},
 	{
-		"rights_in_columns", NULL, {
+		"rights_in_columns", NULL, NULL, {
 			AUDIT_STEP_FACTS(
 						   "WITH " AUDIT_API ", " AUDIT_APP ", " AUDIT_CLAUSES ", "
 						   "attribute AS MATERIALIZED (SELECT t.oid, t.name, t.relname, t.relnamespace, t.secured, c.attnum, c.attname, l.plain ~ " PAID " AS paid, l.plain ~ " SURE " AS sure, "

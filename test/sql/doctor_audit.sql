@@ -399,6 +399,7 @@ CREATE FUNCTION public.count_documents(org uuid) RETURNS bigint LANGUAGE sql STA
 CREATE FUNCTION public.atomic(org uuid) RETURNS bigint LANGUAGE sql STABLE SECURITY DEFINER SET search_path = '' BEGIN ATOMIC SELECT count(*) FROM public.documents d WHERE d.org_id = org; END;
 -- to be logged in is not to be asked who one is; what only functions reach; names that are something else
 CREATE FUNCTION public.if_logged_in(org uuid) RETURNS bigint LANGUAGE plpgsql SECURITY DEFINER SET search_path = '' AS $$BEGIN IF auth.uid() IS NULL THEN RAISE EXCEPTION 'no'; END IF; RETURN (SELECT count(*) FROM public.documents d WHERE d.org_id = org); END$$;
+CREATE FUNCTION public.add_document(org uuid) RETURNS void LANGUAGE sql SECURITY DEFINER SET search_path = '' AS $$INSERT INTO public.documents(id, org_id) VALUES (0, org)$$;
 CREATE FUNCTION public.of_ledger() RETURNS bigint LANGUAGE sql SECURITY DEFINER SET search_path = '' AS $$SELECT count(*) FROM private.ledger$$;
 CREATE FUNCTION public.by_text(org uuid) RETURNS void LANGUAGE plpgsql SECURITY DEFINER SET search_path = '' AS $$BEGIN EXECUTE 'DELETE FROM "public" . "documents" WHERE org_id = $1' USING org; END$$;
 CREATE FUNCTION public.score(team bigint) RETURNS text LANGUAGE sql STABLE SECURITY DEFINER SET search_path = '' AS $$SELECT m.score FROM public.matches m WHERE m.team_id = team$$;
@@ -408,7 +409,7 @@ CREATE FUNCTION public.is_in(_user uuid, _org uuid) RETURNS boolean LANGUAGE sql
 CREATE FUNCTION public.am_in(_org uuid) RETURNS boolean LANGUAGE sql STABLE SECURITY DEFINER SET search_path = '' AS $$SELECT public.is_in(auth.uid(), _org)$$;
 SELECT * FROM audit_test.found(:check);
 SELECT audit_test.mended(:check);
-DROP FUNCTION public.count_documents, public.atomic, public.if_logged_in, public.of_ledger, public.by_text, public.score, public.set_score, public.words, public.am_in, public.is_in;
+DROP FUNCTION public.count_documents, public.atomic, public.if_logged_in, public.add_document, public.of_ledger, public.by_text, public.score, public.set_score, public.words, public.am_in, public.is_in;
 
 \set check '\'tenant_isolation\', \'claims_for_tenant\''
 CREATE FUNCTION public.tenant_of_claims() RETURNS uuid LANGUAGE sql STABLE AS $$SELECT (current_setting('request.jwt.claims', true)::jsonb ->> 'tenant_id')::uuid$$;
@@ -719,6 +720,9 @@ SELECT check_name, severity, finding, detail FROM invite_sync.audit() WHERE find
 DROP SCHEMA auth CASCADE;
 SELECT area, count(*) FILTER (WHERE finding = 'looked at') AS looked, count(*) FILTER (WHERE finding = 'not looked at' AND detail = 'There is no table auth.users.') AS without,
     count(*) FILTER (WHERE finding = 'not looked at' AND detail <> 'There is no table auth.users.') AS failed FROM invite_sync.audit() GROUP BY 1 ORDER BY 1;
+-- what is ours is looked at all the same
+INSERT INTO invite_sync.organization_domain (id, organization_id, domain, challenge, created_at) VALUES (public.user_of(9), public.user_of(50), 'forgotten.example', 'x', now() - interval '31 days');
+SELECT finding, object, detail FROM invite_sync.audit('enterprise_readiness') WHERE check_name = 'domains';
 
 -- ---- schemas of other tastes, all of them sound: nothing above info ----
 \c postgres
@@ -921,6 +925,63 @@ CREATE TABLE private.secrets (tenant_id uuid, v text);
 CREATE FUNCTION public.my_secret() RETURNS text LANGUAGE sql SECURITY DEFINER SET search_path = '' AS $$SELECT v FROM private.secrets WHERE tenant_id IN (SELECT private.orgs_of_user())$$;
 -- dynamic SQL that quotes
 CREATE FUNCTION public.dyn(t text, id int) RETURNS void LANGUAGE plpgsql SECURITY DEFINER SET search_path = '' AS $$DECLARE q text; BEGIN q := format('SELECT * FROM public.%I WHERE id = %s', t, id); EXECUTE q; q := 'x ' || quote_ident(t); EXECUTE format('SELECT %L', t); EXECUTE 'select $1' USING t; END$$;
+-- which of their organizations, by a header, held against what they belong to
+CREATE FUNCTION private.current_org() RETURNS uuid LANGUAGE sql STABLE SECURITY DEFINER SET search_path = '' AS $$SELECT m.organization_id FROM public.memberships m WHERE m.user_id = auth.uid() AND m.organization_id = (current_setting('request.headers', true)::json ->> 'x-org')::uuid$$;
+CREATE POLICY current ON public.templates FOR INSERT WITH CHECK (organization_id = private.current_org());
+-- accounts, personal ones and those of teams
+CREATE SCHEMA kit; REVOKE ALL ON SCHEMA kit FROM PUBLIC; GRANT USAGE ON SCHEMA kit TO authenticated, service_role;
+CREATE TYPE public.app_permissions AS ENUM ('roles.manage','settings.manage');
+CREATE TABLE public.accounts (id uuid PRIMARY KEY DEFAULT gen_random_uuid(), primary_owner_user_id uuid REFERENCES auth.users ON DELETE CASCADE NOT NULL DEFAULT auth.uid(), name text, slug text UNIQUE, email text UNIQUE, is_personal_account boolean DEFAULT false NOT NULL, picture_url text, public_data jsonb DEFAULT '{}', updated_by uuid REFERENCES auth.users ON DELETE SET NULL);
+ALTER TABLE public.accounts ENABLE ROW LEVEL SECURITY; REVOKE ALL ON public.accounts FROM anon, authenticated; GRANT SELECT, INSERT, UPDATE, DELETE ON public.accounts TO authenticated;
+CREATE TABLE public.roles (name varchar(50) PRIMARY KEY, hierarchy_level int UNIQUE); ALTER TABLE public.roles ENABLE ROW LEVEL SECURITY; REVOKE ALL ON public.roles FROM anon, authenticated; GRANT SELECT ON public.roles TO authenticated;
+CREATE TABLE public.accounts_memberships (user_id uuid REFERENCES auth.users ON DELETE CASCADE NOT NULL, account_id uuid REFERENCES public.accounts ON DELETE CASCADE NOT NULL, account_role varchar(50) REFERENCES public.roles(name) NOT NULL, created_by uuid REFERENCES auth.users ON DELETE SET NULL, PRIMARY KEY (user_id, account_id));
+CREATE INDEX ON public.accounts_memberships (account_id);
+ALTER TABLE public.accounts_memberships ENABLE ROW LEVEL SECURITY; REVOKE ALL ON public.accounts_memberships FROM anon, authenticated; GRANT SELECT, DELETE ON public.accounts_memberships TO authenticated;
+CREATE FUNCTION public.has_role_on_account(account_id uuid, account_role varchar(50) DEFAULT NULL) RETURNS boolean LANGUAGE sql SECURITY DEFINER SET search_path = '' AS $$ select exists (select 1 from public.accounts_memberships membership where membership.user_id = (select auth.uid()) and membership.account_id = has_role_on_account.account_id and ((membership.account_role = has_role_on_account.account_role or has_role_on_account.account_role is null))); $$;
+CREATE FUNCTION public.is_team_member(account_id uuid, user_id uuid) RETURNS boolean LANGUAGE sql SECURITY DEFINER SET search_path = '' AS $$ select exists (select 1 from public.accounts_memberships membership where public.has_role_on_account(account_id) and membership.user_id = is_team_member.user_id and membership.account_id = is_team_member.account_id); $$;
+CREATE FUNCTION public.is_account_owner(account_id uuid) RETURNS boolean LANGUAGE sql SET search_path = '' AS $$ select exists (select 1 from public.accounts where id = is_account_owner.account_id and primary_owner_user_id = auth.uid()); $$;
+CREATE FUNCTION public.can_action_account_member(target_team_account_id uuid, target_user_id uuid) RETURNS boolean LANGUAGE plpgsql SET search_path = '' AS $$declare permission_granted boolean; begin if target_user_id = auth.uid() then raise exception 'no'; end if; return public.has_role_on_account(target_team_account_id); end;$$;
+CREATE FUNCTION public.is_mfa_compliant() RETURNS boolean LANGUAGE plpgsql SECURITY DEFINER SET search_path = '' AS $$begin return array[(select auth.jwt()->>'aal')] <@ (select case when count(id) > 0 then array['aal2'] else array['aal1','aal2'] end from auth.mfa_factors where ((select auth.uid()) = auth.mfa_factors.user_id) and auth.mfa_factors.status = 'verified'); end$$;
+CREATE FUNCTION public.is_super_admin() RETURNS boolean LANGUAGE plpgsql SET search_path = '' AS $$declare is_super_admin boolean; begin if not (select auth.jwt()->>'aal') = 'aal2' then return false; end if; select (auth.jwt() ->> 'app_metadata')::jsonb ->> 'role' = 'super-admin' into is_super_admin; return coalesce(is_super_admin, false); end$$;
+CREATE POLICY accounts_read ON public.accounts FOR SELECT TO authenticated USING ((SELECT auth.uid()) = primary_owner_user_id OR public.has_role_on_account(id));
+CREATE POLICY accounts_self_update ON public.accounts FOR UPDATE TO authenticated USING ((SELECT auth.uid()) = primary_owner_user_id) WITH CHECK ((SELECT auth.uid()) = primary_owner_user_id);
+CREATE POLICY create_org ON public.accounts FOR INSERT TO authenticated WITH CHECK (is_personal_account = false);
+CREATE POLICY super_admin_read ON public.accounts FOR SELECT TO authenticated USING (public.is_super_admin());
+CREATE POLICY restrict_mfa ON public.accounts AS RESTRICTIVE TO authenticated USING (public.is_mfa_compliant());
+CREATE POLICY am_read ON public.accounts_memberships FOR SELECT TO authenticated USING ((SELECT auth.uid()) = user_id OR public.is_team_member(account_id, user_id));
+CREATE POLICY am_delete ON public.accounts_memberships FOR DELETE TO authenticated USING (user_id = (SELECT auth.uid()) OR public.can_action_account_member(account_id, user_id));
+CREATE POLICY super_admin ON public.accounts_memberships FOR SELECT TO authenticated USING (public.is_super_admin());
+CREATE POLICY roles_read ON public.roles FOR SELECT TO authenticated USING (true);
+CREATE TABLE public.subscriptions (id text PRIMARY KEY, account_id uuid REFERENCES public.accounts ON DELETE CASCADE, status text, active boolean, plan text); CREATE INDEX ON public.subscriptions (account_id); ALTER TABLE public.subscriptions ENABLE ROW LEVEL SECURITY; REVOKE ALL ON public.subscriptions FROM anon, authenticated; GRANT SELECT ON public.subscriptions TO authenticated;
+CREATE POLICY s_read ON public.subscriptions FOR SELECT TO authenticated USING (public.has_role_on_account(account_id) OR account_id = (SELECT auth.uid()));
+CREATE TABLE public.subscription_items (id varchar PRIMARY KEY, subscription_id text REFERENCES public.subscriptions ON DELETE CASCADE); ALTER TABLE public.subscription_items ENABLE ROW LEVEL SECURITY; REVOKE ALL ON public.subscription_items FROM anon, authenticated; GRANT SELECT ON public.subscription_items TO authenticated;
+CREATE POLICY si ON public.subscription_items FOR SELECT TO authenticated USING (EXISTS (SELECT 1 FROM public.subscriptions WHERE id = subscription_id AND (account_id = (SELECT auth.uid()) OR public.has_role_on_account(account_id))));
+CREATE TABLE public.invitations (id serial PRIMARY KEY, email varchar, account_id uuid REFERENCES public.accounts ON DELETE CASCADE, invited_by uuid REFERENCES auth.users ON DELETE CASCADE, role varchar REFERENCES public.roles(name), invite_token varchar UNIQUE); CREATE INDEX ON public.invitations (account_id); ALTER TABLE public.invitations ENABLE ROW LEVEL SECURITY; REVOKE ALL ON public.invitations FROM anon, authenticated; GRANT SELECT, INSERT, UPDATE, DELETE ON public.invitations TO authenticated;
+CREATE POLICY inv_read ON public.invitations FOR SELECT TO authenticated USING (public.has_role_on_account(account_id));
+CREATE POLICY inv_upd ON public.invitations FOR UPDATE TO authenticated USING (public.has_role_on_account(account_id) AND invited_by = auth.uid()) WITH CHECK (public.has_role_on_account(account_id));
+CREATE FUNCTION public.accept_invitation(token text, user_id uuid) RETURNS uuid LANGUAGE plpgsql SECURITY DEFINER SET search_path = '' AS $$declare target_account_id uuid; begin select account_id into target_account_id from public.invitations where invite_token = token; insert into public.accounts_memberships(user_id, account_id, account_role) values (accept_invitation.user_id, target_account_id, 'member'); return target_account_id; end$$;
+REVOKE ALL ON FUNCTION public.accept_invitation FROM PUBLIC, anon, authenticated;
+CREATE FUNCTION public.transfer_team_account_ownership(target_account_id uuid, new_owner_id uuid) RETURNS void LANGUAGE plpgsql SECURITY DEFINER SET search_path = '' AS $$begin if current_user not in ('service_role') then raise exception 'no'; end if; update public.accounts set primary_owner_user_id = new_owner_id where id = target_account_id; update public.accounts_memberships set account_role = 'owner' where user_id = new_owner_id; end$$;
+CREATE FUNCTION kit.setup_new_user() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path = '' AS $$begin insert into public.accounts (id, primary_owner_user_id, is_personal_account) values (new.id, new.id, true); return new; end$$;
+CREATE FUNCTION kit.add_current_user_to_new_account() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path = '' AS $$begin insert into public.accounts_memberships(account_id, user_id, account_role) values (new.id, auth.uid(), 'owner'); return new; end$$;
+CREATE FUNCTION public.is_set(field_name text) RETURNS boolean LANGUAGE plpgsql SECURITY DEFINER SET search_path = '' AS $$declare result boolean; begin execute format('select %I from public.roles limit 1', field_name) into result; return result; end$$;
+CREATE FUNCTION public.get_account_members(account_slug text) RETURNS TABLE (id uuid, user_id uuid, account_role varchar) LANGUAGE plpgsql SET search_path = '' AS $$begin return query select m.account_id, m.user_id, m.account_role from public.accounts_memberships m join public.accounts a on a.id = m.account_id where a.slug = account_slug; end$$;
+CREATE VIEW public.user_account_workspace WITH (security_invoker = true) AS SELECT a.id, a.name, (SELECT status FROM public.subscriptions WHERE account_id = a.id LIMIT 1) AS subscription_status FROM public.accounts a WHERE primary_owner_user_id = (SELECT auth.uid()) AND a.is_personal_account = true LIMIT 1;
+-- RBAC with permissions per organization, and a platform admin
+CREATE TABLE public.tenants (id uuid PRIMARY KEY, name text, plan text); ALTER TABLE public.tenants ENABLE ROW LEVEL SECURITY;
+CREATE TABLE public.tenant_users (tenant_id uuid REFERENCES public.tenants ON DELETE CASCADE, user_id uuid REFERENCES auth.users ON DELETE CASCADE, role text, is_owner boolean, PRIMARY KEY (user_id, tenant_id)); CREATE INDEX ON public.tenant_users (tenant_id); ALTER TABLE public.tenant_users ENABLE ROW LEVEL SECURITY;
+CREATE FUNCTION private_tenant() RETURNS uuid LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = '' AS $$begin return (select tenant_id from public.tenant_users where user_id = auth.uid() limit 1); end$$;
+CREATE FUNCTION public.is_platform_admin() RETURNS boolean LANGUAGE sql STABLE SECURITY DEFINER SET search_path = '' AS $$ SELECT EXISTS (SELECT 1 FROM public.tenant_users u WHERE u.user_id = auth.uid() AND u.role = 'platform_admin') $$;
+CREATE POLICY t ON public.tenants FOR SELECT USING (id = private_tenant());
+CREATE POLICY t_admin ON public.tenants FOR ALL USING (public.is_platform_admin());
+CREATE POLICY tu ON public.tenant_users FOR SELECT USING (tenant_id = private_tenant());
+CREATE POLICY tu_admin ON public.tenant_users FOR ALL USING (public.is_platform_admin());
+CREATE TABLE public.orders (id bigint, tenant_id uuid NOT NULL DEFAULT private_tenant()) PARTITION BY HASH (id); CREATE INDEX ON public.orders (tenant_id); CREATE TABLE public.orders_0 PARTITION OF public.orders FOR VALUES WITH (MODULUS 1, REMAINDER 0);
+ALTER TABLE public.orders ENABLE ROW LEVEL SECURITY; ALTER TABLE public.orders_0 ENABLE ROW LEVEL SECURITY; CREATE POLICY t ON public.orders USING (tenant_id = (SELECT private_tenant()));
+-- feedback form, audit log, blog
+CREATE TABLE public.feedback (id bigint, user_id uuid REFERENCES auth.users ON DELETE CASCADE, body text); ALTER TABLE public.feedback ENABLE ROW LEVEL SECURITY; CREATE POLICY f ON public.feedback FOR INSERT WITH CHECK (true);
+CREATE TABLE public.posts (id bigint, author_id uuid REFERENCES auth.users ON DELETE CASCADE, body text); CREATE INDEX ON public.posts (author_id); ALTER TABLE public.posts ENABLE ROW LEVEL SECURITY; CREATE POLICY r ON public.posts FOR SELECT USING (true); CREATE POLICY w ON public.posts FOR UPDATE USING (author_id = auth.uid());
+CREATE VIEW public.post_list AS SELECT id, body FROM public.posts;
 -- storage as the guide has it
 RESET ROLE;
 CREATE SCHEMA storage; CREATE TABLE storage.objects (id uuid PRIMARY KEY, bucket_id text, name text, owner uuid REFERENCES auth.users, owner_id text); ALTER TABLE storage.objects ENABLE ROW LEVEL SECURITY;
