@@ -443,14 +443,53 @@ analyse_list(Body *body, List *exprs)
  * ---------------------------------------------------------------------
  */
 
+typedef struct Reaches
+{
+	Body	   *body;
+	int			dno;
+} Reaches;
+
+static bool
+reaches_walker(Node *node, void *context)
+{
+	Reaches    *r = (Reaches *) context;
+	BodyRef    *ref;
+
+	if (node == NULL)
+		return false;
+	ref = body_ref(r->body, node);
+	if (ref != NULL)
+	{
+		if (ref->dno == r->dno)
+			return true;
+		if (ref->value != NULL)
+			return reaches_walker(ref->value, context);
+		return ref->dno >= 0 && ref->dno < r->body->nvars && reaches_walker(r->body->vars[ref->dno].value, context);
+	}
+	if (IsA(node, Query))
+		return query_tree_walker((Query *) node, reaches_walker, context, 0);
+	return expression_tree_walker(node, reaches_walker, context);
+}
+
 static void
 assigned(Body *body, int dno, Node *value)
 {
+	Reaches		reaches;
+	char	   *text;
+	bool		filled = false;
+
 	if (dno < 0 || dno >= body->nvars)
 		return;
+	/* what it held before is part of the text, but nothing could follow a value that leads back to itself */
+	text = value ? body_text(body, value, &filled) : NULL;
+	reaches.body = body;
+	reaches.dno = dno;
+	if (reaches_walker(value, &reaches))
+		value = NULL;
 	body->vars[dno].assigned++;
 	body->vars[dno].value = value;
-	body->vars[dno].text = value ? body_text(body, value, &body->vars[dno].filled) : NULL;
+	body->vars[dno].text = text;
+	body->vars[dno].filled = filled;
 }
 
 static bool

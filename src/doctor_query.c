@@ -1898,11 +1898,11 @@ check_key(Body *body, Relation rel, Form_pg_attribute att, TargetEntry *tle)
 		if (ref != NULL && ref->is_old && ref->field != NULL && body->call->relid == fk->confrelid && body->conditions == 0 &&
 			TRIGGER_FOR_AFTER(body->call->trigger_type) && TRIGGER_FOR_DELETE(body->call->trigger_type) &&
 			!TRIGGER_FOR_UPDATE(body->call->trigger_type) && get_attnum(fk->confrelid, ref->field) == fk->confkey[0])
-			body_found(body, DOCTOR_ERROR, ERRCODE_FOREIGN_KEY_VIOLATION, "table", table,
-					   psprintf("foreign key %s refers to the row that is being deleted", quote_identifier(name)),
+			body_found(body, DOCTOR_ERROR, ERRCODE_FOREIGN_KEY_VIOLATION, "function", body->name,
+					   psprintf("foreign key %s of %s refers to the row that is being deleted", quote_identifier(name), table),
 					   psprintf("The INSERT at %s, in an AFTER DELETE trigger, gives column %s the key of a row of %s that is gone: insert or update on table violates foreign key constraint \"%s\".",
 								body_where(body), quote_identifier(NameStr(att->attname)), doctor_relation_name(fk->confrelid), name),
-					   psprintf("ALTER TABLE %s DROP CONSTRAINT %s;", table, quote_identifier(name)));
+					   NULL);
 		else if (IsA(expr, Const) && !((Const *) expr)->constisnull && ((Const *) expr)->consttype < FirstNormalObjectId &&
 				 !body->uncertain && !body->filled && fk->confrelid != RelationGetRelid(rel))
 		{

@@ -1,0 +1,14 @@
+-- case: the form sends a date of another style
+-- sqlstate: 22008
+-- phase: insert
+-- expect-diagnosis: born, date
+-- failing-statement: INSERT INTO auth.users (instance_id,id,aud,role,email,phone,encrypted_password,raw_app_meta_data,raw_user_meta_data,created_at,updated_at,confirmation_token,recovery_token,email_change,email_change_token_new) VALUES ('00000000-0000-0000-0000-000000000000','00000000-0000-4000-8000-000000000189','authenticated','authenticated','new.one@case.example',NULL,'x','{"provider":"email","providers":["email"]}','{"born":"31/12/1990"}',now(),now(),'','','','')
+
+create table public.profiles (id uuid primary key, born date);
+create function public.welcome() returns trigger language plpgsql security definer set search_path = '' as $fn$
+begin
+  insert into public.profiles (id, born) values (new.id, (new.raw_user_meta_data ->> 'born')::date);
+  return new;
+end
+$fn$;
+create trigger on_welcome after insert on auth.users for each row execute function public.welcome();
