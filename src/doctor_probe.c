@@ -1446,8 +1446,9 @@ take_settings(Run *run)
 		char	   *setting = (char *) lfirst(lc);
 		char	   *name = setting_name(setting);
 
+		/* the last one would end the session of who asked */
 		if (pg_strcasecmp(name, "role") == 0 || pg_strcasecmp(name, "session_authorization") == 0 ||
-			strchr(setting, '=') == NULL)
+			pg_strcasecmp(name, "transaction_timeout") == 0 || strchr(setting, '=') == NULL)
 			continue;
 		set_for_probe(name, strchr(setting, '=') + 1);
 	}

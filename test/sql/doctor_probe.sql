@@ -10,6 +10,20 @@ SELECT invite_sync.attach() IS NOT NULL AS attached;
 RESET ROLE;
 SELECT (SELECT count(*) FROM auth.users) AS users, (SELECT count(*) FROM invite_sync.event) AS events,
        (SELECT count(*) FROM invite_sync.quarantine_entry) AS entries \gset
+-- whatever tables there are: events, quarantine, rate limits, quotas, the auth server's own
+CREATE FUNCTION public.probe_rows() RETURNS text LANGUAGE plpgsql AS $$
+DECLARE
+    rel regclass;
+    n bigint;
+    rows text := '';
+BEGIN
+    FOR rel IN SELECT c.oid FROM pg_class AS c WHERE c.relkind IN ('r', 'p') AND c.relnamespace IN ('invite_sync'::regnamespace, 'auth'::regnamespace, 'public'::regnamespace) ORDER BY 1 LOOP
+        EXECUTE format('SELECT count(*) FROM %s', rel) INTO n;
+        rows := rows || format('%s %s, ', rel, n);
+    END LOOP;
+    RETURN rows;
+END $$;
+SELECT public.probe_rows() AS rows \gset
 SELECT kind, string_agg(step, ', ' ORDER BY n) AS steps FROM invite_sync.probe_signup() WITH ORDINALITY AS p (kind, step, w, ok, s, m, t, c, k, f, l, st, n) WHERE ok GROUP BY kind ORDER BY min(n);
 SELECT string_agg(step, ', ') FROM invite_sync.probe_update('{email}') WHERE ok AND step NOT LIKE 'insert%';
 SELECT string_agg(step, ', ') FROM invite_sync.probe_login('{oauth}') WHERE ok;
@@ -17,8 +31,10 @@ SELECT string_agg(step, ', ') FROM invite_sync.probe_delete('{phone}') WHERE ok;
 SELECT count(*) AS not_ok FROM (SELECT ok FROM invite_sync.probe_signup(isolate => true) UNION ALL SELECT ok FROM invite_sync.probe_update()
     UNION ALL SELECT ok FROM invite_sync.probe_login() UNION ALL SELECT ok FROM invite_sync.probe_delete()) p WHERE ok IS DISTINCT FROM true;
 SELECT (SELECT count(*) FROM auth.users) = :users AND (SELECT count(*) FROM invite_sync.event) = :events AND
-       (SELECT count(*) FROM invite_sync.quarantine_entry) = :entries AND NOT EXISTS (SELECT FROM public.probe_profiles) AS nothing_remains,
+       (SELECT count(*) FROM invite_sync.quarantine_entry) = :entries AND NOT EXISTS (SELECT FROM public.probe_profiles) AS nothing_remains, public.probe_rows() = :'rows' AS in_no_table,
        (SELECT count(*) FROM pg_locks WHERE locktype = 'advisory') AS advisory_locks, current_setting('invite_sync.probing') AS probing, current_user, session_user;
+
+DROP FUNCTION public.probe_rows();
 
 -- ---- arguments, and who may ----
 SELECT * FROM invite_sync.probe_signup('{nobody}');

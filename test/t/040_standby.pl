@@ -193,6 +193,11 @@ isnt($expected->{"authenticated: SELECT * FROM invite_sync.$_ t"}, '', "$_ has s
   for "list_members('$organization')", "list_join_requests('$organization')", "list_roles('$organization')", "list_domains('$organization')",
   'list_permissions()', 'my_invitations()', 'my_organizations()', 'suggested_organizations()', 'my_quota()', 'list_invitations()', "get_invitation('$token')";
 
+# A probe writes: on a standby the doctor says that it did not probe, and the probe itself that it cannot.
+my $unprobed = run_as($standby, $db, 'postgres', q{SELECT finding FROM invite_sync.doctor(probe => true) WHERE area = 'probe'});
+is($unprobed->{out}, 'was not probed: this is a standby', 'doctor(probe => true) on a standby') or diag($unprobed->{stderr});
+is(run_as($standby, $db, 'postgres', "SELECT count(*) FROM invite_sync.probe_$_()")->{sqlstate}, '25006', "probe_$_() on a standby") for qw(signup update login delete);
+
 # A token of another provider's is the same user's there.
 for my $where ($primary, $standby)
 {
