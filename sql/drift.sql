@@ -523,6 +523,9 @@ SELECT CASE
     WHEN jsonb_typeof(snapshot -> 'schemas') = 'array'
          AND (snapshot -> 'schemas' = '[]' OR EXISTS (SELECT FROM jsonb_array_elements(snapshot -> 'schemas') AS e WHERE jsonb_typeof(e) <> 'string'))
         THEN 'Its "schemas" is not an array of names.'
+    WHEN jsonb_typeof(snapshot -> 'schemas') = 'array'
+         AND EXISTS (SELECT FROM jsonb_array_elements_text(snapshot -> 'schemas') AS e WHERE e ~ '^pg_' OR e = 'information_schema')
+        THEN 'Its "schemas" names one of the system''s.'
     WHEN coalesce(jsonb_typeof(snapshot -> 'objects'), '') <> 'object' THEN 'Its "objects" is no object.'
     ELSE (SELECT 'Its "objects" has something that is no object definition.'
            WHERE EXISTS (SELECT FROM jsonb_each(snapshot -> 'objects') AS t WHERE jsonb_typeof(t.value) <> 'object')
