@@ -38,6 +38,7 @@ $$;
 COMMENT ON FUNCTION invite_sync.drift_settings(text[]) IS
     'Settings (name=value) as an object; the hash in place of the value where the name has a dot. Internal.';
 
+-- A subquery that is run once for each row joins nothing: without nested loops it would read whole catalogs each time.
 -- All of it in one statement, so that it is read in one snapshot. What one major has and another has not:
 -- NOT NULL as a constraint (left out, the column says it), MAINTAIN (left out beside TRIGGER, where GRANT ALL gave both),
 -- the options of role membership (15 has them in the role). Settings that deparsing depends on are pinned.
@@ -161,8 +162,8 @@ inherited AS MATERIALIZED (
                                       || CASE a.attgenerated WHEN 's' THEN ' stored' ELSE ' virtual' END END,
                'identity', CASE a.attidentity WHEN 'a' THEN 'always' WHEN 'd' THEN 'by default' END,
                'collation', CASE WHEN a.attcollation <> t.typcollation THEN (
-                    SELECT invite_sync.drift_name(n.nspname) || '.' || invite_sync.drift_name(l.collname)
-                      FROM pg_collation AS l JOIN pg_namespace AS n ON n.oid = l.collnamespace WHERE l.oid = a.attcollation) END,
+                    SELECT (SELECT invite_sync.drift_name(n.nspname) FROM pg_namespace AS n WHERE n.oid = l.collnamespace) || '.' || invite_sync.drift_name(l.collname)
+                      FROM pg_collation AS l WHERE l.oid = a.attcollation) END,
                'options', (SELECT jsonb_object_agg(split_part(s, '=', 1), invite_sync.drift_hash(s)) FROM unnest(a.attfdwoptions) AS s),
                'grants', r.grants))) AS columns
       FROM rel AS c JOIN pg_attribute AS a ON a.attrelid = c.oid
@@ -242,8 +243,8 @@ child_attribute AS MATERIALIZED (
     SELECT p.polrelid, jsonb_object_agg(p.polname, jsonb_strip_nulls(jsonb_build_object(
                'command', CASE p.polcmd WHEN 'r' THEN 'SELECT' WHEN 'a' THEN 'INSERT' WHEN 'w' THEN 'UPDATE' WHEN 'd' THEN 'DELETE' ELSE 'ALL' END,
                'permissive', p.polpermissive,
-               'roles', (SELECT jsonb_agg(coalesce(invite_sync.drift_name(r.rolname), 'PUBLIC') ORDER BY r.rolname)
-                           FROM unnest(p.polroles) AS o LEFT JOIN pg_roles AS r ON r.oid = o),
+               'roles', (SELECT jsonb_agg(coalesce(invite_sync.drift_name(o.rolname), 'PUBLIC') ORDER BY o.rolname)
+                           FROM (SELECT (SELECT r.rolname FROM pg_roles AS r WHERE r.oid = u.oid) AS rolname FROM unnest(p.polroles) AS u (oid)) AS o),
                'using', CASE WHEN p.polqual IS NOT NULL THEN invite_sync.drift_masked(pg_get_expr(p.polqual, p.polrelid)) END,
                'check', CASE WHEN p.polwithcheck IS NOT NULL THEN invite_sync.drift_masked(pg_get_expr(p.polwithcheck, p.polrelid)) END))) AS policies
       FROM rel AS c JOIN pg_policy AS p ON p.polrelid = c.oid GROUP BY p.polrelid
@@ -307,14 +308,14 @@ objects (type, name, definition) AS (
                                     WHEN c.relrowsecurity THEN 'on' END,
                'replica_identity', CASE WHEN c.relkind IN ('r', 'p', 'm') THEN
                     CASE c.relreplident WHEN 'n' THEN 'nothing' WHEN 'f' THEN 'full' WHEN 'i' THEN
-                         'index ' || (SELECT x.relname FROM pg_index AS i JOIN pg_class AS x ON x.oid = i.indexrelid WHERE i.indrelid = c.oid AND i.indisreplident) END END,
+                         'index ' || (SELECT (SELECT x.relname FROM pg_class AS x WHERE x.oid = i.indexrelid) FROM pg_index AS i WHERE i.indrelid = c.oid AND i.indisreplident) END END,
                'options', (SELECT jsonb_object_agg(split_part(s, '=', 1), substr(s, strpos(s, '=') + 1)) FROM unnest(c.reloptions) AS s),
                'access_method', (SELECT m.amname FROM pg_am AS m WHERE m.oid = c.relam AND m.amname <> 'heap'),
                'of_type', CASE WHEN c.reloftype <> 0 THEN invite_sync.drift_masked(format_type(c.reloftype, NULL)) END,
                'partition_by', CASE WHEN c.relkind = 'p' THEN invite_sync.drift_masked(pg_get_partkeydef(c.oid)) END,
                'inherits', i.parents,
                'partition_bound', CASE WHEN c.relispartition THEN pg_get_expr(c.relpartbound, c.oid) END,
-               'server', (SELECT s.srvname FROM pg_foreign_table AS f JOIN pg_foreign_server AS s ON s.oid = f.ftserver WHERE f.ftrelid = c.oid),
+               'server', (SELECT (SELECT s.srvname FROM pg_foreign_server AS s WHERE s.oid = f.ftserver) FROM pg_foreign_table AS f WHERE f.ftrelid = c.oid),
                'server_options', (SELECT jsonb_object_agg(split_part(s, '=', 1), invite_sync.drift_hash(s))
                                     FROM pg_foreign_table AS f CROSS JOIN LATERAL unnest(f.ftoptions) AS s WHERE f.ftrelid = c.oid),
                'definition', CASE WHEN c.relkind IN ('v', 'm') THEN invite_sync.drift_masked(invite_sync.drift_view_definition(c.oid)) END,
@@ -379,8 +380,8 @@ objects (type, name, definition) AS (
                'not_null', CASE WHEN t.typnotnull THEN 'true' END,
                'default', CASE WHEN t.typdefaultbin IS NOT NULL THEN invite_sync.drift_masked(pg_get_expr(t.typdefaultbin, 0)) END,
                'collation', CASE WHEN t.typtype = 'd' AND t.typcollation <> b.typcollation THEN (
-                    SELECT invite_sync.drift_name(n.nspname) || '.' || invite_sync.drift_name(l.collname)
-                      FROM pg_collation AS l JOIN pg_namespace AS n ON n.oid = l.collnamespace WHERE l.oid = t.typcollation) END,
+                    SELECT (SELECT invite_sync.drift_name(n.nspname) FROM pg_namespace AS n WHERE n.oid = l.collnamespace) || '.' || invite_sync.drift_name(l.collname)
+                      FROM pg_collation AS l WHERE l.oid = t.typcollation) END,
                'attributes', (SELECT jsonb_agg(invite_sync.drift_name(a.attname) || ' ' || invite_sync.drift_masked(format_type(a.atttypid, a.atttypmod))
                                                   || CASE WHEN a.attcollation <> (SELECT y.typcollation FROM pg_type AS y WHERE y.oid = a.atttypid) THEN ' collate ' || a.attcollation::regcollation ELSE '' END ORDER BY a.attnum)
                                 FROM pg_attribute AS a WHERE t.typtype = 'c' AND a.attrelid = t.typrelid AND a.attnum > 0 AND NOT a.attisdropped),
@@ -389,8 +390,9 @@ objects (type, name, definition) AS (
                'canonical', CASE WHEN g.rngcanonical <> 0 THEN invite_sync.drift_masked(g.rngcanonical::regproc::text) END,
                'subtype_diff', CASE WHEN g.rngsubdiff <> 0 THEN invite_sync.drift_masked(g.rngsubdiff::regproc::text) END,
                'subtype_collation', CASE WHEN g.rngcollation <> 0 THEN g.rngcollation::regcollation::text END,
-               'subtype_opclass', (SELECT invite_sync.drift_name(n.nspname) || '.' || invite_sync.drift_name(oc.opcname)
-                                     FROM pg_opclass AS oc JOIN pg_namespace AS n ON n.oid = oc.opcnamespace WHERE oc.oid = g.rngsubopc AND NOT oc.opcdefault),
+               'subtype_opclass', CASE WHEN g.rngtypid <> 0 THEN (
+                    SELECT (SELECT invite_sync.drift_name(n.nspname) FROM pg_namespace AS n WHERE n.oid = oc.opcnamespace) || '.' || invite_sync.drift_name(oc.opcname)
+                      FROM pg_opclass AS oc WHERE oc.oid = g.rngsubopc AND NOT oc.opcdefault) END,
                'functions', CASE WHEN t.typtype = 'b' THEN invite_sync.drift_masked(concat_ws(', ', t.typinput::regprocedure, t.typoutput::regprocedure)) END,
                'constraints', x.constraints)
       FROM typ AS t JOIN pg_roles AS o ON o.oid = t.typowner LEFT JOIN pg_type AS b ON b.oid = t.typbasetype LEFT JOIN pg_range AS g ON g.rngtypid = t.oid
@@ -521,6 +523,9 @@ SELECT CASE
     WHEN jsonb_typeof(snapshot -> 'schemas') = 'array'
          AND (snapshot -> 'schemas' = '[]' OR EXISTS (SELECT FROM jsonb_array_elements(snapshot -> 'schemas') AS e WHERE jsonb_typeof(e) <> 'string'))
         THEN 'Its "schemas" is not an array of names.'
+    WHEN jsonb_typeof(snapshot -> 'schemas') = 'array'
+         AND EXISTS (SELECT FROM jsonb_array_elements_text(snapshot -> 'schemas') AS e WHERE e ~ '^pg_' OR e = 'information_schema')
+        THEN 'Its "schemas" names one of the system''s.'
     WHEN coalesce(jsonb_typeof(snapshot -> 'objects'), '') <> 'object' THEN 'Its "objects" is no object.'
     ELSE (SELECT 'Its "objects" has something that is no object definition.'
            WHERE EXISTS (SELECT FROM jsonb_each(snapshot -> 'objects') AS t WHERE jsonb_typeof(t.value) <> 'object')

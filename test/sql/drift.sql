@@ -400,7 +400,7 @@ EXCEPTION WHEN invalid_parameter_value THEN
     RETURN detail;
 END $$;
 SELECT j, pg_temp.problem(j::jsonb) FROM unnest(ARRAY['null', '[]', '1', '{}', '{"format": 2}', '{"format": 1}', '{"format": 1, "schemas": null}',
-    '{"format": 1, "schemas": "a", "objects": {}}', '{"format": 1, "schemas": [1], "objects": {}}', '{"format": 1, "schemas": null, "objects": []}',
+    '{"format": 1, "schemas": "a", "objects": {}}', '{"format": 1, "schemas": ["a", "pg_catalog"], "objects": {}}', '{"format": 1, "schemas": ["information_schema"], "objects": {}}', '{"format": 1, "schemas": [null], "objects": {}}', '{"format": 1, "schemas": [1], "objects": {}}', '{"format": 1, "schemas": null, "objects": []}',
     '{"format": 1, "schemas": null, "objects": {}, "more": 1}', '{"format": 1, "schemas": null, "objects": {"table": 1}}',
     '{"format": 1, "schemas": null, "objects": {"table": {"a": 1}}}', '{"format": 1, "schemas": null, "objects": {"table": {"a": {"columns": []}}}}',
     '{"format": 1, "schemas": null, "objects": {"table": {"a": {"columns": {"b": 1}}}}}']) AS j;

@@ -1,7 +1,7 @@
 # doctor() in a database with 1,000 tables and 500 functions takes less than two
-# seconds, the first time in a session as well, and finds what is wrong there. So
-# does a comparison with a snapshot of it, also after partitions came that
-# nothing has analysed yet.
+# seconds, the first time in a session as well, and finds what is wrong there. A
+# comparison with a snapshot of it takes less than three, also after partitions
+# came that nothing has analysed yet.
 
 use strict;
 use warnings;
@@ -13,7 +13,6 @@ use InviteSyncTest qw(new_cluster prepare_database run_as);
 use Test::More;
 use Time::HiRes qw(time);
 
-my $bound = 2;
 my $dbname = 'doctor_size';
 my $superuser = 'supabase_admin';
 my $node = new_cluster('doctor_size');
@@ -73,7 +72,7 @@ my $serious = q{SELECT coalesce(string_agg(concat_ws(': ', severity, object, fin
 # What is on this machine besides may take the processor away: the best of some counts.
 sub quickest
 {
-	my ($what, $sql) = @_;
+	my ($what, $sql, $bound) = @_;
 	my $best;
 	my $answer;
 
@@ -94,19 +93,19 @@ sub quickest
 
 is($node->safe_psql($dbname, q{SELECT count(*) FROM pg_class WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace}), 1000, '1,000 tables');
 cmp_ok($node->safe_psql($dbname, q{SELECT count(*) FROM pg_proc WHERE pronamespace = 'public'::regnamespace}), '>=', 500, '500 functions');
-is(quickest('a healthy one', $serious), 'nothing', 'nothing to say');
+is(quickest('a healthy one', $serious, 2), 'nothing', 'nothing to say');
 
 $node->safe_psql($dbname, <<'SQL');
 ALTER TABLE public.table_1000 DROP CONSTRAINT table_1000_owner_fkey, ADD CONSTRAINT table_1000_owner_fkey FOREIGN KEY (owner) REFERENCES public.table_999 (id);
 ALTER TABLE public.table_60 ALTER COLUMN number DROP DEFAULT;
 SQL
-my $said = quickest('one with faults', $serious);
+my $said = quickest('one with faults', $serious, 2);
 like($said, qr/public\.table_1000: foreign key table_1000_owner_fkey/, 'a key that stops deletions');
 like($said, qr/public\.table_60: column number is NOT NULL/, 'a column without a value');
 
 my $snapshot = run_as($node, $dbname, $superuser, q{SELECT id FROM invite_sync.snapshot_schema('{public}')})->{out};
 my $drift = "SELECT count(*) FROM invite_sync.schema_diff($snapshot)";
-is(quickest('a snapshot and what differs', $drift), 0, 'nothing differs');
+is(quickest('a snapshot and what differs', $drift, 3), 0, 'nothing differs');
 $node->safe_psql($dbname, <<'SQL');
 CREATE TABLE public.parted (id integer, a text DEFAULT 'a', b text DEFAULT 'b', c text, d text, e text, f text, g text, h text, i text, j text) PARTITION BY LIST (id);
 DO $$
@@ -117,7 +116,7 @@ BEGIN
 END
 $$;
 SQL
-is(quickest('with partitions', $drift), 501, 'they are what differs');
+is(quickest('with partitions', $drift, 3), 501, 'they are what differs');
 
 $node->stop('fast');
 done_testing();
