@@ -64,6 +64,7 @@ struct BodyRun
 	List	   *calls;			/* BodyCall, in order of discovery */
 	List	   *guarded;		/* Oid of the trigger, Oid of its function, ... */
 	char	   *auth_path;		/* search_path of the auth server's sessions */
+	List	   *cascades;		/* Cascade */
 };
 
 /* ---------------------------------------------------------------------
@@ -251,6 +252,15 @@ typedef struct Writer
 	bool		certain;
 } Writer;
 
+/* A foreign key's action that was followed: into which table, as what. */
+typedef struct Cascade
+{
+	Writer		writer;
+	Oid			relid;
+	CmdType		command;
+	int			depth;
+} Cascade;
+
 static bool is_caught(Body *body, int sqlstate);
 static void reach_table(Doctor *doctor, const Writer *writer, Oid relid, CmdType command,
 						Bitmapset *columns, int depth);
@@ -396,6 +406,42 @@ reach_trigger(Doctor *doctor, const Writer *writer, Relation rel, const Trigger 
 	add_call(doctor, &call);
 }
 
+/*
+ * A foreign key's action that was not followed before, at least not from nearer:
+ * tables that refer to each other have more ways than anybody could walk.
+ */
+static bool
+is_new_cascade(Doctor *doctor, const Writer *writer, Oid relid, CmdType command, int depth)
+{
+	struct BodyRun *run = doctor->bodies;
+	MemoryContext old;
+	Cascade    *cascade;
+	ListCell   *lc;
+
+	foreach(lc, run->cascades)
+	{
+		cascade = (Cascade *) lfirst(lc);
+		if (cascade->relid != relid || cascade->command != command || cascade->writer.role != writer->role ||
+			cascade->writer.after_role != writer->after_role || cascade->writer.call != writer->call ||
+			cascade->writer.events != writer->events || cascade->writer.contained != writer->contained ||
+			cascade->writer.certain != writer->certain)
+			continue;
+		if (cascade->depth <= depth)
+			return false;
+		cascade->depth = depth;
+		return true;
+	}
+	old = MemoryContextSwitchTo(doctor->cxt);
+	cascade = (Cascade *) palloc(sizeof(Cascade));
+	cascade->writer = *writer;
+	cascade->relid = relid;
+	cascade->command = command;
+	cascade->depth = depth;
+	run->cascades = lappend(run->cascades, cascade);
+	MemoryContextSwitchTo(old);
+	return true;
+}
+
 /* What a write of this table sets off. */
 static void
 reach_table(Doctor *doctor, const Writer *writer, Oid relid, CmdType command, Bitmapset *columns, int depth)
@@ -442,7 +488,8 @@ reach_table(Doctor *doctor, const Writer *writer, Oid relid, CmdType command, Bi
 					cascade.after_role = writer->role;
 				ReleaseSysCache(tuple);
 			}
-			reach_table(doctor, &cascade, trigger->tgconstrrelid, then, NULL, depth + 1);
+			if (is_new_cascade(doctor, &cascade, trigger->tgconstrrelid, then, depth + 1))
+				reach_table(doctor, &cascade, trigger->tgconstrrelid, then, NULL, depth + 1);
 			continue;
 		}
 		if (!fires_for(trigger, command, columns))

@@ -1745,6 +1745,14 @@ check_checks(Body *body, Query *query, Relation rel, Form_pg_attribute att, Targ
 			break;
 }
 
+/* What whoever comes first makes: the statement, or what stands around it, may ask whether it is there. */
+static bool
+may_be_made_once(Body *body, Query *query)
+{
+	return query->onConflict != NULL || query->jointree->fromlist != NIL ||
+		(body->conditions > 0 && (body_mentions(body, "exist") || body_mentions(body, "found") || body_mentions(body, "count(")));
+}
+
 static void
 check_unique(Body *body, Query *query, Relation rel, Form_pg_attribute att, TargetEntry *tle)
 {
@@ -1764,6 +1772,8 @@ check_unique(Body *body, Query *query, Relation rel, Form_pg_attribute att, Targ
 	if (ref != NULL && value_of(body, ref) != NULL)
 		expr = body_strip(value_of(body, ref));
 	value = constant_of(body, query, expr, &sometimes);
+	if (value != NULL && !sometimes && may_be_made_once(body, query))
+		return;
 	local = is_local_part(expr, body);
 	if (IsA(expr, CoalesceExpr))
 		local = is_local_part(body_strip((Node *) llast(((CoalesceExpr *) expr)->args)), body);
@@ -2041,7 +2051,7 @@ check_same_for_all(Body *body, Query *query, Relation rel)
 	ListCell   *lc;
 	char	   *table = doctor_relation_name(RelationGetRelid(rel));
 
-	if (query->onConflict != NULL)
+	if (may_be_made_once(body, query))
 		return;
 	foreach(lc, RelationGetIndexList(rel))
 	{

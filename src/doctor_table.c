@@ -46,9 +46,13 @@
 
 /*
  * $1 auth.users; $2, $3, $4 tables, roles and 1 << CmdType of what is reached;
- * $5 the lineage, for numbers in the registry.
+ * $5 the lineage, for numbers in the registry; $6, $7, $8, $9 the tables whose
+ * rows go with a user: which, how far away, by way of what, and has everybody one?
  */
-#define TABLE_ARGS .nargs = 5, .argtypes = {OIDOID, OIDARRAYOID, OIDARRAYOID, INT4ARRAYOID, TEXTOID}
+#define TABLE_NARGS 9
+#define TABLE_ARGS \
+	.nargs = TABLE_NARGS, \
+	.argtypes = {OIDOID, OIDARRAYOID, OIDARRAYOID, INT4ARRAYOID, TEXTOID, OIDARRAYOID, INT4ARRAYOID, TEXTARRAYOID, BOOLARRAYOID}
 
 /* Targets that users are synced to. */
 #define TARGETS \
@@ -91,24 +95,19 @@ StaticAssertDecl((1 << CMD_INSERT) == 8, "INSERT_BIT");
  * Rows that go with a user, at any depth, and the foreign keys that stop them.
  * Where a target's rows are deleted by the sync, its own key stops nothing.
  */
-#define GOING \
-	"going AS (SELECT $1 AS relid, 0 AS depth, ''::pg_catalog.text AS way, true AS everybody " \
-	"UNION ALL SELECT k.conrelid, g.depth + 1, g.way OPERATOR(pg_catalog.||) CASE WHEN g.depth = 0 THEN '' ELSE ', ' END " \
-	"OPERATOR(pg_catalog.||) k.conrelid::pg_catalog.regclass::pg_catalog.text, g.everybody AND k.profile " \
-	"FROM going AS g JOIN keys AS k ON k.confrelid = g.relid WHERE k.confdeltype = 'c' AND k.conrelid <> g.relid AND g.depth < 12) " \
-	"CYCLE relid SET is_cycle USING path"
-
 #define KEYS \
 	"keys AS (SELECT k.oid, k.conname, k.conrelid, k.confrelid, k.conkey, k.confkey, k.confdeltype, k.confupdtype, k.condeferrable, k.condeferred, k.convalidated, " \
 	"k.confdelsetcols, EXISTS (SELECT FROM pg_catalog.pg_index AS i WHERE i.indrelid = k.conrelid AND i.indisunique AND i.indnkeyatts = 1 AND i.indkey[0] = k.conkey[1]) " \
 	"AND pg_catalog.cardinality(k.conkey) = 1 AS profile FROM pg_catalog.pg_constraint AS k WHERE k.contype = 'f' AND k.conparentid = 0)"
 
-#define WENT "went AS (SELECT DISTINCT ON (g.relid) g.relid, g.depth, g.way, g.everybody FROM going AS g WHERE NOT g.is_cycle ORDER BY g.relid, g.depth)"
+#define WENT \
+	"went AS (SELECT g.relid, g.depth, g.way, g.everybody FROM ROWS FROM (pg_catalog.unnest($6), pg_catalog.unnest($7), pg_catalog.unnest($8), pg_catalog.unnest($9)) " \
+	"AS g (relid, depth, way, everybody))"
 
 static SavedPlan table_plans[] = {
 	/* keys that stop a deletion */
 	{
-		.sql = "WITH RECURSIVE " TARGETS ", " KEYS ", " GOING ", " WENT " "
+		.sql = "WITH " TARGETS ", " KEYS ", " WENT " "
 		"SELECT CASE WHEN s.everybody AND k.profile THEN 'error' ELSE 'warning' END, 'delete', k.conrelid::pg_catalog.regclass::pg_catalog.text, "
 		"pg_catalog.format('foreign key %I of %s to %s without ON DELETE CASCADE blocks the deletion of users', k.conname, k.conrelid::pg_catalog.regclass, k.confrelid::pg_catalog.regclass), "
 		"pg_catalog.format('%s. A user with a row there cannot be deleted: update or delete on table violates foreign key constraint, SQLSTATE %s%s.%s', "
@@ -127,7 +126,7 @@ static SavedPlan table_plans[] = {
 	},
 	/* keys that set a column to what it cannot be */
 	{
-		.sql = "WITH RECURSIVE " KEYS ", " GOING ", " WENT " "
+		.sql = "WITH " KEYS ", " WENT " "
 		"SELECT 'error', 'delete', k.conrelid::pg_catalog.regclass::pg_catalog.text, "
 		"pg_catalog.format('foreign key %I of %s is ON DELETE %s, and column %s is NOT NULL', k.conname, k.conrelid::pg_catalog.regclass, CASE k.confdeltype WHEN 'n' THEN 'SET NULL' ELSE 'SET DEFAULT' END, "
 		"pg_catalog.string_agg(pg_catalog.quote_ident(a.attname), ', ')), "
@@ -146,7 +145,7 @@ static SavedPlan table_plans[] = {
 	},
 	/* ON DELETE SET DEFAULT to a row that must be there */
 	{
-		.sql = "WITH RECURSIVE " KEYS ", " GOING ", " WENT " "
+		.sql = "WITH " KEYS ", " WENT " "
 		"SELECT 'warning', 'delete', k.conrelid::pg_catalog.regclass::pg_catalog.text, "
 		"pg_catalog.format('foreign key %I of %s is ON DELETE SET DEFAULT', k.conname, k.conrelid::pg_catalog.regclass), "
 		"pg_catalog.format('The default of %I is %s: when there is no such row in %s, a user with a row here cannot be deleted, SQLSTATE 23503.', a.attname, "
@@ -158,7 +157,7 @@ static SavedPlan table_plans[] = {
 	},
 	/* what goes with a user goes as the owner of the table */
 	{
-		.sql = "WITH RECURSIVE " KEYS ", " GOING ", " WENT " "
+		.sql = "WITH " KEYS ", " WENT " "
 		"SELECT 'error', 'delete', k.conrelid::pg_catalog.regclass::pg_catalog.text, "
 		"pg_catalog.format('the owner %I of %s may not use its schema or write it', o.rolname, k.conrelid::pg_catalog.regclass), "
 		"pg_catalog.format('Foreign key %I acts as the owner of the table: a user with a row there cannot be deleted, permission denied, SQLSTATE 42501.', k.conname), "
@@ -170,7 +169,7 @@ static SavedPlan table_plans[] = {
 	},
 	/* publications need to know which row it was */
 	{
-		.sql = "WITH RECURSIVE " KEYS ", " GOING ", " WENT ", touched AS (SELECT s.relid, 'deletion'::pg_catalog.text AS what FROM went AS s WHERE s.depth > 0 "
+		.sql = "WITH " KEYS ", " WENT ", touched AS (SELECT s.relid, 'deletion'::pg_catalog.text AS what FROM went AS s WHERE s.depth > 0 "
 		"UNION SELECT k.conrelid, 'deletion' FROM went AS s JOIN keys AS k ON k.confrelid = s.relid AND k.confdeltype IN ('n', 'd') "
 		"UNION SELECT r.relid, 'update' FROM ROWS FROM (pg_catalog.unnest($2), pg_catalog.unnest($3), pg_catalog.unnest($4)) AS r (relid, role, commands) WHERE r.commands & 20 <> 0) "
 		"SELECT 'error', CASE t.what WHEN 'deletion' THEN 'delete' ELSE 'table' END, c.oid::pg_catalog.regclass::pg_catalog.text, "
@@ -399,7 +398,7 @@ static SavedPlan table_plans[] = {
 typedef struct TableArgs
 {
 	SavedPlan  *plan;
-	Datum		values[5];
+	Datum		values[TABLE_NARGS];
 } TableArgs;
 
 static void
@@ -411,6 +410,111 @@ check_catalogs(Doctor *doctor, void *arg)
 	scope_enter_own(&scope);
 	doctor_run(doctor, args->plan, args->values, NULL);
 	scope_leave(&scope);
+}
+
+/* ---------------------------------------------------------------------
+ * What goes with a user
+ * ---------------------------------------------------------------------
+ */
+
+static SavedPlan cascade_plan = {
+	.sql = "WITH " KEYS " SELECT k.conrelid, k.confrelid, k.profile FROM keys AS k WHERE k.confdeltype = 'c' AND k.conrelid <> k.confrelid ORDER BY k.oid",
+	.nargs = 0
+};
+
+typedef struct Going
+{
+	Oid			relid;
+	int			depth;
+	char	   *way;
+	bool		everybody;		/* has a row there, not only some */
+} Going;
+
+typedef struct GoingRun
+{
+	TableArgs  *args;
+	MemoryContext cxt;
+} GoingRun;
+
+/*
+ * The foreign keys with ON DELETE CASCADE, followed from auth.users, each table
+ * by the shortest way: there may be more ways than anybody could walk.
+ */
+static void
+find_going(Doctor *doctor, void *arg)
+{
+	GoingRun   *run = (GoingRun *) arg;
+	MemoryContext old;
+	Scope		scope;
+	SPITupleTable *keys;
+	Going	   *going;
+	int			n = 1;
+	bool		isnull;
+	Datum	   *relids;
+	Datum	   *depths;
+	Datum	   *ways;
+	Datum	   *all;
+
+	SPI_connect();
+	scope_enter_own(&scope);
+	plan_execute(&cascade_plan, NULL, NULL, true, 0);
+	scope_leave(&scope);
+	keys = SPI_tuptable;
+	going = palloc0(sizeof(Going) * (keys->numvals + 1));
+	going[0].relid = doctor->auth_users;
+	going[0].way = "";
+	going[0].everybody = true;
+	for (int i = 0; i < n; i++)
+	{
+		CHECK_FOR_INTERRUPTS();
+		for (uint64 k = 0; k < keys->numvals; k++)
+		{
+			Oid			relid;
+			bool		everybody;
+			char	   *name;
+			int			j = 0;
+
+			if (DatumGetObjectId(SPI_getbinval(keys->vals[k], keys->tupdesc, 2, &isnull)) != going[i].relid)
+				continue;
+			relid = DatumGetObjectId(SPI_getbinval(keys->vals[k], keys->tupdesc, 1, &isnull));
+			everybody = going[i].everybody && DatumGetBool(SPI_getbinval(keys->vals[k], keys->tupdesc, 3, &isnull));
+			while (j < n && going[j].relid != relid)
+				j++;
+			if (j < n)
+			{
+				if (going[j].depth == going[i].depth + 1)
+					going[j].everybody = going[j].everybody || everybody;
+				continue;
+			}
+			name = doctor_relation_name(relid);
+			if (name == NULL)
+				continue;
+			going[n].relid = relid;
+			going[n].depth = going[i].depth + 1;
+			/* the text is for people */
+			going[n].way = going[i].depth == 0 ? name : going[i].depth < 12 ? psprintf("%s, %s", going[i].way, name) : going[i].way;
+			going[n].everybody = everybody;
+			n++;
+		}
+	}
+	relids = palloc(sizeof(Datum) * n);
+	depths = palloc(sizeof(Datum) * n);
+	ways = palloc(sizeof(Datum) * n);
+	all = palloc(sizeof(Datum) * n);
+	for (int i = 0; i < n; i++)
+	{
+		relids[i] = ObjectIdGetDatum(going[i].relid);
+		depths[i] = Int32GetDatum(going[i].depth);
+		ways[i] = CStringGetTextDatum(going[i].way);
+		all[i] = BoolGetDatum(going[i].everybody);
+	}
+	old = MemoryContextSwitchTo(run->cxt);
+	run->args->values[5] = plan_array(relids, NULL, n, OIDOID);
+	run->args->values[6] = plan_array(depths, NULL, n, INT4OID);
+	run->args->values[7] = plan_array(ways, NULL, n, TEXTOID);
+	run->args->values[8] = plan_array(all, NULL, n, BOOLOID);
+	MemoryContextSwitchTo(old);
+	SPI_finish();
 }
 
 /* ---------------------------------------------------------------------
@@ -751,6 +855,7 @@ void
 doctor_check_tables(Doctor *doctor)
 {
 	TableArgs	args;
+	GoingRun	going;
 	const DoctorReach *reaches;
 	int			n;
 	Datum	   *tables;
@@ -779,6 +884,13 @@ doctor_check_tables(Doctor *doctor)
 	args.values[2] = plan_array(roles, NULL, n, OIDOID);
 	args.values[3] = plan_array(commands, NULL, n, INT4OID);
 	args.values[4] = CStringGetTextDatum(caller_lineage(InvalidSnapshot));
+	args.values[5] = plan_array(&args.values[0], NULL, 0, OIDOID);
+	args.values[6] = plan_array(&args.values[0], NULL, 0, INT4OID);
+	args.values[7] = plan_array(&args.values[0], NULL, 0, TEXTOID);
+	args.values[8] = plan_array(&args.values[0], NULL, 0, BOOLOID);
+	going.args = &args;
+	going.cxt = CurrentMemoryContext;
+	doctor_contained(doctor, "delete", "auth.users", find_going, &going);
 	for (size_t i = 0; i < lengthof(table_plans); i++)
 	{
 		args.plan = &table_plans[i];

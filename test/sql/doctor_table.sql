@@ -255,6 +255,26 @@ SELECT count(*) FROM public.said;
 SELECT count(*) FROM public.people;
 ROLLBACK;
 
+-- ---- more ways than anybody could walk, and each table told once ----
+BEGIN;
+DO $$
+BEGIN
+	FOR layer IN 0..11 LOOP
+		FOR n IN 0..2 LOOP
+			EXECUTE format('CREATE TABLE public.layer_%s_%s (id uuid PRIMARY KEY, a uuid, b uuid, c uuid)', layer, n);
+			FOR k IN 0..2 LOOP
+				EXECUTE format('ALTER TABLE public.layer_%s_%s ADD FOREIGN KEY (%I) REFERENCES %s (id) ON DELETE CASCADE', layer, n, chr(97 + k),
+					CASE layer WHEN 0 THEN 'auth.users' ELSE format('public.layer_%s_%s', layer - 1, k) END);
+			END LOOP;
+		END LOOP;
+	END LOOP;
+END
+$$;
+CREATE TABLE public.last_one (id uuid REFERENCES public.layer_11_2 (id));
+SET LOCAL statement_timeout = '20s';
+SELECT severity, area, object, finding, detail, fix FROM invite_sync.doctor() WHERE area = 'delete';
+ROLLBACK;
+
 -- ---- whoever asks, and where ----
 BEGIN READ ONLY;
 SELECT count(*) FROM public.said;

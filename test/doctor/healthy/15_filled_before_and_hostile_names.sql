@@ -19,3 +19,18 @@ create table "a""; drop schema public; --"."x""; drop table y; --" ("i""d; --" u
 create function "a""; drop schema public; --"."f""; drop table y; --"() returns trigger language plpgsql security definer set search_path = '' as $$ begin insert into "a""; drop schema public; --"."x""; drop table y; --" ("i""d; --") values (new.id); return new; end $$;
 create trigger "t""; drop table y; --" after insert on auth.users for each row execute function "a""; drop schema public; --"."f""; drop table y; --"();
 create table public.y (id int);
+
+-- what is made once, by whoever comes first
+create table public.defaults (name text primary key, n int unique, made_at timestamptz not null default now());
+create table public.houses (id bigint generated always as identity primary key, slug text not null unique, is_main boolean not null default true);
+create unique index one_main on public.houses (is_main) where is_main;
+create function public.first_one() returns trigger language plpgsql security definer set search_path = '' as $$
+begin
+  if not exists (select from public.houses where slug = 'main') then
+    insert into public.houses (slug) values ('main');
+  end if;
+  insert into public.defaults (name, n) select 'theme', 1 where not exists (select from public.defaults d where d.name = 'theme');
+  insert into public.defaults (name, n) values ('plan', 2) on conflict do nothing;
+  return new;
+end $$;
+create trigger first_one after insert on auth.users for each row execute function public.first_one();
