@@ -1593,11 +1593,8 @@ check_not_null(Body *body, Query *query, Relation rel, Form_pg_attribute att, Ta
 		return;
 	}
 	if (OidIsValid(domain))
-		return;
-	if (OidIsValid(domain))
 	{
-		/* a column that is left out is null as well, unless the domain has a default */
-		if (tle == NULL || body_sets_column(body, RelationGetRelid(rel), column, query->commandType))
+		if (body_sets_column(body, RelationGetRelid(rel), column, query->commandType))
 			return;
 		n = nullness(body, query, (Node *) tle->expr, &why);
 		if (n >= NULL_SOMETIMES)
@@ -1957,8 +1954,8 @@ check_length(Body *body, Query *query, Relation rel, Form_pg_attribute att, Targ
 		return;
 	body_found(body, always ? DOCTOR_ERROR : len >= n ? DOCTOR_WARNING : DOCTOR_INFO,
 			   ERRCODE_STRING_DATA_RIGHT_TRUNCATION, "function", body->name,
-			   psprintf("%s %s longer than column %s of %s", what, always ? "is" : "may be",
-						quote_identifier(NameStr(att->attname)), doctor_relation_name(RelationGetRelid(rel))),
+			   psprintf("%s %s longer than column %s of %s: %s(%d)", what, always ? "is" : "may be", quote_identifier(NameStr(att->attname)),
+						doctor_relation_name(RelationGetRelid(rel)), att->atttypid == VARCHAROID ? "varchar" : "char", n),
 			   psprintf("At %s: value too long for type %s.", body_where(body), format_type_with_typemod(att->atttypid, att->atttypmod)),
 			   psprintf("ALTER TABLE %s ALTER COLUMN %s TYPE text;", doctor_relation_name(RelationGetRelid(rel)),
 						quote_identifier(NameStr(att->attname))));
