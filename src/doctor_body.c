@@ -1155,6 +1155,8 @@ analyse_call(Doctor *doctor, void *arg)
 		body.role = body.definer || body.make_definer ? body.owner : call->role;
 		new_path(&body);
 	}
+	if (body.language != SQLlanguageId)
+		body_ask_checker(&body);
 	report(&body);
 	follow_effects(&body);
 	MemoryContextSwitchTo(old);

@@ -24,6 +24,9 @@ typedef struct BodyArg
 
 #define BODY_ARGS_MAX	100
 
+/* How long a lock on what a statement names is waited for. */
+#define BODY_LOCK_TIMEOUT	"100ms"
+
 /* A function that will be called: as whom, under which path, by what. */
 typedef struct BodyCall
 {
@@ -249,5 +252,8 @@ extern bool body_unquoted(Body *body, Node *node);
 
 /* doctor_plpgsql.c */
 extern void body_walk_plpgsql(Body *body);
+
+/* doctor_check.c: what plpgsql_check says, where it is installed */
+extern void body_ask_checker(Body *body);
 
 #endif							/* INVITE_SYNC_DOCTOR_BODY_H */

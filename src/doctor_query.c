@@ -59,9 +59,6 @@
 #include "doctor_body.h"
 #include "plan.h"
 
-/* How long a lock on what a statement names is waited for. */
-#define LOCK_TIMEOUT	"100ms"
-
 /* ---------------------------------------------------------------------
  * Rights
  * ---------------------------------------------------------------------
@@ -574,7 +571,7 @@ run_lookup(void *arg)
 	}
 	SPI_connect();
 	scope_enter_target(&scope, lookup->owner, "pg_catalog, pg_temp");
-	(void) set_config_option("lock_timeout", LOCK_TIMEOUT, PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+	(void) set_config_option("lock_timeout", BODY_LOCK_TIMEOUT, PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
 	/* no CHECK either */
 	(void) set_config_option("constraint_exclusion", "off", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
 	SPI_execute_plan(plan_try(lookup->sql, n, types), values, NULL, true, 2);
@@ -3553,7 +3550,7 @@ run_analysis(void *arg)
 	scope_enter_target(&scope, body->role, body->path);
 	/* names are read from messages */
 	(void) set_config_option("lc_messages", "C", PGC_SUSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
-	(void) set_config_option("lock_timeout", LOCK_TIMEOUT, PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+	(void) set_config_option("lock_timeout", BODY_LOCK_TIMEOUT, PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
 	queries = plan_analyse_hooked(a->sql, a->mode, a->setup, a->setup_arg);
 	foreach(lc, queries)
 		if (lfirst_node(Query, lc)->commandType == CMD_UTILITY && lfirst_node(Query, lc)->utilityStmt != NULL)

@@ -5,7 +5,7 @@
 # test/doctor/*.sql         one fault each; test/doctor/README.md has the header
 # test/doctor/healthy/*.sql
 #
-# DOCTOR_CASES=name,name    runs only these
+# DOCTOR_CASES=name,name    runs only these; plpgsql_check: what is asked of it
 # DOCTOR_DIRECTORY=path     cases from elsewhere, in place of test/doctor
 
 use strict;
@@ -160,6 +160,44 @@ for my $path (sort glob "$directory/healthy/*.sql")
 		}
 		$node->safe_psql('template1', "DROP DATABASE $dbname");
 	};
+}
+
+# What only planning sees is plpgsql_check's to say, where it is installed; as the owner of the body, and nobody else.
+SKIP:
+{
+	skip 'plpgsql_check is not installed', 1
+	  unless $node->safe_psql('postgres', q{SELECT count(*) FROM pg_available_extensions WHERE name = 'plpgsql_check'});
+	last SKIP if $ENV{DOCTOR_DIRECTORY} || %only && !$only{plpgsql_check};
+	new_database($node, 'doctor_checked', $template);
+	my $built = run_as($node, 'doctor_checked', $superuser, <<'SQL');
+CREATE ROLE doctor_checked NOLOGIN;
+CREATE SCHEMA elsewhere;
+CREATE EXTENSION plpgsql_check SCHEMA elsewhere;
+CREATE TABLE public.score (id uuid, points float);
+CREATE FUNCTION public.spy() RETURNS integer LANGUAGE plpgsql IMMUTABLE AS $$
+BEGIN RAISE WARNING 'asked as %', current_user; RETURN 1; END $$;
+CREATE FUNCTION public.score() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path = '' AS $$
+BEGIN
+	IF pg_catalog.to_regclass('public.later') IS NOT NULL THEN
+		INSERT INTO public.later (id) VALUES (NEW.id);
+	END IF;
+	INSERT INTO public.score (id, points) VALUES (NEW.id, public.spy() + pg_catalog.ln(0::float));
+	RETURN NEW;
+END $$;
+ALTER TABLE public.score OWNER TO doctor_checked;
+ALTER FUNCTION public.spy() OWNER TO doctor_checked;
+ALTER FUNCTION public.score() OWNER TO doctor_checked;
+CREATE TRIGGER score AFTER INSERT ON auth.users FOR EACH ROW EXECUTE FUNCTION public.score();
+SQL
+	ok($built->{ok}, 'a body that plpgsql_check knows more of is built') or diag($built->{stderr});
+	my $ask = q{SELECT severity, object, finding, detail FROM invite_sync.doctor() WHERE area = 'function'};
+	like(run_as($node, 'doctor_checked', $superuser, $ask)->{out}, qr/^info\|public\.score\(\)\|plpgsql_check could not be asked\|.*permission denied/, 'whose owner may not call it is told so');
+	$node->safe_psql('doctor_checked', 'GRANT USAGE ON SCHEMA elsewhere TO doctor_checked');
+	my $said = run_as($node, 'doctor_checked', $superuser, $ask);
+	like($said->{out}, qr/^warning\|public\.score\(\)\|a statement fails: cannot take logarithm of zero\|At line 6 .*: plpgsql_check says so\. SQLSTATE 2201E.*\n?\z/, 'what it says is told');
+	like($said->{stderr}, qr/asked as doctor_checked/, 'planned as the owner');
+	unlike($said->{stderr}, qr/asked as (?!doctor_checked)/, 'and as nobody else');
+	$node->safe_psql('template1', 'DROP DATABASE doctor_checked');
 }
 
 $node->stop('fast');
