@@ -1719,10 +1719,22 @@ check_checks(Body *body, Query *query, Relation rel, Form_pg_attribute att, Targ
 	char	   *value;
 	bool		local;
 	char	   *field;
+	BodyRef    *ref;
+	Node	   *node;
 
 	if (tle == NULL)
 		return;
 	value = constant_of(body, query, (Node *) tle->expr, &sometimes);
+	node = body_strip((Node *) tle->expr);
+	if (node != NULL && IsA(node, CoerceToDomain))
+		node = body_strip((Node *) ((CoerceToDomain *) node)->arg);
+	ref = body_ref(body, node);
+	if (ref != NULL && ref->is_new && ref->field != NULL && strcmp(ref->field, "email") == 0)
+	{
+		if (!body_sets_column(body, RelationGetRelid(rel), NameStr(att->attname), query->commandType))
+			(void) check_value(body, query, rel, att, DOCTOR_WARNING, "somebody@example.com", " for one with that address");
+		return;
+	}
 	local = value == NULL && is_local_part((Node *) tle->expr, body);
 	field = value == NULL && !local ? body_metadata_field(body, (Node *) tle->expr) : NULL;
 	if (field != NULL && is_guarded(body, field))
@@ -1833,6 +1845,21 @@ text_length(Body *body, Query *query, Node *node, const char **what, bool *alway
 	{
 		*what = "a uuid";
 		return 36;
+	}
+	/* what is put together is as long as its parts that are known */
+	if (IsA(node, OpExpr) && ((OpExpr *) node)->opfuncid == F_TEXTCAT)
+	{
+		const char *first_what = NULL;
+		const char *second_what = NULL;
+		bool		first_always;
+		bool		second_always;
+		int			first = text_length(body, query, (Node *) linitial(((OpExpr *) node)->args), &first_what, &first_always);
+		int			second = text_length(body, query, (Node *) lsecond(((OpExpr *) node)->args), &second_what, &second_always);
+
+		*always = first_what != NULL && second_what != NULL && first_always && second_always;
+		if (first_what != NULL || second_what != NULL)
+			*what = psprintf("%s with more", first >= second ? first_what : second_what);
+		return first + second;
 	}
 	f = (FuncExpr *) node;
 	if (IsA(node, FuncExpr) && f->funcid == F_MD5_TEXT)
