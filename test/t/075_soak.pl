@@ -233,7 +233,10 @@ for my $what (sort keys %column)
 
 # What one is told of a leak stands in the log; so does every error that left the server.
 my $log = slurp($node->logfile);
-my @told = grep { !/(?:LOG|DETAIL|HINT|CONTEXT|STATEMENT|QUERY|LOCATION):  |FATAL:  |ERROR:  |^\s|(?:WARNING|INFO|NOTICE):  (?:sync to |guarded trigger "soak|public\.\w+: \d+ users are in quarantine|target \S+ cannot be read|event not written|terminating connection because of crash)/ } split /\n/, $log;
+# what the sessions that alter tables break is what the DDL guard is there to tell
+my $guarded = qr/ soak_ddl_\d+ 01000 WARNING:  this command breaks (?:the sync to|a guarded trigger:) /;
+cmp_ok(scalar(grep { /$guarded/ } split /\n/, $log), '>', 0, 'the DDL guard told of DDL that breaks a sync');
+my @told = grep { !/$guarded/ } grep { !/(?:LOG|DETAIL|HINT|CONTEXT|STATEMENT|QUERY|LOCATION):  |FATAL:  |ERROR:  |^\s|(?:WARNING|INFO|NOTICE):  (?:sync to |guarded trigger "soak|public\.\w+: \d+ users are in quarantine|target \S+ cannot be read|event not written|terminating connection because of crash)/ } split /\n/, $log;
 is(join("\n", @told[ 0 .. min($#told, 19) ]), '', 'nothing else is in the log: no leak, no WARNING of PostgreSQL, no crash')
   or diag(scalar @told, ' lines');
 my $words = join "\n", grep { /leak|refcount|TRAP:|PANIC:|XX000|still (?:active|referenced|open)|not owned|was terminated by signal (?!9)/ } split /\n/, $log;
