@@ -17,7 +17,7 @@ SELECT row_number() OVER (ORDER BY p.oid::regprocedure::text) AS number,
 	   p.oid::regprocedure::text AS name,
 	   (SELECT string_agg(complaint, E'\n')
 		  FROM plpgsql_check_function(p.oid,
-				   relid => CASE WHEN p.prorettype IN ('trigger'::regtype, 'event_trigger'::regtype)
+				   relid => CASE WHEN p.prorettype = 'trigger'::regtype
 								 THEN coalesce((SELECT t.tgrelid FROM pg_trigger t WHERE t.tgfoid = p.oid LIMIT 1),
 											   'stand_in'::regclass)
 								 ELSE 0 END::regclass,

@@ -3,7 +3,7 @@
 -- ---------------------------------------------------------------------
 
 -- Who issues DDL need have no right here, and the library may be missing: src/doctor_guard.c says why it is a dictionary.
-CREATE FUNCTION invite_sync.ddl_moment(dictionary internal, word internal, length internal, state internal) RETURNS internal
+CREATE FUNCTION invite_sync.ddl_moment(internal, internal, internal, internal) RETURNS internal
     LANGUAGE C AS 'MODULE_PATHNAME', 'doctor_guard_moment';
 COMMENT ON FUNCTION invite_sync.ddl_moment(internal, internal, internal, internal) IS
     'What the event triggers ask, by way of the dictionary ddl_guard: a command begins, or ends. Internal: SQL cannot call it.';
@@ -19,12 +19,14 @@ CREATE FUNCTION invite_sync.ddl_begins() RETURNS event_trigger
     AS $$
 DECLARE
     guard oid;
-    nothing text[];
 BEGIN
     BEGIN
         SELECT d.oid INTO guard FROM pg_ts_dict AS d
          WHERE d.dictname = 'ddl_guard' AND d.dictnamespace = (SELECT n.oid FROM pg_namespace AS n WHERE n.nspname = 'invite_sync');
-        nothing := ts_lexize(guard, 'load');
+        -- it knows no word: being called is all
+        IF ts_lexize(guard, 'load') IS NOT NULL THEN
+            RETURN;
+        END IF;
     EXCEPTION WHEN OTHERS THEN
         IF current_setting('invite_sync.ddl_check', true) IS DISTINCT FROM 'off' THEN
             RAISE WARNING 'the DDL guard of invite_sync cannot look at this command' USING
@@ -33,7 +35,9 @@ BEGIN
         END IF;
         RETURN;
     END;
-    nothing := ts_lexize(guard, 'begins ' || tg_tag);
+    IF ts_lexize(guard, 'begins ' || tg_tag) IS NOT NULL THEN
+        RETURN;
+    END IF;
 END
 $$;
 COMMENT ON FUNCTION invite_sync.ddl_begins() IS
@@ -44,7 +48,6 @@ CREATE FUNCTION invite_sync.ddl_ends() RETURNS event_trigger
     AS $$
 DECLARE
     guard oid;
-    nothing text[];
 BEGIN
     -- a library that was not loaded watches nothing, whatever somebody has set
     IF current_setting('invite_sync.ddl_watched', true) IS DISTINCT FROM 'on' THEN
@@ -53,11 +56,16 @@ BEGIN
     BEGIN
         SELECT d.oid INTO guard FROM pg_ts_dict AS d
          WHERE d.dictname = 'ddl_guard' AND d.dictnamespace = (SELECT n.oid FROM pg_namespace AS n WHERE n.nspname = 'invite_sync');
-        nothing := ts_lexize(guard, 'load');
+        -- it knows no word: being called is all
+        IF ts_lexize(guard, 'load') IS NOT NULL THEN
+            RETURN;
+        END IF;
     EXCEPTION WHEN OTHERS THEN
         RETURN;
     END;
-    nothing := ts_lexize(guard, 'ends ' || tg_tag);
+    IF ts_lexize(guard, 'ends ' || tg_tag) IS NOT NULL THEN
+        RETURN;
+    END IF;
 END
 $$;
 COMMENT ON FUNCTION invite_sync.ddl_ends() IS
