@@ -1,0 +1,1011 @@
+/*-------------------------------------------------------------------------
+ *
+ * doctor_write.c
+ *	  What a table makes of the rows that a body writes.
+ *
+ * NOT NULL, CHECK, unique, exclusion and foreign key constraints, domains,
+ * lengths and defaults, each against the values that users have.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "compat.h"
+
+#include "access/htup_details.h"
+#include "access/relation.h"
+#include "access/sysattr.h"
+#include "catalog/pg_class.h"
+#include "catalog/pg_constraint.h"
+#include "catalog/pg_index.h"
+#include "catalog/pg_trigger.h"
+#include "catalog/pg_type.h"
+#include "mb/pg_wchar.h"
+#include "nodes/nodeFuncs.h"
+#include "optimizer/optimizer.h"
+#include "parser/parsetree.h"
+#include "utils/builtins.h"
+#include "utils/fmgroids.h"
+#include "utils/fmgrprotos.h"
+#include "utils/lsyscache.h"
+#include "utils/rel.h"
+#include "utils/relcache.h"
+#include "utils/syscache.h"
+
+#include "doctor_query.h"
+
+/* ---------------------------------------------------------------------
+ * INSERT
+ * ---------------------------------------------------------------------
+ */
+
+static bool
+is_foreign_key_column(Relation rel, AttrNumber attno)
+{
+	ListCell   *lc;
+
+	foreach(lc, RelationGetFKeyList(rel))
+	{
+		ForeignKeyCacheInfo *fk = (ForeignKeyCacheInfo *) lfirst(lc);
+
+		for (int i = 0; i < fk->nkeys; i++)
+			if (fk->conkey[i] == attno)
+				return true;
+	}
+	return false;
+}
+
+/* The value is what the column's default gives, which the statement leaves it to. */
+static bool
+is_default(Relation rel, TargetEntry *tle)
+{
+	TupleConstr *constr = RelationGetDescr(rel)->constr;
+
+	for (int i = 0; constr != NULL && i < constr->num_defval; i++)
+		if (constr->defval[i].adnum == tle->resno)
+			return equal(stringToNode(constr->defval[i].adbin), tle->expr);
+	return false;
+}
+
+/* Whoever leaves the column out writes nothing, then. */
+char *
+body_fix_drop_default(Oid relid, const char *column)
+{
+	HeapTuple	tuple = SearchSysCacheAttName(relid, column);
+	bool		not_null = HeapTupleIsValid(tuple) && ((Form_pg_attribute) GETSTRUCT(tuple))->attnotnull;
+
+	if (HeapTupleIsValid(tuple))
+		ReleaseSysCache(tuple);
+	return psprintf("ALTER TABLE %s ALTER COLUMN %s DROP DEFAULT%s;", doctor_relation_name(relid), quote_identifier(column),
+					not_null ? psprintf(", ALTER COLUMN %s DROP NOT NULL", quote_identifier(column)) : "");
+}
+
+/* What would make a column that gets no value accept that. */
+static char *
+fix_no_value(Relation rel, Form_pg_attribute att)
+{
+	char	   *table = doctor_relation_name(RelationGetRelid(rel));
+	const char *column = quote_identifier(NameStr(att->attname));
+	const char *value = NULL;
+
+	if (!is_foreign_key_column(rel, att->attnum))
+		switch (att->atttypid)
+		{
+			case TIMESTAMPTZOID:
+			case TIMESTAMPOID:
+			case DATEOID:
+				value = "pg_catalog.now()";
+				break;
+			case UUIDOID:
+				value = "pg_catalog.gen_random_uuid()";
+				break;
+			case JSONBOID:
+			case JSONOID:
+				value = "'{}'";
+				break;
+			case BOOLOID:
+				value = "false";
+				break;
+			case INT2OID:
+			case INT4OID:
+			case INT8OID:
+			case NUMERICOID:
+			case FLOAT4OID:
+			case FLOAT8OID:
+				value = "0";
+				break;
+			default:
+				break;
+		}
+	if (value != NULL)
+		return psprintf("ALTER TABLE %s ALTER COLUMN %s SET DEFAULT %s;", table, column, value);
+	return psprintf("ALTER TABLE %s ALTER COLUMN %s DROP NOT NULL;", table, column);
+}
+
+static char *
+fix_trigger_row(Body *body)
+{
+	char	   *definition = TextDatumGetCString(DirectFunctionCall1(pg_get_triggerdef, ObjectIdGetDatum(body->call->trigger)));
+	char	   *level = strstr(definition, " FOR EACH STATEMENT ");
+
+	if (level == NULL || strncmp(definition, "CREATE TRIGGER ", 15) != 0)
+		return NULL;
+	return psprintf("CREATE OR REPLACE TRIGGER %.*s FOR EACH ROW %s;", (int) (level - definition - 15),
+					definition + 15, level + strlen(" FOR EACH STATEMENT "));
+}
+
+/* Does any text do in this column, the same one in many rows too? */
+static bool
+is_free_text(Relation rel, AttrNumber attno)
+{
+	TupleConstr *constr = RelationGetDescr(rel)->constr;
+	ListCell   *lc;
+
+	if (is_foreign_key_column(rel, attno))
+		return false;
+	for (int i = 0; constr != NULL && i < constr->num_check; i++)
+	{
+		Bitmapset  *used = NULL;
+
+		pull_varattnos((Node *) stringToNode(constr->check[i].ccbin), 1, &used);
+		if (bms_is_member(attno - FirstLowInvalidHeapAttributeNumber, used))
+			return false;
+	}
+	foreach(lc, RelationGetIndexList(rel))
+	{
+		HeapTuple	tuple = SearchSysCache1(INDEXRELID, ObjectIdGetDatum(lfirst_oid(lc)));
+		bool		found = false;
+
+		if (!HeapTupleIsValid(tuple))
+			continue;
+		for (int i = 0; i < ((Form_pg_index) GETSTRUCT(tuple))->indnkeyatts; i++)
+			found = found || (((Form_pg_index) GETSTRUCT(tuple))->indisunique &&
+							  (((Form_pg_index) GETSTRUCT(tuple))->indkey.values[i] == attno ||
+							   ((Form_pg_index) GETSTRUCT(tuple))->indkey.values[i] == 0));
+		ReleaseSysCache(tuple);
+		if (found)
+			return false;
+	}
+	return true;
+}
+
+static void
+check_not_null(Body *body, Query *query, Relation rel, Form_pg_attribute att, TargetEntry *tle)
+{
+	char	   *table = doctor_relation_name(RelationGetRelid(rel));
+	char	   *column = NameStr(att->attname);
+	Why			why;
+	Nullness	n;
+	DoctorSeverity severity;
+	const char *finding;
+	const char *detail;
+	char	   *fix;
+	Oid			domain = att->attnotnull ? InvalidOid : body_domain_not_null(att->atttypid);
+
+	if ((!att->attnotnull && !OidIsValid(domain)) || att->attgenerated || att->attidentity)
+		return;
+	if (OidIsValid(domain) && (tle == NULL || (IsA(body_strip((Node *) tle->expr), CoerceToDomain) &&
+											   body_nullness(body, query, (Node *) tle->expr, &why) == NULL_ALWAYS)))
+	{
+		if (!body_sets_column(body, RelationGetRelid(rel), column, query->commandType))
+			body_found(body, DOCTOR_ERROR, ERRCODE_NOT_NULL_VIOLATION, "table", table,
+					   psprintf("column %s is of domain %s, which is NOT NULL", quote_identifier(column), format_type_be(domain)),
+					   psprintf("The INSERT at %s gives it no value: domain %s does not allow null values.",
+								body_where(body), format_type_be(domain)),
+					   psprintf("ALTER DOMAIN %s DROP NOT NULL;", format_type_extended(domain, -1, FORMAT_TYPE_FORCE_QUALIFY)));
+		return;
+	}
+	if (OidIsValid(domain))
+	{
+		if (body_sets_column(body, RelationGetRelid(rel), column, query->commandType))
+			return;
+		n = body_nullness(body, query, (Node *) tle->expr, &why);
+		if (n >= NULL_SOMETIMES)
+			body_found(body, n == NULL_ALWAYS ? DOCTOR_ERROR : why.severity, ERRCODE_NOT_NULL_VIOLATION, "function", body->name,
+					   psprintf("a value that may be null goes into column %s of %s, whose domain is NOT NULL", quote_identifier(column), table),
+					   psprintf("At %s: %s. Domain %s does not allow null values.", body_where(body), why.text, format_type_be_qualified(domain)),
+					   psprintf("ALTER DOMAIN %s DROP NOT NULL;", format_type_be_qualified(domain)));
+		return;
+	}
+	if (tle == NULL)
+	{
+		if (body_sets_column(body, RelationGetRelid(rel), column, query->commandType))
+			return;
+		body_found(body, DOCTOR_ERROR, ERRCODE_NOT_NULL_VIOLATION, "table", table,
+				   psprintf("column %s is NOT NULL and has no default", quote_identifier(column)),
+				   psprintf("The INSERT at %s gives it no value: null value in column \"%s\" violates not-null constraint.%s",
+							body_where(body), column,
+							pg_strcasecmp(column, "updatedat") == 0 || pg_strcasecmp(column, "createdat") == 0 ?
+							" An ORM (Prisma's @updatedAt) fills such columns itself; the database does not." : ""),
+				   fix_no_value(rel, att));
+		return;
+	}
+	n = body_nullness(body, query, (Node *) tle->expr, &why);
+	if (n < NULL_SOMETIMES || body_sets_column(body, RelationGetRelid(rel), column, query->commandType))
+		return;
+	if (is_default(rel, tle))
+	{
+		body_found(body, DOCTOR_ERROR, ERRCODE_NOT_NULL_VIOLATION, "table", table,
+				   psprintf("the default of column %s of %s is null at signup, and the column is NOT NULL", quote_identifier(column), table),
+				   psprintf("The INSERT at %s leaves it to its default: %s. Null value in column \"%s\" violates not-null constraint.",
+							body_where(body), why.text, column),
+				   psprintf("ALTER TABLE %s ALTER COLUMN %s DROP NOT NULL;", table, quote_identifier(column)));
+		return;
+	}
+	severity = n == NULL_ALWAYS ? DOCTOR_ERROR : why.severity;
+	finding = psprintf("a value that may be null goes into column %s of %s, which is NOT NULL", quote_identifier(column), table);
+	detail = psprintf("At %s: %s. Null value in column \"%s\" violates not-null constraint.", body_where(body), why.text, column);
+	if (n == NULL_ALWAYS && OidIsValid(body->call->trigger) && !TRIGGER_FOR_ROW(body->call->trigger_type))
+		fix = fix_trigger_row(body);
+	else
+	{
+		/* an empty text is as much as the application can expect there, where the table takes it */
+		if ((att->atttypid == TEXTOID || att->atttypid == VARCHAROID) && is_free_text(rel, att->attnum) &&
+			body_edit_metadata(body, (Node *) tle->expr, "coalesce(", ", '')"))
+		{
+			body_found_edit(body, severity, ERRCODE_NOT_NULL_VIOLATION, finding, detail);
+			return;
+		}
+		fix = psprintf("ALTER TABLE %s ALTER COLUMN %s DROP NOT NULL;", table, quote_identifier(column));
+	}
+	body_found(body, severity, ERRCODE_NOT_NULL_VIOLATION, "function", body->name, finding, detail, fix);
+}
+
+/* Is it made of the part of an address before the @? */
+static bool
+is_local_part(Node *node, Body *body)
+{
+	BodyRef    *ref;
+
+	node = body_strip(node);
+	if (node == NULL)
+		return false;
+	ref = body_ref(body, node);
+	if (ref != NULL && body_value_of(body, ref) != NULL)
+		return is_local_part(body_value_of(body, ref), body);
+	if (IsA(node, FuncExpr) && (((FuncExpr *) node)->funcid == F_LOWER_TEXT || ((FuncExpr *) node)->funcid == F_VARCHAR_VARCHAR_INT4_BOOL))
+		return is_local_part((Node *) linitial(((FuncExpr *) node)->args), body);
+	if (IsA(node, CoerceToDomain))
+		return is_local_part((Node *) ((CoerceToDomain *) node)->arg, body);
+	if (IsA(node, CoalesceExpr))
+		return is_local_part((Node *) llast(((CoalesceExpr *) node)->args), body);
+	if (IsA(node, FuncExpr) && ((FuncExpr *) node)->funcid == F_SPLIT_PART)
+	{
+		ref = body_ref(body, body_strip((Node *) linitial(((FuncExpr *) node)->args)));
+		return ref != NULL && ref->field != NULL && strcmp(ref->field, "email") == 0;
+	}
+	return false;
+}
+
+const char *const query_local_parts[] = {"al", "jo.ann", "ann-lee", "jo_ann", "jo+news", "somebody.with.a.long.name", NULL};
+
+char *
+query_refusing(Relation rel, AttrNumber attno, const char *value, char **fix)
+{
+	TupleConstr *constr = RelationGetDescr(rel)->constr;
+	char	   *name;
+	Oid			domain = InvalidOid;
+
+	for (int i = 0; constr != NULL && i < constr->num_check; i++)
+		if (body_refuses((Node *) stringToNode(constr->check[i].ccbin), attno, value))
+		{
+			*fix = psprintf("ALTER TABLE %s DROP CONSTRAINT %s;", doctor_relation_name(RelationGetRelid(rel)),
+							quote_identifier(constr->check[i].ccname));
+			return psprintf("check constraint %s", quote_identifier(constr->check[i].ccname));
+		}
+	name = body_domain_refuses(TupleDescAttr(RelationGetDescr(rel), attno - 1)->atttypid, value, &domain);
+	if (name == NULL)
+		return NULL;
+	*fix = psprintf("ALTER DOMAIN %s DROP CONSTRAINT %s;", format_type_extended(domain, -1, FORMAT_TYPE_FORCE_QUALIFY),
+					quote_identifier(name));
+	return psprintf("check constraint %s of domain %s", quote_identifier(name), format_type_be(domain));
+}
+
+/* A constraint that does not hold for a value that the statement writes. */
+static bool
+check_value(Body *body, Query *query, Relation rel, Form_pg_attribute att, DoctorSeverity severity, const char *value, const char *when)
+{
+	char	   *fix;
+	char	   *constraint = query_refusing(rel, att->attnum, value, &fix);
+
+	if (constraint == NULL)
+		return false;
+	body_found(body, severity, ERRCODE_CHECK_VIOLATION, "table", doctor_relation_name(RelationGetRelid(rel)),
+			   psprintf("%s refuses what the trigger writes into column %s", constraint, quote_identifier(NameStr(att->attname))),
+			   psprintf("The %s at %s writes '%s' into it%s: new row violates %s.", query->commandType == CMD_INSERT ? "INSERT" : "UPDATE",
+						body_where(body), value, when, constraint),
+			   fix);
+	return true;
+}
+
+static void
+check_checks(Body *body, Query *query, Relation rel, Form_pg_attribute att, TargetEntry *tle)
+{
+	bool		sometimes;
+	char	   *value;
+	bool		local;
+	char	   *field;
+	BodyRef    *ref;
+	Node	   *node;
+
+	if (tle == NULL)
+		return;
+	value = body_constant_of(body, query, (Node *) tle->expr, &sometimes);
+	node = body_strip((Node *) tle->expr);
+	if (node != NULL && IsA(node, CoerceToDomain))
+		node = body_strip((Node *) ((CoerceToDomain *) node)->arg);
+	ref = body_ref(body, node);
+	if (ref != NULL && ref->is_new && ref->field != NULL && strcmp(ref->field, "email") == 0)
+	{
+		if (!body_sets_column(body, RelationGetRelid(rel), NameStr(att->attname), query->commandType))
+			(void) check_value(body, query, rel, att, DOCTOR_WARNING, "somebody@example.com", " for one with that address");
+		return;
+	}
+	local = value == NULL && is_local_part((Node *) tle->expr, body);
+	field = value == NULL && !local ? body_metadata_field(body, (Node *) tle->expr) : NULL;
+	if (field != NULL && body_is_guarded(body, field))
+		field = NULL;
+	if ((value == NULL && !local && field == NULL) || body_sets_column(body, RelationGetRelid(rel), NameStr(att->attname), query->commandType))
+		return;
+	if (value != NULL)
+		(void) check_value(body, query, rel, att, sometimes ? DOCTOR_WARNING : DOCTOR_ERROR, value,
+						   sometimes ? " where the user's metadata has nothing" : is_default(rel, tle) ? ", its default" : "");
+	if (field != NULL)
+		(void) check_value(body, query, rel, att, DOCTOR_WARNING, "", psprintf(" where the form sends an empty \"%s\" with the metadata", field));
+	for (int i = 0; local && query_local_parts[i] != NULL; i++)
+		if (check_value(body, query, rel, att, DOCTOR_WARNING, query_local_parts[i], " for one whose address begins so"))
+			break;
+}
+
+/* What whoever comes first makes: the statement, or what stands around it, may ask whether it is there. */
+static bool
+may_be_made_once(Body *body, Query *query)
+{
+	return query->onConflict != NULL || query->jointree->fromlist != NIL ||
+		(body->conditions > 0 && (body_mentions(body, "exist") || body_mentions(body, "found") || body_mentions(body, "count(")));
+}
+
+static void
+check_unique(Body *body, Query *query, Relation rel, Form_pg_attribute att, TargetEntry *tle)
+{
+	ListCell   *lc;
+	bool		sometimes = true;
+	char	   *value;
+	bool		local;
+	char	   *field;
+	char	   *table = doctor_relation_name(RelationGetRelid(rel));
+	Node	   *expr;
+	BodyRef    *ref;
+
+	if (tle == NULL || query->onConflict != NULL)
+		return;
+	expr = body_strip((Node *) tle->expr);
+	ref = body_ref(body, expr);
+	if (ref != NULL && body_value_of(body, ref) != NULL)
+		expr = body_strip(body_value_of(body, ref));
+	value = body_constant_of(body, query, expr, &sometimes);
+	if (value != NULL && !sometimes && may_be_made_once(body, query))
+		return;
+	local = is_local_part(expr, body);
+	if (IsA(expr, CoalesceExpr))
+		local = is_local_part(body_strip((Node *) llast(((CoalesceExpr *) expr)->args)), body);
+	field = body_metadata_field(body, expr);
+	if (value == NULL && !local && field == NULL)
+		return;
+	foreach(lc, RelationGetIndexList(rel))
+	{
+		HeapTuple	tuple = SearchSysCache1(INDEXRELID, ObjectIdGetDatum(lfirst_oid(lc)));
+		Form_pg_index index;
+		bool		alone;
+		char	   *name;
+
+		if (!HeapTupleIsValid(tuple))
+			continue;
+		index = (Form_pg_index) GETSTRUCT(tuple);
+		alone = index->indisunique && index->indnkeyatts == 1 && index->indkey.values[0] == att->attnum &&
+			heap_attisnull(tuple, Anum_pg_index_indpred, NULL);
+		ReleaseSysCache(tuple);
+		name = alone ? get_rel_name(lfirst_oid(lc)) : NULL;
+		if (name == NULL || body_sets_column(body, RelationGetRelid(rel), NameStr(att->attname), query->commandType))
+			continue;
+		body_found(body, value != NULL && !sometimes ? DOCTOR_ERROR : DOCTOR_WARNING,
+				   ERRCODE_UNIQUE_VIOLATION, "function", body->name,
+				   psprintf("two users can get the same value in column %s of %s, which is unique",
+							quote_identifier(NameStr(att->attname)), table),
+				   psprintf("At %s it is %s: duplicate key value violates unique constraint \"%s\", and the second one cannot sign up.",
+							body_where(body),
+							local ? "the part of the address before the @" :
+							value != NULL ? (sometimes ? "the same text for everybody whose metadata has nothing" :
+											 is_default(rel, tle) ? "its default, the same text for everybody" : "the same text for everybody") :
+							psprintf("what the user wrote into metadata as \"%s\"", field), name),
+				   NULL);
+	}
+}
+
+/* How long the text is, or may well be; 0: that is not seen. */
+static int
+text_length(Body *body, Query *query, Node *node, const char **what, bool *always)
+{
+	bool		sometimes;
+	char	   *text;
+	BodyRef    *ref;
+	FuncExpr   *f;
+
+	node = body_strip(node);
+	*always = true;
+	text = body_constant_of(body, query, node, &sometimes);
+	if (text != NULL)
+	{
+		int			len = (int) strlen(text);
+
+		while (len > 0 && text[len - 1] == ' ')
+			len--;
+		*what = psprintf("'%s'", text);
+		*always = !sometimes;
+		return pg_mbstrlen_with_len(text, len);
+	}
+	ref = body_ref(body, node);
+	if (ref != NULL && body_value_of(body, ref) != NULL)
+		return text_length(body, query, body_value_of(body, ref), what, always);
+	if (IsA(node, CoerceViaIO) && exprType((Node *) ((CoerceViaIO *) node)->arg) == UUIDOID)
+	{
+		*what = "a uuid";
+		return 36;
+	}
+	/* what is put together is as long as its parts that are known */
+	if (IsA(node, OpExpr) && ((OpExpr *) node)->opfuncid == F_TEXTCAT)
+	{
+		const char *first_what = NULL;
+		const char *second_what = NULL;
+		bool		first_always;
+		bool		second_always;
+		int			first = text_length(body, query, (Node *) linitial(((OpExpr *) node)->args), &first_what, &first_always);
+		int			second = text_length(body, query, (Node *) lsecond(((OpExpr *) node)->args), &second_what, &second_always);
+
+		*always = first_what != NULL && second_what != NULL && first_always && second_always;
+		if (first_what != NULL || second_what != NULL)
+			*what = psprintf("%s with more", first >= second ? first_what : second_what);
+		return first + second;
+	}
+	f = (FuncExpr *) node;
+	if (IsA(node, FuncExpr) && f->funcid == F_MD5_TEXT)
+	{
+		*what = "a hash in hexadecimal digits";
+		return 32;
+	}
+	*always = false;
+	if (body_metadata_field(body, node) != NULL && !body_is_guarded(body, body_metadata_field(body, node)))
+	{
+		*what = psprintf("metadata field \"%s\"", body_metadata_field(body, node));
+		return 40;
+	}
+	if (IsA(node, CoalesceExpr))
+	{
+		ListCell   *lc;
+		int			most = 0;
+
+		foreach(lc, ((CoalesceExpr *) node)->args)
+		{
+			const char *this_what;
+			bool		this_always;
+			int			len = text_length(body, query, (Node *) lfirst(lc), &this_what, &this_always);
+
+			if (len > most)
+			{
+				most = len;
+				*what = this_what;
+			}
+		}
+		*always = false;
+		return most;
+	}
+	if (IsA(node, FuncExpr) && (f->funcid == F_LOWER_TEXT || f->funcid == F_UPPER_TEXT || f->funcid == F_BTRIM_TEXT))
+		return text_length(body, query, (Node *) linitial(f->args), what, always);
+	if (IsA(node, FuncExpr) && is_local_part(node, body))
+	{
+		*what = "the part of an address before the @";
+		return 24;
+	}
+	if (ref != NULL && ref->is_new && ref->field != NULL && strcmp(ref->field, "email") == 0 && !body_is_guarded(body, "email"))
+	{
+		*what = "an email address";
+		return 40;
+	}
+	return 0;
+}
+
+/* A constant in a column with a foreign key names a row; OLD.id of a user who is gone names none. */
+static void
+check_key(Body *body, Relation rel, Form_pg_attribute att, TargetEntry *tle)
+{
+	Node	   *expr = tle ? body_strip((Node *) tle->expr) : NULL;
+	char	   *table = doctor_relation_name(RelationGetRelid(rel));
+	BodyRef    *ref = body_ref(body, expr);
+	ListCell   *lc;
+
+	if (expr == NULL)
+		return;
+	foreach(lc, RelationGetFKeyList(rel))
+	{
+		ForeignKeyCacheInfo *fk = (ForeignKeyCacheInfo *) lfirst(lc);
+		char	   *name;
+
+		if (fk->nkeys != 1 || fk->conkey[0] != att->attnum || (name = get_constraint_name(fk->conoid)) == NULL)
+			continue;
+		if (ref != NULL && ref->is_old && ref->field != NULL && body->call->relid == fk->confrelid && body->conditions == 0 &&
+			TRIGGER_FOR_AFTER(body->call->trigger_type) && TRIGGER_FOR_DELETE(body->call->trigger_type) &&
+			!TRIGGER_FOR_UPDATE(body->call->trigger_type) && get_attnum(fk->confrelid, ref->field) == fk->confkey[0])
+			body_found(body, DOCTOR_ERROR, ERRCODE_FOREIGN_KEY_VIOLATION, "function", body->name,
+					   psprintf("foreign key %s of %s refers to the row that is being deleted", quote_identifier(name), table),
+					   psprintf("The INSERT at %s, in an AFTER DELETE trigger, gives column %s the key of a row of %s that is gone: insert or update on table violates foreign key constraint \"%s\".",
+								body_where(body), quote_identifier(NameStr(att->attname)), doctor_relation_name(fk->confrelid), name),
+					   NULL);
+		else if (IsA(expr, Const) && !((Const *) expr)->constisnull && ((Const *) expr)->consttype < FirstNormalObjectId &&
+				 !body->uncertain && !body->filled && fk->confrelid != RelationGetRelid(rel))
+		{
+			Relation	other = relation_open(fk->confrelid, AccessShareLock);
+			char	   *column = get_attname(fk->confrelid, fk->confkey[0], true);
+			Lookup		lookup;
+			bool		usable = column != NULL && body_is_readable(body, other) &&
+				get_atttype(fk->confrelid, fk->confkey[0]) < FirstNormalObjectId;
+
+			memset(&lookup, 0, sizeof(lookup));
+			lookup.owner = other->rd_rel->relowner;
+			lookup.table = doctor_relation_name(fk->confrelid);
+			lookup.values = list_make1(expr);
+			relation_close(other, AccessShareLock);
+			if (!usable || body_has_written(body, fk->confrelid) ||
+				body_sets_column(body, RelationGetRelid(rel), NameStr(att->attname), CMD_INSERT))
+				continue;
+			lookup.sql = psprintf("SELECT FROM %s AS t WHERE t.%s OPERATOR(pg_catalog.=) $1", lookup.table, quote_identifier(column));
+			if (body_lookup_rows(&lookup) > 0)
+				continue;
+			body_found(body, DOCTOR_ERROR, ERRCODE_FOREIGN_KEY_VIOLATION, "function", body->name,
+					   psprintf("a constant for column %s of %s names no row of %s", quote_identifier(NameStr(att->attname)), table, lookup.table),
+					   psprintf("At %s: insert or update on table violates foreign key constraint \"%s\". Make the row that it names.", body_where(body), name),
+					   NULL);
+		}
+	}
+}
+
+static void
+check_length(Body *body, Query *query, Relation rel, Form_pg_attribute att, TargetEntry *tle)
+{
+	FuncExpr   *f = tle ? (FuncExpr *) body_strip((Node *) tle->expr) : NULL;
+	int			n = att->atttypmod - VARHDRSZ;
+	const char *what = NULL;
+	bool		always;
+	int			len;
+
+	if (f == NULL || !IsA(f, FuncExpr) || (f->funcid != F_VARCHAR_VARCHAR_INT4_BOOL && f->funcid != F_BPCHAR_BPCHAR_INT4_BOOL) || n < 1)
+		return;
+	len = text_length(body, query, (Node *) linitial(f->args), &what, &always);
+	if (what == NULL || (always && len <= n) || (!always && strncmp(what, "'", 1) == 0 && len <= n))
+		return;
+	body_found(body, always ? DOCTOR_ERROR : len >= n ? DOCTOR_WARNING : DOCTOR_INFO,
+			   ERRCODE_STRING_DATA_RIGHT_TRUNCATION, "function", body->name,
+			   psprintf("%s %s longer than column %s of %s: %s(%d)", what, always ? "is" : "may be", quote_identifier(NameStr(att->attname)),
+						doctor_relation_name(RelationGetRelid(rel)), att->atttypid == VARCHAROID ? "varchar" : "char", n),
+			   psprintf("At %s: value too long for type %s.", body_where(body), format_type_with_typemod(att->atttypid, att->atttypmod)),
+			   psprintf("ALTER TABLE %s ALTER COLUMN %s TYPE text;", doctor_relation_name(RelationGetRelid(rel)),
+						quote_identifier(NameStr(att->attname))));
+}
+
+static TargetEntry *
+entry_of(Query *query, AttrNumber attno)
+{
+	ListCell   *lc;
+	TargetEntry *result = NULL;
+
+	foreach(lc, query->targetList)
+		if (lfirst_node(TargetEntry, lc)->resno == attno && !lfirst_node(TargetEntry, lc)->resjunk)
+			result = lfirst_node(TargetEntry, lc);
+	return result;
+}
+
+static bool
+varies_walker(Node *node, void *context)
+{
+	if (node == NULL)
+		return false;
+	if (IsA(node, Param) || IsA(node, Var) || IsA(node, SubLink))
+		return true;
+	return expression_tree_walker(node, varies_walker, context);
+}
+
+/* The same for every user: a constant, or (moment) what is so within one moment. */
+static bool
+is_same_for_all(Node *node, bool moment)
+{
+	node = body_strip(node);
+	if (node == NULL)
+		return false;
+	if (IsA(node, Const))
+		return !((Const *) node)->constisnull;
+	return moment && !varies_walker(node, NULL) && !contain_volatile_functions(node);
+}
+
+/* NULL for users of the usual kind. */
+static bool
+is_null_mostly(Body *body, Query *query, TargetEntry *tle)
+{
+	Why			why;
+
+	return body_nullness(body, query, (Node *) tle->expr, &why) >= NULL_SOMETIMES && why.severity <= DOCTOR_WARNING;
+}
+
+/* Does a row of this statement always go into the index? Its condition may be just the one boolean column. */
+static bool
+is_in_index(Query *query, HeapTuple index)
+{
+	bool		isnull;
+	Datum		value = SysCacheGetAttr(INDEXRELID, index, Anum_pg_index_indpred, &isnull);
+	Node	   *condition;
+	TargetEntry *tle;
+	Const	   *c;
+
+	if (isnull)
+		return true;
+	condition = (Node *) stringToNode(TextDatumGetCString(value));
+	if (IsA(condition, List) && list_length((List *) condition) == 1)
+		condition = (Node *) linitial((List *) condition);
+	condition = body_strip(condition);
+	if (condition == NULL || !IsA(condition, Var))
+		return false;
+	tle = entry_of(query, ((Var *) condition)->varattno);
+	c = tle ? (Const *) body_strip((Node *) tle->expr) : NULL;
+	return c != NULL && IsA(c, Const) && c->consttype == BOOLOID && !c->constisnull && DatumGetBool(c->constvalue);
+}
+
+/* The same unique constraint or index, for which NULLs differ. */
+static char *
+fix_nulls_distinct(Relation rel, Oid index, const char *columns)
+{
+	Oid			constraint = get_index_constraint(index);
+	char	   *table = doctor_relation_name(RelationGetRelid(rel));
+	char	   *name = OidIsValid(constraint) ? get_constraint_name(constraint) : NULL;
+
+	if (name != NULL)
+		return psprintf("ALTER TABLE %s DROP CONSTRAINT %s, ADD CONSTRAINT %s UNIQUE (%s);", table, quote_identifier(name),
+						quote_identifier(name), columns);
+	return psprintf("CREATE UNIQUE INDEX ON %s (%s); DROP INDEX %s;", table, columns, doctor_relation_name(index));
+}
+
+/* Unique and exclusion constraints over what is the same for all: not a text alone, which check_unique() has told. */
+static void
+check_same_for_all(Body *body, Query *query, Relation rel)
+{
+	ListCell   *lc;
+	char	   *table = doctor_relation_name(RelationGetRelid(rel));
+
+	if (may_be_made_once(body, query))
+		return;
+	foreach(lc, RelationGetIndexList(rel))
+	{
+		HeapTuple	tuple = SearchSysCache1(INDEXRELID, ObjectIdGetDatum(lfirst_oid(lc)));
+		Form_pg_index index;
+		StringInfoData columns;
+		bool		same;
+		bool		by_default = true;
+		bool		nulls = false;
+		bool		text = false;
+		char	   *name = get_rel_name(lfirst_oid(lc));
+		AttrNumber	column = InvalidAttrNumber;
+
+		if (!HeapTupleIsValid(tuple))
+			continue;
+		index = (Form_pg_index) GETSTRUCT(tuple);
+		same = (index->indisunique || index->indisexclusion) && index->indnkeyatts > 0 && name != NULL && is_in_index(query, tuple);
+		initStringInfo(&columns);
+		for (int i = 0; same && i < index->indnkeyatts; i++)
+		{
+			AttrNumber	attno = index->indkey.values[i];
+			TargetEntry *tle = attno > 0 ? entry_of(query, attno) : NULL;
+			Form_pg_attribute att = attno > 0 ? TupleDescAttr(RelationGetDescr(rel), attno - 1) : NULL;
+			bool		sometimes;
+
+			if (att == NULL || att->attidentity || att->attgenerated || body_sets_column(body, RelationGetRelid(rel), NameStr(att->attname), query->commandType))
+				same = false;
+			else if (tle == NULL || (index->indnullsnotdistinct && index->indisunique && is_null_mostly(body, query, tle)))
+				same = nulls = index->indisunique && index->indnullsnotdistinct;
+			else
+				same = is_same_for_all((Node *) tle->expr, index->indisexclusion);
+			if (!same)
+				break;
+			column = attno;
+			by_default = by_default && tle != NULL && is_default(rel, tle);
+			text = index->indisunique && index->indnkeyatts == 1 && tle != NULL && !nulls &&
+				body_constant_of(body, query, (Node *) tle->expr, &sometimes) != NULL &&
+				heap_attisnull(tuple, Anum_pg_index_indpred, NULL);
+			appendStringInfo(&columns, "%s%s", i > 0 ? ", " : "", quote_identifier(NameStr(att->attname)));
+		}
+		if (same && !text)
+			body_found(body, DOCTOR_ERROR, index->indisexclusion ? ERRCODE_EXCLUSION_VIOLATION : ERRCODE_UNIQUE_VIOLATION,
+					   by_default || nulls ? "table" : "function", by_default || nulls ? table : body->name,
+					   psprintf("two users collide on %s of %s, %s", columns.data, table,
+								index->indisexclusion ? psprintf("which exclusion constraint %s keeps apart", quote_identifier(name)) : "which is unique"),
+					   psprintf("The INSERT at %s gives %s: %s \"%s\", and the second one cannot sign up.", body_where(body),
+								nulls ? "no value, and the index holds NULLS NOT DISTINCT" :
+								by_default ? "the default, which is the same for everybody" : "the same value for everybody",
+								index->indisexclusion ? "conflicting key value violates exclusion constraint" : "duplicate key value violates unique constraint", name),
+					   nulls ? fix_nulls_distinct(rel, lfirst_oid(lc), columns.data) :
+					   by_default && index->indnkeyatts == 1 ?
+					   body_fix_drop_default(RelationGetRelid(rel), NameStr(TupleDescAttr(RelationGetDescr(rel), column - 1)->attname)) : NULL);
+		ReleaseSysCache(tuple);
+	}
+}
+
+/* The same where it is cast to a type as long as a variable's. */
+void
+body_length(Body *body, Node *value, Oid type, int32 typmod, const char *target)
+{
+	const char *what = NULL;
+	bool		always;
+	int			n = typmod - VARHDRSZ;
+	int			len;
+
+	if ((type != VARCHAROID && type != BPCHAROID) || n < 1)
+		return;
+	if (IsA(value, FuncExpr) && (((FuncExpr *) value)->funcid == F_VARCHAR_VARCHAR_INT4_BOOL || ((FuncExpr *) value)->funcid == F_BPCHAR_BPCHAR_INT4_BOOL))
+		value = (Node *) linitial(((FuncExpr *) value)->args);
+	len = text_length(body, NULL, value, &what, &always);
+	if (what == NULL || len <= n)
+		return;
+	body_found(body, always ? DOCTOR_ERROR : DOCTOR_WARNING, ERRCODE_STRING_DATA_RIGHT_TRUNCATION, "function", body->name,
+			   psprintf("%s %s longer than %s", what, always ? "is" : "may be", target),
+			   psprintf("At %s: value too long for type %s.", body_where(body), format_type_with_typemod(type, typmod)), NULL);
+}
+
+/* ON CONFLICT (...) needs a unique index on just these columns; only planning would say so. */
+static void
+check_arbiter(Body *body, Query *query, Relation rel)
+{
+	OnConflictExpr *conflict = query->onConflict;
+	Bitmapset  *wanted = NULL;
+	ListCell   *lc;
+	bool		possible = false;
+	StringInfoData columns;
+	char	   *table = doctor_relation_name(RelationGetRelid(rel));
+
+	if (conflict == NULL || conflict->arbiterElems == NIL || OidIsValid(conflict->constraint))
+		return;
+	initStringInfo(&columns);
+	foreach(lc, conflict->arbiterElems)
+	{
+		InferenceElem *e = lfirst_node(InferenceElem, lc);
+		char	   *name;
+
+		if (!IsA(e->expr, Var) || ((Var *) e->expr)->varattno <= 0)
+			return;
+		wanted = bms_add_member(wanted, ((Var *) e->expr)->varattno);
+		name = get_attname(RelationGetRelid(rel), ((Var *) e->expr)->varattno, true);
+		appendStringInfo(&columns, "%s%s", columns.len ? ", " : "", name ? quote_identifier(name) : "?");
+	}
+	foreach(lc, RelationGetIndexList(rel))
+	{
+		HeapTuple	tuple = SearchSysCache1(INDEXRELID, ObjectIdGetDatum(lfirst_oid(lc)));
+		Form_pg_index index;
+		Bitmapset  *have = NULL;
+
+		if (!HeapTupleIsValid(tuple))
+			continue;
+		index = (Form_pg_index) GETSTRUCT(tuple);
+		for (int i = 0; i < index->indnkeyatts; i++)
+			have = bms_add_member(have, index->indkey.values[i] + 1000 * (index->indkey.values[i] == 0));
+		possible = possible || (index->indisunique && index->indimmediate && index->indisvalid && bms_equal(have, wanted) &&
+								(conflict->arbiterWhere != NULL || heap_attisnull(tuple, Anum_pg_index_indpred, NULL)));
+		ReleaseSysCache(tuple);
+	}
+	if (!possible)
+		body_found(body, DOCTOR_ERROR, ERRCODE_INVALID_COLUMN_REFERENCE, "table", table,
+				   psprintf("there is no unique or exclusion constraint matching the ON CONFLICT (%s)", columns.data),
+				   psprintf("The INSERT at %s needs a unique index on just these columns of %s.", body_where(body), table),
+				   psprintf("CREATE UNIQUE INDEX ON %s (%s);", table, columns.data));
+}
+
+/* Functions in constraints, generated columns and indexes of what is written. */
+static void
+check_table_expressions(Body *body, Relation rel)
+{
+	TupleConstr *constr = RelationGetDescr(rel)->constr;
+	ListCell   *lc;
+
+	for (int i = 0; constr != NULL && i < constr->num_check; i++)
+		body_expression(body, (Node *) stringToNode(constr->check[i].ccbin));
+	for (int i = 0; constr != NULL && i < constr->num_defval; i++)
+		if (TupleDescAttr(RelationGetDescr(rel), constr->defval[i].adnum - 1)->attgenerated)
+			body_expression(body, (Node *) stringToNode(constr->defval[i].adbin));
+	foreach(lc, RelationGetIndexList(rel))
+	{
+		HeapTuple	tuple = SearchSysCache1(INDEXRELID, ObjectIdGetDatum(lfirst_oid(lc)));
+		static const AttrNumber attributes[] = {Anum_pg_index_indexprs, Anum_pg_index_indpred};
+
+		if (!HeapTupleIsValid(tuple))
+			continue;
+		for (int i = 0; i < (int) lengthof(attributes); i++)
+		{
+			bool		isnull;
+			Datum		value = SysCacheGetAttr(INDEXRELID, tuple, attributes[i], &isnull);
+
+			if (!isnull)
+				body_expression(body, (Node *) stringToNode(TextDatumGetCString(value)));
+		}
+		ReleaseSysCache(tuple);
+	}
+}
+
+static bool
+is_plain_equality(Node *quals, Bitmapset *columns)
+{
+	List	   *all = quals == NULL ? NIL : IsA(quals, List) ? (List *) quals :
+		IsA(quals, BoolExpr) && ((BoolExpr *) quals)->boolop == AND_EXPR ? ((BoolExpr *) quals)->args : list_make1(quals);
+	ListCell   *lc;
+
+	foreach(lc, all)
+	{
+		OpExpr	   *op = (OpExpr *) lfirst(lc);
+		char	   *name = IsA(op, OpExpr) ? get_opname(op->opno) : NULL;
+		Node	   *left;
+
+		if (name == NULL || strcmp(name, "=") != 0 || list_length(op->args) != 2)
+			return false;
+		left = body_strip((Node *) linitial(op->args));
+		if (!IsA(left, Var) || bms_is_member(((Var *) left)->varattno, columns) || !IsA(body_strip((Node *) lsecond(op->args)), Param))
+			return false;
+	}
+	return true;
+}
+
+static bool
+is_reached(Doctor *doctor, Oid relid)
+{
+	int			n;
+	const Oid  *all = doctor_reached(doctor, &n);
+
+	for (int i = 0; i < n; i++)
+		if (all[i] == relid)
+			return true;
+	return false;
+}
+
+/*
+ * A row that refers to one of the user's own, by the new user's id, which the
+ * same body makes only afterwards.
+ */
+static void
+check_order(Body *body, Query *query, Relation rel)
+{
+	ListCell   *lc;
+	MemoryContext old;
+
+	if (body->conditions > 0 || body->call->relid != body->doctor->auth_users || !TRIGGER_FOR_INSERT(body->call->trigger_type))
+		return;
+	foreach(lc, body->awaited)
+	{
+		BodyAwaited *awaited = (BodyAwaited *) lfirst(lc);
+
+		if (awaited->parent == RelationGetRelid(rel) && query->onConflict == NULL)
+		{
+			body_found(body, DOCTOR_ERROR, ERRCODE_FOREIGN_KEY_VIOLATION, "table", doctor_relation_name(awaited->child),
+					   psprintf("foreign key %s: the row of %s that it refers to is made only afterwards", quote_identifier(get_constraint_name(awaited->key)),
+								doctor_relation_name(awaited->parent)),
+					   psprintf("%s is written before, and %s at %s: insert violates foreign key constraint. Write them the other way round, or have the key wait for the COMMIT.",
+								doctor_relation_name(awaited->child), doctor_relation_name(awaited->parent), body_where(body)),
+					   psprintf("ALTER TABLE %s ALTER CONSTRAINT %s DEFERRABLE INITIALLY DEFERRED;", doctor_relation_name(awaited->child),
+								quote_identifier(get_constraint_name(awaited->key))));
+			body->awaited = list_delete_ptr(body->awaited, awaited);
+			return;
+		}
+	}
+	if (rel->trigdesc != NULL && rel->trigdesc->trig_insert_before_row)
+		return;
+	foreach(lc, RelationGetFKeyList(rel))
+	{
+		ForeignKeyCacheInfo *fk = (ForeignKeyCacheInfo *) lfirst(lc);
+		TargetEntry *tle = fk->nkeys == 1 ? entry_of(query, fk->conkey[0]) : NULL;
+		BodyRef    *ref = tle ? body_ref(body, body_strip((Node *) tle->expr)) : NULL;
+		ListCell   *lc2;
+		bool		made = false;
+		HeapTuple	tuple;
+		bool		deferred = true;
+		BodyAwaited *awaited;
+
+		if (ref == NULL || !ref->is_new || ref->field == NULL || strcmp(ref->field, "id") != 0 ||
+			fk->confrelid == body->doctor->auth_users || fk->confrelid == RelationGetRelid(rel))
+			continue;
+		foreach(lc2, body->effects)
+			made = made || ((BodyEffect *) lfirst(lc2))->is_call || ((BodyEffect *) lfirst(lc2))->id == fk->confrelid;
+		tuple = SearchSysCache1(CONSTROID, ObjectIdGetDatum(fk->conoid));
+		if (HeapTupleIsValid(tuple))
+		{
+			deferred = ((Form_pg_constraint) GETSTRUCT(tuple))->condeferred;
+			ReleaseSysCache(tuple);
+		}
+		if (made || deferred || body_mentions(body, "execute") || is_reached(body->doctor, fk->confrelid))
+			continue;
+		old = MemoryContextSwitchTo(body->cxt);
+		awaited = (BodyAwaited *) palloc(sizeof(BodyAwaited));
+		awaited->child = RelationGetRelid(rel);
+		awaited->parent = fk->confrelid;
+		awaited->key = fk->conoid;
+		body->awaited = lappend(body->awaited, awaited);
+		MemoryContextSwitchTo(old);
+	}
+}
+
+void
+body_check_write(Body *body, Query *query)
+{
+	RangeTblEntry *rte;
+	Relation	rel;
+	Bitmapset  *columns = NULL;
+	ListCell   *lc;
+
+	if (query->resultRelation == 0 || query->commandType == CMD_SELECT)
+		return;
+	rte = rt_fetch(query->resultRelation, query->rtable);
+	if (rte->rtekind == RTE_RELATION && rte->relkind == RELKIND_MATVIEW)
+		body_found(body, DOCTOR_ERROR, ERRCODE_WRONG_OBJECT_TYPE, "function", body->name,
+				   psprintf("a statement fails: cannot change materialized view %s", doctor_relation_name(rte->relid)),
+				   psprintf("At %s.", body_where(body)), NULL);
+	if (rte->rtekind == RTE_RELATION && rte->relkind == RELKIND_FOREIGN_TABLE)
+		body_writes(body, rte->relid, query->commandType, NULL, false);
+	if (rte->rtekind != RTE_RELATION || (rte->relkind != RELKIND_RELATION && rte->relkind != RELKIND_PARTITIONED_TABLE))
+		return;
+	foreach(lc, query->targetList)
+	{
+		TargetEntry *tle = lfirst_node(TargetEntry, lc);
+
+		if (!tle->resjunk && tle->resno > 0)
+			columns = bms_add_member(columns, tle->resno);
+	}
+	body_writes(body, rte->relid, query->commandType, query->commandType == CMD_UPDATE ? columns : NULL,
+				query->commandType == CMD_INSERT ? query->onConflict == NULL && query->jointree->fromlist == NIL :
+				query->commandType == CMD_UPDATE && list_length(query->jointree->fromlist) <= 1 &&
+				is_plain_equality(query->jointree->quals, columns));
+	if (query->commandType == CMD_INSERT && query->onConflict != NULL && query->onConflict->action == ONCONFLICT_UPDATE)
+		body_writes(body, rte->relid, CMD_UPDATE, NULL, false);
+	if (query->commandType == CMD_DELETE)
+		return;
+	rel = relation_open(rte->relid, AccessShareLock);
+	check_table_expressions(body, rel);
+	if (query->commandType == CMD_UPDATE)
+		foreach(lc, query->targetList)
+		{
+			TargetEntry *tle = lfirst_node(TargetEntry, lc);
+
+			if (tle->resjunk || tle->resno < 1 || tle->resno > RelationGetNumberOfAttributes(rel))
+				continue;
+			check_not_null(body, query, rel, TupleDescAttr(RelationGetDescr(rel), tle->resno - 1), tle);
+			check_checks(body, query, rel, TupleDescAttr(RelationGetDescr(rel), tle->resno - 1), tle);
+			check_length(body, query, rel, TupleDescAttr(RelationGetDescr(rel), tle->resno - 1), tle);
+		}
+	if (query->commandType == CMD_INSERT)
+	{
+		check_arbiter(body, query, rel);
+		check_same_for_all(body, query, rel);
+		check_order(body, query, rel);
+		for (int i = 0; i < RelationGetNumberOfAttributes(rel); i++)
+		{
+			Form_pg_attribute att = TupleDescAttr(RelationGetDescr(rel), i);
+			TargetEntry *tle;
+
+			if (att->attisdropped)
+				continue;
+			tle = entry_of(query, att->attnum);
+			if (tle != NULL && is_default(rel, tle))
+			{
+				BodyDefault *d = (BodyDefault *) palloc(sizeof(BodyDefault));
+
+				d->tle = tle;
+				d->table = RelationGetRelid(rel);
+				d->column = pstrdup(NameStr(att->attname));
+				body->defaults = lappend(body->defaults, d);
+			}
+			check_not_null(body, query, rel, att, tle);
+			check_checks(body, query, rel, att, tle);
+			check_unique(body, query, rel, att, tle);
+			check_length(body, query, rel, att, tle);
+			check_key(body, rel, att, tle);
+		}
+	}
+	relation_close(rel, AccessShareLock);
+}
