@@ -454,7 +454,8 @@ reach_table(Doctor *doctor, const Writer *writer, Oid relid, CmdType command, Bi
 	rel = try_relation_open(relid, AccessShareLock);
 	if (rel == NULL)
 		return;
-	triggers = rel->trigdesc;
+	/* copied: the descriptor may be built again while catalogs are read, as in all that follows */
+	triggers = CopyTriggerDesc(rel->trigdesc);
 	for (int i = 0; triggers != NULL && i < triggers->numtriggers; i++)
 	{
 		const Trigger *trigger = &triggers->triggers[i];
@@ -1229,14 +1230,16 @@ bool
 body_sets_column(Body *body, Oid relid, const char *column, CmdType command)
 {
 	Relation	rel = try_relation_open(relid, AccessShareLock);
+	TriggerDesc *triggers;
 	bool		result = false;
 	Oid			plpgsql = get_language_oid("plpgsql", true);
 
 	if (rel == NULL)
 		return true;
-	for (int i = 0; rel->trigdesc != NULL && i < rel->trigdesc->numtriggers && !result; i++)
+	triggers = CopyTriggerDesc(rel->trigdesc);
+	for (int i = 0; triggers != NULL && i < triggers->numtriggers && !result; i++)
 	{
-		const Trigger *trigger = &rel->trigdesc->triggers[i];
+		const Trigger *trigger = &triggers->triggers[i];
 		HeapTuple	tuple;
 		Datum		source;
 		bool		isnull;

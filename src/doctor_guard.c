@@ -490,10 +490,12 @@ guarded_functions(Oid auth_users)
 	Relation	pg_depend = NULL;
 	Oid			ours = caller_extension_schema();
 	List	   *functions = NIL;
+	/* copied: the descriptor may be built again while the catalog is read */
+	const TriggerDesc *triggers = CopyTriggerDesc(auth->trigdesc);
 
-	for (int i = 0; auth->trigdesc != NULL && i < auth->trigdesc->numtriggers; i++)
+	for (int i = 0; triggers != NULL && i < triggers->numtriggers; i++)
 	{
-		const Trigger *trigger = &auth->trigdesc->triggers[i];
+		const Trigger *trigger = &triggers->triggers[i];
 		ScanKeyData key[2];
 		SysScanDesc scan;
 		HeapTuple	tuple;

@@ -42,7 +42,8 @@ is_foreign_key_column(Relation rel, AttrNumber attno)
 {
 	ListCell   *lc;
 
-	foreach(lc, RelationGetFKeyList(rel))
+	/* copied, here and below: the list may be built again while catalogs are read */
+	foreach(lc, copyObject(RelationGetFKeyList(rel)))
 	{
 		ForeignKeyCacheInfo *fk = (ForeignKeyCacheInfo *) lfirst(lc);
 
@@ -523,7 +524,7 @@ check_key(Body *body, Relation rel, Form_pg_attribute att, TargetEntry *tle)
 
 	if (expr == NULL)
 		return;
-	foreach(lc, RelationGetFKeyList(rel))
+	foreach(lc, copyObject(RelationGetFKeyList(rel)))
 	{
 		ForeignKeyCacheInfo *fk = (ForeignKeyCacheInfo *) lfirst(lc);
 		char	   *name;
@@ -897,7 +898,7 @@ check_order(Body *body, Query *query, Relation rel)
 	}
 	if (rel->trigdesc != NULL && rel->trigdesc->trig_insert_before_row)
 		return;
-	foreach(lc, RelationGetFKeyList(rel))
+	foreach(lc, copyObject(RelationGetFKeyList(rel)))
 	{
 		ForeignKeyCacheInfo *fk = (ForeignKeyCacheInfo *) lfirst(lc);
 		TargetEntry *tle = fk->nkeys == 1 ? entry_of(query, fk->conkey[0]) : NULL;

@@ -2182,6 +2182,7 @@ void
 quarantine_verify(Relation auth, QuarantineFinding emit, void *arg)
 {
 	GuardRegistry *reg;
+	TriggerDesc *triggers;
 
 	plan_hold();
 	reg = get_guards();
@@ -2225,9 +2226,10 @@ quarantine_verify(Relation auth, QuarantineFinding emit, void *arg)
 				 "The next dump would lose it.",
 				 "SELECT invite_sync.attach();");
 	}
-	for (int i = 0; auth->trigdesc != NULL && i < auth->trigdesc->numtriggers; i++)
+	triggers = CopyTriggerDesc(auth->trigdesc);
+	for (int i = 0; triggers != NULL && i < triggers->numtriggers; i++)
 	{
-		Trigger    *t = &auth->trigdesc->triggers[i];
+		Trigger    *t = &triggers->triggers[i];
 
 		if (t->tgfoid == guard_function() && find_guard(reg, t->tgname, t->tgoid) == NULL)
 			emit(arg, "error", t->tgname, "the trigger runs the guard but is not registered",
