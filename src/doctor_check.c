@@ -13,25 +13,14 @@
  */
 #include "compat.h"
 
-#include "access/genam.h"
 #include "access/htup_details.h"
-#include "access/table.h"
-#include "catalog/dependency.h"
-#include "catalog/indexing.h"
-#include "catalog/pg_authid.h"
-#include "catalog/pg_depend.h"
-#include "catalog/pg_extension.h"
-#include "catalog/pg_language.h"
 #include "catalog/pg_proc.h"
 #include "catalog/pg_type.h"
-#include "commands/extension.h"
 #include "executor/spi.h"
 #include "funcapi.h"
 #include "utils/builtins.h"
-#include "utils/fmgroids.h"
 #include "utils/guc.h"
 #include "utils/lsyscache.h"
-#include "utils/rel.h"
 #include "utils/syscache.h"
 
 #include "caller.h"
@@ -66,56 +55,27 @@ has_argument(HeapTuple function, const char *name)
 	return false;
 }
 
-/*
- * How it is called, in whatever schema it is; NULL: it is not there. Known by
- * what the extension owns and by being in C: what has only its name may be
- * anybody's, and would run as every owner.
- */
+/* How it is called, or NULL: it is not there. */
 static char *
 checker_call(Body *body)
 {
-	Oid			extension = get_extension_oid("plpgsql_check", true);
-	char	   *result = NULL;
-	Relation	depend;
-	SysScanDesc scan;
-	ScanKeyData key[2];
-	HeapTuple	tuple;
+	Oid			checker = plan_extension_function("plpgsql_check", "plpgsql_check_function_tb");
+	HeapTuple	function = SearchSysCache1(PROCOID, ObjectIdGetDatum(checker));
+	Form_pg_proc proc;
+	char	   *result;
 
-	if (!OidIsValid(extension))
+	if (!HeapTupleIsValid(function))
 		return NULL;
-	depend = table_open(DependRelationId, AccessShareLock);
-	ScanKeyInit(&key[0], Anum_pg_depend_refclassid, BTEqualStrategyNumber, F_OIDEQ,
-				ObjectIdGetDatum(ExtensionRelationId));
-	ScanKeyInit(&key[1], Anum_pg_depend_refobjid, BTEqualStrategyNumber, F_OIDEQ,
-				ObjectIdGetDatum(extension));
-	scan = systable_beginscan(depend, DependReferenceIndexId, true, NULL, 2, key);
-	while (result == NULL && HeapTupleIsValid(tuple = systable_getnext(scan)))
-	{
-		Form_pg_depend member = (Form_pg_depend) GETSTRUCT(tuple);
-		HeapTuple	function;
-		Form_pg_proc proc;
-		bool		isnull;
-
-		if (member->classid != ProcedureRelationId || member->deptype != DEPENDENCY_EXTENSION)
-			continue;
-		function = SearchSysCache1(PROCOID, ObjectIdGetDatum(member->objid));
-		if (!HeapTupleIsValid(function))
-			continue;
-		proc = (Form_pg_proc) GETSTRUCT(function);
-		if (proc->prolang == ClanguageId &&
-			strcmp(TextDatumGetCString(SysCacheGetAttr(PROCOID, function, Anum_pg_proc_prosrc, &isnull)), "plpgsql_check_function_tb") == 0)
-			result = psprintf("SELECT c.lineno, c.sqlstate, c.message FROM %s($1, relid => $2::pg_catalog.regclass, fatal_errors => false, "
-							  "other_warnings => false, performance_warnings => false, extra_warnings => false%s%s%s) AS c "
-							  "WHERE c.level OPERATOR(pg_catalog.=) 'error'",
-							  quote_qualified_identifier(get_namespace_name(proc->pronamespace), NameStr(proc->proname)),
-							  body->call->old_table ? psprintf(", oldtable => %s", quote_literal_cstr(body->call->old_table)) : "",
-							  body->call->new_table ? psprintf(", newtable => %s", quote_literal_cstr(body->call->new_table)) : "",
-			/* its later versions take a variable's first value for its only one */
-							  has_argument(function, "constant_tracing") ? ", constant_tracing => false" : "");
-		ReleaseSysCache(function);
-	}
-	systable_endscan(scan);
-	table_close(depend, AccessShareLock);
+	proc = (Form_pg_proc) GETSTRUCT(function);
+	result = psprintf("SELECT c.lineno, c.sqlstate, c.message FROM %s($1, relid => $2::pg_catalog.regclass, fatal_errors => false, "
+					  "other_warnings => false, performance_warnings => false, extra_warnings => false%s%s%s) AS c "
+					  "WHERE c.level OPERATOR(pg_catalog.=) 'error'",
+					  quote_qualified_identifier(get_namespace_name(proc->pronamespace), NameStr(proc->proname)),
+					  body->call->old_table ? psprintf(", oldtable => %s", quote_literal_cstr(body->call->old_table)) : "",
+					  body->call->new_table ? psprintf(", newtable => %s", quote_literal_cstr(body->call->new_table)) : "",
+	/* its later versions take a variable's first value for its only one */
+					  has_argument(function, "constant_tracing") ? ", constant_tracing => false" : "");
+	ReleaseSysCache(function);
 	return result;
 }
 

@@ -11,18 +11,11 @@
  */
 #include "compat.h"
 
-#include "access/genam.h"
 #include "access/htup_details.h"
-#include "access/table.h"
-#include "catalog/dependency.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_class.h"
-#include "catalog/pg_depend.h"
-#include "catalog/pg_extension.h"
-#include "catalog/pg_language.h"
 #include "catalog/pg_proc.h"
 #include "catalog/pg_type.h"
-#include "commands/extension.h"
 #include "executor/spi.h"
 #include "fmgr.h"
 #include "lib/stringinfo.h"
@@ -88,45 +81,12 @@ auth_account_require_password(text *password)
 		refuse("password_weak", psprintf("max_bytes=%d", PASSWORD_BYTES_MAX), "Choose a shorter password: what goes beyond would count for nothing.");
 }
 
-/*
- * A function of pgcrypto, in whatever schema it is. Known by what the extension
- * owns and by being in C, which takes a superuser: what merely has its name may
- * be anybody's, and would be handed the password.
- */
+/* The password is handed to pgcrypto's own, and to nothing that merely has its name. */
 static Oid
 pgcrypto_function(const char *symbol)
 {
-	Oid			extension = get_extension_oid("pgcrypto", true);
-	Oid			result = InvalidOid;
-	Relation	depend;
-	SysScanDesc scan;
-	ScanKeyData key[2];
-	HeapTuple	tuple;
+	Oid			result = plan_extension_function("pgcrypto", symbol);
 
-	depend = table_open(DependRelationId, AccessShareLock);
-	ScanKeyInit(&key[0], Anum_pg_depend_refclassid, BTEqualStrategyNumber, F_OIDEQ,
-				ObjectIdGetDatum(ExtensionRelationId));
-	ScanKeyInit(&key[1], Anum_pg_depend_refobjid, BTEqualStrategyNumber, F_OIDEQ,
-				ObjectIdGetDatum(extension));
-	scan = systable_beginscan(depend, DependReferenceIndexId, true, NULL, 2, key);
-	while (!OidIsValid(result) && HeapTupleIsValid(tuple = systable_getnext(scan)))
-	{
-		Form_pg_depend member = (Form_pg_depend) GETSTRUCT(tuple);
-		HeapTuple	function;
-		bool		isnull;
-
-		if (member->classid != ProcedureRelationId || member->deptype != DEPENDENCY_EXTENSION)
-			continue;
-		function = SearchSysCache1(PROCOID, ObjectIdGetDatum(member->objid));
-		if (!HeapTupleIsValid(function))
-			continue;
-		if (((Form_pg_proc) GETSTRUCT(function))->prolang == ClanguageId &&
-			strcmp(TextDatumGetCString(SysCacheGetAttr(PROCOID, function, Anum_pg_proc_prosrc, &isnull)), symbol) == 0)
-			result = member->objid;
-		ReleaseSysCache(function);
-	}
-	systable_endscan(scan);
-	table_close(depend, AccessShareLock);
 	if (!OidIsValid(result))
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),

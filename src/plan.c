@@ -13,19 +13,31 @@
  */
 #include "compat.h"
 
+#include "access/genam.h"
 #include "access/htup_details.h"
+#include "access/table.h"
 #include "access/xact.h"
+#include "catalog/dependency.h"
+#include "catalog/indexing.h"
+#include "catalog/pg_depend.h"
+#include "catalog/pg_extension.h"
+#include "catalog/pg_language.h"
+#include "catalog/pg_proc.h"
+#include "commands/extension.h"
 #include "executor/spi.h"
 #include "funcapi.h"
 #include "nodes/parsenodes.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
+#include "utils/fmgroids.h"
 #include "utils/guc.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/plancache.h"
+#include "utils/rel.h"
 #include "utils/resowner.h"
 #include "utils/snapmgr.h"
+#include "utils/syscache.h"
 
 #include "caller.h"
 #include "plan.h"
@@ -495,6 +507,45 @@ plan_xact_callback(XactEvent event, void *arg)
 	if (event == XACT_EVENT_ABORT || event == XACT_EVENT_COMMIT ||
 		event == XACT_EVENT_PREPARE)
 		hold_depth = 0;
+}
+
+Oid
+plan_extension_function(const char *extension_name, const char *symbol)
+{
+	Oid			extension = get_extension_oid(extension_name, true);
+	Oid			result = InvalidOid;
+	Relation	depend;
+	SysScanDesc scan;
+	ScanKeyData key[2];
+	HeapTuple	tuple;
+
+	if (!OidIsValid(extension))
+		return InvalidOid;
+	depend = table_open(DependRelationId, AccessShareLock);
+	ScanKeyInit(&key[0], Anum_pg_depend_refclassid, BTEqualStrategyNumber, F_OIDEQ,
+				ObjectIdGetDatum(ExtensionRelationId));
+	ScanKeyInit(&key[1], Anum_pg_depend_refobjid, BTEqualStrategyNumber, F_OIDEQ,
+				ObjectIdGetDatum(extension));
+	scan = systable_beginscan(depend, DependReferenceIndexId, true, NULL, 2, key);
+	while (!OidIsValid(result) && HeapTupleIsValid(tuple = systable_getnext(scan)))
+	{
+		Form_pg_depend member = (Form_pg_depend) GETSTRUCT(tuple);
+		HeapTuple	function;
+		bool		isnull;
+
+		if (member->classid != ProcedureRelationId || member->deptype != DEPENDENCY_EXTENSION)
+			continue;
+		function = SearchSysCache1(PROCOID, ObjectIdGetDatum(member->objid));
+		if (!HeapTupleIsValid(function))
+			continue;
+		if (((Form_pg_proc) GETSTRUCT(function))->prolang == ClanguageId &&
+			strcmp(TextDatumGetCString(SysCacheGetAttr(PROCOID, function, Anum_pg_proc_prosrc, &isnull)), symbol) == 0)
+			result = member->objid;
+		ReleaseSysCache(function);
+	}
+	systable_endscan(scan);
+	table_close(depend, AccessShareLock);
+	return result;
 }
 
 void

@@ -151,6 +151,13 @@ extern ErrorData *plan_contained(void (*fn) (void *), void *arg, bool keep);
  */
 extern bool plan_attempted(bool (*fn) (void *), void *arg);
 
+/*
+ * A function of an extension, by its symbol and in whatever schema; invalid: it is
+ * not there. Known by what the extension owns and by being in C, which takes a
+ * superuser: what merely has its name may be anybody's.
+ */
+extern Oid	plan_extension_function(const char *extension_name, const char *symbol);
+
 extern void plan_init(void);
 
 #endif							/* INVITE_SYNC_PLAN_H */
