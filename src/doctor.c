@@ -61,6 +61,8 @@ add_finding(Doctor *doctor, DoctorSeverity severity, const char *const *text)
 	Finding    *f;
 	ListCell   *lc;
 
+	if (text[2] == NULL)
+		return;
 	/* two triggers may run one function: what one statement mends is one cause, as bad as it gets */
 	foreach(lc, doctor->findings)
 	{
@@ -280,6 +282,14 @@ doctor_function_name(Oid funcid)
 		return NULL;
 	appendStringInfoChar(&s, ')');
 	return s.data;
+}
+
+char *
+doctor_role_name(Oid role)
+{
+	char	   *name = GetUserNameFromId(role, true);
+
+	return name ? name : psprintf("%u", role);
 }
 
 /* ---------------------------------------------------------------------

@@ -42,7 +42,7 @@ typedef struct Doctor
  * qualified and quoted identifier. finding: one lower-case part of a sentence that names the cause; detail: sentences;
  * fix (or NULL): SQL that runs as it stands, made with quote_identifier(). Ids only, no address, no metadata value.
  * The strings are copied. What was found before with the same object and finding, and the same detail or fix, is not
- * told twice.
+ * told twice; nor at all what has no object (NULL), since that was dropped meanwhile.
  */
 extern void doctor_finding(Doctor *doctor, DoctorSeverity severity, const char *area,
 						   const char *object, const char *finding, const char *detail,
@@ -86,6 +86,9 @@ extern char *doctor_setting(ArrayType *settings, const char *name);
 /* Qualified, quoted names; NULL: it is gone. */
 extern char *doctor_relation_name(Oid relid);	/* public.profiles */
 extern char *doctor_function_name(Oid funcid);	/* public.f(uuid) */
+
+/* For people: its name, or its number where it is gone, as whose owner it may still stand somewhere. */
+extern char *doctor_role_name(Oid role);
 
 /*
  * Tables that statements of the auth server write by way of triggers, as whom,

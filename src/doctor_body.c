@@ -714,10 +714,15 @@ void
 body_found(Body *body, DoctorSeverity severity, int sqlstate, const char *area,
 		   const char *object, const char *finding, const char *detail, const char *fix)
 {
-	MemoryContext old = MemoryContextSwitchTo(body->cxt);
-	BodyFinding *f = (BodyFinding *) palloc0(sizeof(BodyFinding));
+	MemoryContext old;
+	BodyFinding *f;
 	bool		caught = is_caught(body, sqlstate);
 
+	/* dropped meanwhile */
+	if (object == NULL)
+		return;
+	old = MemoryContextSwitchTo(body->cxt);
+	f = (BodyFinding *) palloc0(sizeof(BodyFinding));
 	f->severity = caught ? (severity == DOCTOR_ERROR ? DOCTOR_WARNING : DOCTOR_INFO) : severity;
 	f->area = body->call->condition != NULL && strcmp(object, body->name) == 0 ? "trigger" : area;
 	f->object = pstrdup(object);
@@ -971,10 +976,10 @@ report(Body *body)
 	if (body->denied != NIL && body->make_definer)
 		doctor_finding(doctor, body->call->contained ? DOCTOR_WARNING : DOCTOR_ERROR, "function", body->name,
 					   psprintf("security definer is missing: permission denied for role %s",
-								GetUserNameFromId(body->call->role, true)),
+								doctor_role_name(body->call->role)),
 					   psprintf("%s runs as %s, the auth server's role, who may not: %s. SQLSTATE 42501. As SECURITY DEFINER it runs as its owner %s. %s",
-								body->name, GetUserNameFromId(body->call->role, true), join(body->denied, "; "),
-								GetUserNameFromId(body->owner, true), way),
+								body->name, doctor_role_name(body->call->role), join(body->denied, "; "),
+								doctor_role_name(body->owner), way),
 					   body_fix(body));
 	all = body->found;
 	foreach(lc, all)
@@ -1133,9 +1138,9 @@ analyse_call(Doctor *doctor, void *arg)
 	ReleaseSysCache(tuple);
 	body.role = body.definer ? body.owner : call->role;
 	new_path(&body);
-	if (body.language != SQLlanguageId && body.language != get_language_oid("plpgsql", true))
+	if (body.name == NULL || (body.language != SQLlanguageId && body.language != get_language_oid("plpgsql", true)))
 	{
-		/* what is in C or another language says nothing to us */
+		/* what is in C or another language says nothing to us, nor what is gone by now */
 		MemoryContextSwitchTo(old);
 		MemoryContextDelete(cxt);
 		return;

@@ -207,8 +207,9 @@ missing_relation(Body *body, const char *full, const char *message)
 	{
 		Oid			relid = RangeVarGetRelid(makeRangeVarFromNameList(compat_qualified_name((char *) linitial(similar))), NoLock, true);
 		char	   *true_name = OidIsValid(relid) ? get_rel_name(relid) : NULL;
+		char	   *true_schema = true_name ? get_namespace_name(get_rel_namespace(relid)) : NULL;
 
-		if (true_name != NULL && schema != NULL && strcmp(get_namespace_name(get_rel_namespace(relid)), schema) == 0 &&
+		if (true_schema != NULL && schema != NULL && strcmp(true_schema, schema) == 0 &&
 			edit_name(body, 0, name, true_name))
 		{
 			body_found_edit(body, DOCTOR_ERROR, ERRCODE_UNDEFINED_TABLE, finding, detail);

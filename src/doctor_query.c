@@ -60,6 +60,15 @@ body_keep(Body *body, List **list, const char *text)
 	MemoryContextSwitchTo(old);
 }
 
+/* NULL: there is nobody to be given it. */
+static char *
+fix_grant(const char *privileges, const char *kind, const char *object, Oid role)
+{
+	char	   *name = GetUserNameFromId(role, true);
+
+	return name ? psprintf("GRANT %s ON %s %s TO %s;", privileges, kind, object, quote_identifier(name)) : NULL;
+}
+
 /*
  * The role lacks a privilege. Where it is the auth server's, the function ought
  * to be a definer's, for its role has no business with an application's tables;
@@ -82,11 +91,10 @@ body_denied(Body *body, const char *privilege, const char *kind, const char *obj
 	body_found(body, DOCTOR_ERROR, ERRCODE_INSUFFICIENT_PRIVILEGE,
 			   strcmp(kind, "FUNCTION") == 0 ? "function" : "table", object,
 			   psprintf("permission denied: role %s has no %s on %s %s",
-						GetUserNameFromId(body->role, true), privilege, asc_tolower(kind, strlen(kind)), object),
-			   psprintf("%s runs as %s%s.", body->name, GetUserNameFromId(body->role, true),
+						doctor_role_name(body->role), privilege, asc_tolower(kind, strlen(kind)), object),
+			   psprintf("%s runs as %s%s.", body->name, doctor_role_name(body->role),
 						body->definer ? ", its owner (SECURITY DEFINER)" : ""),
-			   psprintf("GRANT %s ON %s %s TO %s;", privilege, kind, object,
-						quote_identifier(GetUserNameFromId(body->role, true))));
+			   fix_grant(privilege, kind, object, body->role));
 }
 
 static bool
@@ -144,10 +152,9 @@ check_rights(Body *body, Query *query)
 		else
 			body_found(body, DOCTOR_ERROR, ERRCODE_INSUFFICIENT_PRIVILEGE, "table", name,
 					   psprintf("permission denied: role %s, the owner of a view, has no %s on table %s",
-								GetUserNameFromId(role, true), words.data, name),
+								doctor_role_name(role), words.data, name),
 					   psprintf("%s reads it by way of the view.", body_where(body)),
-					   psprintf("GRANT %s ON TABLE %s TO %s;", words.data, name,
-								quote_identifier(GetUserNameFromId(role, true))));
+					   fix_grant(words.data, "TABLE", name, role));
 	}
 }
 
@@ -815,9 +822,10 @@ check_shadowed(Body *body, Node *raw, bool failed)
 	List	   *names = NIL;
 	ListCell   *lc;
 	Oid			auth = get_rel_namespace(body->doctor->auth_users);
+	char	   *auth_name = get_namespace_name(auth);
 	RangeVar   *target = NULL;
 
-	if (body->pinned != NULL || raw == NULL || body->add_schemas != NIL)
+	if (body->pinned != NULL || raw == NULL || body->add_schemas != NIL || auth_name == NULL)
 		return false;
 	if (IsA(raw, InsertStmt))
 		target = ((InsertStmt *) raw)->relation;
@@ -835,7 +843,7 @@ check_shadowed(Body *body, Node *raw, bool failed)
 		List	   *schemas;
 		ListCell   *lc2;
 
-		if (!OidIsValid(get_relname_relid(name, auth)) || !body_path_holds(body, get_namespace_name(auth)))
+		if (!OidIsValid(get_relname_relid(name, auth)) || !body_path_holds(body, auth_name))
 			continue;
 		schemas = name_relation_schemas(name, false);
 		foreach(lc2, schemas)
@@ -851,7 +859,7 @@ check_shadowed(Body *body, Node *raw, bool failed)
 			body->add_first = true;
 			body_keep(body, &body->misplaced,
 				 psprintf("%s means %s.%s there, not %s.%s%s", quote_identifier(name),
-						  quote_identifier(get_namespace_name(auth)), quote_identifier(name),
+						  quote_identifier(auth_name), quote_identifier(name),
 						  quote_identifier(schema), quote_identifier(name), body_at_line(body)));
 			body->changed = true;
 			return true;
@@ -927,6 +935,7 @@ body_analyse(Body *body, const char *sql, RawParseMode mode, ParserSetupHook set
 	ErrorData  *edata;
 	Node	   *raw = NULL;
 
+	CHECK_FOR_INTERRUPTS();
 	a.body = body;
 	a.sql = sql;
 	a.mode = mode;

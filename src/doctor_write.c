@@ -882,16 +882,19 @@ check_order(Body *body, Query *query, Relation rel)
 	foreach(lc, body->awaited)
 	{
 		BodyAwaited *awaited = (BodyAwaited *) lfirst(lc);
+		char	   *key;
 
-		if (awaited->parent == RelationGetRelid(rel) && query->onConflict == NULL)
+		/* its table is locked no longer: the key may have been dropped */
+		if (awaited->parent == RelationGetRelid(rel) && query->onConflict == NULL &&
+			(key = get_constraint_name(awaited->key)) != NULL)
 		{
 			body_found(body, DOCTOR_ERROR, ERRCODE_FOREIGN_KEY_VIOLATION, "table", doctor_relation_name(awaited->child),
-					   psprintf("foreign key %s: the row of %s that it refers to is made only afterwards", quote_identifier(get_constraint_name(awaited->key)),
+					   psprintf("foreign key %s: the row of %s that it refers to is made only afterwards", quote_identifier(key),
 								doctor_relation_name(awaited->parent)),
 					   psprintf("%s is written before, and %s at %s: insert violates foreign key constraint. Write them the other way round, or have the key wait for the COMMIT.",
 								doctor_relation_name(awaited->child), doctor_relation_name(awaited->parent), body_where(body)),
 					   psprintf("ALTER TABLE %s ALTER CONSTRAINT %s DEFERRABLE INITIALLY DEFERRED;", doctor_relation_name(awaited->child),
-								quote_identifier(get_constraint_name(awaited->key))));
+								quote_identifier(key)));
 			body->awaited = list_delete_ptr(body->awaited, awaited);
 			return;
 		}
