@@ -140,6 +140,13 @@ compat_trigger_keeps_role(void)
 #endif
 }
 
+/* 18 keeps the compiled functions of all languages alike: the version of pg_proc's row that one was made of. */
+#if PG_VERSION_NUM >= 180000
+#define compat_compiled_xmin(func) (&(func)->cfunc.fn_xmin)
+#else
+#define compat_compiled_xmin(func) (&(func)->fn_xmin)
+#endif
+
 /* 17 put the parts of a virtual transaction id together. */
 #if PG_VERSION_NUM >= 170000
 #define compat_my_lxid() (MyProc->vxid.lxid)

@@ -31,6 +31,9 @@
 
 #include "doctor_body.h"
 
+/* Longer texts are not put together: each may stand in the next one twice. */
+#define TEXT_MAX	(1024 * 1024)
+
 typedef struct Making
 {
 	Body	   *body;
@@ -280,7 +283,7 @@ put(Making *making, Node *node)
 
 	check_stack_depth();
 	node = body_strip(node);
-	if (node == NULL)
+	if (node == NULL || making->text.len > TEXT_MAX)
 		return false;
 	ref = body_ref(making->body, node);
 	if (ref != NULL)

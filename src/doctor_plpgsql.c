@@ -443,10 +443,14 @@ analyse_list(Body *body, List *exprs)
  * ---------------------------------------------------------------------
  */
 
+/* A value is made of values; if each is in the next one twice, of more than anybody could walk. */
+#define VALUE_NODES_MAX	10000
+
 typedef struct Reaches
 {
 	Body	   *body;
 	int			dno;
+	int			nodes;
 } Reaches;
 
 static bool
@@ -457,6 +461,8 @@ reaches_walker(Node *node, void *context)
 
 	if (node == NULL)
 		return false;
+	if (++r->nodes > VALUE_NODES_MAX)
+		return true;
 	ref = body_ref(r->body, node);
 	if (ref != NULL)
 	{
@@ -480,10 +486,11 @@ assigned(Body *body, int dno, Node *value)
 
 	if (dno < 0 || dno >= body->nvars)
 		return;
-	/* what it held before is part of the text, but nothing could follow a value that leads back to itself */
+	/* what it held before is part of the text, but nothing could follow a value that leads back to itself, or is too large */
 	text = value ? body_text(body, value, &filled) : NULL;
 	reaches.body = body;
 	reaches.dno = dno;
+	reaches.nodes = 0;
 	if (reaches_walker(value, &reaches))
 		value = NULL;
 	body->vars[dno].assigned++;
@@ -1399,6 +1406,8 @@ compile(void *arg)
 	SPI_connect();
 	scope_enter_target(&scope, body->role, body->path);
 	body->function = plpgsql_compile_function(fcinfo, true);
+	/* never again: its path may be another one next time, or the types that it names */
+	*compat_compiled_xmin((PLpgSQL_function *) body->function) = InvalidTransactionId;
 	scope_leave(&scope);
 	SPI_finish();
 }

@@ -346,3 +346,56 @@ SELECT count(*) FROM invite_sync.doctor() WHERE object = 'public.doctor_twice()'
 DROP TRIGGER doctor_twice_1 ON auth.users;
 DROP TRIGGER doctor_twice_2 ON auth.users;
 DROP FUNCTION public.doctor_twice();
+
+-- ---- a body is compiled anew each time: what its declarations take their types from may be another by now ----
+CREATE TABLE public.doctor_kinds (a varchar(3));
+CREATE FUNCTION public.doctor_declares() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path = '' AS $$
+DECLARE
+    r public.doctor_kinds%ROWTYPE;
+    a public.doctor_kinds.a%TYPE;
+BEGIN
+    a := 'longer';
+    r.a := a;
+    RETURN NULL;
+END $$;
+CREATE TRIGGER doctor_declares AFTER INSERT ON auth.users FOR EACH ROW EXECUTE FUNCTION public.doctor_declares();
+SELECT severity, finding FROM invite_sync.doctor() WHERE object = 'public.doctor_declares()';
+ALTER TABLE public.doctor_kinds ALTER COLUMN a TYPE text;
+SELECT severity, finding FROM invite_sync.doctor() WHERE object = 'public.doctor_declares()';
+DROP TABLE public.doctor_kinds;
+SELECT severity, finding FROM invite_sync.doctor() WHERE object = 'public.doctor_declares()';
+CREATE TABLE public.doctor_kinds (a text);
+SELECT severity, finding FROM invite_sync.doctor() WHERE object = 'public.doctor_declares()';
+DROP TABLE public.doctor_kinds;
+DROP TRIGGER doctor_declares ON auth.users;
+DROP FUNCTION public.doctor_declares();
+
+-- ---- values that are in each other twice make more than could be walked ----
+SELECT format('CREATE FUNCTION public.doctor_doubles() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path = '''' AS %L',
+    'DECLARE v0 text := ''x'';' || string_agg(format(' v%s text := v%s || v%s;', i, i - 1, i - 1), '' ORDER BY i) || ' BEGIN RETURN NULL; END')
+    AS make FROM generate_series(1, 60) AS i \gset
+:make;
+CREATE TRIGGER doctor_doubles AFTER INSERT ON auth.users FOR EACH ROW EXECUTE FUNCTION public.doctor_doubles();
+SET statement_timeout = '30s';
+SELECT count(*) FROM invite_sync.doctor() WHERE object = 'public.doctor_doubles()';
+RESET statement_timeout;
+DROP TRIGGER doctor_doubles ON auth.users;
+DROP FUNCTION public.doctor_doubles();
+
+-- ---- a role that is gone still owns something, as where it is dropped meanwhile ----
+CREATE TABLE public.doctor_owned (id uuid);
+CREATE VIEW public.doctor_owned_view AS SELECT id FROM public.doctor_owned;
+CREATE FUNCTION public.doctor_orphan() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path = '' AS $$
+BEGIN
+    INSERT INTO public.doctor_owned (id) VALUES (NEW.id);
+    PERFORM FROM public.doctor_owned_view;
+    RETURN NULL;
+END $$;
+GRANT SELECT ON public.doctor_owned_view TO PUBLIC;
+CREATE TRIGGER doctor_orphan AFTER INSERT ON auth.users FOR EACH ROW EXECUTE FUNCTION public.doctor_orphan();
+UPDATE pg_catalog.pg_proc SET proowner = 987654321 WHERE oid = 'public.doctor_orphan'::regproc;
+UPDATE pg_catalog.pg_class SET relowner = 987654321 WHERE oid = 'public.doctor_owned_view'::regclass;
+SELECT severity, object, finding, fix FROM invite_sync.doctor() WHERE object = 'public.doctor_owned';
+DROP TRIGGER doctor_orphan ON auth.users;
+DROP FUNCTION public.doctor_orphan();
+DROP TABLE public.doctor_owned CASCADE;

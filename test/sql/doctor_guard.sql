@@ -288,6 +288,18 @@ SELECT invite_sync.guard_trigger('greet') IS NOT NULL AS guarded;
 COMMIT;
 DROP TABLE guarded.hello;
 SELECT invite_sync.unguard_trigger('greet');
+-- what a declaration takes its type from, too, and each time anew
+CREATE TABLE guarded.kinds (mail text);
+CREATE OR REPLACE FUNCTION guarded.greet() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path = '' AS $$
+DECLARE
+    kind guarded.kinds%ROWTYPE;
+BEGIN
+    RETURN NULL;
+END $$;
+SELECT invite_sync.guard_trigger('greet') IS NOT NULL AS guarded;
+DROP TABLE guarded.kinds;
+SELECT invite_sync.unguard_trigger('greet');
+DROP TABLE guarded.kinds;
 RESET ROLE;
 RESET invite_sync.ddl_check;
 DROP TRIGGER greet ON auth.users;
