@@ -1048,6 +1048,9 @@ call_guarded(void *arg)
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
 				 errmsg("trigger \"%s\" is not registered as guarded", name)));
 	call->guard = *g;
+	/* asked for when the function has failed, and it may be what replaced the registry */
+	call->guard.let_through = palloc(sizeof(int) * Max(g->nlet_through, 1));
+	memcpy(call->guard.let_through, g->let_through, sizeof(int) * g->nlet_through);
 	call->found = true;
 
 	fmgr_info(guarded_function(g, trigdata->tg_trigger->tgoid), &flinfo);
