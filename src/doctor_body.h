@@ -24,9 +24,6 @@ typedef struct BodyArg
 
 #define BODY_ARGS_MAX	100
 
-/* How long a lock on what a statement names is waited for. */
-#define BODY_LOCK_TIMEOUT	"100ms"
-
 /* A function that will be called: as whom, under which path, by what. */
 typedef struct BodyCall
 {
@@ -211,6 +208,7 @@ typedef void (*BodyAnalysed) (Body *body, Query *query, void *arg);
  */
 extern bool body_analyse(Body *body, const char *sql, RawParseMode mode, ParserSetupHook setup,
 						 void *setup_arg, BodyAnalysed analysed, void *arg);
+extern void body_bound_lock_wait(void); /* until the GUC nest level, or the subtransaction, ends */
 extern void body_query(Body *body, Query *query);
 extern bool body_changes_names(Node *utility);
 extern void body_expression(Body *body, Node *expr);

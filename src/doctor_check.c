@@ -19,7 +19,6 @@
 #include "executor/spi.h"
 #include "funcapi.h"
 #include "utils/builtins.h"
-#include "utils/guc.h"
 #include "utils/lsyscache.h"
 #include "utils/syscache.h"
 
@@ -91,7 +90,7 @@ run_check(void *arg)
 
 	SPI_connect();
 	scope_enter_target(&scope, body->owner, body->path);
-	(void) set_config_option("lock_timeout", BODY_LOCK_TIMEOUT, PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+	body_bound_lock_wait();
 	SPI_execute_plan(plan_try(check->sql, lengthof(types), types), values, NULL, true, 0);
 	old = MemoryContextSwitchTo(check->cxt);
 	check->complaints = (struct Complaint *) palloc0(sizeof(struct Complaint) * Max(SPI_processed, 1));

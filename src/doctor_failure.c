@@ -374,6 +374,11 @@ body_failed(Body *body, ErrorData *edata, Node *raw)
 
 	switch (edata->sqlerrcode)
 	{
+		case ERRCODE_LOCK_NOT_AVAILABLE:
+			/* so that nobody takes it for sound */
+			body_found(body, DOCTOR_INFO, edata->sqlerrcode, "function", body->name,
+					   "a statement was not looked at: what it names is locked", psprintf("At %s.", body_where(body)), NULL);
+			return;
 		case ERRCODE_UNDEFINED_TABLE:
 		case ERRCODE_UNDEFINED_FUNCTION:
 		case ERRCODE_UNDEFINED_OBJECT:

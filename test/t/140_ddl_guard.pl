@@ -81,7 +81,23 @@ works('postgres', "SET statement_timeout = '5s'; CREATE TABLE public.meanwhile (
 	'while a target is held by another session');
 refused("SET statement_timeout = '5s'; $broken", 'and the targets that are not held are guarded');
 $other_session->must('ROLLBACK');
+
+# what the body of a guarded trigger names: as many lock waits as statements would be
+my $statements = join ' ', map { "PERFORM FROM public.busy WHERE n = $_;" } 1 .. 20;
+as_role($node, $db, 'postgres', <<"SQL");
+CREATE TABLE public.busy (n int);
+CREATE FUNCTION public.busily() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path = '' AS \$\$BEGIN $statements RETURN NULL; END\$\$;
+SQL
+as_role($node, $db, 'supabase_admin', 'CREATE TRIGGER busily AFTER INSERT ON auth.users FOR EACH ROW EXECUTE FUNCTION public.busily()');
+as_role($node, $db, 'postgres', q{SELECT invite_sync.guard_trigger('busily')});
+$other_session->must('BEGIN; LOCK TABLE public.busy');
+works('postgres', "SET statement_timeout = '1s'; ALTER TABLE public.profiles ADD meanwhile int; ALTER TABLE public.profiles DROP meanwhile", 'while what a guarded trigger writes is held');
+is(value($node, $db, q{SELECT DISTINCT severity || ' ' || finding FROM invite_sync.doctor() WHERE object = 'public.busily()'}),
+	'info a statement was not looked at: what it names is locked', 'of which doctor() says that it could not look');
+$other_session->must('ROLLBACK');
 $other_session->close;
+as_role($node, $db, 'postgres', q{SELECT invite_sync.unguard_trigger('busily')});
+as_role($node, $db, 'supabase_admin', 'DROP TRIGGER busily ON auth.users; DROP FUNCTION public.busily(); DROP TABLE public.busy');
 
 # ---------------------------------------------------------------------------
 # Extensions
