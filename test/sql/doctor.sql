@@ -399,3 +399,28 @@ SELECT severity, object, finding, fix FROM invite_sync.doctor() WHERE object = '
 DROP TRIGGER doctor_orphan ON auth.users;
 DROP FUNCTION public.doctor_orphan();
 DROP TABLE public.doctor_owned CASCADE;
+
+-- ---- what PL/pgSQL asks of a new function is none of a call's business ----
+CREATE FUNCTION public.doctor_shadows() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path = '' AS $$
+DECLARE
+    n integer := 1;
+BEGIN
+    DECLARE
+        n integer := 2;
+    BEGIN
+        n := n + 1;
+    END;
+    RETURN NULL;
+END $$;
+CREATE TRIGGER doctor_shadows AFTER INSERT ON auth.users FOR EACH ROW EXECUTE FUNCTION public.doctor_shadows();
+SET plpgsql.extra_errors = 'all';
+SELECT severity, finding FROM invite_sync.doctor() WHERE object = 'public.doctor_shadows()';
+SET plpgsql.extra_warnings = 'all';
+SET plpgsql.extra_errors = 'none';
+SET client_min_messages = warning;
+SELECT severity, finding FROM invite_sync.doctor() WHERE object = 'public.doctor_shadows()';
+SET client_min_messages = error;
+RESET plpgsql.extra_errors;
+RESET plpgsql.extra_warnings;
+DROP TRIGGER doctor_shadows ON auth.users;
+DROP FUNCTION public.doctor_shadows();
