@@ -30,6 +30,7 @@
 #include "utils/builtins.h"
 #include "utils/guc.h"
 #include "utils/lsyscache.h"
+#include "utils/regproc.h"
 #include "utils/rel.h"
 #include "utils/relcache.h"
 #include "utils/syscache.h"
@@ -1406,6 +1407,8 @@ compile(void *arg)
 	}
 	SPI_connect();
 	scope_enter_target(&scope, body->role, body->path);
+	/* names are read from messages */
+	(void) set_config_option("lc_messages", "C", PGC_SUSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
 	/* what only a validator would say, by the asker's own settings: no call does */
 	(void) set_config_option("plpgsql.extra_errors", "none", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
 	(void) set_config_option("plpgsql.extra_warnings", "none", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
@@ -1414,6 +1417,61 @@ compile(void *arg)
 	*compat_compiled_xmin((PLpgSQL_function *) body->function) = InvalidTransactionId;
 	scope_leave(&scope);
 	SPI_finish();
+}
+
+typedef struct TypeOf
+{
+	Body	   *body;
+	char	   *name;			/* "relation.column", as written */
+} TypeOf;
+
+/* What does not exist of what stands before %TYPE. */
+static void
+find_type_of(void *arg)
+{
+	TypeOf	   *t = (TypeOf *) arg;
+	List	   *names = compat_qualified_name(t->name);
+	char	   *column = strVal(llast(names));
+	RangeVar   *relation;
+	Scope		scope;
+
+	names = list_delete_last(names);
+	if (names == NIL)
+		return;
+	relation = makeRangeVarFromNameList(names);
+	scope_enter_target(&scope, t->body->role, t->body->path);
+	(void) set_config_option("lc_messages", "C", PGC_SUSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+	if (get_attnum(RangeVarGetRelid(relation, NoLock, false), column) == InvalidAttrNumber)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_COLUMN),
+				 errmsg("column \"%s\" of relation \"%s\" does not exist", column, relation->relname)));
+	scope_leave(&scope);
+}
+
+/* Before 17 a %TYPE of what is not there is "syntax error at or near "%"", and no more. */
+static ErrorData *
+explain_type_of(Body *body, ErrorData *edata)
+{
+	static const char before[] = "invalid type name \"";
+	const char *name = edata->context ? strstr(edata->context, before) : NULL;
+	const char *end = name ? strchr(name, '%') : NULL;
+	TypeOf		t;
+	ErrorData  *cause;
+
+	if (edata->sqlerrcode != ERRCODE_SYNTAX_ERROR || end == NULL || pg_strncasecmp(end, "%type", 5) != 0)
+		return edata;
+	name += strlen(before);
+	t.body = body;
+	t.name = pnstrdup(name, end - name);
+	cause = plan_contained(find_type_of, &t, false);
+	if (cause != NULL && caller_must_rethrow(cause->sqlerrcode))
+		ReThrowError(cause);
+	if (cause == NULL || cause->sqlerrcode == ERRCODE_INVALID_NAME)
+		return edata;
+	/* what stands in the log */
+	if (cause->sqlerrcode != ERRCODE_INSUFFICIENT_PRIVILEGE)
+		cause->message = psprintf("%s (%s, SQLSTATE %s)", cause->message, edata->message, unpack_sql_state(edata->sqlerrcode));
+	return cause;
 }
 
 void
@@ -1429,7 +1487,7 @@ body_walk_plpgsql(Body *body)
 	{
 		if (caller_must_rethrow(edata->sqlerrcode))
 			ReThrowError(edata);
-		body_failed(body, edata, NULL);
+		body_failed(body, explain_type_of(body, edata), NULL);
 		return;
 	}
 	func = FUNCTION(body);
