@@ -462,8 +462,11 @@ text_length(Body *body, Query *query, Node *node, const char **what, bool *alway
 		int			second = text_length(body, query, (Node *) lsecond(((OpExpr *) node)->args), &second_what, &second_always);
 
 		*always = first_what != NULL && second_what != NULL && first_always && second_always;
-		if (first_what != NULL || second_what != NULL)
-			*what = psprintf("%s with more", first >= second ? first_what : second_what);
+		if (first_what == NULL || (second_what != NULL && second > first))
+			first_what = second_what;
+		/* said once, of however many parts */
+		if (first_what != NULL)
+			*what = strstr(first_what, " with more") ? first_what : psprintf("%s with more", first_what);
 		return first + second;
 	}
 	f = (FuncExpr *) node;

@@ -424,3 +424,16 @@ RESET plpgsql.extra_errors;
 RESET plpgsql.extra_warnings;
 DROP TRIGGER doctor_shadows ON auth.users;
 DROP FUNCTION public.doctor_shadows();
+
+-- ---- of a text that is put together, what is known is told ----
+CREATE TABLE public.doctor_short (id uuid, a varchar(9), b varchar(9));
+CREATE FUNCTION public.doctor_joins() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path = '' AS $$
+BEGIN
+    INSERT INTO public.doctor_short (id, a, b) VALUES (NEW.id, NEW.phone || '', 'user' || '-' || 'number' || '-' || NEW.phone);
+    RETURN NULL;
+END $$;
+CREATE TRIGGER doctor_joins AFTER INSERT ON auth.users FOR EACH ROW EXECUTE FUNCTION public.doctor_joins();
+SELECT severity, finding FROM invite_sync.doctor() WHERE object = 'public.doctor_joins()';
+DROP TRIGGER doctor_joins ON auth.users;
+DROP FUNCTION public.doctor_joins();
+DROP TABLE public.doctor_short;
