@@ -223,67 +223,69 @@ begins_frame(const char *line)
 
 /*
  * A call stack may name it without schema, and that of an SQL function without
- * arguments: of those within reach, which is it?
+ * arguments and quotes: of those within reach, which is it?
  */
 static const char *
-known_function(const Run *run, const char *name)
+known_function(const Run *run, const char *name, bool signature)
 {
-	bool		signature = strchr(name, '(') != NULL;
 	ListCell   *lc;
 
 	foreach(lc, run->walk.functions)
 	{
 		char	   *full = effect_function_name(lfirst_oid(lc));
-		char	   *compared = full ? pstrdup(full) : NULL;
-		size_t		len;
+		char	   *bare = get_func_name(lfirst_oid(lc));
+		size_t		len = full ? strlen(full) : 0;
 		size_t		part = strlen(name);
 
-		if (compared == NULL)
+		if (full == NULL || bare == NULL)
 			continue;
 		if (!signature)
-			compared[strcspn(compared, "(")] = '\0';
-		len = strlen(compared);
-		if (len >= part && strcmp(compared + len - part, name) == 0 &&
-			(len == part || compared[len - part - 1] == '.'))
+		{
+			if (strcmp(bare, name) == 0)
+				return full;
+		}
+		else if (len >= part && strcmp(full + len - part, name) == 0 &&
+				 (len == part || full[len - part - 1] == '.'))
 			return full;
 	}
-	return name;
+	return signature ? name : quote_identifier(name);
+}
+
+/* Behind the name, in which the same words may be: where they are last. */
+static const char *
+last_found(const char *text, const char *words)
+{
+	const char *found = NULL;
+
+	for (const char *p = strstr(text, words); p != NULL; p = strstr(p + 1, words))
+		found = p;
+	return found;
 }
 
 /* "PL/pgSQL function public.f() line 3 at SQL statement" and its like: the function, or NULL. */
 static const char *
 read_frame(const Run *run, const char *frame, int *line)
 {
-	const char *name = NULL;
-	const char *end = NULL;
+	static const char *const begins[] = {"PL/pgSQL function ", "compilation of PL/pgSQL function \"", "SQL function \""};
+	static const char *const ends[] = {" line ", "\" near line ", "\" "};
+	size_t		kind = 0;
+	const char *name;
+	const char *end;
 
 	*line = 0;
-	if (starts(frame, "PL/pgSQL function "))
-	{
-		name = frame + strlen("PL/pgSQL function ");
-		end = strstr(name, " line ");
-		if (end != NULL)
-			*line = atoi(end + strlen(" line "));
-		else
-			end = strstr(name, " while ");
-		if (end == NULL)
-			end = strstr(name, " during ");
-	}
-	else if (starts(frame, "compilation of PL/pgSQL function \""))
-	{
-		name = frame + strlen("compilation of PL/pgSQL function \"");
-		end = strstr(name, "\" near line ");
-		if (end != NULL)
-			*line = atoi(end + strlen("\" near line "));
-	}
-	else if (starts(frame, "SQL function \""))
-	{
-		name = frame + strlen("SQL function \"");
-		end = strchr(name, '"');
-	}
-	if (name == NULL)
+	while (kind < lengthof(begins) && !starts(frame, begins[kind]))
+		kind++;
+	if (kind == lengthof(begins))
 		return NULL;
-	return known_function(run, end ? pnstrdup(name, end - name) : name);
+	name = frame + strlen(begins[kind]);
+	end = last_found(name, ends[kind]);
+	if (end != NULL && kind < 2)
+		*line = atoi(end + strlen(ends[kind]));
+	if (end == NULL && kind == 0)
+		end = last_found(name, " while ");
+	if (end == NULL && kind == 0)
+		end = last_found(name, " during ");
+	return known_function(run, end ? pnstrdup(name, end - name) : name, kind == 0);
 }
 
 static void

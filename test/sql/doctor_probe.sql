@@ -100,6 +100,23 @@ SELECT bool_and(ok) FROM invite_sync.probe_signup();
 ROLLBACK;
 SELECT bool_and(ok) FROM invite_sync.probe_signup('{anonymous}');
 DROP TRIGGER probe_outer ON auth.users;
+-- whatever functions are called; PostgreSQL names those in SQL without schema and quotes
+CREATE FUNCTION public."x"" statement 1; drop table y; --"(u uuid) RETURNS void LANGUAGE sql SECURITY DEFINER SET search_path = '' AS
+$$ INSERT INTO public.probe_people VALUES (u, '') $$;
+CREATE FUNCTION public."onSignup line 9 at"() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path = '' AS $$
+BEGIN
+    PERFORM public."x"" statement 1; drop table y; --"(NEW.id);
+    RETURN NEW;
+END $$;
+CREATE TRIGGER probe_names AFTER INSERT ON auth.users FOR EACH ROW EXECUTE FUNCTION public."onSignup line 9 at"();
+SELECT function, line, call_stack FROM invite_sync.probe_signup('{oauth}') WHERE NOT ok;
+CREATE OR REPLACE FUNCTION public."onSignup line 9 at"() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    RETURN NEW.missing;
+END $$;
+SELECT function, line FROM invite_sync.probe_signup('{oauth}') WHERE NOT ok;
+DROP TRIGGER probe_names ON auth.users;
+DROP FUNCTION public."onSignup line 9 at"(), public."x"" statement 1; drop table y; --"(uuid);
 
 -- ---- what the auth server says: a trigger on INSERT sees neither role nor invitation, what comes with it comes later ----
 CREATE FUNCTION public.probe_reads() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$
