@@ -279,6 +279,18 @@ BEGIN;
 ALTER TABLE guarded.unsaid DROP COLUMN mail;
 ALTER TABLE guarded.welcome DROP COLUMN note, ADD more text;
 ROLLBACK;
+-- a name that the body says with its quotes doubled
+BEGIN;
+SELECT invite_sync.unguard_trigger('greet');
+CREATE TABLE guarded."x""; drop table y; --" (id uuid);
+CREATE OR REPLACE FUNCTION guarded.greet() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path = '' AS $$
+BEGIN
+    INSERT INTO guarded."x""; drop table y; --" (id) VALUES (NEW.id);
+    RETURN NULL;
+END $$;
+SELECT invite_sync.guard_trigger('greet') IS NOT NULL AS guarded;
+DROP TABLE guarded."x""; drop table y; --";
+ROLLBACK;
 SET invite_sync.ddl_check = refuse;
 DROP TABLE guarded.welcome;
 ALTER TABLE guarded.welcome RENAME TO hello;
