@@ -522,8 +522,8 @@ describe_failure(Run *run, ProbeStep *step, const ErrorData *e, const char *sql)
 	step->constraint = e->constraint_name;
 	read_context(run, step, e->context, sql);
 
-	/* what the code of a session may do, that of a probe may not */
-	if (fence_raised(e))
+	/* what the code of a session may do, that of a probe may not, and may fail for the want of it */
+	if (fence_raised(e) || fence_met() != NULL)
 		step->outcome = PROBE_UNKNOWN;
 	else if (e->sqlerrcode == ERRCODE_INSUFFICIENT_PRIVILEGE && e->message != NULL &&
 		strstr(e->message, "within security-definer function") != NULL)

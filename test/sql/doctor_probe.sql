@@ -499,6 +499,7 @@ BEGIN
         'EXECUTE ''SELECT pg_try_'' || reverse(''kcol_yrosivda'') || ''(1)'';',
         'EXECUTE ''SELECT public.prob'' || ''e_c()'';',
         'BEGIN EXECUTE ''CO'' || ''PY (SELECT 1) TO PROG'' || ''RAM ''''true''''''; EXCEPTION WHEN OTHERS THEN NULL; END;',
+        'BEGIN EXECUTE ''SELECT public.prob'' || ''e_c()''; EXCEPTION WHEN OTHERS THEN PERFORM 1 / 0; END;',
         'EXECUTE ''DO LANG'' || ''UAGE probe_untrusted ''''BEGIN END'''''';',
         'EXECUTE ''INSERT INTO public.probe_un'' || ''seen VALUES (1)'';'] LOOP
         EXECUTE format('CREATE OR REPLACE FUNCTION public.probe_effect() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS %L', E'BEGIN\n' || body || E'\nRETURN NEW; END');
