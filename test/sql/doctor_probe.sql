@@ -115,6 +115,20 @@ BEGIN
     RETURN NEW.missing;
 END $$;
 SELECT function, line FROM invite_sync.probe_signup('{oauth}') WHERE NOT ok;
+-- values of which only the application knows what they must be are made up: no failure, and what comes behind them is tried
+CREATE OR REPLACE FUNCTION public."onSignup line 9 at"() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$
+BEGIN
+    INSERT INTO public.probe_people (id, nick, age) VALUES (NEW.id, 'nick', extract(year FROM to_date(NEW.raw_user_meta_data ->> 'since', 'YYYY')));
+    RETURN NEW;
+END $$;
+SELECT step, ok, sqlstate, regexp_replace(message, 'Probe [0-9a-f]+', 'Probe ...') AS message FROM invite_sync.probe_signup('{email}');
+SELECT severity, finding FROM invite_sync.doctor(probe => true) WHERE area = 'probe';
+CREATE OR REPLACE FUNCTION public."onSignup line 9 at"() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$
+BEGIN
+    INSERT INTO public.probe_people (id, nick, age) VALUES (NEW.id, rtrim('n '), extract(year FROM to_date(NEW.raw_user_meta_data ->> 'since', 'YYYY')));
+    RETURN NEW;
+END $$;
+SELECT step, ok, sqlstate, constraint_name FROM invite_sync.probe_signup('{email}');
 DROP TRIGGER probe_names ON auth.users;
 DROP FUNCTION public."onSignup line 9 at"(), public."x"" statement 1; drop table y; --"(uuid);
 
