@@ -91,8 +91,9 @@
 	"pg_catalog.regexp_replace(" code ", '(\\(\\s*select\\s+)?\\mauth\\.uid\\(\\)(\\s*\\))?\\s+is\\s+(not\\s+)?null\\M|" \
 	"\\mauth\\.role\\(\\)\\s*(=|<>|!=)\\s*''(anon|authenticated)''', '', 'gi')"
 
-/* A relation that a statement in a body names: with its schema, or without. */
-#define A_NAME "\"?([[:alpha:]_][\\w$]*)\"?"
+/* A relation that a statement in a body names: with its schema, or without. Of what is not ASCII all counts as letters. */
+#define A_NAME "(\"(?:[^\"]|\"\")+\"|(?:[[:alpha:]_]|[^\\x01-\\x7f])(?:[\\w$]|[^\\x01-\\x7f])*)"
+#define UNQUOTED(name) "pg_catalog.replace(pg_catalog.regexp_replace(" name ", '^\"|\"$', '', 'g'), '\"\"', '\"')"
 #define NAMED_RELATION \
 	"'(?:\\m(?:from|join|into|update|only|using|table|truncate|copy)\\s+(?:only\\s+)?(?:" A_NAME "\\s*\\.\\s*)?|,\\s*" A_NAME "\\s*\\.\\s*)" A_NAME "'"
 
@@ -118,7 +119,7 @@
 	"b.code ~* '\\m(is_?)?(super|platform|system|global|site)_?(admin|administrator|user|owner|staff)' AS above FROM body AS b), " \
 	"said AS MATERIALIZED (SELECT c.oid, pg_catalog.bool_or(s.asks) AS asks, pg_catalog.bool_or(s.metadata) AS metadata, pg_catalog.bool_or(s.claim) AS claim, " \
 	"pg_catalog.bool_or(s.header) AS header, pg_catalog.bool_or(s.setting) AS setting, pg_catalog.bool_or(s.above) AS above, pg_catalog.array_agg(c.by) AS calls FROM comes AS c JOIN says AS s ON s.oid = c.by GROUP BY c.oid), " \
-	"touches AS MATERIALIZED (SELECT x.oid, pg_catalog.array_agg(DISTINCT t.oid) AS tables FROM (SELECT b.oid, pg_catalog.lower(coalesce(m[1], m[2])) AS nspname, pg_catalog.lower(m[3]) AS relname " \
+	"touches AS MATERIALIZED (SELECT x.oid, pg_catalog.array_agg(DISTINCT t.oid) AS tables FROM (SELECT b.oid, pg_catalog.lower(" UNQUOTED("coalesce(m[1], m[2])") ") AS nspname, pg_catalog.lower(" UNQUOTED("m[3]") ") AS relname " \
 	"FROM body AS b CROSS JOIN LATERAL pg_catalog.regexp_matches(b.code, " NAMED_RELATION ", 'gi') AS m) AS x " \
 	"JOIN tenant AS t ON pg_catalog.lower(t.relname) = x.relname JOIN app AS r ON r.oid = t.oid AND (x.nspname IS NULL OR x.nspname = pg_catalog.lower(r.nspname)) GROUP BY x.oid)"
 

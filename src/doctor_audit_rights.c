@@ -292,7 +292,8 @@ AuditCheck	audit_permission_model[] = {
 					   "definer AS MATERIALIZED (SELECT b.* FROM body AS b WHERE b.definer), "
 					   /* its arguments that may hold SQL, by name and by number */
 					   "argument AS MATERIALIZED (SELECT d.oid, coalesce(pg_catalog.quote_ident(nullif(n.name, '')), '$' || n.no::pg_catalog.text) AS name, "
-					   "'(' || CASE WHEN n.name ~ '^[[:alpha:]_][[:alnum:]_]*$' THEN '(?:' || d.word || '\\.)?\\m' || n.name || '\\M|' ELSE '' END || '\\$' || n.no::pg_catalog.text || '(?!\\d))(?!\\s*\\()' AS word "
+					   "'(' || CASE WHEN n.name ~ '^[[:alpha:]_][[:alnum:]_]*$' THEN '(?:' || d.word || '\\.)?(?:\\m' || n.name || '\\M|\"' || n.name || '\")|' "
+					   "WHEN n.name <> '' THEN '\"' || pg_catalog.regexp_replace(pg_catalog.replace(n.name, '\"', '\"\"'), '(\\W)', '\\\\\\1', 'g') || '\"|' ELSE '' END || '\\$' || n.no::pg_catalog.text || '(?!\\d))(?!\\s*\\()' AS word "
 					   "FROM (SELECT d.*, pg_catalog.regexp_replace(pg_catalog.split_part(d.name, '(', 1), '^.*\\.|\\W', '', 'g') AS word FROM definer AS d WHERE d.lanname = 'plpgsql' AND d.code ~* '\\mexecute\\M') AS d "
 					   "CROSS JOIN LATERAL ROWS FROM (pg_catalog.unnest(d.proargtypes), pg_catalog.unnest(d.proargnames)) WITH ORDINALITY AS n (type, name, no) "
 					   "WHERE n.type IN ('pg_catalog.text'::pg_catalog.regtype, 'pg_catalog.varchar'::pg_catalog.regtype, 'pg_catalog.bpchar'::pg_catalog.regtype, 'pg_catalog.name'::pg_catalog.regtype)), "
@@ -304,7 +305,7 @@ AuditCheck	audit_permission_model[] = {
 					   "pg_catalog.array_to_string((pg_catalog.regexp_split_to_array(f.rest, '\\s*,\\s*'))[1:coalesce(c.m[1]::pg_catalog.int4, c.no::pg_catalog.int4) - 1], ',') AS before "
 					   "FROM formatted AS f CROSS JOIN LATERAL pg_catalog.regexp_matches(f.pattern, '%(?:(\\d{1,4})\\$)?-?\\d*([sIL])', 'g') WITH ORDINALITY AS c (m, no) WHERE c.m[2] = 's'), "
 					   "runs AS MATERIALIZED (SELECT a.oid, pg_catalog.string_agg(a.name, ', ' ORDER BY a.name COLLATE \"C\") AS names FROM argument AS a JOIN definer AS d ON d.oid = a.oid "
-					   "WHERE d.code ~* ('\\mexecute\\s*\\(?\\s*' || a.word) OR d.code ~* ('\\|\\|\\s*' || a.word) AND (d.code ~* ('\\mexecute\\M(?:(?!\\mformat\\M)[^;])*\\|\\|\\s*' || a.word) "
+					   "WHERE d.code ~* ('\\mexecute\\s*\\(?\\s*' || a.word) OR d.code ~* ('\\mexecute\\s*\\(?\\s*(?:pg_catalog\\s*\\.\\s*)?concat(?:_ws)?\\s*\\((?:[^;()]*,)?\\s*' || a.word) OR d.code ~* ('\\|\\|\\s*' || a.word) AND (d.code ~* ('\\mexecute\\M(?:(?!\\mformat\\M)[^;])*\\|\\|\\s*' || a.word) "
 					   "OR d.code ~* ('\\m(\\w+)\\s*:?=(?:(?!\\mformat\\M)[^;])*\\|\\|\\s*' || a.word || '[^;]*;.*\\mexecute\\s*\\(?\\s*\\1\\M')) "
 					   "OR EXISTS (SELECT FROM filled AS f WHERE f.oid = a.oid AND f.before !~ '\\(' AND f.piece ~* ('^\\(?\\s*' || a.word || '\\s*(::\\s*text\\s*)?(\\)|$)')) GROUP BY a.oid), "
 					   "found AS (SELECT CASE WHEN d.asks THEN 'warning' ELSE 'error' END AS severity, d.name AS object, 'definer function runs what its caller writes' AS finding, "

@@ -550,7 +550,8 @@ read_body(Walk *walk, Body *body, const char *text, int depth)
 		}
 		else if (is_sign(&word, ';'))
 			copy = 0;
-		else if (!is_sign(&word, ')') && !is_sign(&word, ':'))
+		/* nullif(x ->> 'key', '')::int */
+		else if (!is_sign(&word, ')') && !is_sign(&word, ':') && !(is_sign(&word, ',') && next.kind == WORD_STRING))
 			arrow = NULL;
 		before[0] = before[1];
 		before[1] = word;

@@ -459,7 +459,7 @@ contains(const char *text, const char *name)
 	return false;
 }
 
-/* Does one of the functions have this name, or the name in its body? */
+/* Does one of the functions have this name, or the name in its body, where quotes in it are doubled? */
 static bool
 functions_mention(List *functions, const char *name)
 {
@@ -476,7 +476,8 @@ functions_mention(List *functions, const char *name)
 			continue;
 		source = SysCacheGetAttr(PROCOID, tuple, Anum_pg_proc_prosrc, &isnull);
 		result = result || strcmp(NameStr(((Form_pg_proc) GETSTRUCT(tuple))->proname), name) == 0 ||
-			(!isnull && contains(TextDatumGetCString(source), name));
+			(!isnull && (contains(TextDatumGetCString(source), name) ||
+						 contains(TextDatumGetCString(source), quote_identifier(name))));
 		ReleaseSysCache(tuple);
 	}
 	return result;

@@ -100,6 +100,8 @@ typedef struct Run
 	char	   *phone;			/* NULL: none */
 	char	   *changed_email;
 	char	   *metadata;		/* JSON */
+	bool		usual_form;		/* nothing in it but what forms send anyway */
+	bool		made_up;		/* something is in it of which only the application knows what it must be */
 	char	   *app_metadata;
 	char	   *identity;		/* id of its identity */
 	char	   *identity_data;	/* JSON */
@@ -223,67 +225,69 @@ begins_frame(const char *line)
 
 /*
  * A call stack may name it without schema, and that of an SQL function without
- * arguments: of those within reach, which is it?
+ * arguments and quotes: of those within reach, which is it?
  */
 static const char *
-known_function(const Run *run, const char *name)
+known_function(const Run *run, const char *name, bool signature)
 {
-	bool		signature = strchr(name, '(') != NULL;
 	ListCell   *lc;
 
 	foreach(lc, run->walk.functions)
 	{
 		char	   *full = effect_function_name(lfirst_oid(lc));
-		char	   *compared = full ? pstrdup(full) : NULL;
-		size_t		len;
+		char	   *bare = get_func_name(lfirst_oid(lc));
+		size_t		len = full ? strlen(full) : 0;
 		size_t		part = strlen(name);
 
-		if (compared == NULL)
+		if (full == NULL || bare == NULL)
 			continue;
 		if (!signature)
-			compared[strcspn(compared, "(")] = '\0';
-		len = strlen(compared);
-		if (len >= part && strcmp(compared + len - part, name) == 0 &&
-			(len == part || compared[len - part - 1] == '.'))
+		{
+			if (strcmp(bare, name) == 0)
+				return full;
+		}
+		else if (len >= part && strcmp(full + len - part, name) == 0 &&
+				 (len == part || full[len - part - 1] == '.'))
 			return full;
 	}
-	return name;
+	return signature ? name : quote_identifier(name);
+}
+
+/* Behind the name, in which the same words may be: where they are last. */
+static const char *
+last_found(const char *text, const char *words)
+{
+	const char *found = NULL;
+
+	for (const char *p = strstr(text, words); p != NULL; p = strstr(p + 1, words))
+		found = p;
+	return found;
 }
 
 /* "PL/pgSQL function public.f() line 3 at SQL statement" and its like: the function, or NULL. */
 static const char *
 read_frame(const Run *run, const char *frame, int *line)
 {
-	const char *name = NULL;
-	const char *end = NULL;
+	static const char *const begins[] = {"PL/pgSQL function ", "compilation of PL/pgSQL function \"", "SQL function \""};
+	static const char *const ends[] = {" line ", "\" near line ", "\" "};
+	size_t		kind = 0;
+	const char *name;
+	const char *end;
 
 	*line = 0;
-	if (starts(frame, "PL/pgSQL function "))
-	{
-		name = frame + strlen("PL/pgSQL function ");
-		end = strstr(name, " line ");
-		if (end != NULL)
-			*line = atoi(end + strlen(" line "));
-		else
-			end = strstr(name, " while ");
-		if (end == NULL)
-			end = strstr(name, " during ");
-	}
-	else if (starts(frame, "compilation of PL/pgSQL function \""))
-	{
-		name = frame + strlen("compilation of PL/pgSQL function \"");
-		end = strstr(name, "\" near line ");
-		if (end != NULL)
-			*line = atoi(end + strlen("\" near line "));
-	}
-	else if (starts(frame, "SQL function \""))
-	{
-		name = frame + strlen("SQL function \"");
-		end = strchr(name, '"');
-	}
-	if (name == NULL)
+	while (kind < lengthof(begins) && !starts(frame, begins[kind]))
+		kind++;
+	if (kind == lengthof(begins))
 		return NULL;
-	return known_function(run, end ? pnstrdup(name, end - name) : name);
+	name = frame + strlen(begins[kind]);
+	end = last_found(name, ends[kind]);
+	if (end != NULL && kind < 2)
+		*line = atoi(end + strlen(ends[kind]));
+	if (end == NULL && kind == 0)
+		end = last_found(name, " while ");
+	if (end == NULL && kind == 0)
+		end = last_found(name, " during ");
+	return known_function(run, end ? pnstrdup(name, end - name) : name, kind == 0);
 }
 
 static void
@@ -348,6 +352,20 @@ raised_by_code(const ErrorData *e)
 {
 	return e->funcname != NULL &&
 		(strcmp(e->funcname, "exec_stmt_raise") == 0 || strcmp(e->funcname, "exec_stmt_assert") == 0);
+}
+
+static bool
+same(const char *a, const char *b)
+{
+	return a == b || (a != NULL && b != NULL && strcmp(a, b) == 0);
+}
+
+static bool
+same_cause(const ProbeStep *a, const ProbeStep *b)
+{
+	return a->outcome == b->outcome && same(a->sqlstate, b->sqlstate) && same(a->function, b->function) &&
+		a->line == b->line && same(a->table, b->table) && same(a->column, b->column) &&
+		same(a->constraint, b->constraint) && (a->sqlstate != NULL || same(a->message, b->message));
 }
 
 static ProbeStep *
@@ -520,8 +538,8 @@ describe_failure(Run *run, ProbeStep *step, const ErrorData *e, const char *sql)
 	step->constraint = e->constraint_name;
 	read_context(run, step, e->context, sql);
 
-	/* what the code of a session may do, that of a probe may not */
-	if (fence_raised(e))
+	/* what the code of a session may do, that of a probe may not, and may fail for the want of it */
+	if (fence_raised(e) || fence_met() != NULL)
 		step->outcome = PROBE_UNKNOWN;
 	else if (e->sqlerrcode == ERRCODE_INSUFFICIENT_PRIVILEGE && e->message != NULL &&
 		strstr(e->message, "within security-definer function") != NULL)
@@ -849,7 +867,7 @@ form_value(const Run *run, const char *key, const char *type)
 
 /* What a form sends: what the bodies within reach ask for, and what forms send anyway. */
 static char *
-form_metadata(const Run *run)
+form_metadata(Run *run)
 {
 	static const char *const usual[] = {"full_name", "name", "first_name", "last_name", "username", "avatar_url"};
 	StringInfoData json;
@@ -867,9 +885,12 @@ form_metadata(const Run *run)
 
 		for (size_t i = 0; i < lengthof(usual); i++)
 			told = told || strcmp(usual[i], key->name) == 0;
-		value = told ? NULL : form_value(run, key->name, key->type);
+		value = told || run->usual_form ? NULL : form_value(run, key->name, key->type);
 		if (value != NULL)
+		{
 			add_member(&json, key->name, value);
+			run->made_up = true;
+		}
 	}
 	appendStringInfoChar(&json, '}');
 	return json.data;
@@ -885,6 +906,7 @@ make_user(Run *run)
 	run->changed_email = psprintf("probe-%s@probe.invalid", random_uuid());
 	run->phone = NULL;
 	run->metadata = "{}";
+	run->made_up = false;
 	if (run->kind == PROBE_EMAIL)
 		run->metadata = form_metadata(run);
 	else if (run->kind == PROBE_OAUTH)
@@ -1310,6 +1332,57 @@ try_kind(void *arg)
 		try_apart(run, try_delete);
 }
 
+/* May a value that was made up be what is refused? */
+static bool
+is_about_values(const ProbeStep *step)
+{
+	return step->outcome == PROBE_FAILED && step->sqlstate != NULL &&
+		(starts(step->sqlstate, "22") || starts(step->sqlstate, "23"));
+}
+
+/*
+ * A form sends numbers where the application wants numbers, and countries that
+ * it knows. So what fails only with the values that were made up for it tells
+ * nothing, and the usual ones show what comes behind.
+ */
+static void
+try_user(Run *run)
+{
+	Probe	   *probe = run->probe;
+	int			first = list_length(probe->steps);
+	int			second;
+	bool		told = false;
+
+	run->usual_form = false;
+	try_apart(run, try_kind);
+	second = list_length(probe->steps);
+	for (int i = first; i < second; i++)
+		told = told || is_about_values(list_nth(probe->steps, i));
+	if (!told || !run->made_up || fence_met() != NULL)
+		return;
+
+	run->usual_form = true;
+	try_apart(run, try_kind);
+	told = true;
+	for (int i = first; i < second; i++)
+	{
+		ProbeStep  *step = (ProbeStep *) list_nth(probe->steps, i);
+		bool		again = false;
+
+		for (int k = second; k < list_length(probe->steps); k++)
+			again = again || same_cause(step, (ProbeStep *) list_nth(probe->steps, k));
+		if (again || !is_about_values(step))
+			continue;
+		step->outcome = PROBE_UNKNOWN;
+		step->made_up = true;
+		step->message = psprintf("%s (with metadata that the probe has made up)", step->message);
+		told = false;
+	}
+	/* it has told nothing new */
+	if (told)
+		probe->steps = list_truncate(probe->steps, second);
+}
+
 /* ---------------------------------------------------------------------
  * The auth server's session
  * ---------------------------------------------------------------------
@@ -1721,7 +1794,7 @@ run_all(void *arg)
 			if (!(probe->kinds & (1 << k)) || fence_met() != NULL)
 				continue;
 			run->kind = (ProbeKind) k;
-			try_apart(run, try_kind);
+			try_user(run);
 		}
 	}
 	tell_met(run);
@@ -1807,20 +1880,6 @@ typedef struct ProbeCause
 	DoctorSeverity severity;
 	List	   *functions;		/* those of the call stack, innermost first */
 } ProbeCause;
-
-static bool
-same(const char *a, const char *b)
-{
-	return a == b || (a != NULL && b != NULL && strcmp(a, b) == 0);
-}
-
-static bool
-same_cause(const ProbeStep *a, const ProbeStep *b)
-{
-	return a->outcome == b->outcome && same(a->sqlstate, b->sqlstate) && same(a->function, b->function) &&
-		a->line == b->line && same(a->table, b->table) && same(a->column, b->column) &&
-		same(a->constraint, b->constraint) && (a->sqlstate != NULL || same(a->message, b->message));
-}
 
 static char *
 joined(List *list)
@@ -1985,7 +2044,7 @@ tell_cause(Doctor *doctor, const ProbeCause *cause)
 
 	if (step->table != NULL)
 		objects = lappend(objects, unconstify(char *, step->table));
-	if (step->outcome == PROBE_FAILED && cause->severity != DOCTOR_INFO &&
+	if (((step->outcome == PROBE_FAILED && cause->severity != DOCTOR_INFO) || step->made_up) &&
 		doctor_confirm(doctor, objects, step->sqlstate, step->message, psprintf("The probe confirms it: %s", detail.data)))
 		return;
 	if (step->outcome == PROBE_REFUSED)

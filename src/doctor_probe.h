@@ -51,6 +51,7 @@ typedef struct ProbeStep
 	int			line;			/* in it; 0: not known */
 	List	   *stack;			/* of char *, innermost first */
 	List	   *functions;		/* those in it, each once, the same way */
+	bool		made_up;		/* it fails with metadata that the probe has made up, and only then */
 } ProbeStep;
 
 typedef struct Probe

@@ -255,7 +255,7 @@ sync_analyse_targets(SyncAnalysis **analyses)
 		work.single = tuplestore_begin_heap(false, false, work_mem);
 		list[n].id = t->id;
 		list[n].name = pstrdup(sync_target_display(t));
-		(void) sync_run_contained(analyse_target, &work, false, (Failure **) &list[n].failure);
+		(void) sync_ask_target(analyse_target, &work, t, false, (Failure **) &list[n].failure);
 		n++;
 		tuplestore_end(work.single);
 	}

@@ -65,7 +65,7 @@ filter_users(int64 target_id, pg_uuid_t *ids, int *nids, bool *missing, ArrayTyp
 		q.source = store;
 		q.answers = answers;
 		q.ids_desc = sync_answer_desc();
-		ok = sync_run_contained(sync_ask_check, &q, true, failure);
+		ok = sync_ask_target(sync_ask_check, &q, t, true, failure);
 		if (ok)
 		{
 			*nids = 0;
@@ -247,7 +247,7 @@ sync_users(PG_FUNCTION_ARGS)
 			q.auth = auth;
 			q.source = tuplestore_begin_heap(true, false, work_mem);
 			q.ids_desc = sync_answer_desc();
-			ok = sync_run_contained(sync_ask_check, &q, true, &failure);
+			ok = sync_ask_target(sync_ask_check, &q, t, true, &failure);
 			if (ok)
 				overwrite = sync_text_array_from_literal(t->updatable_columns);
 			tuplestore_end(q.source);

@@ -317,14 +317,6 @@ depends_on_row(int sqlerrcode)
 	}
 }
 
-/* Can the text of our statements be what is wrong? */
-static bool
-names_something(int sqlerrcode)
-{
-	return ERRCODE_TO_CATEGORY(sqlerrcode) == ERRCODE_SYNTAX_ERROR_OR_ACCESS_RULE_VIOLATION ||
-		sqlerrcode == ERRCODE_INVALID_SCHEMA_NAME;
-}
-
 /* The ids of a batch, read from its rows when first needed. */
 void
 sync_need_ids(Work *work)
@@ -835,7 +827,7 @@ sync_apply_work(Work *work)
 	 * A schema, type, function or collation that the statements name may have
 	 * been renamed without a word about the table: make them anew, once.
 	 */
-	if (!work->rebuilt && names_something(failure->sqlerrcode))
+	if (!work->rebuilt && sync_names_something(failure->sqlerrcode))
 	{
 		work->target->built = false;
 		if (sync_run_contained(run_work, work, true, &failure))

@@ -248,7 +248,7 @@ sync_check_all_users(Target *t, Relation auth, Registry *reg, ArrayType *overwri
 		q.answers = answers;
 		q.ids_desc = desc;
 		if (n > 0 || !more)
-			ok = sync_run_contained(sync_ask_check, &q, true, failure);
+			ok = sync_ask_target(sync_ask_check, &q, t, true, failure);
 		total->missing += q.missing;
 		total->differing += q.differing;
 		total->count += n;

@@ -261,6 +261,8 @@ extern void sync_check_owner(Oid owner, const char *display);
 extern void sync_find_deferred_constraints(Target *t);
 extern Relation sync_locate_target(Target *t, LOCKMODE lockmode);
 extern void sync_prepare_target(Target *t, LOCKMODE lockmode);
+extern bool sync_names_something(int sqlerrcode);
+extern bool sync_ask_target(ContainedFn fn, void *arg, Target *t, bool keep, Failure **failure);
 
 /* sync_source.c */
 extern void sync_register_source(EphemeralNamedRelation enr, Relation auth, Tuplestorestate *store);

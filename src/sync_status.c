@@ -161,7 +161,7 @@ sync_status(PG_FUNCTION_ARGS)
 		check.auth = auth;
 		check.source = none;
 		check.ids_desc = sync_answer_desc();
-		checked = sync_run_contained(sync_ask_check, &check, true, &failure);
+		checked = sync_ask_target(sync_ask_check, &check, t, true, &failure);
 		tuplestore_end(none);
 		if (checked)
 			checked = sync_check_all_users(t, auth, reg, sync_text_array_from_literal(t->always_columns),
@@ -331,7 +331,7 @@ sync_preservation_report(PG_FUNCTION_ARGS)
 			r.q.auth = auth;
 			r.q.source = store;
 			r.rsinfo = rsinfo;
-			if (!sync_run_contained(ask_report, &r, true, &failure))
+			if (!sync_ask_target(ask_report, &r, r.q.target, true, &failure))
 				ereport(WARNING,
 						(errcode(ERRCODE_WARNING),
 						 errmsg("target %s cannot be read", sync_target_display(r.q.target)),

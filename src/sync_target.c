@@ -747,6 +747,31 @@ sync_prepare_target(Target *t, LOCKMODE lockmode)
 	t->built = true;
 }
 
+/* Can the text of our statements be what is wrong? */
+bool
+sync_names_something(int sqlerrcode)
+{
+	return ERRCODE_TO_CATEGORY(sqlerrcode) == ERRCODE_SYNTAX_ERROR_OR_ACCESS_RULE_VIOLATION ||
+		sqlerrcode == ERRCODE_INVALID_SCHEMA_NAME;
+}
+
+/*
+ * For what only asks by the kept statements. What they name may have been
+ * renamed without a word about the table: then they are made anew, once.
+ */
+bool
+sync_ask_target(ContainedFn fn, void *arg, Target *t, bool keep, Failure **failure)
+{
+	bool		kept = t->built && t->built_at == t->invalidations;
+
+	if (sync_run_contained(fn, arg, keep, failure))
+		return true;
+	if (!kept || !sync_names_something((*failure)->sqlerrcode))
+		return false;
+	t->built = false;
+	return sync_run_contained(fn, arg, keep, failure);
+}
+
 /* ---------------------------------------------------------------------
  * What targets are called
  * ---------------------------------------------------------------------

@@ -218,7 +218,7 @@ verify_targets(ReturnSetInfo *rsinfo, Relation auth, Registry *reg)
 		v.work.target = t;
 		v.work.auth = auth;
 		v.work.single = tuplestore_begin_heap(false, false, work_mem);
-		if (!sync_run_contained(verify_target, &v, false, &failure))
+		if (!sync_ask_target(verify_target, &v, t, false, &failure))
 			sync_emit_finding(rsinfo, "error", "sync", sync_target_display(t), "users cannot be synced to this target",
 							  sync_failure_detail(failure), failure->edata->hint);
 		else

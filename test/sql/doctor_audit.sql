@@ -407,8 +407,17 @@ CREATE FUNCTION public.set_score(team bigint) RETURNS void LANGUAGE sql SECURITY
 CREATE FUNCTION public.words() RETURNS json LANGUAGE plpgsql SECURITY DEFINER SET search_path = '' AS $$DECLARE documents integer := 1; BEGIN RETURN json_build_object('files', documents); END$$;
 CREATE FUNCTION public.is_in(_user uuid, _org uuid) RETURNS boolean LANGUAGE sql STABLE SECURITY DEFINER SET search_path = '' AS $$SELECT EXISTS (SELECT 1 FROM public.org_members m WHERE m.user_id = _user AND m.org_id = _org)$$;
 CREATE FUNCTION public.am_in(_org uuid) RETURNS boolean LANGUAGE sql STABLE SECURITY DEFINER SET search_path = '' AS $$SELECT public.is_in(auth.uid(), _org)$$;
+-- whatever a table is called
+CREATE TABLE public."my ""docs"" für" (org_id uuid);
+ALTER TABLE public."my ""docs"" für" ENABLE ROW LEVEL SECURITY;
+CREATE TABLE public.größe (org_id uuid);
+ALTER TABLE public.größe ENABLE ROW LEVEL SECURITY;
+CREATE FUNCTION public.of_quoted() RETURNS bigint LANGUAGE sql SECURITY DEFINER SET search_path = '' AS $$SELECT count(*) FROM public."my ""docs"" für"$$;
+CREATE FUNCTION public.of_letters() RETURNS bigint LANGUAGE sql SECURITY DEFINER SET search_path = '' AS $$SELECT count(*) FROM public.größe$$;
 SELECT * FROM audit_test.found(:check);
 SELECT audit_test.mended(:check);
+DROP FUNCTION public.of_quoted, public.of_letters;
+DROP TABLE public."my ""docs"" für", public.größe;
 DROP FUNCTION public.count_documents, public.atomic, public.if_logged_in, public.add_document, public.of_ledger, public.by_text, public.score, public.set_score, public.words, public.am_in, public.is_in;
 
 \set check '\'tenant_isolation\', \'claims_for_tenant\''
@@ -538,13 +547,15 @@ CREATE FUNCTION public.by_variable(word text) RETURNS void LANGUAGE plpgsql SECU
 CREATE FUNCTION public.by_admin(query text) RETURNS void LANGUAGE plpgsql SECURITY DEFINER SET search_path = '' AS $$BEGIN IF NOT public.is_org_admin(auth.uid(), NULL) THEN RAISE EXCEPTION 'no'; END IF; EXECUTE query; END$$;
 CREATE FUNCTION public.number_only(n integer, word text) RETURNS void LANGUAGE plpgsql SECURITY DEFINER SET search_path = '' AS $$DECLARE q text; BEGIN EXECUTE 'SELECT ' || n; q := format('SELECT %L', word); EXECUTE q; EXECUTE 'SELECT $1' USING word; EXECUTE format('%99999999999$s%0$s', word); q := quote_literal(word); RAISE NOTICE '%', 'a' || word; END$$;
 CREATE FUNCTION public."odd; --"("x""(y" text, "a b" text) RETURNS void LANGUAGE plpgsql SECURITY DEFINER SET search_path = '' AS $$BEGIN EXECUTE "a b"; EXECUTE $1; END$$;
+CREATE FUNCTION public."inCamelCase"("theSql" text, more text) RETURNS void LANGUAGE plpgsql SECURITY DEFINER SET search_path = '' AS $$BEGIN EXECUTE "theSql"; EXECUTE concat('SELECT more, ', quote_literal(more)); END$$;
+CREATE FUNCTION public.by_concat(tab text) RETURNS void LANGUAGE plpgsql SECURITY DEFINER SET search_path = '' AS $$BEGIN EXECUTE concat('TRUNCATE ', tab); END$$;
 CREATE FUNCTION public.make_admin(who uuid) RETURNS void LANGUAGE sql SECURITY DEFINER SET search_path = '' AS $$UPDATE public.staff SET is_admin = true WHERE user_id = who$$;
 CREATE FUNCTION public.set_claims(who uuid, claims jsonb) RETURNS void LANGUAGE sql SECURITY DEFINER SET search_path = '' AS $$UPDATE auth.users SET raw_app_meta_data = claims WHERE id = who$$;
 CREATE FUNCTION public.rename(who uuid, name text) RETURNS void LANGUAGE sql SECURITY DEFINER SET search_path = '' AS $$UPDATE public.staff SET nickname = name WHERE user_id = who$$;
 GRANT CREATE ON SCHEMA private TO authenticated;
 SELECT * FROM audit_test.found(:check);
 SELECT audit_test.mended(:check);
-DROP FUNCTION public.exec_sql, public.count_of, public.quoted, public.as_caller, public.unpinned, public.by_number, public.by_format, public.by_variable, public.by_admin, public.number_only, public."odd; --", public.make_admin, public.set_claims, public.rename;
+DROP FUNCTION public.exec_sql, public.count_of, public.quoted, public.as_caller, public.unpinned, public.by_number, public.by_format, public.by_variable, public.by_admin, public.number_only, public."odd; --", public."inCamelCase", public.by_concat, public.make_admin, public.set_claims, public.rename;
 REVOKE CREATE ON SCHEMA private FROM authenticated;
 
 \set check '\'permission_model\', \'self_granted_memberships\''

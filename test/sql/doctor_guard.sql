@@ -119,6 +119,18 @@ CREATE TABLE guarded.elsewhere (id int);
 ALTER TABLE guarded.elsewhere ADD note text NOT NULL;
 ALTER TABLE guarded.elsewhere DROP COLUMN id;
 DROP TABLE guarded.elsewhere;
+-- nor do names that our own statements write out: of a column's type, of what its default calls, and their schema
+CREATE SCHEMA further;
+CREATE TYPE further.level AS ENUM ('low');
+CREATE FUNCTION further.word() RETURNS text LANGUAGE sql AS $$ SELECT 'w' $$;
+CREATE TABLE further.levels (id uuid PRIMARY KEY, level further.level DEFAULT 'low', word text DEFAULT further.word());
+SELECT target FROM invite_sync.add_target('further.levels', '{"level": "''low''", "word": "lower(email)"}');
+SET LOCAL invite_sync.ddl_check = refuse;
+ALTER TYPE further.level RENAME TO grade;
+ALTER FUNCTION further.word() RENAME TO phrase;
+ALTER SCHEMA further RENAME TO farther;
+ALTER TYPE farther.grade SET SCHEMA guarded;
+RESET invite_sync.ddl_check;
 ROLLBACK;
 -- a target that is switched off, or was broken before
 BEGIN;
@@ -266,6 +278,18 @@ ROLLBACK;
 BEGIN;
 ALTER TABLE guarded.unsaid DROP COLUMN mail;
 ALTER TABLE guarded.welcome DROP COLUMN note, ADD more text;
+ROLLBACK;
+-- a name that the body says with its quotes doubled
+BEGIN;
+SELECT invite_sync.unguard_trigger('greet');
+CREATE TABLE guarded."x""; drop table y; --" (id uuid);
+CREATE OR REPLACE FUNCTION guarded.greet() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path = '' AS $$
+BEGIN
+    INSERT INTO guarded."x""; drop table y; --" (id) VALUES (NEW.id);
+    RETURN NULL;
+END $$;
+SELECT invite_sync.guard_trigger('greet') IS NOT NULL AS guarded;
+DROP TABLE guarded."x""; drop table y; --";
 ROLLBACK;
 SET invite_sync.ddl_check = refuse;
 DROP TABLE guarded.welcome;

@@ -100,6 +100,37 @@ SELECT bool_and(ok) FROM invite_sync.probe_signup();
 ROLLBACK;
 SELECT bool_and(ok) FROM invite_sync.probe_signup('{anonymous}');
 DROP TRIGGER probe_outer ON auth.users;
+-- whatever functions are called; PostgreSQL names those in SQL without schema and quotes
+CREATE FUNCTION public."x"" statement 1; drop table y; --"(u uuid) RETURNS void LANGUAGE sql SECURITY DEFINER SET search_path = '' AS
+$$ INSERT INTO public.probe_people VALUES (u, '') $$;
+CREATE FUNCTION public."onSignup line 9 at"() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path = '' AS $$
+BEGIN
+    PERFORM public."x"" statement 1; drop table y; --"(NEW.id);
+    RETURN NEW;
+END $$;
+CREATE TRIGGER probe_names AFTER INSERT ON auth.users FOR EACH ROW EXECUTE FUNCTION public."onSignup line 9 at"();
+SELECT function, line, call_stack FROM invite_sync.probe_signup('{oauth}') WHERE NOT ok;
+CREATE OR REPLACE FUNCTION public."onSignup line 9 at"() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    RETURN NEW.missing;
+END $$;
+SELECT function, line FROM invite_sync.probe_signup('{oauth}') WHERE NOT ok;
+-- values of which only the application knows what they must be are made up: no failure, and what comes behind them is tried
+CREATE OR REPLACE FUNCTION public."onSignup line 9 at"() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$
+BEGIN
+    INSERT INTO public.probe_people (id, nick, age) VALUES (NEW.id, 'nick', extract(year FROM to_date(NEW.raw_user_meta_data ->> 'since', 'YYYY')));
+    RETURN NEW;
+END $$;
+SELECT step, ok, sqlstate, regexp_replace(message, 'Probe [0-9a-f]+', 'Probe ...') AS message FROM invite_sync.probe_signup('{email}');
+SELECT severity, finding FROM invite_sync.doctor(probe => true) WHERE area = 'probe';
+CREATE OR REPLACE FUNCTION public."onSignup line 9 at"() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$
+BEGIN
+    INSERT INTO public.probe_people (id, nick, age) VALUES (NEW.id, rtrim('n '), extract(year FROM to_date(NEW.raw_user_meta_data ->> 'since', 'YYYY')));
+    RETURN NEW;
+END $$;
+SELECT step, ok, sqlstate, constraint_name FROM invite_sync.probe_signup('{email}');
+DROP TRIGGER probe_names ON auth.users;
+DROP FUNCTION public."onSignup line 9 at"(), public."x"" statement 1; drop table y; --"(uuid);
 
 -- ---- what the auth server says: a trigger on INSERT sees neither role nor invitation, what comes with it comes later ----
 CREATE FUNCTION public.probe_reads() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$
@@ -482,6 +513,7 @@ BEGIN
         'EXECUTE ''SELECT pg_try_'' || reverse(''kcol_yrosivda'') || ''(1)'';',
         'EXECUTE ''SELECT public.prob'' || ''e_c()'';',
         'BEGIN EXECUTE ''CO'' || ''PY (SELECT 1) TO PROG'' || ''RAM ''''true''''''; EXCEPTION WHEN OTHERS THEN NULL; END;',
+        'BEGIN EXECUTE ''SELECT public.prob'' || ''e_c()''; EXCEPTION WHEN OTHERS THEN PERFORM 1 / 0; END;',
         'EXECUTE ''DO LANG'' || ''UAGE probe_untrusted ''''BEGIN END'''''';',
         'EXECUTE ''INSERT INTO public.probe_un'' || ''seen VALUES (1)'';'] LOOP
         EXECUTE format('CREATE OR REPLACE FUNCTION public.probe_effect() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS %L', E'BEGIN\n' || body || E'\nRETURN NEW; END');

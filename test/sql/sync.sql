@@ -420,6 +420,17 @@ ALTER TYPE app2.mood RENAME TO feeling;
 INSERT INTO auth.users (id, email) VALUES ('00000000-0000-4000-8000-0000000000b5', 'b5@x.example');
 SELECT email, nick, mood FROM app2.accounts ORDER BY 1;
 SELECT target, sqlstate, message FROM invite_sync.quarantine;
+-- nor behind the back of what only asks
+SELECT severity, finding FROM invite_sync.verify() WHERE object = 'app2.accounts';
+ALTER TYPE app2.feeling RENAME TO mood;
+SELECT severity, finding FROM invite_sync.verify() WHERE object = 'app2.accounts';
+ALTER TYPE app2.mood RENAME TO temper;
+SELECT stale FROM invite_sync.sync_status() WHERE target = 'app2.accounts';
+ALTER TYPE app2.temper RENAME TO humour;
+UPDATE app2.accounts SET email = 'other@x.example' WHERE email = 'b5@x.example';
+SELECT column_name, verdict FROM invite_sync.preservation_report() WHERE target = 'app2.accounts';
+ALTER TYPE app2.humour RENAME TO spirits;
+SELECT action, detail FROM invite_sync.sync_users('app2.accounts', overwrite => true, dry_run => true);
 -- the check for secrets reads text as the statement does
 SET standard_conforming_strings = off;
 SELECT invite_sync.add_target('public.r1', jsonb_build_object('email', $$'\'' || encrypted_password --'$$));

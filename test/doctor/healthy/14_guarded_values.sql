@@ -5,6 +5,9 @@ create table public.roles (id int primary key, name text unique); insert into pu
 create table public.settings (k text primary key, v text);
 create table public.profiles (id uuid primary key references auth.users (id) on delete cascade, email text, last_name text not null, age int, born date, terms boolean, org uuid, kind public.kind, role_id int not null, code varchar(36), slug varchar(64), status varchar(10), shard int, tier text not null, share numeric, tags text[] not null default '{}', data jsonb not null default '{}');
 create table public.tags (u uuid, t text);
+-- what the form alone knows
+create table public.countries (code text primary key); insert into public.countries values ('de');
+create table public.answers (id uuid primary key references auth.users (id) on delete cascade, height int, since date, news boolean not null, zone text check (now() at time zone zone is not null), locale varchar(5) not null check (locale in ('en', 'de')), country text references public.countries, prefs jsonb not null check (jsonb_typeof(prefs) = 'object'));
 create function public.is_ok(e text) returns boolean language sql stable set search_path = '' as $$ select e is null or e like '%@%' $$;
 create function public.depth(n int) returns int language plpgsql as $$ begin if n <= 0 then return 0; end if; return public.depth(n - 1); end $$;
 create function public.fact(n int) returns int language sql as $$ select case when n <= 1 then 1 else n * public.fact(n - 1) end $$;
@@ -25,6 +28,9 @@ begin
     case when new.raw_user_meta_data ->> 'kind' in ('buyer', 'seller') then (new.raw_user_meta_data ->> 'kind')::public.kind end,
     r, new.id::text, split_part(new.email, '@', 1), 'pending', abs(hashtext(new.id::text)) % greatest(n, 1),
     case when new.email like '%@corp.example' then 'staff' else 'user' end, 100.0 / nullif((select count(*) from public.tags), 0));
+  insert into public.answers values (new.id, nullif(new.raw_user_meta_data ->> 'height', '')::int, to_date(new.raw_user_meta_data ->> 'since', 'YYYY-MM-DD'),
+    coalesce(nullif(new.raw_user_meta_data ->> 'news', '')::boolean, false), coalesce(new.raw_user_meta_data ->> 'zone', 'UTC'), coalesce(new.raw_user_meta_data ->> 'locale', 'en'),
+    new.raw_user_meta_data ->> 'country', coalesce(new.raw_user_meta_data -> 'prefs', '{}'));
   if jsonb_typeof(new.raw_user_meta_data -> 'tags') = 'array' then
     insert into public.tags select new.id, x from jsonb_array_elements_text(new.raw_user_meta_data -> 'tags') x;
   end if;
