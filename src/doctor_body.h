@@ -31,6 +31,7 @@ typedef struct BodyArg
 typedef struct BodyCall
 {
 	struct BodyCall *parent;	/* from whose body; NULL: by the auth server's statement */
+	List	   *others;			/* BodyCall: other bodies that call it the same way */
 	Oid			funcid;
 	Oid			role;
 	const char *path;			/* the value of search_path */
@@ -87,6 +88,7 @@ typedef struct BodyFinding
 	const char *detail;
 	const char *fix;
 	bool		by_edit;		/* the fix is the body with all edits */
+	bool		caught;			/* the auth server does not see it */
 } BodyFinding;
 
 /* A piece of the body's text that is to be put into something, or replaced. */
@@ -199,7 +201,7 @@ extern void body_found_edit(Body *body, DoctorSeverity severity, int sqlstate, c
 extern const char *body_where(Body *body);	/* "line 3 of public.f()" */
 extern const char *body_events(int events);
 extern bool body_mentions(Body *body, const char *word);
-extern bool body_sets_column(Body *body, Oid relid, const char *column, CmdType command);
+extern bool body_sets_column(Oid relid, const char *column, CmdType command);
 
 /* doctor_query.c: statements */
 typedef void (*BodyAnalysed) (Body *body, Query *query, void *arg);
