@@ -58,6 +58,7 @@
 #include "quarantine.h"
 
 #define PASSES_MAX	6
+#define CAUGHT		" An exception handler catches it: the auth server goes on, what the body does is lost."
 #define DEPTH_MAX	16
 #define CALLS_MAX	5000
 
@@ -272,7 +273,6 @@ typedef struct Cascade
 	int			depth;
 } Cascade;
 
-static bool is_caught(Body *body, int sqlstate);
 static void reach_table(Doctor *doctor, const Writer *writer, Oid relid, CmdType command,
 						Bitmapset *columns, int depth);
 
@@ -591,7 +591,7 @@ add_effect(Body *body, bool is_call, Oid id, CmdType command, Bitmapset *columns
 	e->id = id;
 	e->command = command;
 	e->columns = bms_copy(columns);
-	e->contained = is_caught(body, ERRCODE_INTERNAL_ERROR);
+	e->contained = body_is_caught(body, ERRCODE_INTERNAL_ERROR);
 	e->certain = certain && body->conditions == 0;
 	e->by_default = is_call && body->column != NULL ?
 		psprintf("column %s of %s", quote_identifier(body->column), doctor_relation_name(body->table)) : NULL;
@@ -765,8 +765,8 @@ body_mentions(Body *body, const char *word)
 }
 
 /* Do the handlers around the statement, or somebody further out, catch it? */
-static bool
-is_caught(Body *body, int sqlstate)
+bool
+body_is_caught(Body *body, int sqlstate)
 {
 	ListCell   *lc;
 
@@ -790,7 +790,7 @@ body_found(Body *body, DoctorSeverity severity, int sqlstate, const char *area,
 {
 	MemoryContext old = MemoryContextSwitchTo(body->cxt);
 	BodyFinding *f = (BodyFinding *) palloc0(sizeof(BodyFinding));
-	bool		caught = is_caught(body, sqlstate);
+	bool		caught = body_is_caught(body, sqlstate);
 
 	f->severity = caught ? (severity == DOCTOR_ERROR ? DOCTOR_WARNING : DOCTOR_INFO) : severity;
 	f->area = body->call->condition != NULL && strcmp(object, body->name) == 0 ? "trigger" : area;
@@ -799,7 +799,7 @@ body_found(Body *body, DoctorSeverity severity, int sqlstate, const char *area,
 	f->detail = psprintf("%s%s%s%s%s",
 						 strstr(finding, object) || strstr(detail, object) ? "" : psprintf("%s. ", object), detail,
 						 sqlstate ? psprintf(" SQLSTATE %s.", unpack_sql_state(sqlstate)) : "",
-						 caught ? " An exception handler catches it: the auth server goes on, what the body does is lost." : "",
+						 caught ? CAUGHT : "",
 						 psprintf(" %s", body_way(body->call)));
 	f->fix = fix ? pstrdup(fix) : NULL;
 	f->caught = caught;
@@ -1058,24 +1058,22 @@ report(Body *body)
 	way = body_way(body->call);
 	if (body->misplaced != NIL)
 	{
-		bool		caught = body->call->contained;
-
-		doctor_finding(doctor, caught ? DOCTOR_WARNING : DOCTOR_ERROR, "function", body->name,
+		doctor_finding(doctor, body->names_escape ? DOCTOR_ERROR : DOCTOR_WARNING, "function", body->name,
 					   body->pinned ? "the search_path that the function sets does not hold what its body names without a schema"
 					   : "the function sets no search_path, and names without a schema are not found in the caller's",
-					   psprintf("%s runs under %s, which %s: %s. %s", body->name,
+					   psprintf("%s runs under %s, which %s: %s.%s %s", body->name,
 								shown_path(body->pinned ? body->pinned : body->call->path),
 								body->pinned ? "it sets itself" : "is the auth server's or that of the function that calls it",
-								join(body->misplaced, "; "), way),
+								join(body->misplaced, "; "), body->names_escape ? "" : CAUGHT, way),
 					   body_fix(body));
 	}
 	if (body->denied != NIL && body->make_definer)
-		doctor_finding(doctor, body->call->contained ? DOCTOR_WARNING : DOCTOR_ERROR, "function", body->name,
+		doctor_finding(doctor, body->rights_escape ? DOCTOR_ERROR : DOCTOR_WARNING, "function", body->name,
 					   psprintf("security definer is missing: permission denied for role %s",
 								GetUserNameFromId(body->call->role, true)),
-					   psprintf("%s runs as %s, the auth server's role, who may not: %s. SQLSTATE 42501. As SECURITY DEFINER it runs as its owner %s. %s",
+					   psprintf("%s runs as %s, the auth server's role, who may not: %s. SQLSTATE 42501. As SECURITY DEFINER it runs as its owner %s.%s %s",
 								body->name, GetUserNameFromId(body->call->role, true), join(body->denied, "; "),
-								GetUserNameFromId(body->owner, true), way),
+								GetUserNameFromId(body->owner, true), body->rights_escape ? "" : CAUGHT, way),
 					   body_fix(body));
 	all = body->found;
 	foreach(lc, all)

@@ -156,6 +156,8 @@ typedef struct Body
 	/* over all passes */
 	List	   *misplaced;		/* char *: names found elsewhere */
 	List	   *denied;			/* char *: what makes it a definer's */
+	bool		names_escape;	/* no handler catches the former */
+	bool		rights_escape;	/* ... the latter */
 
 	/* of the pass */
 	List	   *found;			/* BodyFinding */
@@ -200,6 +202,7 @@ extern const char *body_line(Body *body);
 extern void body_found_edit(Body *body, DoctorSeverity severity, int sqlstate, const char *finding, const char *detail);
 extern const char *body_where(Body *body);	/* "line 3 of public.f()" */
 extern const char *body_events(int events);
+extern bool body_is_caught(Body *body, int sqlstate);
 extern bool body_mentions(Body *body, const char *word);
 extern bool body_sets_column(Oid relid, const char *column, CmdType command);
 
