@@ -25,6 +25,7 @@
 #include "catalog/namespace.h"
 #include "catalog/pg_authid.h"
 #include "catalog/pg_class.h"
+#include "catalog/pg_constraint.h"
 #include "catalog/pg_db_role_setting.h"
 #include "catalog/pg_depend.h"
 #include "catalog/pg_extension.h"
@@ -38,6 +39,7 @@
 #include "executor/functions.h"
 #include "executor/spi.h"
 #include "funcapi.h"
+#include "nodes/makefuncs.h"
 #include "nodes/nodeFuncs.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
@@ -56,6 +58,7 @@
 #include "quarantine.h"
 
 #define PASSES_MAX	6
+#define CAUGHT		" An exception handler catches it: the auth server goes on, what the body does is lost."
 #define DEPTH_MAX	16
 #define CALLS_MAX	5000
 
@@ -168,11 +171,19 @@ add_call(Doctor *doctor, const BodyCall *call)
 	if (list_length(run->calls) >= CALLS_MAX)
 		return;
 	foreach(lc, run->calls)
-		if (same_call((BodyCall *) lfirst(lc), call))
+	{
+		c = (BodyCall *) lfirst(lc);
+		if (!same_call(c, call))
+			continue;
+		c->events |= call->events;
+		if (c->parent != NULL && call->parent != NULL && call->parent != c->parent)
 		{
-			((BodyCall *) lfirst(lc))->events |= call->events;
-			return;
+			old = MemoryContextSwitchTo(doctor->cxt);
+			c->others = list_append_unique_ptr(c->others, call->parent);
+			MemoryContextSwitchTo(old);
 		}
+		return;
+	}
 	old = MemoryContextSwitchTo(doctor->cxt);
 	c = (BodyCall *) palloc(sizeof(BodyCall));
 	*c = *call;
@@ -258,10 +269,10 @@ typedef struct Cascade
 	Writer		writer;
 	Oid			relid;
 	CmdType		command;
+	Bitmapset  *columns;		/* that it sets */
 	int			depth;
 } Cascade;
 
-static bool is_caught(Body *body, int sqlstate);
 static void reach_table(Doctor *doctor, const Writer *writer, Oid relid, CmdType command,
 						Bitmapset *columns, int depth);
 
@@ -361,8 +372,43 @@ check_arguments(Doctor *doctor, const Writer *writer, Relation rel, const Trigge
 	}
 }
 
+/*
+ * Does the WHEN clause wait for a change of a column that this UPDATE leaves as
+ * it is? No BEFORE trigger may change it, either.
+ */
+static bool
+awaits_another_change(Relation rel, const Trigger *trigger, Bitmapset *columns)
+{
+	List	   *quals;
+	ListCell   *lc;
+
+	if (trigger->tgqual == NULL || columns == NULL)
+		return false;
+	quals = make_ands_implicit((Expr *) stringToNode(trigger->tgqual));
+	foreach(lc, quals)
+	{
+		OpExpr	   *op = (OpExpr *) lfirst(lc);
+		Var		   *old;
+		Var		   *new;
+		char	   *name;
+
+		/* <>, or = within IS DISTINCT FROM */
+		if (!(IsA(op, DistinctExpr) || IsA(op, OpExpr)) || list_length(op->args) != 2 || (name = get_opname(op->opno)) == NULL ||
+			strcmp(name, IsA(op, DistinctExpr) ? "=" : "<>") != 0)
+			continue;
+		old = (Var *) body_strip((Node *) linitial(op->args));
+		new = (Var *) body_strip((Node *) lsecond(op->args));
+		if (IsA(old, Var) && IsA(new, Var) && old->varno != new->varno && old->varattno == new->varattno && old->varattno > 0 &&
+			!bms_is_member(old->varattno, columns) &&
+			TupleDescAttr(RelationGetDescr(rel), old->varattno - 1)->attgenerated == '\0' &&
+			!body_sets_column(RelationGetRelid(rel), NameStr(TupleDescAttr(RelationGetDescr(rel), old->varattno - 1)->attname), CMD_UPDATE))
+			return true;
+	}
+	return false;
+}
+
 static void
-reach_trigger(Doctor *doctor, const Writer *writer, Relation rel, const Trigger *trigger, int depth)
+reach_trigger(Doctor *doctor, const Writer *writer, Relation rel, const Trigger *trigger, Bitmapset *columns, int depth)
 {
 	BodyCall	call;
 	Oid			function = guarded_function(doctor->bodies, trigger->tgoid);
@@ -392,6 +438,8 @@ reach_trigger(Doctor *doctor, const Writer *writer, Relation rel, const Trigger 
 		condition.contained = writer->contained;
 		condition.condition = MemoryContextStrdup(doctor->cxt, trigger->tgqual);
 		add_call(doctor, &condition);
+		if (awaits_another_change(rel, trigger, columns))
+			return;
 	}
 	call.new_table = trigger->tgnewtable ? MemoryContextStrdup(doctor->cxt, trigger->tgnewtable) : NULL;
 	call.old_table = trigger->tgoldtable ? MemoryContextStrdup(doctor->cxt, trigger->tgoldtable) : NULL;
@@ -411,7 +459,7 @@ reach_trigger(Doctor *doctor, const Writer *writer, Relation rel, const Trigger 
  * tables that refer to each other have more ways than anybody could walk.
  */
 static bool
-is_new_cascade(Doctor *doctor, const Writer *writer, Oid relid, CmdType command, int depth)
+is_new_cascade(Doctor *doctor, const Writer *writer, Oid relid, CmdType command, Bitmapset *columns, int depth)
 {
 	struct BodyRun *run = doctor->bodies;
 	MemoryContext old;
@@ -424,7 +472,7 @@ is_new_cascade(Doctor *doctor, const Writer *writer, Oid relid, CmdType command,
 		if (cascade->relid != relid || cascade->command != command || cascade->writer.role != writer->role ||
 			cascade->writer.after_role != writer->after_role || cascade->writer.call != writer->call ||
 			cascade->writer.events != writer->events || cascade->writer.contained != writer->contained ||
-			cascade->writer.certain != writer->certain)
+			cascade->writer.certain != writer->certain || !bms_equal(cascade->columns, columns))
 			continue;
 		if (cascade->depth <= depth)
 			return false;
@@ -436,10 +484,33 @@ is_new_cascade(Doctor *doctor, const Writer *writer, Oid relid, CmdType command,
 	cascade->writer = *writer;
 	cascade->relid = relid;
 	cascade->command = command;
+	cascade->columns = bms_copy(columns);
 	cascade->depth = depth;
 	run->cascades = lappend(run->cascades, cascade);
 	MemoryContextSwitchTo(old);
 	return true;
+}
+
+/* The columns that ON DELETE SET NULL or SET DEFAULT sets. */
+static Bitmapset *
+columns_set(Oid constraint)
+{
+	HeapTuple	tuple = SearchSysCache1(CONSTROID, ObjectIdGetDatum(constraint));
+	AttrNumber	keys[INDEX_MAX_KEYS];
+	AttrNumber	others[INDEX_MAX_KEYS];
+	AttrNumber	chosen[INDEX_MAX_KEYS];
+	Oid			operators[3][INDEX_MAX_KEYS];
+	int			nkeys;
+	int			nchosen;
+	Bitmapset  *columns = NULL;
+
+	if (!HeapTupleIsValid(tuple))
+		return NULL;
+	DeconstructFkConstraintRow(tuple, &nkeys, keys, others, operators[0], operators[1], operators[2], &nchosen, chosen);
+	ReleaseSysCache(tuple);
+	for (int i = 0; i < (nchosen > 0 ? nchosen : nkeys); i++)
+		columns = bms_add_member(columns, nchosen > 0 ? chosen[i] : keys[i]);
+	return columns;
 }
 
 /* What a write of this table sets off. */
@@ -463,6 +534,7 @@ reach_table(Doctor *doctor, const Writer *writer, Oid relid, CmdType command, Bi
 		if (trigger->tgisinternal)
 		{
 			Writer		cascade = *writer;
+			Bitmapset  *set = NULL;
 			CmdType		then;
 
 			/*
@@ -489,8 +561,10 @@ reach_table(Doctor *doctor, const Writer *writer, Oid relid, CmdType command, Bi
 					cascade.after_role = writer->role;
 				ReleaseSysCache(tuple);
 			}
-			if (is_new_cascade(doctor, &cascade, trigger->tgconstrrelid, then, depth + 1))
-				reach_table(doctor, &cascade, trigger->tgconstrrelid, then, NULL, depth + 1);
+			if (then == CMD_UPDATE)
+				set = columns_set(trigger->tgconstraint);
+			if (is_new_cascade(doctor, &cascade, trigger->tgconstrrelid, then, set, depth + 1))
+				reach_table(doctor, &cascade, trigger->tgconstrrelid, then, set, depth + 1);
 			continue;
 		}
 		if (!fires_for(trigger, command, columns))
@@ -502,7 +576,7 @@ reach_table(Doctor *doctor, const Writer *writer, Oid relid, CmdType command, Bi
 		}
 		if (is_endless(writer, trigger))
 			note_endless(doctor, rel, trigger, writer);
-		reach_trigger(doctor, writer, rel, trigger, depth);
+		reach_trigger(doctor, writer, rel, trigger, columns, depth);
 	}
 	relation_close(rel, AccessShareLock);
 }
@@ -517,7 +591,7 @@ add_effect(Body *body, bool is_call, Oid id, CmdType command, Bitmapset *columns
 	e->id = id;
 	e->command = command;
 	e->columns = bms_copy(columns);
-	e->contained = is_caught(body, ERRCODE_INTERNAL_ERROR);
+	e->contained = body_is_caught(body, ERRCODE_INTERNAL_ERROR);
 	e->certain = certain && body->conditions == 0;
 	e->by_default = is_call && body->column != NULL ?
 		psprintf("column %s of %s", quote_identifier(body->column), doctor_relation_name(body->table)) : NULL;
@@ -691,8 +765,8 @@ body_mentions(Body *body, const char *word)
 }
 
 /* Do the handlers around the statement, or somebody further out, catch it? */
-static bool
-is_caught(Body *body, int sqlstate)
+bool
+body_is_caught(Body *body, int sqlstate)
 {
 	ListCell   *lc;
 
@@ -716,7 +790,7 @@ body_found(Body *body, DoctorSeverity severity, int sqlstate, const char *area,
 {
 	MemoryContext old;
 	BodyFinding *f;
-	bool		caught = is_caught(body, sqlstate);
+	bool		caught = body_is_caught(body, sqlstate);
 
 	/* dropped meanwhile */
 	if (object == NULL)
@@ -730,9 +804,10 @@ body_found(Body *body, DoctorSeverity severity, int sqlstate, const char *area,
 	f->detail = psprintf("%s%s%s%s%s",
 						 strstr(finding, object) || strstr(detail, object) ? "" : psprintf("%s. ", object), detail,
 						 sqlstate ? psprintf(" SQLSTATE %s.", unpack_sql_state(sqlstate)) : "",
-						 caught ? " An exception handler catches it: the auth server goes on, what the body does is lost." : "",
+						 caught ? CAUGHT : "",
 						 psprintf(" %s", body_way(body->call)));
 	f->fix = fix ? pstrdup(fix) : NULL;
+	f->caught = caught;
 	body->found = lappend(body->found, f);
 	MemoryContextSwitchTo(old);
 }
@@ -846,6 +921,26 @@ edited_function(Body *body)
 	return s.data;
 }
 
+/* The nearest triggers by which the auth server comes to a body. */
+static void
+find_nearest(const BodyCall *call, List **seen, List **triggers)
+{
+	ListCell   *lc;
+
+	if (list_member_ptr(*seen, call))
+		return;
+	*seen = lappend(*seen, unconstify(BodyCall *, call));
+	if (OidIsValid(call->trigger))
+		*triggers = lappend(*triggers, unconstify(BodyCall *, call));
+	else
+	{
+		if (call->parent != NULL)
+			find_nearest(call->parent, seen, triggers);
+		foreach(lc, call->others)
+			find_nearest((const BodyCall *) lfirst(lc), seen, triggers);
+	}
+}
+
 /*
  * Where nothing else mends it: keep the failure from the auth server, until
  * somebody mends the body. Not where it refuses users on purpose.
@@ -853,42 +948,48 @@ edited_function(Body *body)
 static char *
 contain_trigger(Body *body, const char **how)
 {
-	const BodyCall *call = body->call;
-	const BodyCall *nearest = NULL;
-	bool		gate;
+	List	   *seen = NIL;
+	List	   *triggers = NIL;
+	ListCell   *lc;
+	const BodyCall *root = body->call;
+	StringInfoData fix;
 
-	for (;; call = call->parent)
-	{
-		if (nearest == NULL && OidIsValid(call->trigger))
-			nearest = call;
-		if (call->parent == NULL)
-			break;
-	}
-	if (call->contained || nearest == NULL)
+	while (root->parent != NULL)
+		root = root->parent;
+	if (root->contained)
 		return NULL;
-	/* nothing but the trigger's absence keeps its condition from being evaluated */
-	if (body->call->condition != NULL)
+	find_nearest(body->call, &seen, &triggers);
+	initStringInfo(&fix);
+	foreach(lc, triggers)
 	{
-		if (quarantine_is_gate(nearest->funcid, (int16) nearest->trigger_type))
+		const BodyCall *nearest = (const BodyCall *) lfirst(lc);
+		bool		gate = quarantine_is_gate(nearest->funcid, (int16) nearest->trigger_type);
+
+		if (fix.len > 0)
+			appendStringInfoChar(&fix, '\n');
+		/* nothing but the trigger's absence keeps its condition from being evaluated */
+		if (body->call->condition != NULL || nearest->relid != body->doctor->auth_users)
+		{
+			if (body->call->condition != NULL && gate)
+				return NULL;
+			*how = psprintf("Until the %s is mended, the auth server is served with %s off, and what %s not done.",
+							body->call->condition != NULL ? "condition" : "body",
+							list_length(triggers) > 1 ? "these triggers" : "this trigger", list_length(triggers) > 1 ? "they do is" : "it does is");
+			appendStringInfo(&fix, "ALTER TABLE %s DISABLE TRIGGER %s;", doctor_relation_name(nearest->relid),
+							 quote_identifier(nearest->trigger_name));
+			continue;
+		}
+		if (body->refuses || (gate && nearest != body->call))
 			return NULL;
-		*how = "Until the condition is mended, the auth server is served with this trigger off, and what it does is not done.";
-		return psprintf("ALTER TABLE %s DISABLE TRIGGER %s;", doctor_relation_name(nearest->relid),
-						quote_identifier(nearest->trigger_name));
+		if (*how == NULL)
+			*how = "Until the body is mended, guard_trigger() keeps its failures from the auth server.";
+		/* what only looks like a refusal is none: the body was read */
+		appendStringInfo(&fix, "SELECT invite_sync.guard_trigger(%s%s);", quote_literal_cstr(nearest->trigger_name),
+						 gate ? ", on_failure => 'let_in'" : "");
 	}
-	if (nearest->relid != body->doctor->auth_users)
-	{
-		*how = "Until the body is mended, the auth server is served with this trigger off, and what it does is not done.";
-		return psprintf("ALTER TABLE %s DISABLE TRIGGER %s;", doctor_relation_name(nearest->relid),
-						quote_identifier(nearest->trigger_name));
-	}
-	gate = quarantine_is_gate(nearest->funcid, (int16) nearest->trigger_type);
-	if (body->refuses || (gate && nearest != body->call))
-		return NULL;
-	*how = "Until the body is mended, guard_trigger() keeps its failures from the auth server.";
-	/* what only looks like a refusal is none: the body was read */
-	return psprintf("SELECT invite_sync.guard_trigger(%s%s);", quote_literal_cstr(nearest->trigger_name),
-					gate ? ", on_failure => 'let_in'" : "");
+	return fix.len > 0 ? fix.data : NULL;
 }
+
 static char *
 join(List *strings, const char *separator)
 {
@@ -962,24 +1063,22 @@ report(Body *body)
 	way = body_way(body->call);
 	if (body->misplaced != NIL)
 	{
-		bool		caught = body->call->contained;
-
-		doctor_finding(doctor, caught ? DOCTOR_WARNING : DOCTOR_ERROR, "function", body->name,
+		doctor_finding(doctor, body->names_escape ? DOCTOR_ERROR : DOCTOR_WARNING, "function", body->name,
 					   body->pinned ? "the search_path that the function sets does not hold what its body names without a schema"
 					   : "the function sets no search_path, and names without a schema are not found in the caller's",
-					   psprintf("%s runs under %s, which %s: %s. %s", body->name,
+					   psprintf("%s runs under %s, which %s: %s.%s %s", body->name,
 								shown_path(body->pinned ? body->pinned : body->call->path),
 								body->pinned ? "it sets itself" : "is the auth server's or that of the function that calls it",
-								join(body->misplaced, "; "), way),
+								join(body->misplaced, "; "), body->names_escape ? "" : CAUGHT, way),
 					   body_fix(body));
 	}
 	if (body->denied != NIL && body->make_definer)
-		doctor_finding(doctor, body->call->contained ? DOCTOR_WARNING : DOCTOR_ERROR, "function", body->name,
+		doctor_finding(doctor, body->rights_escape ? DOCTOR_ERROR : DOCTOR_WARNING, "function", body->name,
 					   psprintf("security definer is missing: permission denied for role %s",
 								doctor_role_name(body->call->role)),
-					   psprintf("%s runs as %s, the auth server's role, who may not: %s. SQLSTATE 42501. As SECURITY DEFINER it runs as its owner %s. %s",
+					   psprintf("%s runs as %s, the auth server's role, who may not: %s. SQLSTATE 42501. As SECURITY DEFINER it runs as its owner %s.%s %s",
 								body->name, doctor_role_name(body->call->role), join(body->denied, "; "),
-								doctor_role_name(body->owner), way),
+								doctor_role_name(body->owner), body->rights_escape ? "" : CAUGHT, way),
 					   body_fix(body));
 	all = body->found;
 	foreach(lc, all)
@@ -991,7 +1090,7 @@ report(Body *body)
 
 		if (f->by_edit && (fix = edited_function(body)) != NULL && (body->misplaced != NIL || body->make_definer))
 			fix = psprintf("%s\n%s", fix, body_fix(body));
-		if (fix == NULL && f->severity != DOCTOR_INFO &&
+		if (fix == NULL && f->severity != DOCTOR_INFO && !f->caught &&
 			(strcmp(f->area, "function") == 0 || (strcmp(f->area, "trigger") == 0 && body->call->condition != NULL)) &&
 			(fix = contain_trigger(body, &how)) != NULL)
 			detail = psprintf("%s %s", detail, how);
@@ -1232,7 +1331,7 @@ analyse_condition(Doctor *doctor, void *arg)
 
 /* Does a BEFORE trigger of the table perhaps fill the column? Where that cannot be seen, yes. */
 bool
-body_sets_column(Body *body, Oid relid, const char *column, CmdType command)
+body_sets_column(Oid relid, const char *column, CmdType command)
 {
 	Relation	rel = try_relation_open(relid, AccessShareLock);
 	TriggerDesc *triggers;

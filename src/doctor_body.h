@@ -28,6 +28,7 @@ typedef struct BodyArg
 typedef struct BodyCall
 {
 	struct BodyCall *parent;	/* from whose body; NULL: by the auth server's statement */
+	List	   *others;			/* BodyCall: other bodies that call it the same way */
 	Oid			funcid;
 	Oid			role;
 	const char *path;			/* the value of search_path */
@@ -84,6 +85,7 @@ typedef struct BodyFinding
 	const char *detail;
 	const char *fix;
 	bool		by_edit;		/* the fix is the body with all edits */
+	bool		caught;			/* the auth server does not see it */
 } BodyFinding;
 
 /* A piece of the body's text that is to be put into something, or replaced. */
@@ -151,6 +153,8 @@ typedef struct Body
 	/* over all passes */
 	List	   *misplaced;		/* char *: names found elsewhere */
 	List	   *denied;			/* char *: what makes it a definer's */
+	bool		names_escape;	/* no handler catches the former */
+	bool		rights_escape;	/* ... the latter */
 
 	/* of the pass */
 	List	   *found;			/* BodyFinding */
@@ -195,8 +199,9 @@ extern const char *body_line(Body *body);
 extern void body_found_edit(Body *body, DoctorSeverity severity, int sqlstate, const char *finding, const char *detail);
 extern const char *body_where(Body *body);	/* "line 3 of public.f()" */
 extern const char *body_events(int events);
+extern bool body_is_caught(Body *body, int sqlstate);
 extern bool body_mentions(Body *body, const char *word);
-extern bool body_sets_column(Body *body, Oid relid, const char *column, CmdType command);
+extern bool body_sets_column(Oid relid, const char *column, CmdType command);
 
 /* doctor_query.c: statements */
 typedef void (*BodyAnalysed) (Body *body, Query *query, void *arg);

@@ -473,7 +473,8 @@ read_body(Walk *walk, Body *body, const char *text, int depth)
 	Word		word;
 	Word		next;
 	char		last_name[WORD_BYTES] = "";
-	const char *arrow = NULL;	/* a key was just asked for */
+	const char *arrow = NULL;	/* a key was just asked for ... */
+	bool		closed = false; /* ... and the parenthesis around that closed */
 	int			copy = 0;		/* line of a COPY that is not over */
 
 	memset(before, 0, sizeof(before));
@@ -529,8 +530,12 @@ read_body(Walk *walk, Body *body, const char *text, int depth)
 				strlcpy(last_name, word.text, sizeof(last_name));
 			else if (is_sign(&before[1], ':'))
 			{
-				add_key(walk, arrow, word.text);
-				arrow = NULL;
+				/* ->> 'key'::text, as expressions are shown, says nothing of the value */
+				if (closed)
+				{
+					add_key(walk, arrow, word.text);
+					arrow = NULL;
+				}
 			}
 			else if (!is_sign(&before[1], ')'))
 				arrow = NULL;
@@ -540,6 +545,7 @@ read_body(Walk *walk, Body *body, const char *text, int depth)
 			if (is_sign(&before[1], '>') && word.text[0] != '{' && strcmp(last_name, "raw_app_meta_data") != 0)
 			{
 				arrow = pstrdup(word.text);
+				closed = false;
 				add_key(walk, arrow, NULL);
 			}
 			if (body->dynamic && depth < 3 && word.len > 0)
@@ -550,8 +556,12 @@ read_body(Walk *walk, Body *body, const char *text, int depth)
 		}
 		else if (is_sign(&word, ';'))
 			copy = 0;
+		else if (is_sign(&word, ')'))
+			closed = true;
 		/* nullif(x ->> 'key', '')::int */
-		else if (!is_sign(&word, ')') && !is_sign(&word, ':') && !(is_sign(&word, ',') && next.kind == WORD_STRING))
+		else if (is_sign(&word, ',') && next.kind == WORD_STRING)
+			closed = false;
+		else if (!is_sign(&word, ':'))
 			arrow = NULL;
 		before[0] = before[1];
 		before[1] = word;

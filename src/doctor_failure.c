@@ -54,6 +54,18 @@ body_at_line(Body *body)
 	return body->line > 0 ? psprintf(" (line %d)", body->line) : "";
 }
 
+/* For another name of the same pass. */
+static bool
+is_added(Body *body, const char *schema)
+{
+	ListCell   *lc;
+
+	foreach(lc, body->add_schemas)
+		if (strcmp((char *) lfirst(lc), schema) == 0)
+			return true;
+	return false;
+}
+
 /* A name that other schemas hold: have the path hold one of them. */
 static bool
 add_to_path(Body *body, const char *what, const char *name, List *schemas)
@@ -76,9 +88,12 @@ add_to_path(Body *body, const char *what, const char *name, List *schemas)
 			body_denied(body, "USAGE", "SCHEMA", quote_identifier(schema));
 			return true;
 		}
-		old = MemoryContextSwitchTo(body->cxt);
-		body->add_schemas = lappend(body->add_schemas, pstrdup(schema));
-		MemoryContextSwitchTo(old);
+		if (!is_added(body, schema))
+		{
+			old = MemoryContextSwitchTo(body->cxt);
+			body->add_schemas = lappend(body->add_schemas, pstrdup(schema));
+			MemoryContextSwitchTo(old);
+		}
 		/* what it would not choose itself is replaced */
 		if (body->pinned == NULL)
 			body->add_first = true;

@@ -52,6 +52,10 @@ body_keep(Body *body, List **list, const char *text)
 	MemoryContext old;
 	ListCell   *lc;
 
+	if (list == &body->misplaced)
+		body->names_escape = body->names_escape || !body_is_caught(body, ERRCODE_INTERNAL_ERROR);
+	else
+		body->rights_escape = body->rights_escape || !body_is_caught(body, ERRCODE_INSUFFICIENT_PRIVILEGE);
 	foreach(lc, *list)
 		if (strcmp((char *) lfirst(lc), text) == 0)
 			return;

@@ -100,6 +100,10 @@ StaticAssertDecl((1 << CMD_INSERT) == 8, "INSERT_BIT");
 	"k.confdelsetcols, EXISTS (SELECT FROM pg_catalog.pg_index AS i WHERE i.indrelid = k.conrelid AND i.indisunique AND i.indnkeyatts = 1 AND i.indkey[0] = k.conkey[1]) " \
 	"AND pg_catalog.cardinality(k.conkey) = 1 AS profile FROM pg_catalog.pg_constraint AS k WHERE k.contype = 'f' AND k.conparentid = 0)"
 
+/* A column of the key is NOT NULL: what refers to a row goes with it, or stops it. */
+#define NEVER_NULL \
+	"(SELECT pg_catalog.bool_or(a.attnotnull) FROM pg_catalog.pg_attribute AS a WHERE a.attrelid = k.conrelid AND a.attnum = ANY (k.conkey))"
+
 #define WENT \
 	"went AS (SELECT g.relid, g.depth, g.way, g.everybody FROM ROWS FROM (pg_catalog.unnest($6), pg_catalog.unnest($7), pg_catalog.unnest($8), pg_catalog.unnest($9)) " \
 	"AS g (relid, depth, way, everybody))"
@@ -117,9 +121,8 @@ static SavedPlan table_plans[] = {
 		"CASE WHEN s.depth > 0 THEN ' It is reached by way of ' OPERATOR(pg_catalog.||) s.way OPERATOR(pg_catalog.||) ', whose rows go with the user.' ELSE '' END), "
 		"pg_catalog.format('ALTER TABLE %s DROP CONSTRAINT %I, ADD CONSTRAINT %I FOREIGN KEY (%s) REFERENCES %s (%s) ON DELETE %s%s;', "
 		"k.conrelid::pg_catalog.regclass, k.conname, k.conname, " COLUMN_LIST("k.conrelid", "k.conkey") ", k.confrelid::pg_catalog.regclass, " COLUMN_LIST("k.confrelid", "k.confkey") ", "
-		"CASE WHEN k.profile OR n.never_null THEN 'CASCADE' ELSE 'SET NULL' END, " FK_TAIL ") "
+		"CASE WHEN k.profile OR " NEVER_NULL " THEN 'CASCADE' ELSE 'SET NULL' END, " FK_TAIL ") "
 		"FROM went AS s JOIN keys AS k ON k.confrelid = s.relid "
-		"CROSS JOIN LATERAL (SELECT pg_catalog.bool_or(a.attnotnull) FROM pg_catalog.pg_attribute AS a WHERE a.attrelid = k.conrelid AND a.attnum = ANY (k.conkey)) AS n (never_null) "
 		"WHERE k.confdeltype IN ('a', 'r') "
 		"AND NOT EXISTS (SELECT FROM targets AS t WHERE t.relid = k.conrelid AND t.on_delete = 'delete')",
 		TABLE_ARGS
@@ -418,7 +421,8 @@ check_catalogs(Doctor *doctor, void *arg)
  */
 
 static SavedPlan cascade_plan = {
-	.sql = "WITH " KEYS " SELECT k.conrelid, k.confrelid, k.profile FROM keys AS k WHERE k.confdeltype = 'c' AND k.conrelid <> k.confrelid ORDER BY k.oid",
+	.sql = "WITH " KEYS " SELECT k.conrelid, k.confrelid, k.profile, k.confdeltype = 'c' FROM keys AS k WHERE (k.confdeltype = 'c' "
+	"OR k.confdeltype IN ('a', 'r') AND (k.profile OR " NEVER_NULL ")) AND k.conrelid <> k.confrelid ORDER BY k.confdeltype = 'c' DESC, k.oid",
 	.nargs = 0
 };
 
@@ -437,8 +441,9 @@ typedef struct GoingRun
 } GoingRun;
 
 /*
- * The foreign keys with ON DELETE CASCADE, followed from auth.users, each table
- * by the shortest way: there may be more ways than anybody could walk.
+ * The foreign keys with ON DELETE CASCADE, and those that our fix gives it: what
+ * blocks behind them would only be met then. Followed from auth.users, each
+ * table by the shortest way: there may be more ways than anybody could walk.
  */
 static void
 find_going(Doctor *doctor, void *arg)
@@ -489,6 +494,8 @@ find_going(Doctor *doctor, void *arg)
 			name = doctor_relation_name(relid);
 			if (name == NULL)
 				continue;
+			if (!DatumGetBool(SPI_getbinval(keys->vals[k], keys->tupdesc, 4, &isnull)))
+				name = psprintf("%s (once its own key is mended)", name);
 			going[n].relid = relid;
 			going[n].depth = going[i].depth + 1;
 			/* the text is for people */

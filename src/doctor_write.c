@@ -16,9 +16,12 @@
 #include "catalog/pg_class.h"
 #include "catalog/pg_constraint.h"
 #include "catalog/pg_index.h"
+#include "catalog/pg_language.h"
+#include "catalog/pg_proc.h"
 #include "catalog/pg_trigger.h"
 #include "catalog/pg_type.h"
 #include "mb/pg_wchar.h"
+#include "nodes/makefuncs.h"
 #include "nodes/nodeFuncs.h"
 #include "optimizer/optimizer.h"
 #include "parser/parsetree.h"
@@ -186,7 +189,7 @@ check_not_null(Body *body, Query *query, Relation rel, Form_pg_attribute att, Ta
 	if (OidIsValid(domain) && (tle == NULL || (IsA(body_strip((Node *) tle->expr), CoerceToDomain) &&
 											   body_nullness(body, query, (Node *) tle->expr, &why) == NULL_ALWAYS)))
 	{
-		if (!body_sets_column(body, RelationGetRelid(rel), column, query->commandType))
+		if (!body_sets_column(RelationGetRelid(rel), column, query->commandType))
 			body_found(body, DOCTOR_ERROR, ERRCODE_NOT_NULL_VIOLATION, "table", table,
 					   psprintf("column %s is of domain %s, which is NOT NULL", quote_identifier(column), format_type_be(domain)),
 					   psprintf("The INSERT at %s gives it no value: domain %s does not allow null values.",
@@ -196,7 +199,7 @@ check_not_null(Body *body, Query *query, Relation rel, Form_pg_attribute att, Ta
 	}
 	if (OidIsValid(domain))
 	{
-		if (body_sets_column(body, RelationGetRelid(rel), column, query->commandType))
+		if (body_sets_column(RelationGetRelid(rel), column, query->commandType))
 			return;
 		n = body_nullness(body, query, (Node *) tle->expr, &why);
 		if (n >= NULL_SOMETIMES)
@@ -208,7 +211,7 @@ check_not_null(Body *body, Query *query, Relation rel, Form_pg_attribute att, Ta
 	}
 	if (tle == NULL)
 	{
-		if (body_sets_column(body, RelationGetRelid(rel), column, query->commandType))
+		if (body_sets_column(RelationGetRelid(rel), column, query->commandType))
 			return;
 		body_found(body, DOCTOR_ERROR, ERRCODE_NOT_NULL_VIOLATION, "table", table,
 				   psprintf("column %s is NOT NULL and has no default", quote_identifier(column)),
@@ -220,7 +223,7 @@ check_not_null(Body *body, Query *query, Relation rel, Form_pg_attribute att, Ta
 		return;
 	}
 	n = body_nullness(body, query, (Node *) tle->expr, &why);
-	if (n < NULL_SOMETIMES || body_sets_column(body, RelationGetRelid(rel), column, query->commandType))
+	if (n < NULL_SOMETIMES || body_sets_column(RelationGetRelid(rel), column, query->commandType))
 		return;
 	if (is_default(rel, tle))
 	{
@@ -336,7 +339,7 @@ check_checks(Body *body, Query *query, Relation rel, Form_pg_attribute att, Targ
 	ref = body_ref(body, node);
 	if (ref != NULL && ref->is_new && ref->field != NULL && strcmp(ref->field, "email") == 0)
 	{
-		if (!body_sets_column(body, RelationGetRelid(rel), NameStr(att->attname), query->commandType))
+		if (!body_sets_column(RelationGetRelid(rel), NameStr(att->attname), query->commandType))
 			(void) check_value(body, query, rel, att, DOCTOR_WARNING, "somebody@example.com", " for one with that address");
 		return;
 	}
@@ -344,7 +347,7 @@ check_checks(Body *body, Query *query, Relation rel, Form_pg_attribute att, Targ
 	field = value == NULL && !local ? body_metadata_field(body, (Node *) tle->expr) : NULL;
 	if (field != NULL && body_is_guarded(body, field))
 		field = NULL;
-	if ((value == NULL && !local && field == NULL) || body_sets_column(body, RelationGetRelid(rel), NameStr(att->attname), query->commandType))
+	if ((value == NULL && !local && field == NULL) || body_sets_column(RelationGetRelid(rel), NameStr(att->attname), query->commandType))
 		return;
 	if (value != NULL)
 		(void) check_value(body, query, rel, att, sometimes ? DOCTOR_WARNING : DOCTOR_ERROR, value,
@@ -405,7 +408,7 @@ check_unique(Body *body, Query *query, Relation rel, Form_pg_attribute att, Targ
 			heap_attisnull(tuple, Anum_pg_index_indpred, NULL);
 		ReleaseSysCache(tuple);
 		name = alone ? get_rel_name(lfirst_oid(lc)) : NULL;
-		if (name == NULL || body_sets_column(body, RelationGetRelid(rel), NameStr(att->attname), query->commandType))
+		if (name == NULL || body_sets_column(RelationGetRelid(rel), NameStr(att->attname), query->commandType))
 			continue;
 		body_found(body, value != NULL && !sometimes ? DOCTOR_ERROR : DOCTOR_WARNING,
 				   ERRCODE_UNIQUE_VIOLATION, "function", body->name,
@@ -557,7 +560,7 @@ check_key(Body *body, Relation rel, Form_pg_attribute att, TargetEntry *tle)
 			lookup.values = list_make1(expr);
 			relation_close(other, AccessShareLock);
 			if (!usable || body_has_written(body, fk->confrelid) ||
-				body_sets_column(body, RelationGetRelid(rel), NameStr(att->attname), CMD_INSERT))
+				body_sets_column(RelationGetRelid(rel), NameStr(att->attname), CMD_INSERT))
 				continue;
 			lookup.sql = psprintf("SELECT FROM %s AS t WHERE t.%s OPERATOR(pg_catalog.=) $1", lookup.table, quote_identifier(column));
 			if (body_lookup_rows(&lookup) > 0)
@@ -706,7 +709,7 @@ check_same_for_all(Body *body, Query *query, Relation rel)
 			Form_pg_attribute att = attno > 0 ? TupleDescAttr(RelationGetDescr(rel), attno - 1) : NULL;
 			bool		sometimes;
 
-			if (att == NULL || att->attidentity || att->attgenerated || body_sets_column(body, RelationGetRelid(rel), NameStr(att->attname), query->commandType))
+			if (att == NULL || att->attidentity || att->attgenerated || body_sets_column(RelationGetRelid(rel), NameStr(att->attname), query->commandType))
 				same = false;
 			else if (tle == NULL || (index->indnullsnotdistinct && index->indisunique && is_null_mostly(body, query, tle)))
 				same = nulls = index->indisunique && index->indnullsnotdistinct;
@@ -805,18 +808,103 @@ check_arbiter(Body *body, Query *query, Relation rel)
 				   psprintf("CREATE UNIQUE INDEX ON %s (%s);", table, columns.data));
 }
 
+static bool
+is_in_sql(Oid function)
+{
+	HeapTuple	tuple = SearchSysCache1(PROCOID, ObjectIdGetDatum(function));
+	bool		result = HeapTupleIsValid(tuple) && ((Form_pg_proc) GETSTRUCT(tuple))->prolang == SQLlanguageId;
+
+	if (HeapTupleIsValid(tuple))
+		ReleaseSysCache(tuple);
+	return result;
+}
+
+/* A row that is inserted, as far as it is known. */
+typedef struct NewRow
+{
+	Query	   *query;
+	Relation	rel;
+} NewRow;
+
+/* Has the row nothing in the column? */
+static bool
+is_left_null(const NewRow *row, AttrNumber attno)
+{
+	Form_pg_attribute att = TupleDescAttr(RelationGetDescr(row->rel), attno - 1);
+	TargetEntry *tle = entry_of(row->query, attno);
+	Node	   *value = tle ? body_strip((Node *) tle->expr) : NULL;
+
+	return !att->attidentity && !att->attgenerated && get_typtype(att->atttypid) != TYPTYPE_DOMAIN &&
+		(tle == NULL ? !att->atthasdef : IsA(value, Const) && ((Const *) value)->constisnull) &&
+		!body_sets_column(RelationGetRelid(row->rel), NameStr(att->attname), CMD_INSERT);
+}
+
+/*
+ * An expression over the row, without the calls of STRICT functions that are
+ * given a null of it: they are never made. SQL functions stay, because planning
+ * reads those that it can inline before anything is known to be null.
+ */
+static Node *
+strict_mutator(Node *node, void *context)
+{
+	NewRow	   *row = (NewRow *) context;
+	Node	   *result;
+	List	   *args = NIL;
+	Oid			function = InvalidOid;
+	ListCell   *lc;
+
+	if (node == NULL)
+		return NULL;
+	if (IsA(node, Var) && ((Var *) node)->varattno > 0 && is_left_null(row, ((Var *) node)->varattno))
+		return (Node *) makeNullConst(((Var *) node)->vartype, ((Var *) node)->vartypmod, ((Var *) node)->varcollid);
+	result = expression_tree_mutator(node, strict_mutator, context);
+	if (IsA(result, FuncExpr))
+	{
+		function = ((FuncExpr *) result)->funcid;
+		args = ((FuncExpr *) result)->args;
+	}
+	else if (IsA(result, OpExpr))
+	{
+		function = get_opcode(((OpExpr *) result)->opno);
+		args = ((OpExpr *) result)->args;
+	}
+	else if (IsA(result, RelabelType))
+		args = list_make1(((RelabelType *) result)->arg);
+	else if (IsA(result, CoerceViaIO))
+		args = list_make1(((CoerceViaIO *) result)->arg);
+	if (OidIsValid(function) && (!func_strict(function) || is_in_sql(function)))
+		return result;
+	foreach(lc, args)
+		if (IsA(lfirst(lc), Const) && ((Const *) lfirst(lc))->constisnull)
+			return (Node *) makeNullConst(exprType(result), exprTypmod(result), exprCollation(result));
+	return result;
+}
+
 /* Functions in constraints, generated columns and indexes of what is written. */
 static void
-check_table_expressions(Body *body, Relation rel)
+check_table_expression(Body *body, Query *query, Relation rel, const char *expression)
+{
+	Node	   *node = (Node *) stringToNode(expression);
+	NewRow		row;
+
+	row.query = query;
+	row.rel = rel;
+	if (query->commandType == CMD_INSERT && (query->onConflict == NULL || query->onConflict->action != ONCONFLICT_UPDATE))
+		node = strict_mutator(node, &row);
+	body_expression(body, node);
+}
+
+static void
+check_table_expressions(Body *body, Query *query, Relation rel)
 {
 	TupleConstr *constr = RelationGetDescr(rel)->constr;
 	ListCell   *lc;
 
 	for (int i = 0; constr != NULL && i < constr->num_check; i++)
-		body_expression(body, (Node *) stringToNode(constr->check[i].ccbin));
+		check_table_expression(body, query, rel, constr->check[i].ccbin);
 	for (int i = 0; constr != NULL && i < constr->num_defval; i++)
 		if (TupleDescAttr(RelationGetDescr(rel), constr->defval[i].adnum - 1)->attgenerated)
-			body_expression(body, (Node *) stringToNode(constr->defval[i].adbin));
+			check_table_expression(body, query, rel, constr->defval[i].adbin);
 	foreach(lc, RelationGetIndexList(rel))
 	{
 		HeapTuple	tuple = SearchSysCache1(INDEXRELID, ObjectIdGetDatum(lfirst_oid(lc)));
@@ -830,7 +918,7 @@ check_table_expressions(Body *body, Relation rel)
 			Datum		value = SysCacheGetAttr(INDEXRELID, tuple, attributes[i], &isnull);
 
 			if (!isnull)
-				body_expression(body, (Node *) stringToNode(TextDatumGetCString(value)));
+				check_table_expression(body, query, rel, TextDatumGetCString(value));
 		}
 		ReleaseSysCache(tuple);
 	}
@@ -973,7 +1061,7 @@ body_check_write(Body *body, Query *query)
 	if (query->commandType == CMD_DELETE)
 		return;
 	rel = relation_open(rte->relid, AccessShareLock);
-	check_table_expressions(body, rel);
+	check_table_expressions(body, query, rel);
 	if (query->commandType == CMD_UPDATE)
 		foreach(lc, query->targetList)
 		{

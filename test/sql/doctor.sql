@@ -113,6 +113,24 @@ SELECT severity, area, object, finding, fix FROM invite_sync.doctor() WHERE obje
 DROP TRIGGER doctor_caught ON auth.users;
 DROP FUNCTION public.doctor_caught();
 
+-- also where names and rights are what is wrong; the path holds each schema once, and nothing contains what is caught
+CREATE TABLE public.doctor_near (id uuid);
+CREATE TABLE public.doctor_nearer (id uuid);
+CREATE FUNCTION public.doctor_caught() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    INSERT INTO doctor_near VALUES (NEW.id);
+    INSERT INTO doctor_nearer VALUES (NEW.id);
+    INSERT INTO public.doctor_gone VALUES (NEW.id);
+    RETURN NULL;
+EXCEPTION WHEN others THEN
+    RETURN NULL;
+END $$;
+CREATE TRIGGER doctor_caught AFTER INSERT ON auth.users FOR EACH ROW EXECUTE FUNCTION public.doctor_caught();
+SELECT severity, finding, detail ~ 'exception handler catches it' AS caught, fix FROM invite_sync.doctor() WHERE object = 'public.doctor_caught()' ORDER BY 2;
+DROP TRIGGER doctor_caught ON auth.users;
+DROP FUNCTION public.doctor_caught();
+DROP TABLE public.doctor_near, public.doctor_nearer;
+
 -- ---- what is asked for first is not missing; what another operation's branch does is not done ----
 CREATE FUNCTION public.doctor_asks() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path = '' AS $$
 DECLARE
