@@ -695,7 +695,7 @@ probe(Probe *p)
 	return ask(run_probe, p) && p->effects == NIL;
 }
 
-/* The first step that failed of this kind, or NULL. */
+/* The first step that failed of this kind, and not for what the probe has made up; or NULL. */
 static const ProbeStep *
 failed_step(const Probe *p, const char *kind)
 {
@@ -705,7 +705,7 @@ failed_step(const Probe *p, const char *kind)
 	{
 		ProbeStep  *step = (ProbeStep *) lfirst(lc);
 
-		if (strcmp(step->kind, kind) == 0 && step->outcome != PROBE_OK)
+		if (strcmp(step->kind, kind) == 0 && step->outcome != PROBE_OK && !step->made_up)
 			return step;
 	}
 	return NULL;

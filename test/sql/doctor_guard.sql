@@ -240,6 +240,23 @@ CREATE OR REPLACE FUNCTION guarded.fails() RETURNS trigger LANGUAGE plpgsql AS $
 ALTER TABLE guarded.other DROP CONSTRAINT never;
 ALTER TABLE guarded.other ADD CONSTRAINT never CHECK (false);
 ALTER TABLE guarded.other DROP CONSTRAINT never;
+-- what is refused of a form for the values alone that the probe has made up is not how it was before
+CREATE OR REPLACE FUNCTION guarded.fails() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF NEW.raw_user_meta_data ? 'full_name' THEN
+        EXECUTE 'SELECT to_date($1, ''YYYY'')' USING NEW.raw_user_meta_data ->> 'since';
+    END IF;
+    RETURN NEW;
+END $$;
+BEGIN;
+CREATE OR REPLACE FUNCTION guarded.fails() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF NEW.raw_user_meta_data ? 'full_name' THEN
+        EXECUTE format('SELECT %s/0', length(NEW.email));
+    END IF;
+    RETURN NEW;
+END $$;
+ROLLBACK;
 -- not where a rollback would not undo it: then as warn
 CREATE SEQUENCE guarded.ran;
 GRANT USAGE ON SEQUENCE guarded.ran TO PUBLIC;
