@@ -34,6 +34,7 @@ typedef struct Doctor
 	bool		email_optional; /* users without an address can sign up, or have */
 	List	   *findings;		/* private to doctor.c */
 	List	   *reached;		/* of DoctorReach; private to doctor_body.c */
+	List	   *made;			/* of BodyMade; by the bodies that were looked at so far */
 	struct BodyRun *bodies;		/* private to doctor_body.c */
 } Doctor;
 

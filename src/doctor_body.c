@@ -176,6 +176,8 @@ add_call(Doctor *doctor, const BodyCall *call)
 		if (!same_call(c, call))
 			continue;
 		c->events |= call->events;
+		if (c->trigger != call->trigger && !c->has_condition && !call->has_condition)
+			c->again = call->trigger_name;
 		if (c->parent != NULL && call->parent != NULL && call->parent != c->parent)
 		{
 			old = MemoryContextSwitchTo(doctor->cxt);
@@ -1165,6 +1167,7 @@ walk(Body *body)
 	body->temporary = NIL;
 	body->defaults = NIL;
 	body->awaited = NIL;
+	body->made = NIL;
 	body->column = NULL;
 	body->path_unknown = false;
 	body->changed = false;
@@ -1213,6 +1216,7 @@ analyse_call(Doctor *doctor, void *arg)
 	Body		body;
 	bool		isnull;
 	Datum		source;
+	ListCell   *lc;
 
 	if (!HeapTupleIsValid(tuple))
 	{
@@ -1264,6 +1268,16 @@ analyse_call(Doctor *doctor, void *arg)
 		body_ask_checker(&body);
 	report(&body);
 	follow_effects(&body);
+	MemoryContextSwitchTo(doctor->cxt);
+	foreach(lc, body.made)
+	{
+		BodyMade   *made = (BodyMade *) palloc(sizeof(BodyMade));
+
+		*made = *(BodyMade *) lfirst(lc);
+		made->values = copyObject(made->values);
+		made->where = pstrdup(made->where);
+		doctor->made = lappend(doctor->made, made);
+	}
 	MemoryContextSwitchTo(old);
 	MemoryContextDelete(cxt);
 }

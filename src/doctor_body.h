@@ -44,6 +44,7 @@ typedef struct BodyCall
 	Oid			relid;			/* the trigger's table, or invalid */
 	Oid			trigger;
 	const char *trigger_name;
+	const char *again;			/* another trigger that calls it for the same row, or NULL */
 	int			trigger_type;	/* pg_trigger.tgtype */
 	bool		has_condition;	/* it has a WHEN clause */
 	List	   *condition_words;	/* char *: texts in it */
@@ -114,6 +115,16 @@ typedef struct BodyAwaited
 	Oid			key;			/* pg_constraint */
 } BodyAwaited;
 
+/* A row that is always made when the auth server makes a user: for whom a unique index has room once. */
+typedef struct BodyMade
+{
+	Oid			index;
+	List	   *values;			/* of its columns: a Const, or NULL for the user's id */
+	bool		before;			/* by a BEFORE trigger */
+	const char *where;
+	const char *trigger_name;
+} BodyMade;
+
 /* What the body writes or calls. */
 typedef struct BodyEffect
 {
@@ -174,6 +185,7 @@ typedef struct Body
 	List	   *temporary;		/* char *: tables that it makes itself */
 	List	   *defaults;		/* BodyDefault: of the statement */
 	List	   *awaited;		/* BodyAwaited */
+	List	   *made;			/* BodyMade */
 	Oid			table;			/* whose ... */
 	char	   *column;			/* ... default is looked at, or NULL */
 	bool		path_unknown;	/* it changes search_path or role itself */

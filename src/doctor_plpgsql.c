@@ -1372,7 +1372,14 @@ walk_list(Body *body, List *stmts)
 
 	check_stack_depth();
 	foreach(lc, stmts)
-		walk_statement(body, (PLpgSQL_stmt *) lfirst(lc));
+	{
+		PLpgSQL_stmt *stmt = (PLpgSQL_stmt *) lfirst(lc);
+
+		walk_statement(body, stmt);
+		/* what follows never runs: RAISE EXCEPTION, and then RETURN NULL */
+		if (is_exception(stmt) || stmt->cmd_type == PLPGSQL_STMT_RETURN)
+			break;
+	}
 	body->doubts = doubts;
 	body->conditions = conditions;
 }

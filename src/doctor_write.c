@@ -1026,6 +1026,150 @@ check_order(Body *body, Query *query, Relation rel)
 	}
 }
 
+/* Does the trigger fire whenever a user is updated? */
+static bool
+fires_for_each_update(Body *body)
+{
+	Relation	users;
+	bool		result = false;
+
+	if (!TRIGGER_FOR_UPDATE(body->call->trigger_type) || (users = try_relation_open(body->doctor->auth_users, AccessShareLock)) == NULL)
+		return false;
+	for (int i = 0; users->trigdesc != NULL && i < users->trigdesc->numtriggers; i++)
+		if (users->trigdesc->triggers[i].tgoid == body->call->trigger)
+			result = users->trigdesc->triggers[i].tgnattr == 0;
+	relation_close(users, AccessShareLock);
+	return result;
+}
+
+/*
+ * What a unique index tells the rows of users apart by: their id, and perhaps
+ * constants. False: something else is part of it.
+ */
+static bool
+is_one_of_user(Body *body, Query *query, HeapTuple tuple, List **values)
+{
+	Form_pg_index index = (Form_pg_index) GETSTRUCT(tuple);
+	bool		by_id = false;
+
+	*values = NIL;
+	if (!index->indisunique || !index->indimmediate || !index->indisvalid || !heap_attisnull(tuple, Anum_pg_index_indpred, NULL))
+		return false;
+	for (int i = 0; i < index->indnkeyatts; i++)
+	{
+		TargetEntry *tle = index->indkey.values[i] > 0 ? entry_of(query, index->indkey.values[i]) : NULL;
+		Node	   *value = tle ? body_strip((Node *) tle->expr) : NULL;
+		BodyRef    *ref = body_ref(body, value);
+
+		if (ref != NULL && body_value_of(body, ref) != NULL)
+			value = body_strip(body_value_of(body, ref));
+		/* a column of text holds an id as well */
+		if (value != NULL && IsA(value, CoerceViaIO))
+			value = body_strip((Node *) ((CoerceViaIO *) value)->arg);
+		ref = body_ref(body, value);
+		if (ref != NULL && (ref->is_new || ref->is_old) && ref->field != NULL && strcmp(ref->field, "id") == 0)
+		{
+			by_id = true;
+			value = NULL;
+		}
+		else if (value == NULL || !IsA(value, Const) || ((Const *) value)->constisnull)
+			return false;
+		*values = lappend(*values, value);
+	}
+	return by_id;
+}
+
+/* A row of the user's that is there already: made by another trigger, or when the user was made. */
+static void
+check_made(Body *body, Query *query, Relation rel)
+{
+	int			type = body->call->trigger_type;
+	char	   *table = doctor_relation_name(RelationGetRelid(rel));
+	ListCell   *lc;
+	MemoryContext old;
+
+	/* whoever asks first, or catches it, has thought of it */
+	if (body->call->relid != body->doctor->auth_users || body->call->has_condition || !TRIGGER_FOR_ROW(type) ||
+		body->conditions > 0 || body->doubts > 0 || body->in_handler || body->dynamic || body_is_caught(body, ERRCODE_UNIQUE_VIOLATION) ||
+		query->onConflict != NULL || query->jointree->fromlist != NIL ||
+		rel->rd_rules != NULL || (rel->trigdesc != NULL && rel->trigdesc->trig_insert_before_row))
+		return;
+	foreach(lc, body->effects)
+	{
+		BodyEffect *e = (BodyEffect *) lfirst(lc);
+
+		if (!e->is_call && e->id == RelationGetRelid(rel) && e->command == CMD_DELETE)
+			return;
+	}
+	foreach(lc, RelationGetIndexList(rel))
+	{
+		HeapTuple	tuple = SearchSysCache1(INDEXRELID, ObjectIdGetDatum(lfirst_oid(lc)));
+		char	   *name = get_rel_name(lfirst_oid(lc));
+		List	   *values = NIL;
+		bool		once = HeapTupleIsValid(tuple) && is_one_of_user(body, query, tuple, &values);
+		const BodyMade *first = NULL;
+		BodyMade   *made;
+		ListCell   *lc2;
+		const char *finding = NULL;
+		const char *how = NULL;
+		const char *advice = NULL;
+
+		if (HeapTupleIsValid(tuple))
+			ReleaseSysCache(tuple);
+		if (!once || name == NULL || table == NULL)
+			continue;
+		if (TRIGGER_FOR_INSERT(type))
+		{
+			foreach(lc2, list_concat_copy(body->doctor->made, body->made))
+			{
+				made = (BodyMade *) lfirst(lc2);
+				if (made->index == lfirst_oid(lc) && made->before == TRIGGER_FOR_BEFORE(type) && equal(made->values, values))
+					first = made;
+			}
+			if (first != NULL || body->call->again != NULL)
+			{
+				finding = psprintf("the row of %s for a new user is made twice: duplicate key", table);
+				advice = "Drop the trigger that is one too many";
+				how = first != NULL ? psprintf("Trigger %s on auth.users makes it at %s", quote_identifier(first->trigger_name), first->where) :
+					psprintf("Triggers %s and %s on auth.users both call it", quote_identifier(body->call->trigger_name), quote_identifier(body->call->again));
+			}
+		}
+		if (finding == NULL && fires_for_each_update(body))
+		{
+			finding = psprintf("a row of %s is made again with each UPDATE of the user: duplicate key", table);
+			how = "The auth server updates users right after it made them, and whenever they log in";
+			advice = "Let the trigger fire on INSERT alone";
+		}
+		if (finding != NULL)
+		{
+			const char *detail = psprintf("%s; the INSERT at %s then fails: duplicate key value violates unique constraint \"%s\". %s, or let the INSERT pass over what is there (ON CONFLICT DO NOTHING).",
+										  how, body_where(body), name, advice);
+
+			/* nothing else that the function does is done twice, either */
+			if (first == NULL && body->call->again != NULL && TRIGGER_FOR_INSERT(type))
+				body_found(body, DOCTOR_ERROR, ERRCODE_UNIQUE_VIOLATION, "function", body->name, finding, detail,
+						   psprintf("DROP TRIGGER %s ON auth.users;", quote_identifier(body->call->again)));
+			else if (query->returningList == NIL && body->sql != NULL &&
+					 body_edit(body, (int) strlen(body->sql), (int) strlen(body->sql), " on conflict do nothing", "", false))
+				body_found_edit(body, DOCTOR_ERROR, ERRCODE_UNIQUE_VIOLATION, finding, detail);
+			else
+				body_found(body, DOCTOR_ERROR, ERRCODE_UNIQUE_VIOLATION, "function", body->name, finding, detail, NULL);
+			return;
+		}
+		if (!TRIGGER_FOR_INSERT(type))
+			continue;
+		old = MemoryContextSwitchTo(body->cxt);
+		made = (BodyMade *) palloc(sizeof(BodyMade));
+		made->index = lfirst_oid(lc);
+		made->values = copyObject(values);
+		made->before = TRIGGER_FOR_BEFORE(type);
+		made->where = pstrdup(body_where(body));
+		made->trigger_name = body->call->trigger_name;
+		body->made = lappend(body->made, made);
+		MemoryContextSwitchTo(old);
+	}
+}
+
 void
 body_check_write(Body *body, Query *query)
 {
@@ -1078,6 +1222,7 @@ body_check_write(Body *body, Query *query)
 		check_arbiter(body, query, rel);
 		check_same_for_all(body, query, rel);
 		check_order(body, query, rel);
+		check_made(body, query, rel);
 		for (int i = 0; i < RelationGetNumberOfAttributes(rel); i++)
 		{
 			Form_pg_attribute att = TupleDescAttr(RelationGetDescr(rel), i);
