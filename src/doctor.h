@@ -35,6 +35,7 @@ typedef struct Doctor
 	List	   *findings;		/* private to doctor.c */
 	List	   *reached;		/* of DoctorReach; private to doctor_body.c */
 	List	   *made;			/* of BodyMade; by the bodies that were looked at so far */
+	List	   *awaited;		/* of BodyAwaited; by them, as well */
 	struct BodyRun *bodies;		/* private to doctor_body.c */
 } Doctor;
 

@@ -68,7 +68,15 @@ struct BodyRun
 	List	   *guarded;		/* Oid of the trigger, Oid of its function, ... */
 	char	   *auth_path;		/* search_path of the auth server's sessions */
 	List	   *cascades;		/* Cascade */
+	List	   *makers;			/* Maker */
 };
+
+/* A body that inserts into the table; invalid: perhaps into any. */
+typedef struct Maker
+{
+	Oid			relid;
+	const BodyCall *call;
+} Maker;
 
 /* ---------------------------------------------------------------------
  * What is reached
@@ -637,6 +645,18 @@ body_calls(Body *body, Oid funcid, int nargs, BodyArg *args)
 
 /* What the last pass has found to be written and called is looked at next. */
 static void
+note_maker(Doctor *doctor, Oid relid, const BodyCall *call)
+{
+	MemoryContext old = MemoryContextSwitchTo(doctor->cxt);
+	Maker	   *maker = (Maker *) palloc(sizeof(Maker));
+
+	maker->relid = relid;
+	maker->call = call;
+	doctor->bodies->makers = lappend(doctor->bodies->makers, maker);
+	MemoryContextSwitchTo(old);
+}
+
+static void
 follow_effects(Body *body)
 {
 	ListCell   *lc;
@@ -670,6 +690,8 @@ follow_effects(Body *body)
 		{
 			Writer		writer;
 
+			if (e->command == CMD_INSERT)
+				note_maker(body->doctor, e->id, body->call);
 			note_reach(body->doctor, e->id, body->role, 1 << e->command, body->call->events);
 			memset(&writer, 0, sizeof(writer));
 			writer.role = body->role;
@@ -1244,6 +1266,7 @@ analyse_call(Doctor *doctor, void *arg)
 	if (body.name == NULL || (body.language != SQLlanguageId && body.language != get_language_oid("plpgsql", true)))
 	{
 		/* what is in C or another language says nothing to us, nor what is gone by now */
+		note_maker(doctor, InvalidOid, call);
 		MemoryContextSwitchTo(old);
 		MemoryContextDelete(cxt);
 		return;
@@ -1268,7 +1291,17 @@ analyse_call(Doctor *doctor, void *arg)
 		body_ask_checker(&body);
 	report(&body);
 	follow_effects(&body);
+	if (body_mentions(&body, "execute"))
+		note_maker(doctor, InvalidOid, call);
 	MemoryContextSwitchTo(doctor->cxt);
+	foreach(lc, body.awaited)
+	{
+		BodyAwaited *awaited = (BodyAwaited *) palloc(sizeof(BodyAwaited));
+
+		*awaited = *(BodyAwaited *) lfirst(lc);
+		awaited->where = pstrdup(awaited->where);
+		doctor->awaited = lappend(doctor->awaited, awaited);
+	}
 	foreach(lc, body.made)
 	{
 		BodyMade   *made = (BodyMade *) palloc(sizeof(BodyMade));
@@ -1579,6 +1612,81 @@ is_guarded(const struct BodyRun *run, const BodyCall *call)
 	return OidIsValid(guarded_function(run, call->trigger));
 }
 
+/* The triggers by which the auth server comes to a body when it makes a user. */
+static void
+find_roots(const BodyCall *call, List **seen, List **roots)
+{
+	ListCell   *lc;
+
+	if (list_member_ptr(*seen, call))
+		return;
+	*seen = lappend(*seen, unconstify(BodyCall *, call));
+	if (call->parent != NULL)
+		find_roots(call->parent, seen, roots);
+	else if (TRIGGER_FOR_INSERT(call->trigger_type))
+		*roots = lappend(*roots, unconstify(BodyCall *, call));
+	foreach(lc, call->others)
+		find_roots((const BodyCall *) lfirst(lc), seen, roots);
+}
+
+static bool
+fires_after(const BodyCall *a, const BodyCall *b)
+{
+	int			turn_a = TRIGGER_FOR_BEFORE(a->trigger_type) ? 0 : TRIGGER_FOR_ROW(a->trigger_type) ? 1 : 2;
+	int			turn_b = TRIGGER_FOR_BEFORE(b->trigger_type) ? 0 : TRIGGER_FOR_ROW(b->trigger_type) ? 1 : 2;
+
+	return turn_a != turn_b ? turn_a > turn_b : strcmp(a->trigger_name, b->trigger_name) > 0;
+}
+
+/* Rows that refer to one of the user's own, which only a trigger makes that fires afterwards. */
+static void
+check_turns(Doctor *doctor, void *arg)
+{
+	ListCell   *lc;
+	ListCell   *lc2;
+
+	foreach(lc, doctor->awaited)
+	{
+		BodyAwaited *awaited = (BodyAwaited *) lfirst(lc);
+		List	   *seen = NIL;
+		List	   *roots = NIL;
+		const BodyCall *first = NULL;
+		char	   *child = doctor_relation_name(awaited->child);
+		char	   *parent = doctor_relation_name(awaited->parent);
+		char	   *key = get_constraint_name(awaited->key);
+		bool		before = child == NULL || parent == NULL || key == NULL || awaited->call->has_condition;
+
+		foreach(lc2, doctor->bodies->makers)
+		{
+			Maker	   *maker = (Maker *) lfirst(lc2);
+			List	   *all = NIL;
+
+			if (maker->relid == awaited->parent || !OidIsValid(maker->relid))
+				find_roots(maker->call, &seen, &all);
+			if (maker->relid == awaited->parent)
+				roots = list_concat(roots, all);
+		}
+		foreach(lc2, seen)
+		{
+			const BodyCall *root = (const BodyCall *) lfirst(lc2);
+
+			before = before || (root->parent == NULL && TRIGGER_FOR_INSERT(root->trigger_type) && !fires_after(root, awaited->call));
+		}
+		foreach(lc2, roots)
+			if (first == NULL || fires_after(first, (const BodyCall *) lfirst(lc2)))
+				first = (const BodyCall *) lfirst(lc2);
+		if (before || first == NULL)
+			continue;
+		doctor_finding(doctor, awaited->caught ? DOCTOR_WARNING : DOCTOR_ERROR, "table", child,
+					   psprintf("foreign key %s: the row of %s that it refers to is made only afterwards", quote_identifier(key), parent),
+					   psprintf("%s is written at %s, by trigger %s on auth.users; the row of %s is made by trigger %s, which fires after it (AFTER triggers of a row fire in the order of their names): "
+								"insert violates foreign key constraint \"%s\". SQLSTATE 23503.%s Rename one of them, or have the key wait for the COMMIT.",
+								child, awaited->where, quote_identifier(awaited->call->trigger_name), parent, quote_identifier(first->trigger_name), key,
+								awaited->caught ? CAUGHT : ""),
+					   psprintf("ALTER TABLE %s ALTER CONSTRAINT %s DEFERRABLE INITIALLY DEFERRED;", child, quote_identifier(key)));
+	}
+}
+
 static void
 check_bodies(Doctor *doctor, bool guarded)
 {
@@ -1617,6 +1725,8 @@ check_bodies(Doctor *doctor, bool guarded)
 		if (name != NULL)
 			doctor_contained(doctor, "function", name, analyse_call, call);
 	}
+	if (!guarded)
+		doctor_contained(doctor, "trigger", "auth.users", check_turns, NULL);
 	doctor->bodies = NULL;
 }
 

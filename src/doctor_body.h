@@ -113,6 +113,9 @@ typedef struct BodyAwaited
 	Oid			child;
 	Oid			parent;
 	Oid			key;			/* pg_constraint */
+	const char *where;
+	const BodyCall *call;
+	bool		caught;
 } BodyAwaited;
 
 /* A row that is always made when the auth server makes a user: for whom a unique index has room once. */

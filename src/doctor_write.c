@@ -1003,6 +1003,8 @@ check_order(Body *body, Query *query, Relation rel)
 		bool		deferred = true;
 		BodyAwaited *awaited;
 
+		if (ref != NULL && body_value_of(body, ref) != NULL)
+			ref = body_ref(body, body_strip(body_value_of(body, ref)));
 		if (ref == NULL || !ref->is_new || ref->field == NULL || strcmp(ref->field, "id") != 0 ||
 			fk->confrelid == body->doctor->auth_users || fk->confrelid == RelationGetRelid(rel))
 			continue;
@@ -1021,6 +1023,9 @@ check_order(Body *body, Query *query, Relation rel)
 		awaited->child = RelationGetRelid(rel);
 		awaited->parent = fk->confrelid;
 		awaited->key = fk->conoid;
+		awaited->where = pstrdup(body_where(body));
+		awaited->call = body->call;
+		awaited->caught = body_is_caught(body, ERRCODE_FOREIGN_KEY_VIOLATION);
 		body->awaited = lappend(body->awaited, awaited);
 		MemoryContextSwitchTo(old);
 	}
