@@ -84,6 +84,18 @@ typedef struct Maker
  */
 
 static void
+note_maker(Doctor *doctor, Oid relid, const BodyCall *call)
+{
+	MemoryContext old = MemoryContextSwitchTo(doctor->cxt);
+	Maker	   *maker = (Maker *) palloc(sizeof(Maker));
+
+	maker->relid = relid;
+	maker->call = call;
+	doctor->bodies->makers = lappend(doctor->bodies->makers, maker);
+	MemoryContextSwitchTo(old);
+}
+
+static void
 note_reach(Doctor *doctor, Oid relid, Oid role, int command, int events)
 {
 	ListCell   *lc;
@@ -644,18 +656,6 @@ body_calls(Body *body, Oid funcid, int nargs, BodyArg *args)
 }
 
 /* What the last pass has found to be written and called is looked at next. */
-static void
-note_maker(Doctor *doctor, Oid relid, const BodyCall *call)
-{
-	MemoryContext old = MemoryContextSwitchTo(doctor->cxt);
-	Maker	   *maker = (Maker *) palloc(sizeof(Maker));
-
-	maker->relid = relid;
-	maker->call = call;
-	doctor->bodies->makers = lappend(doctor->bodies->makers, maker);
-	MemoryContextSwitchTo(old);
-}
-
 static void
 follow_effects(Body *body)
 {
@@ -1513,7 +1513,11 @@ find_targets(Doctor *doctor, void *arg)
 	Datum		values[1];
 	uint64		n;
 	SPITupleTable *rows;
+	BodyCall   *sync = (BodyCall *) MemoryContextAllocZero(doctor->cxt, sizeof(BodyCall));
 
+	/* what fires after the triggers of each row */
+	sync->trigger_type = TRIGGER_TYPE_AFTER | TRIGGER_TYPE_INSERT;
+	sync->trigger_name = "invite_sync_insert";
 	values[0] = CStringGetTextDatum(caller_lineage(InvalidSnapshot));
 	SPI_connect();
 	scope_enter_own(&scope);
@@ -1527,6 +1531,7 @@ find_targets(Doctor *doctor, void *arg)
 		Oid			relid = DatumGetObjectId(SPI_getbinval(rows->vals[i], rows->tupdesc, 1, &isnull));
 		Writer		writer;
 
+		note_maker(doctor, relid, sync);
 		memset(&writer, 0, sizeof(writer));
 		writer.role = DatumGetObjectId(SPI_getbinval(rows->vals[i], rows->tupdesc, 2, &isnull));
 		writer.path = MemoryContextStrdup(doctor->cxt, SPI_getvalue(rows->vals[i], rows->tupdesc, 3));
@@ -1679,10 +1684,10 @@ check_turns(Doctor *doctor, void *arg)
 			continue;
 		doctor_finding(doctor, awaited->caught ? DOCTOR_WARNING : DOCTOR_ERROR, "table", child,
 					   psprintf("foreign key %s: the row of %s that it refers to is made only afterwards", quote_identifier(key), parent),
-					   psprintf("%s is written at %s, by trigger %s on auth.users; the row of %s is made by trigger %s, which fires after it (AFTER triggers of a row fire in the order of their names): "
-								"insert violates foreign key constraint \"%s\". SQLSTATE 23503.%s Rename one of them, or have the key wait for the COMMIT.",
+					   psprintf("%s is written at %s, by trigger %s on auth.users; the row of %s is made by trigger %s, which fires after it (triggers of each row before those of the statement, and each kind in the order of their names): "
+								"insert violates foreign key constraint \"%s\". SQLSTATE 23503.%s %save the key wait for the COMMIT.",
 								child, awaited->where, quote_identifier(awaited->call->trigger_name), parent, quote_identifier(first->trigger_name), key,
-								awaited->caught ? CAUGHT : ""),
+								awaited->caught ? CAUGHT : "", OidIsValid(first->trigger) ? "Rename one of them, or h" : "H"),
 					   psprintf("ALTER TABLE %s ALTER CONSTRAINT %s DEFERRABLE INITIALLY DEFERRED;", child, quote_identifier(key)));
 	}
 }

@@ -107,7 +107,7 @@ typedef struct BodyDefault
 	char	   *column;
 } BodyDefault;
 
-/* A row that refers to one of "parent" by the new user's id, when nothing has made that. */
+/* A row that refers to one of "parent" by the new user's id, which the body has not made. */
 typedef struct BodyAwaited
 {
 	Oid			child;
@@ -116,6 +116,7 @@ typedef struct BodyAwaited
 	const char *where;
 	const BodyCall *call;
 	bool		caught;
+	bool		reached;		/* another one may have made it */
 } BodyAwaited;
 
 /* A row that is always made when the auth server makes a user: for whom a unique index has room once. */

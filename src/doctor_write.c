@@ -976,7 +976,7 @@ check_order(Body *body, Query *query, Relation rel)
 		char	   *key;
 
 		/* its table is locked no longer: the key may have been dropped */
-		if (awaited->parent == RelationGetRelid(rel) && query->onConflict == NULL &&
+		if (awaited->parent == RelationGetRelid(rel) && !awaited->reached && query->onConflict == NULL &&
 			(key = get_constraint_name(awaited->key)) != NULL)
 		{
 			body_found(body, DOCTOR_ERROR, ERRCODE_FOREIGN_KEY_VIOLATION, "table", doctor_relation_name(awaited->child),
@@ -1016,13 +1016,14 @@ check_order(Body *body, Query *query, Relation rel)
 			deferred = ((Form_pg_constraint) GETSTRUCT(tuple))->condeferred;
 			ReleaseSysCache(tuple);
 		}
-		if (made || deferred || body_mentions(body, "execute") || is_reached(body->doctor, fk->confrelid))
+		if (made || deferred || body_mentions(body, "execute"))
 			continue;
 		old = MemoryContextSwitchTo(body->cxt);
 		awaited = (BodyAwaited *) palloc(sizeof(BodyAwaited));
 		awaited->child = RelationGetRelid(rel);
 		awaited->parent = fk->confrelid;
 		awaited->key = fk->conoid;
+		awaited->reached = is_reached(body->doctor, fk->confrelid);
 		awaited->where = pstrdup(body_where(body));
 		awaited->call = body->call;
 		awaited->caught = body_is_caught(body, ERRCODE_FOREIGN_KEY_VIOLATION);
