@@ -948,6 +948,8 @@ body_analyse(Body *body, const char *sql, RawParseMode mode, ParserSetupHook set
 	Analysis	a;
 	ErrorData  *edata;
 	Node	   *raw = NULL;
+	List	   *guards = body->guards;
+	int			conditions = body->conditions;
 
 	CHECK_FOR_INTERRUPTS();
 	a.body = body;
@@ -965,6 +967,14 @@ body_analyse(Body *body, const char *sql, RawParseMode mode, ParserSetupHook set
 	body->column = NULL;
 	if (edata != NULL && caller_must_rethrow(edata->sqlerrcode))
 		ReThrowError(edata);
+	if (edata != NULL)
+	{
+		/* where the walk has stopped, these are of an expression that is gone */
+		body->guards = guards;
+		body->conditions = conditions;
+		body->in_coalesce = false;
+		body->args = NULL;
+	}
 	/* our own look at it failed */
 	if (edata != NULL && a.is_analysed)
 		return true;

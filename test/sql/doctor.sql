@@ -487,3 +487,22 @@ DROP TRIGGER doctor_large ON auth.users;
 DROP FUNCTION public.doctor_large();
 DROP TABLE public.doctor_large, public.doctor_wide;
 DROP FUNCTION public.doctor_fills();
+
+-- ---- a word that a condition asks for is remembered after it, also one of no type ----
+CREATE TABLE public.doctor_words (id uuid, note text);
+CREATE FUNCTION public.doctor_words() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path = '' AS $$
+DECLARE
+    age integer;
+BEGIN
+    IF concat('age', NEW.email) <> 'x' THEN
+        RETURN NULL;
+    END IF;
+    INSERT INTO public.doctor_words (id, note) SELECT NEW.id, string_agg(t.n::text, 'x') FROM generate_series(1, 3) AS t (n) WHERE t.n::text <> 'something else';
+    age := (NEW.raw_user_meta_data ->> 'age')::integer;
+    RETURN NULL;
+END $$;
+CREATE TRIGGER doctor_words AFTER INSERT ON auth.users FOR EACH ROW EXECUTE FUNCTION public.doctor_words();
+SELECT severity, finding FROM invite_sync.doctor() WHERE object = 'public.doctor_words()';
+DROP TRIGGER doctor_words ON auth.users;
+DROP FUNCTION public.doctor_words();
+DROP TABLE public.doctor_words;
