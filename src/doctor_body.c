@@ -464,13 +464,15 @@ is_new_cascade(Doctor *doctor, const Writer *writer, Oid relid, CmdType command,
 	struct BodyRun *run = doctor->bodies;
 	MemoryContext old;
 	Cascade    *cascade;
-	ListCell   *lc;
 
-	foreach(lc, run->cascades)
+	/* those of one call are one behind the other */
+	for (int i = list_length(run->cascades) - 1; i >= 0; i--)
 	{
-		cascade = (Cascade *) lfirst(lc);
+		cascade = (Cascade *) list_nth(run->cascades, i);
+		if (cascade->writer.call != writer->call)
+			break;
 		if (cascade->relid != relid || cascade->command != command || cascade->writer.role != writer->role ||
-			cascade->writer.after_role != writer->after_role || cascade->writer.call != writer->call ||
+			cascade->writer.after_role != writer->after_role ||
 			cascade->writer.events != writer->events || cascade->writer.contained != writer->contained ||
 			cascade->writer.certain != writer->certain || !bms_equal(cascade->columns, columns))
 			continue;
@@ -520,6 +522,7 @@ reach_table(Doctor *doctor, const Writer *writer, Oid relid, CmdType command, Bi
 	Relation	rel;
 	TriggerDesc *triggers;
 
+	CHECK_FOR_INTERRUPTS();
 	if (depth > DEPTH_MAX || !SearchSysCacheExists1(RELOID, ObjectIdGetDatum(relid)))
 		return;
 	rel = try_relation_open(relid, AccessShareLock);
