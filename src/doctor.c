@@ -59,6 +59,7 @@ add_finding(Doctor *doctor, DoctorSeverity severity, const char *const *text)
 {
 	MemoryContext old;
 	Finding    *f;
+	Finding    *last;
 	ListCell   *lc;
 
 	if (text[2] == NULL)
@@ -82,8 +83,14 @@ add_finding(Doctor *doctor, DoctorSeverity severity, const char *const *text)
 	old = MemoryContextSwitchTo(doctor->cxt);
 	f = (Finding *) palloc0(sizeof(Finding));
 	f->severity = severity;
-	for (int i = 0; i < FINDING_COLUMNS; i++)
+	for (int i = 0; i < FINDING_COLUMNS - 1; i++)
 		f->text[i] = text[i] ? pstrdup(text[i]) : NULL;
+	/* a whole function is the fix of all that is found in it, and kept once */
+	last = doctor->findings ? (Finding *) llast(doctor->findings) : NULL;
+	if (last != NULL && same_text(last->text[FINDING_COLUMNS - 1], text[FINDING_COLUMNS - 1]))
+		f->text[FINDING_COLUMNS - 1] = last->text[FINDING_COLUMNS - 1];
+	else
+		f->text[FINDING_COLUMNS - 1] = text[FINDING_COLUMNS - 1] ? pstrdup(text[FINDING_COLUMNS - 1]) : NULL;
 	doctor->findings = lappend(doctor->findings, f);
 	MemoryContextSwitchTo(old);
 }
@@ -285,6 +292,19 @@ doctor_function_name(Oid funcid)
 }
 
 char *
+doctor_definition(PGFunction print, Oid object)
+{
+	LOCAL_FCINFO(fcinfo, 1);
+	Datum		definition;
+
+	InitFunctionCallInfoData(*fcinfo, NULL, 1, InvalidOid, NULL, NULL);
+	fcinfo->args[0].value = ObjectIdGetDatum(object);
+	fcinfo->args[0].isnull = false;
+	definition = print(fcinfo);
+	return fcinfo->isnull ? NULL : TextDatumGetCString(definition);
+}
+
+char *
 doctor_role_name(Oid role)
 {
 	char	   *name = GetUserNameFromId(role, true);
@@ -363,6 +383,7 @@ return_findings(Doctor *doctor, ReturnSetInfo *rsinfo)
 			Datum		values[FINDING_COLUMNS];
 			bool		nulls[FINDING_COLUMNS];
 
+			CHECK_FOR_INTERRUPTS();
 			if ((int) f->severity != s)
 				continue;
 			for (int i = 0; i < FINDING_COLUMNS; i++)
@@ -371,6 +392,9 @@ return_findings(Doctor *doctor, ReturnSetInfo *rsinfo)
 				values[i] = nulls[i] ? (Datum) 0 : CStringGetTextDatum(f->text[i]);
 			}
 			tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
+			for (int i = 0; i < FINDING_COLUMNS; i++)
+				if (!nulls[i])
+					pfree(DatumGetPointer(values[i]));
 		}
 	}
 }

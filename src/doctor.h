@@ -11,6 +11,7 @@
 #ifndef INVITE_SYNC_DOCTOR_H
 #define INVITE_SYNC_DOCTOR_H
 
+#include "fmgr.h"
 #include "nodes/pg_list.h"
 #include "utils/array.h"
 #include "utils/jsonb.h"
@@ -88,6 +89,9 @@ extern char *doctor_setting(ArrayType *settings, const char *name);
 /* Qualified, quoted names; NULL: it is gone. */
 extern char *doctor_relation_name(Oid relid);	/* public.profiles */
 extern char *doctor_function_name(Oid funcid);	/* public.f(uuid) */
+
+/* What pg_get_functiondef(), pg_get_triggerdef() say of it; NULL: it is gone. */
+extern char *doctor_definition(PGFunction print, Oid object);
 
 /* For people: its name, or its number where it is gone, as whose owner it may still stand somewhere. */
 extern char *doctor_role_name(Oid role);

@@ -334,12 +334,12 @@ note_endless(Doctor *doctor, Relation rel, const Trigger *trigger, const Writer 
 {
 	char	   *table = doctor_relation_name(RelationGetRelid(rel));
 	char	   *function = doctor_function_name(trigger->tgfoid);
-	char	   *definition = TextDatumGetCString(DirectFunctionCall1(pg_get_triggerdef, ObjectIdGetDatum(trigger->tgoid)));
+	char	   *definition = doctor_definition(pg_get_triggerdef, trigger->tgoid);
 	char	   *execute = NULL;
 	char	   *fix = NULL;
 
 	/* the last one: a name before it may be anything */
-	for (char *s = definition; (s = strstr(s, " EXECUTE FUNCTION ")) != NULL; s++)
+	for (char *s = definition; s != NULL && (s = strstr(s, " EXECUTE FUNCTION ")) != NULL; s++)
 		execute = s;
 	if (execute != NULL && strncmp(definition, "CREATE TRIGGER ", 15) == 0)
 		fix = psprintf("CREATE OR REPLACE TRIGGER %.*s WHEN (pg_catalog.pg_trigger_depth() = 0)%s;",
@@ -486,13 +486,15 @@ is_new_cascade(Doctor *doctor, const Writer *writer, Oid relid, CmdType command,
 	struct BodyRun *run = doctor->bodies;
 	MemoryContext old;
 	Cascade    *cascade;
-	ListCell   *lc;
 
-	foreach(lc, run->cascades)
+	/* those of one call are one behind the other */
+	for (int i = list_length(run->cascades) - 1; i >= 0; i--)
 	{
-		cascade = (Cascade *) lfirst(lc);
+		cascade = (Cascade *) list_nth(run->cascades, i);
+		if (cascade->writer.call != writer->call)
+			break;
 		if (cascade->relid != relid || cascade->command != command || cascade->writer.role != writer->role ||
-			cascade->writer.after_role != writer->after_role || cascade->writer.call != writer->call ||
+			cascade->writer.after_role != writer->after_role ||
 			cascade->writer.events != writer->events || cascade->writer.contained != writer->contained ||
 			cascade->writer.certain != writer->certain || !bms_equal(cascade->columns, columns))
 			continue;
@@ -542,6 +544,7 @@ reach_table(Doctor *doctor, const Writer *writer, Oid relid, CmdType command, Bi
 	Relation	rel;
 	TriggerDesc *triggers;
 
+	CHECK_FOR_INTERRUPTS();
 	if (depth > DEPTH_MAX || !SearchSysCacheExists1(RELOID, ObjectIdGetDatum(relid)))
 		return;
 	rel = try_relation_open(relid, AccessShareLock);
@@ -775,9 +778,13 @@ static bool
 text_mentions(const char *text, const char *word)
 {
 	size_t		len = strlen(word);
+	char		upper = (char) pg_toupper((unsigned char) word[0]);
+	char		lower = (char) pg_tolower((unsigned char) word[0]);
 
+	/* a large body may be asked for each of many columns */
+	CHECK_FOR_INTERRUPTS();
 	for (; *text; text++)
-		if (pg_strncasecmp(text, word, len) == 0)
+		if ((*text == upper || *text == lower) && pg_strncasecmp(text, word, len) == 0)
 			return true;
 	return false;
 }
@@ -914,15 +921,16 @@ compare_edits(const ListCell *a, const ListCell *b)
 static char *
 edited_function(Body *body)
 {
-	char	   *definition = TextDatumGetCString(DirectFunctionCall1(pg_get_functiondef, ObjectIdGetDatum(body->call->funcid)));
-	char	   *at = strstr(definition, body->source);
-	size_t		len = strlen(definition);
+	char	   *definition = doctor_definition(pg_get_functiondef, body->call->funcid);
+	char	   *at = definition ? strstr(definition, body->source) : NULL;
+	size_t		len;
 	StringInfoData s;
 	int			done = 0;
 	ListCell   *lc;
 
 	if (at == NULL)
 		return NULL;
+	len = strlen(definition);
 	while (len > 0 && definition[len - 1] == '\n')
 		definition[--len] = '\0';
 	list_sort(body->edits, compare_edits);
@@ -1081,6 +1089,7 @@ report(Body *body)
 	ListCell   *lc;
 	List	   *all;
 	const char *way;
+	const char *edited = NULL;
 
 	body->line = 0;
 	body->handlers = NIL;
@@ -1112,8 +1121,12 @@ report(Body *body)
 		const char *fix = f->fix;
 		const char *how = NULL;
 
-		if (f->by_edit && (fix = edited_function(body)) != NULL && (body->misplaced != NIL || body->make_definer))
-			fix = psprintf("%s\n%s", fix, body_fix(body));
+		CHECK_FOR_INTERRUPTS();
+		/* one statement for all of them, which is as long as the body */
+		if (f->by_edit && edited == NULL && (edited = edited_function(body)) != NULL && (body->misplaced != NIL || body->make_definer))
+			edited = psprintf("%s\n%s", edited, body_fix(body));
+		if (f->by_edit)
+			fix = edited;
 		if (fix == NULL && f->severity != DOCTOR_INFO && !f->caught &&
 			(strcmp(f->area, "function") == 0 || (strcmp(f->area, "trigger") == 0 && body->call->condition != NULL)) &&
 			(fix = contain_trigger(body, &how)) != NULL)

@@ -25,6 +25,7 @@
 #include "commands/proclang.h"
 #include "executor/spi.h"
 #include "foreign/foreign.h"
+#include "mb/pg_wchar.h"
 #include "utils/builtins.h"
 #include "utils/catcache.h"
 #include "utils/lsyscache.h"
@@ -207,7 +208,7 @@ read_word(Reader *r, Word *w)
 		w->kind = WORD_SIGN;
 	}
 	if (w->kind == WORD_STRING)
-		strlcpy(w->text, w->from, Min(w->len + 1, (size_t) WORD_BYTES));
+		strlcpy(w->text, w->from, pg_mbcliplen(w->from, (int) w->len, WORD_BYTES - 1) + 1);
 	r->p = p;
 }
 

@@ -1739,8 +1739,13 @@ tell_met(Run *run)
 		effect->line = known ? step->line : 0;
 		effect->function = InvalidOid;
 		foreach(lc, run->walk.functions)
-			if (known && strcmp(effect_function_name(lfirst_oid(lc)), effect->object) == 0)
+		{
+			/* NULL: dropped since it was read */
+			char	   *name = effect_function_name(lfirst_oid(lc));
+
+			if (known && name != NULL && strcmp(name, effect->object) == 0)
 				effect->function = lfirst_oid(lc);
+		}
 	}
 	run->probe->effects = lappend(run->probe->effects, effect);
 }

@@ -884,6 +884,7 @@ typedef struct Analysis
 	bool		is_analysed;
 } Analysis;
 
+/* The parser takes the trigger's table for locked. */
 static void
 register_transition(Body *body, const char *name)
 {
@@ -891,6 +892,7 @@ register_transition(Body *body, const char *name)
 
 	if (name == NULL)
 		return;
+	relation_close(relation_open(body->call->relid, AccessShareLock), NoLock);
 	enr = (EphemeralNamedRelation) palloc0(sizeof(EphemeralNamedRelationData));
 	enr->md.name = pstrdup(name);
 	enr->md.reliddesc = body->call->relid;
@@ -916,12 +918,12 @@ run_analysis(void *arg)
 	ListCell   *lc;
 
 	SPI_connect();
-	register_transition(body, body->call->new_table);
-	register_transition(body, body->call->old_table);
 	scope_enter_target(&scope, body->role, body->path);
 	/* names are read from messages */
 	(void) set_config_option("lc_messages", "C", PGC_SUSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
 	body_bound_lock_wait();
+	register_transition(body, body->call->new_table);
+	register_transition(body, body->call->old_table);
 	queries = plan_analyse_hooked(a->sql, a->mode, a->setup, a->setup_arg);
 	foreach(lc, queries)
 		if (lfirst_node(Query, lc)->commandType == CMD_UTILITY && lfirst_node(Query, lc)->utilityStmt != NULL)
@@ -946,6 +948,8 @@ body_analyse(Body *body, const char *sql, RawParseMode mode, ParserSetupHook set
 	Analysis	a;
 	ErrorData  *edata;
 	Node	   *raw = NULL;
+	List	   *guards = body->guards;
+	int			conditions = body->conditions;
 
 	CHECK_FOR_INTERRUPTS();
 	a.body = body;
@@ -963,6 +967,14 @@ body_analyse(Body *body, const char *sql, RawParseMode mode, ParserSetupHook set
 	body->column = NULL;
 	if (edata != NULL && caller_must_rethrow(edata->sqlerrcode))
 		ReThrowError(edata);
+	if (edata != NULL)
+	{
+		/* where the walk has stopped, these are of an expression that is gone */
+		body->guards = guards;
+		body->conditions = conditions;
+		body->in_coalesce = false;
+		body->args = NULL;
+	}
 	/* our own look at it failed */
 	if (edata != NULL && a.is_analysed)
 		return true;

@@ -92,7 +92,8 @@ body_constant_text(Node *node)
 		case NAMEOID:
 			return pstrdup(NameStr(*DatumGetName(c->constvalue)));
 		case UNKNOWNOID:
-			return DatumGetCString(c->constvalue);
+			/* what an argument of type "any" is; the constant goes with the statement */
+			return pstrdup(DatumGetCString(c->constvalue));
 		default:
 			return NULL;
 	}

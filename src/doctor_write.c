@@ -127,8 +127,8 @@ fix_no_value(Relation rel, Form_pg_attribute att)
 static char *
 fix_trigger_row(Body *body)
 {
-	char	   *definition = TextDatumGetCString(DirectFunctionCall1(pg_get_triggerdef, ObjectIdGetDatum(body->call->trigger)));
-	char	   *level = strstr(definition, " FOR EACH STATEMENT ");
+	char	   *definition = doctor_definition(pg_get_triggerdef, body->call->trigger);
+	char	   *level = definition == NULL ? NULL : strstr(definition, " FOR EACH STATEMENT ");
 
 	if (level == NULL || strncmp(definition, "CREATE TRIGGER ", 15) != 0)
 		return NULL;

@@ -455,3 +455,56 @@ SELECT severity, finding FROM invite_sync.doctor() WHERE object = 'public.doctor
 DROP TRIGGER doctor_joins ON auth.users;
 DROP FUNCTION public.doctor_joins();
 DROP TABLE public.doctor_short;
+
+-- ---- one fix for all that is found in a large body, and an end where it is searched for many columns ----
+CREATE TABLE public.doctor_large (id uuid, note text);
+SELECT format('CREATE FUNCTION public.doctor_large() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path = %L AS $f$ BEGIN %s
+    RETURN NULL; END $f$', '',
+    (SELECT string_agg(format('INSERT INTO public.doctor_large (id, note) VALUES (NEW.id, (NEW.raw_user_meta_data ->> ''f%s'')::int); -- %s', i, repeat('z', 40)), E'\n') FROM generate_series(1, 700) AS i))
+    AS make \gset
+:make;
+CREATE TRIGGER doctor_large AFTER INSERT ON auth.users FOR EACH ROW EXECUTE FUNCTION public.doctor_large();
+\c -
+SET client_min_messages = error;
+SELECT count(*), count(DISTINCT fix) FROM invite_sync.doctor() WHERE object = 'public.doctor_large()';
+SELECT substring(pg_catalog.pg_read_file('/proc/self/status') FROM 'VmHWM:\s*(\d+) kB')::bigint < 200 * 1024 AS "kept once";
+DROP TRIGGER doctor_large ON auth.users;
+SELECT format('CREATE TABLE public.doctor_wide (id uuid, %s)', (SELECT string_agg(format('c%s text NOT NULL', i), ', ') FROM generate_series(1, 800) AS i)) AS make \gset
+:make;
+SELECT format('CREATE FUNCTION public.doctor_fills() RETURNS trigger LANGUAGE plpgsql AS $f$ BEGIN RETURN NEW; END; /* %s */ $f$', repeat('z', 1000000)) AS make \gset
+:make;
+CREATE TRIGGER doctor_fills BEFORE INSERT ON public.doctor_wide FOR EACH ROW EXECUTE FUNCTION public.doctor_fills();
+CREATE OR REPLACE FUNCTION public.doctor_large() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path = '' AS $$
+BEGIN
+    INSERT INTO public.doctor_wide (id) VALUES (NEW.id);
+    RETURN NULL;
+END $$;
+CREATE TRIGGER doctor_large AFTER INSERT ON auth.users FOR EACH ROW EXECUTE FUNCTION public.doctor_large();
+SELECT clock_timestamp() AS began \gset
+SET statement_timeout = '300ms';
+SELECT count(*) FROM invite_sync.doctor() WHERE object = 'public.doctor_wide';
+RESET statement_timeout;
+SELECT clock_timestamp() - :'began' < interval '5 s' AS "ended in time";
+DROP TRIGGER doctor_large ON auth.users;
+DROP FUNCTION public.doctor_large();
+DROP TABLE public.doctor_large, public.doctor_wide;
+DROP FUNCTION public.doctor_fills();
+
+-- ---- a word that a condition asks for is remembered after it, also one of no type ----
+CREATE TABLE public.doctor_words (id uuid, note text);
+CREATE FUNCTION public.doctor_words() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path = '' AS $$
+DECLARE
+    age integer;
+BEGIN
+    IF concat('age', NEW.email) <> 'x' THEN
+        RETURN NULL;
+    END IF;
+    INSERT INTO public.doctor_words (id, note) SELECT NEW.id, string_agg(t.n::text, 'x') FROM generate_series(1, 3) AS t (n) WHERE t.n::text <> 'something else';
+    age := (NEW.raw_user_meta_data ->> 'age')::integer;
+    RETURN NULL;
+END $$;
+CREATE TRIGGER doctor_words AFTER INSERT ON auth.users FOR EACH ROW EXECUTE FUNCTION public.doctor_words();
+SELECT severity, finding FROM invite_sync.doctor() WHERE object = 'public.doctor_words()';
+DROP TRIGGER doctor_words ON auth.users;
+DROP FUNCTION public.doctor_words();
+DROP TABLE public.doctor_words;

@@ -613,6 +613,10 @@ SELECT severity, detail LIKE '%capital%' AS told FROM invite_sync.doctor(probe =
 ALTER TABLE public.probe_notes DROP CONSTRAINT capital;
 CREATE OR REPLACE FUNCTION public.probe_note() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_stat_reset(); RETURN NEW; END $$;
 SELECT severity, object, finding FROM invite_sync.doctor(probe => true) WHERE area = 'probe';
+-- a long key is not cut within a character
+SELECT format('CREATE OR REPLACE FUNCTION public.probe_note() RETURNS trigger LANGUAGE plpgsql AS $f$ BEGIN PERFORM NEW.raw_user_meta_data ->> %L; PERFORM convert_to(NEW.raw_user_meta_data::text, ''LATIN1''); RETURN NEW; END $f$', repeat(U&'\00E9', 40)) AS make \gset
+:make;
+SELECT count(*) FROM invite_sync.probe_signup('{email}') WHERE sqlstate = '22021';
 BEGIN READ ONLY;
 SELECT count(*) >= 0 AS it_can FROM invite_sync.doctor();
 SELECT * FROM invite_sync.doctor(probe => true);
