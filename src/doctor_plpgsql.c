@@ -1173,6 +1173,8 @@ walk_statement(Body *body, PLpgSQL_stmt *stmt)
 				}
 				else if (datum->dtype == PLPGSQL_DTYPE_REC && ((PLpgSQL_rec *) datum)->rectypeid == RECORDOID)
 					record_assigned(body, s->varno, NULL);
+				else if (datum->dtype == PLPGSQL_DTYPE_RECFIELD)
+					body->assigned = lappend(body->assigned, ((PLpgSQL_recfield *) datum)->fieldname);
 				break;
 			}
 		case PLPGSQL_STMT_IF:
