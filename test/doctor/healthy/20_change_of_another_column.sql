@@ -1,4 +1,4 @@
--- healthy: what ON DELETE SET NULL sets is not the change that these bodies wait for, so that they never come to what is not there
+-- healthy: what ON DELETE SET NULL sets is not the change that these bodies wait for; what fails where somebody handles it
 
 create type public.level as enum ('low', 'high');
 create table public.deals (id bigint generated always as identity primary key, owner uuid references auth.users (id) on delete set null, stage text,
@@ -38,3 +38,26 @@ begin
   return new;
 end $$;
 create trigger first_deal after insert on auth.users for each row execute function public.first_deal();
+
+create table public.roles (id int primary key, name text unique);
+insert into public.roles values (1, 'user');
+create table public.members (id uuid primary key references auth.users (id) on delete cascade, role int not null references public.roles, kind public.level not null);
+create function public.make_member() returns trigger language plpgsql security definer set search_path = '' as $$
+declare
+  role_id int;
+  kind public.level;
+begin
+  begin
+    select r.id into strict role_id from public.roles as r where r.name = 'member';
+  exception when no_data_found then
+    role_id := 1;
+  end;
+  begin
+    kind := coalesce(new.raw_user_meta_data ->> 'level', 'low')::public.level;
+  exception when invalid_text_representation then
+    kind := 'high';
+  end;
+  insert into public.members values (new.id, role_id, kind);
+  return new;
+end $$;
+create trigger make_member after insert on auth.users for each row execute function public.make_member();
