@@ -196,6 +196,14 @@ add_call(Doctor *doctor, const BodyCall *call)
 		if (!same_call(c, call))
 			continue;
 		c->events |= call->events;
+		if (c->columns != NULL && call->columns != NULL)
+		{
+			old = MemoryContextSwitchTo(doctor->cxt);
+			c->columns = bms_add_members(c->columns, call->columns);
+			MemoryContextSwitchTo(old);
+		}
+		else
+			c->columns = NULL;
 		if (c->trigger != call->trigger && !c->has_condition && !call->has_condition)
 			c->again = call->trigger_name;
 		if (c->parent != NULL && call->parent != NULL && call->parent != c->parent)
@@ -210,6 +218,7 @@ add_call(Doctor *doctor, const BodyCall *call)
 	c = (BodyCall *) palloc(sizeof(BodyCall));
 	*c = *call;
 	c->path = pstrdup(call->path);
+	c->columns = bms_copy(call->columns);
 	c->by_default = call->by_default ? pstrdup(call->by_default) : NULL;
 	if (call->args != NULL)
 	{
@@ -451,6 +460,7 @@ reach_trigger(Doctor *doctor, const Writer *writer, Relation rel, const Trigger 
 	call.trigger_type = trigger->tgtype;
 	call.has_condition = trigger->tgqual != NULL;
 	call.condition_words = condition_words(doctor, trigger->tgqual);
+	call.columns = columns;
 	if (trigger->tgqual != NULL)
 	{
 		/* whoever writes evaluates it, whether or not the function is ever called */
@@ -1202,6 +1212,7 @@ walk(Body *body)
 	body->temporary = NIL;
 	body->defaults = NIL;
 	body->awaited = NIL;
+	body->assigned = NIL;
 	body->made = NIL;
 	body->column = NULL;
 	body->path_unknown = false;
@@ -1390,8 +1401,8 @@ analyse_condition(Doctor *doctor, void *arg)
 }
 
 /* Does a BEFORE trigger of the table perhaps fill the column? Where that cannot be seen, yes. */
-bool
-body_sets_column(Oid relid, const char *column, CmdType command)
+static bool
+is_set_by_trigger(Oid relid, const char *column, CmdType command, Bitmapset *columns, Oid but)
 {
 	Relation	rel = try_relation_open(relid, AccessShareLock);
 	TriggerDesc *triggers;
@@ -1410,7 +1421,7 @@ body_sets_column(Oid relid, const char *column, CmdType command)
 		char	   *code;
 
 		if (trigger->tgisinternal || !TRIGGER_FOR_BEFORE(trigger->tgtype) || !TRIGGER_FOR_ROW(trigger->tgtype) ||
-			!fires_for(trigger, command, NULL) || trigger->tgenabled == TRIGGER_DISABLED)
+			!fires_for(trigger, command, columns) || trigger->tgenabled == TRIGGER_DISABLED || trigger->tgfoid == but)
 			continue;
 		tuple = SearchSysCache1(PROCOID, ObjectIdGetDatum(trigger->tgfoid));
 		if (!HeapTupleIsValid(tuple))
@@ -1423,6 +1434,29 @@ body_sets_column(Oid relid, const char *column, CmdType command)
 	}
 	relation_close(rel, AccessShareLock);
 	return result;
+}
+
+bool
+body_sets_column(Oid relid, const char *column, CmdType command)
+{
+	return is_set_by_trigger(relid, column, command, NULL, InvalidOid);
+}
+
+/* Is the column the same in NEW and OLD here, since the UPDATE that fired the trigger sets others alone? */
+bool
+body_keeps_column(Body *body, const char *column)
+{
+	AttrNumber	attno;
+	ListCell   *lc;
+
+	if (body->call->columns == NULL || !OidIsValid(body->call->trigger))
+		return false;
+	foreach(lc, body->assigned)
+		if (strcmp((char *) lfirst(lc), column) == 0)
+			return false;
+	attno = get_attnum(body->call->relid, column);
+	return attno > 0 && !bms_is_member(attno, body->call->columns) && get_attgenerated(body->call->relid, attno) == '\0' &&
+		!is_set_by_trigger(body->call->relid, column, CMD_UPDATE, body->call->columns, body->call->funcid);
 }
 
 /* ---------------------------------------------------------------------

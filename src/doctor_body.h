@@ -47,6 +47,7 @@ typedef struct BodyCall
 	const char *again;			/* another trigger that calls it for the same row, or NULL */
 	int			trigger_type;	/* pg_trigger.tgtype */
 	bool		has_condition;	/* it has a WHEN clause */
+	Bitmapset  *columns;		/* that the UPDATE sets; NULL: any */
 	List	   *condition_words;	/* char *: texts in it */
 	const char *condition;		/* it is this clause that is looked at, not the function */
 	const char *new_table;
@@ -189,6 +190,7 @@ typedef struct Body
 	List	   *temporary;		/* char *: tables that it makes itself */
 	List	   *defaults;		/* BodyDefault: of the statement */
 	List	   *awaited;		/* BodyAwaited */
+	List	   *assigned;		/* char *: fields of records that it has assigned so far */
 	List	   *made;			/* BodyMade */
 	Oid			table;			/* whose ... */
 	char	   *column;			/* ... default is looked at, or NULL */
@@ -218,6 +220,7 @@ extern const char *body_events(int events);
 extern bool body_is_caught(Body *body, int sqlstate);
 extern bool body_mentions(Body *body, const char *word);
 extern bool body_sets_column(Oid relid, const char *column, CmdType command);
+extern bool body_keeps_column(Body *body, const char *column);
 
 /* doctor_query.c: statements */
 typedef void (*BodyAnalysed) (Body *body, Query *query, void *arg);

@@ -962,12 +962,24 @@ walk_block(Body *body, PLpgSQL_stmt_block *block)
 		foreach(lc, block->exceptions->exc_list)
 		{
 			bool		nested = body->in_handler;
+			BodyVar    *before = (BodyVar *) palloc(sizeof(BodyVar) * Max(body->nvars, 1));
 
+			if (body->nvars > 0)
+				memcpy(before, body->vars, sizeof(BodyVar) * body->nvars);
 			body->conditions++;
 			body->in_handler = true;
 			walk_list(body, ((PLpgSQL_exception *) lfirst(lc))->action);
 			body->in_handler = nested;
 			body->conditions--;
+			/* where nothing failed they hold what they held, and after it the one or the other */
+			for (int i = 0; i < body->nvars; i++)
+				if (body->vars[i].assigned != before[i].assigned && before[i].assigned == 1)
+				{
+					body->vars[i].assigned = 1;
+					body->vars[i].value = before[i].value;
+					body->vars[i].text = NULL;
+				}
+			pfree(before);
 		}
 }
 
@@ -1173,6 +1185,8 @@ walk_statement(Body *body, PLpgSQL_stmt *stmt)
 				}
 				else if (datum->dtype == PLPGSQL_DTYPE_REC && ((PLpgSQL_rec *) datum)->rectypeid == RECORDOID)
 					record_assigned(body, s->varno, NULL);
+				else if (datum->dtype == PLPGSQL_DTYPE_RECFIELD)
+					body->assigned = lappend(body->assigned, ((PLpgSQL_recfield *) datum)->fieldname);
 				break;
 			}
 		case PLPGSQL_STMT_IF:

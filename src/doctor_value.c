@@ -974,13 +974,145 @@ body_always_true(Body *body, Query *query)
 	return truth_of_request(body, query) == TRUTH_YES;
 }
 
-/* Or never? */
+/* What is known of a column that the UPDATE leaves as it is. */
+typedef struct Kept
+{
+	const char *field;
+	const Const *value;			/* NULL: anything but null */
+} Kept;
+
+/* A column that is the same in NEW and OLD, or NULL. */
+static const char *
+kept_column(Body *body, Node *node)
+{
+	BodyRef    *ref = body_ref(body, body_strip(node));
+
+	return ref != NULL && (ref->is_new || ref->is_old) && !ref->whole && ref->field != NULL &&
+		body_keeps_column(body, ref->field) ? ref->field : NULL;
+}
+
+/* The comparison of such a column with a constant, or (value NULL) of the column with itself. */
+static bool
+compares_kept(Body *body, Node *node, const char *operator, Kept *kept)
+{
+	OpExpr	   *op = (OpExpr *) node;
+	char	   *name;
+	const char *other;
+	Node	   *value;
+
+	/* a DistinctExpr is an OpExpr in all but name */
+	if (!(IsA(node, OpExpr) || IsA(node, DistinctExpr)) || list_length(op->args) != 2 || (name = get_opname(op->opno)) == NULL ||
+		op->opno >= FirstNormalObjectId || strcmp(name, operator) != 0)
+		return false;
+	kept->field = kept_column(body, (Node *) linitial(op->args));
+	other = kept_column(body, (Node *) lsecond(op->args));
+	value = body_strip((Node *) (kept->field ? lsecond(op->args) : linitial(op->args)));
+	kept->value = NULL;
+	if (kept->field != NULL && other != NULL)
+		return strcmp(kept->field, other) == 0;
+	if (kept->field == NULL)
+		kept->field = other;
+	if (kept->field == NULL || !IsA(value, Const) || ((Const *) value)->constisnull)
+		return false;
+	kept->value = (Const *) value;
+	return true;
+}
+
+/* Two constants that no value equals both; not numbers, which may be written in more than one way. */
+static bool
+are_different(const Const *a, const Const *b)
+{
+	return a->consttype == b->consttype && (a->consttype == TEXTOID || a->consttype == VARCHAROID || type_is_enum(a->consttype)) &&
+		!equal(a, b);
+}
+
+/* Does the condition wait for a change of columns that the UPDATE leaves as they are? "known" holds of them. */
+static bool
+awaits_change(Body *body, Node *node, List *known)
+{
+	Kept		kept;
+	ListCell   *lc;
+
+	check_stack_depth();
+	node = body_strip(node);
+	if (node == NULL)
+		return false;
+	if (is_andclause(node))
+	{
+		known = list_copy(known);
+		foreach(lc, ((BoolExpr *) node)->args)
+		{
+			Node	   *arg = body_strip((Node *) lfirst(lc));
+			Kept	   *fact;
+
+			memset(&kept, 0, sizeof(kept));
+			if (IsA(arg, NullTest) && ((NullTest *) arg)->nulltesttype == IS_NOT_NULL)
+				kept.field = kept_column(body, (Node *) ((NullTest *) arg)->arg);
+			else if (!IsA(arg, OpExpr) || !compares_kept(body, arg, "=", &kept) || kept.value == NULL)
+				kept.field = NULL;
+			if (kept.field == NULL)
+				continue;
+			fact = (Kept *) palloc(sizeof(Kept));
+			*fact = kept;
+			known = lappend(known, fact);
+		}
+		foreach(lc, ((BoolExpr *) node)->args)
+			if (awaits_change(body, (Node *) lfirst(lc), known))
+				return true;
+		return false;
+	}
+	if (is_orclause(node))
+	{
+		foreach(lc, ((BoolExpr *) node)->args)
+			if (!awaits_change(body, (Node *) lfirst(lc), known))
+				return false;
+		return true;
+	}
+	if (IsA(node, NullTest) && ((NullTest *) node)->nulltesttype == IS_NULL)
+	{
+		const char *field = kept_column(body, (Node *) ((NullTest *) node)->arg);
+
+		foreach(lc, known)
+			if (field != NULL && strcmp(((Kept *) lfirst(lc))->field, field) == 0)
+				return true;
+		return false;
+	}
+	if (IsA(node, OpExpr) && compares_kept(body, node, "=", &kept) && kept.value != NULL)
+	{
+		foreach(lc, known)
+		{
+			Kept	   *fact = (Kept *) lfirst(lc);
+
+			if (strcmp(fact->field, kept.field) == 0 && fact->value != NULL && are_different(fact->value, kept.value))
+				return true;
+		}
+		return false;
+	}
+	if (compares_kept(body, node, IsA(node, DistinctExpr) ? "=" : "<>", &kept))
+	{
+		if (kept.value == NULL)
+			return true;
+		foreach(lc, known)
+		{
+			Kept	   *fact = (Kept *) lfirst(lc);
+
+			if (strcmp(fact->field, kept.field) == 0 && fact->value != NULL && equal(fact->value, kept.value))
+				return true;
+		}
+	}
+	return false;
+}
+
+/* Or never? Also one that waits for another change than the one that fired the trigger. */
 bool
 body_never_true(Body *body, Query *query)
 {
 	Truth		is = truth_of_request(body, query);
 
-	return is == TRUTH_NO || is == TRUTH_NULL;
+	return is == TRUTH_NO || is == TRUTH_NULL ||
+		(body->call->columns != NULL && query->commandType == CMD_SELECT && list_length(query->targetList) == 1 &&
+		 query->jointree->fromlist == NIL &&
+		 awaits_change(body, (Node *) linitial_node(TargetEntry, query->targetList)->expr, NIL));
 }
 
 /* ---------------------------------------------------------------------

@@ -367,6 +367,52 @@ may_be_made_once(Body *body, Query *query)
 		(body->conditions > 0 && (body_mentions(body, "exist") || body_mentions(body, "found") || body_mentions(body, "count(")));
 }
 
+/* What a text is put together from. */
+typedef struct Source
+{
+	Body	   *body;
+	bool		local;			/* the part of an address before the @ */
+	bool		otherwise;		/* a constant where metadata has nothing */
+} Source;
+
+/* Anything but metadata, the part before the @, constants, and what PostgreSQL's own functions always make of them? */
+static bool
+is_of_one_user(Node *node, void *context)
+{
+	Source	   *source = (Source *) context;
+	Node	   *value;
+
+	if (node == NULL)
+		return false;
+	value = body_value_of(source->body, body_ref(source->body, node));
+	if (value != NULL)
+		return is_of_one_user(value, source);
+	if (is_local_part(node, source->body))
+	{
+		source->local = true;
+		return false;
+	}
+	if (body_metadata_field(source->body, node) != NULL)
+		return false;
+	if (IsA(node, CoalesceExpr))
+	{
+		Node	   *last = body_strip((Node *) llast(((CoalesceExpr *) node)->args));
+
+		source->otherwise = source->otherwise || (IsA(last, Const) && !((Const *) last)->constisnull);
+	}
+	if (IsA(node, FuncExpr) || IsA(node, OpExpr))
+	{
+		Oid			function = IsA(node, FuncExpr) ? ((FuncExpr *) node)->funcid : get_opcode(((OpExpr *) node)->opno);
+
+		if (function >= FirstNormalObjectId || !OidIsValid(function) || func_volatile(function) != PROVOLATILE_IMMUTABLE)
+			return true;
+	}
+	else if (!IsA(node, Const) && !IsA(node, RelabelType) && !IsA(node, CollateExpr) && !IsA(node, CoerceViaIO) &&
+			 !IsA(node, CoalesceExpr) && !IsA(node, NullIfExpr) && !IsA(node, List))
+		return true;
+	return expression_tree_walker(node, is_of_one_user, context);
+}
+
 static void
 check_unique(Body *body, Query *query, Relation rel, Form_pg_attribute att, TargetEntry *tle)
 {
@@ -378,6 +424,7 @@ check_unique(Body *body, Query *query, Relation rel, Form_pg_attribute att, Targ
 	char	   *table = doctor_relation_name(RelationGetRelid(rel));
 	Node	   *expr;
 	BodyRef    *ref;
+	Source		source;
 
 	if (tle == NULL || query->onConflict != NULL)
 		return;
@@ -393,7 +440,13 @@ check_unique(Body *body, Query *query, Relation rel, Form_pg_attribute att, Targ
 		local = is_local_part(body_strip((Node *) llast(((CoalesceExpr *) expr)->args)), body);
 	field = body_metadata_field(body, expr);
 	if (value == NULL && !local && field == NULL)
-		return;
+	{
+		memset(&source, 0, sizeof(source));
+		source.body = body;
+		if (may_be_made_once(body, query) || is_of_one_user(expr, &source) || (!source.local && !source.otherwise))
+			return;
+		local = source.local;
+	}
 	foreach(lc, RelationGetIndexList(rel))
 	{
 		HeapTuple	tuple = SearchSysCache1(INDEXRELID, ObjectIdGetDatum(lfirst_oid(lc)));
@@ -419,7 +472,8 @@ check_unique(Body *body, Query *query, Relation rel, Form_pg_attribute att, Targ
 							local ? "the part of the address before the @" :
 							value != NULL ? (sometimes ? "the same text for everybody whose metadata has nothing" :
 											 is_default(rel, tle) ? "its default, the same text for everybody" : "the same text for everybody") :
-							psprintf("what the user wrote into metadata as \"%s\"", field), name),
+							field != NULL ? psprintf("what the user wrote into metadata as \"%s\"", field) :
+							"the same text for everybody whose metadata has nothing", name),
 				   NULL);
 	}
 }

@@ -1,4 +1,4 @@
--- healthy: rows that look as if they were made twice, and are not; what stands after RAISE EXCEPTION never runs
+-- healthy: rows and values that look as if they were made twice, and are not; what stands after RAISE EXCEPTION never runs
 
 create table public.profiles (id uuid primary key references auth.users (id) on delete cascade, email text);
 create table public.user_roles (user_id uuid references auth.users (id) on delete cascade, role text, primary key (user_id, role));
@@ -47,6 +47,21 @@ begin
   return new;
 end $$;
 create trigger user_saved after insert or update on auth.users for each row execute function public.keep_state();
+
+create table public.slugs (user_id uuid primary key references auth.users (id) on delete cascade, slug text unique, code text unique, name text unique);
+create function public.make_slug() returns trigger language plpgsql security definer set search_path = '' as $$
+declare
+  base text := lower(split_part(new.email, '@', 1));
+  tried text := base;
+begin
+  while exists (select from public.slugs where name = tried) loop
+    tried := base || floor(random() * 1000)::text;
+  end loop;
+  insert into public.slugs
+  values (new.id, lower(split_part(new.email, '@', 1)) || '-' || left(md5(new.id::text), 12), split_part(new.email, '@', 1) || extract(epoch from clock_timestamp())::text, tried);
+  return new;
+end $$;
+create trigger make_slug after insert on auth.users for each row execute function public.make_slug();
 
 create table public.tenants (id uuid primary key default gen_random_uuid(), owner uuid references auth.users (id) on delete cascade);
 create table public.audit_events (id bigint generated always as identity primary key, tenant uuid references public.tenants (id) on delete set null);
