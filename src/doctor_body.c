@@ -29,6 +29,7 @@
 #include "catalog/pg_db_role_setting.h"
 #include "catalog/pg_depend.h"
 #include "catalog/pg_extension.h"
+#include "catalog/pg_inherits.h"
 #include "catalog/pg_language.h"
 #include "catalog/pg_proc.h"
 #include "catalog/pg_trigger.h"
@@ -61,6 +62,7 @@
 #define CAUGHT		" An exception handler catches it: the auth server goes on, what the body does is lost."
 #define DEPTH_MAX	16
 #define CALLS_MAX	5000
+#define PARTITIONS_MAX	100
 
 struct BodyRun
 {
@@ -513,6 +515,32 @@ columns_set(Oid constraint)
 	return columns;
 }
 
+/* Row triggers that partitions have of their own: which of them a row comes to is not asked. */
+static void
+reach_partitions(Doctor *doctor, const Writer *writer, Oid relid, CmdType command, int depth)
+{
+	ListCell   *lc;
+
+	foreach(lc, body_partitions(relid))
+	{
+		Relation	rel = try_relation_open(lfirst_oid(lc), AccessShareLock);
+		TriggerDesc *triggers = rel ? CopyTriggerDesc(rel->trigdesc) : NULL;
+		Writer		uncertain = *writer;
+
+		uncertain.certain = false;
+		for (int i = 0; triggers != NULL && i < triggers->numtriggers; i++)
+		{
+			const Trigger *trigger = &triggers->triggers[i];
+
+			if (!trigger->tgisinternal && !trigger->tgisclone && TRIGGER_FOR_ROW(trigger->tgtype) && fires_for(trigger, command, NULL) &&
+				trigger->tgenabled != TRIGGER_DISABLED && trigger->tgenabled != TRIGGER_FIRES_ON_REPLICA)
+				reach_trigger(doctor, &uncertain, rel, trigger, NULL, depth);
+		}
+		if (rel != NULL)
+			relation_close(rel, AccessShareLock);
+	}
+}
+
 /* What a write of this table sets off. */
 static void
 reach_table(Doctor *doctor, const Writer *writer, Oid relid, CmdType command, Bitmapset *columns, int depth)
@@ -578,6 +606,8 @@ reach_table(Doctor *doctor, const Writer *writer, Oid relid, CmdType command, Bi
 			note_endless(doctor, rel, trigger, writer);
 		reach_trigger(doctor, writer, rel, trigger, columns, depth);
 	}
+	if (rel->rd_rel->relkind == RELKIND_PARTITIONED_TABLE)
+		reach_partitions(doctor, writer, relid, command, depth);
 	relation_close(rel, AccessShareLock);
 }
 
@@ -668,7 +698,9 @@ follow_effects(Body *body)
 		{
 			Writer		writer;
 
-			note_reach(body->doctor, e->id, body->role, 1 << e->command, body->call->events);
+			/* what a view's triggers write comes by themselves */
+			if (get_rel_relkind(e->id) != RELKIND_VIEW)
+				note_reach(body->doctor, e->id, body->role, 1 << e->command, body->call->events);
 			memset(&writer, 0, sizeof(writer));
 			writer.role = body->role;
 			writer.path = body->path;
@@ -930,7 +962,8 @@ find_nearest(const BodyCall *call, List **seen, List **triggers)
 	if (list_member_ptr(*seen, call))
 		return;
 	*seen = lappend(*seen, unconstify(BodyCall *, call));
-	if (OidIsValid(call->trigger))
+	/* a view's cannot be switched off, what wrote the view can */
+	if (OidIsValid(call->trigger) && !TRIGGER_FOR_INSTEAD(call->trigger_type))
 		*triggers = lappend(*triggers, unconstify(BodyCall *, call));
 	else
 	{
@@ -1327,6 +1360,15 @@ analyse_condition(Doctor *doctor, void *arg)
 	follow_effects(&body);
 	MemoryContextSwitchTo(old);
 	MemoryContextDelete(cxt);
+}
+
+/* Those of a partitioned table, at any depth; none where they are too many to be looked at. */
+List *
+body_partitions(Oid relid)
+{
+	List	   *all = list_delete_oid(find_all_inheritors(relid, NoLock, NULL), relid);
+
+	return list_length(all) > PARTITIONS_MAX ? NIL : all;
 }
 
 /* Does a BEFORE trigger of the table perhaps fill the column? Where that cannot be seen, yes. */

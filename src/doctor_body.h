@@ -201,7 +201,9 @@ extern const char *body_where(Body *body);	/* "line 3 of public.f()" */
 extern const char *body_events(int events);
 extern bool body_is_caught(Body *body, int sqlstate);
 extern bool body_mentions(Body *body, const char *word);
+extern char *body_fix_drop_not_null(Oid relid, const char *column);
 extern bool body_sets_column(Oid relid, const char *column, CmdType command);
+extern List *body_partitions(Oid relid);
 
 /* doctor_query.c: statements */
 typedef void (*BodyAnalysed) (Body *body, Query *query, void *arg);

@@ -82,6 +82,18 @@ body_fix_drop_default(Oid relid, const char *column)
 					not_null ? psprintf(", ALTER COLUMN %s DROP NOT NULL", quote_identifier(column)) : "");
 }
 
+/* NULL where it is part of the primary key, which holds it NOT NULL. */
+char *
+body_fix_drop_not_null(Oid relid, const char *column)
+{
+	Relation	rel = relation_open(relid, AccessShareLock);
+	bool		is_key = bms_is_member(get_attnum(relid, column) - FirstLowInvalidHeapAttributeNumber,
+									   RelationGetIndexAttrBitmap(rel, INDEX_ATTR_BITMAP_PRIMARY_KEY));
+
+	relation_close(rel, AccessShareLock);
+	return is_key ? NULL : psprintf("ALTER TABLE %s ALTER COLUMN %s DROP NOT NULL;", doctor_relation_name(relid), quote_identifier(column));
+}
+
 /* What would make a column that gets no value accept that. */
 static char *
 fix_no_value(Relation rel, Form_pg_attribute att)
@@ -90,7 +102,8 @@ fix_no_value(Relation rel, Form_pg_attribute att)
 	const char *column = quote_identifier(NameStr(att->attname));
 	const char *value = NULL;
 
-	if (!is_foreign_key_column(rel, att->attnum))
+	/* a partition's default is not asked for rows that come by the table */
+	if (!rel->rd_rel->relispartition && !is_foreign_key_column(rel, att->attnum))
 		switch (att->atttypid)
 		{
 			case TIMESTAMPTZOID:
@@ -121,7 +134,7 @@ fix_no_value(Relation rel, Form_pg_attribute att)
 		}
 	if (value != NULL)
 		return psprintf("ALTER TABLE %s ALTER COLUMN %s SET DEFAULT %s;", table, column, value);
-	return psprintf("ALTER TABLE %s ALTER COLUMN %s DROP NOT NULL;", table, column);
+	return body_fix_drop_not_null(RelationGetRelid(rel), NameStr(att->attname));
 }
 
 static char *
@@ -248,7 +261,7 @@ check_not_null(Body *body, Query *query, Relation rel, Form_pg_attribute att, Ta
 			body_found_edit(body, severity, ERRCODE_NOT_NULL_VIOLATION, finding, detail);
 			return;
 		}
-		fix = psprintf("ALTER TABLE %s ALTER COLUMN %s DROP NOT NULL;", table, quote_identifier(column));
+		fix = body_fix_drop_not_null(RelationGetRelid(rel), NameStr(att->attname));
 	}
 	body_found(body, severity, ERRCODE_NOT_NULL_VIOLATION, "function", body->name, finding, detail, fix);
 }
@@ -1026,6 +1039,75 @@ check_order(Body *body, Query *query, Relation rel)
 	}
 }
 
+/* Of a view WITH CHECK OPTION: a constant that it would not show. */
+static void
+check_view_options(Body *body, Query *query)
+{
+	ListCell   *lc;
+	ListCell   *lc2;
+
+	foreach(lc, query->withCheckOptions)
+	{
+		WithCheckOption *option = lfirst_node(WithCheckOption, lc);
+
+		if (option->kind != WCO_VIEW_CHECK)
+			continue;
+		foreach(lc2, query->targetList)
+		{
+			TargetEntry *tle = lfirst_node(TargetEntry, lc2);
+			bool		sometimes;
+			char	   *value = tle->resjunk ? NULL : body_constant_of(body, query, (Node *) tle->expr, &sometimes);
+
+			if (value == NULL || !body_refuses(option->qual, tle->resno, value))
+				continue;
+			body_found(body, sometimes ? DOCTOR_WARNING : DOCTOR_ERROR, ERRCODE_WITH_CHECK_OPTION_VIOLATION, "function", body->name,
+					   psprintf("the check option of view %s refuses what the body writes through it", quote_identifier(option->relname)),
+					   psprintf("At %s '%s' is written into it%s: new row violates check option for view \"%s\".", body_where(body), value,
+								sometimes ? ", where the user's metadata has nothing" : "", option->relname),
+					   NULL);
+		}
+	}
+}
+
+/* NOT NULL that only the partitions have, but each of them; the defaults of a row that comes by the table are the table's. */
+static void
+check_partitions(Body *body, Query *query, Relation rel)
+{
+	List	   *partitions = body_partitions(RelationGetRelid(rel));
+
+	for (AttrNumber attno = 1; attno <= RelationGetNumberOfAttributes(rel); attno++)
+	{
+		Form_pg_attribute att = TupleDescAttr(RelationGetDescr(rel), attno - 1);
+		List	   *refuse = NIL;
+		bool		everywhere = true;
+		ListCell   *lc;
+
+		if (att->attisdropped || att->attnotnull)
+			continue;
+		foreach(lc, partitions)
+		{
+			HeapTuple	tuple = get_rel_relkind(lfirst_oid(lc)) == RELKIND_PARTITIONED_TABLE ? NULL :
+				SearchSysCacheAttName(lfirst_oid(lc), NameStr(att->attname));
+
+			if (!HeapTupleIsValid(tuple))
+				continue;
+			everywhere = everywhere && ((Form_pg_attribute) GETSTRUCT(tuple))->attnotnull;
+			ReleaseSysCache(tuple);
+			refuse = lappend_oid(refuse, lfirst_oid(lc));
+		}
+		foreach(lc, everywhere ? refuse : NIL)
+		{
+			Relation	partition = try_relation_open(lfirst_oid(lc), AccessShareLock);
+			AttrNumber	number = partition ? get_attnum(lfirst_oid(lc), NameStr(att->attname)) : InvalidAttrNumber;
+
+			if (number != InvalidAttrNumber)
+				check_not_null(body, query, partition, TupleDescAttr(RelationGetDescr(partition), number - 1), entry_of(query, attno));
+			if (partition != NULL)
+				relation_close(partition, AccessShareLock);
+		}
+	}
+}
+
 void
 body_check_write(Body *body, Query *query)
 {
@@ -1041,7 +1123,8 @@ body_check_write(Body *body, Query *query)
 		body_found(body, DOCTOR_ERROR, ERRCODE_WRONG_OBJECT_TYPE, "function", body->name,
 				   psprintf("a statement fails: cannot change materialized view %s", doctor_relation_name(rte->relid)),
 				   psprintf("At %s.", body_where(body)), NULL);
-	if (rte->rtekind == RTE_RELATION && rte->relkind == RELKIND_FOREIGN_TABLE)
+	/* of a view what is left here are its INSTEAD OF triggers: otherwise it is its table that is written */
+	if (rte->rtekind == RTE_RELATION && (rte->relkind == RELKIND_FOREIGN_TABLE || rte->relkind == RELKIND_VIEW))
 		body_writes(body, rte->relid, query->commandType, NULL, false);
 	if (rte->rtekind != RTE_RELATION || (rte->relkind != RELKIND_RELATION && rte->relkind != RELKIND_PARTITIONED_TABLE))
 		return;
@@ -1060,8 +1143,11 @@ body_check_write(Body *body, Query *query)
 		body_writes(body, rte->relid, CMD_UPDATE, NULL, false);
 	if (query->commandType == CMD_DELETE)
 		return;
+	check_view_options(body, query);
 	rel = relation_open(rte->relid, AccessShareLock);
 	check_table_expressions(body, query, rel);
+	if (query->commandType == CMD_INSERT && rte->relkind == RELKIND_PARTITIONED_TABLE)
+		check_partitions(body, query, rel);
 	if (query->commandType == CMD_UPDATE)
 		foreach(lc, query->targetList)
 		{
