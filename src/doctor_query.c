@@ -221,6 +221,12 @@ type_pattern(Oid type)
 		default:
 			break;
 	}
+	if (get_element_type(type) == TEXTOID || get_element_type(type) == VARCHAROID)
+	{
+#define ELEMENT "\\s*[^{}\",\\\\\\s][^{}\",\\\\]*"
+		return "^\\s*\\{(?:" ELEMENT "(?:," ELEMENT ")*)?\\}\\s*$";
+#undef ELEMENT
+	}
 	if (get_typtype(type) != TYPTYPE_ENUM)
 		return NULL;
 	initStringInfo(&s);
@@ -286,17 +292,26 @@ body_cast(Body *body, Node *value, Oid type)
 					   psprintf("ALTER TYPE %s ADD VALUE %s;", format_type_be_qualified(type), quote_literal_cstr(text)));
 		return;
 	}
+	get_type_category_preferred(type, &category, &preferred);
+	/* what stands for a field that is not sent does not stand for one that is sent empty */
+	if (field == NULL && IsA(body_strip(value), CoalesceExpr) &&
+		(category == TYPCATEGORY_NUMERIC || category == TYPCATEGORY_DATETIME || type == UUIDOID))
+	{
+		value = (Node *) linitial(((CoalesceExpr *) body_strip(value))->args);
+		field = body_metadata_field(body, value);
+	}
 	if (field == NULL || body_is_guarded(body, field))
 		return;
-	get_type_category_preferred(type, &category, &preferred);
 	if (category == TYPCATEGORY_STRING || category == TYPCATEGORY_PSEUDOTYPE || category == TYPCATEGORY_UNKNOWN ||
 		type == JSONBOID || type == JSONOID)
 		return;
 	finding = psprintf("metadata field \"%s\" is cast to %s without a guard", field, format_type_be(type));
 	pattern = type_pattern(type);
-	detail = psprintf("At %s: an empty string, or anything else that is no %s, fails: invalid input %s for %s. What is sent is up to the form%s.",
-					  body_where(body), format_type_be(type), category == TYPCATEGORY_ENUM ? "value" : "syntax",
-					  category == TYPCATEGORY_ENUM ? psprintf("enum %s", format_type_be(type)) : psprintf("type %s", format_type_be(type)),
+	detail = psprintf("At %s: an empty string, or anything else that is no %s, fails: %s. What is sent is up to the form%s.",
+					  body_where(body), format_type_be(type),
+					  category == TYPCATEGORY_ENUM ? psprintf("invalid input value for enum %s", format_type_be(type)) :
+					  category == TYPCATEGORY_ARRAY ? "malformed array literal, for a JSON array too" :
+					  psprintf("invalid input syntax for type %s", format_type_be(type)),
 					  pattern ? "; what does not look like one is read as null" : "; nullif() lets empty strings through");
 	/* a checkbox sends what it should; coalesce() shows that somebody has thought of it */
 	if (type == BOOLOID && body->in_coalesce)
@@ -341,6 +356,19 @@ check_json(Body *body, FuncExpr *f)
 
 	switch (f->funcid)
 	{
+		case F_DECODE:
+		case F_TIMEZONE_TEXT_TIMESTAMPTZ:
+		case F_TIMEZONE_TEXT_TIMESTAMP:
+			field = body_metadata_field(body, arg);
+			what = body_constant_text((Node *) lsecond(f->args));
+			what = f->funcid != F_DECODE ? "a time zone" : what != NULL ? what : "an encoded text";
+			if (field != NULL && !body_is_guarded(body, field))
+				body_found(body, DOCTOR_WARNING, ERRCODE_INVALID_PARAMETER_VALUE, "function", body->name,
+						   psprintf("metadata field \"%s\" is read as %s without a guard", field, what),
+						   psprintf("At %s: anything else fails%s. What is sent is up to the form.", body_where(body),
+									f->funcid == F_DECODE ? "" : ", an empty string too"),
+						   NULL);
+			return;
 		case F_INT2_JSONB:
 		case F_INT4_JSONB:
 		case F_INT8_JSONB:
