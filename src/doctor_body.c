@@ -162,7 +162,8 @@ same_call(const BodyCall *a, const BodyCall *b)
 		(a->condition == NULL ? b->condition == NULL : b->condition != NULL && strcmp(a->condition, b->condition) == 0);
 }
 
-static void
+/* The call as it is kept, which may have been met before; NULL: there are too many. */
+static BodyCall *
 add_call(Doctor *doctor, const BodyCall *call)
 {
 	ListCell   *lc;
@@ -171,7 +172,7 @@ add_call(Doctor *doctor, const BodyCall *call)
 	struct BodyRun *run = doctor->bodies;
 
 	if (list_length(run->calls) >= CALLS_MAX)
-		return;
+		return NULL;
 	foreach(lc, run->calls)
 	{
 		c = (BodyCall *) lfirst(lc);
@@ -184,7 +185,7 @@ add_call(Doctor *doctor, const BodyCall *call)
 			c->others = list_append_unique_ptr(c->others, call->parent);
 			MemoryContextSwitchTo(old);
 		}
-		return;
+		return c;
 	}
 	old = MemoryContextSwitchTo(doctor->cxt);
 	c = (BodyCall *) palloc(sizeof(BodyCall));
@@ -200,8 +201,42 @@ add_call(Doctor *doctor, const BodyCall *call)
 			c->args[i].field = call->args[i].field ? pstrdup(call->args[i].field) : NULL;
 		}
 	}
+	c->leads_to = NIL;
 	run->calls = lappend(run->calls, c);
 	MemoryContextSwitchTo(old);
+	return c;
+}
+
+static bool
+comes_to(BodyCall *from, const BodyCall *to, List **seen)
+{
+	ListCell   *lc;
+
+	check_stack_depth();
+	if (from == to)
+		return true;
+	if (list_member_ptr(*seen, from))
+		return false;
+	*seen = lappend(*seen, from);
+	foreach(lc, from->leads_to)
+		if (comes_to((BodyCall *) lfirst(lc), to, seen))
+			return true;
+	return false;
+}
+
+/* Each run of the one calls the other, whatever the rows are like. Does that come back to it, with no condition to end it? */
+static bool
+closes_circle(Doctor *doctor, BodyCall *from, BodyCall *to)
+{
+	MemoryContext old;
+	List	   *seen = NIL;
+
+	if (from == NULL || to == NULL || to->has_condition || list_member_ptr(from->leads_to, to))
+		return false;
+	old = MemoryContextSwitchTo(doctor->cxt);
+	from->leads_to = lappend(from->leads_to, to);
+	MemoryContextSwitchTo(old);
+	return comes_to(to, from, &seen);
 }
 
 /* An extension's function is not its user's to mend. */
@@ -292,21 +327,6 @@ note_disabled(Doctor *doctor, Relation rel, const Trigger *trigger)
 				   trigger->tgenabled == TRIGGER_DISABLED ? "the trigger is disabled" : "the trigger is enabled for replicas only",
 				   psprintf("%s is not called: what it does for users is not done. If that is meant, drop the trigger.", function),
 				   psprintf("ALTER TABLE %s ENABLE TRIGGER %s;", table, quote_identifier(trigger->tgname)));
-}
-
-/* Is this call in the making already under way, with nothing in between that would end it? */
-static bool
-is_endless(const Writer *writer, const Trigger *trigger)
-{
-	bool		certain = writer->certain && writer->call != NULL;
-
-	for (BodyCall *c = writer->call; c != NULL && certain; c = c->parent)
-	{
-		if (c->trigger == trigger->tgoid)
-			return !c->has_condition;
-		certain = c->certain && !c->has_condition;
-	}
-	return false;
 }
 
 static void
@@ -413,6 +433,7 @@ static void
 reach_trigger(Doctor *doctor, const Writer *writer, Relation rel, const Trigger *trigger, Bitmapset *columns, int depth)
 {
 	BodyCall	call;
+	BodyCall   *kept;
 	Oid			function = guarded_function(doctor->bodies, trigger->tgoid);
 
 	check_arguments(doctor, writer, rel, trigger);
@@ -453,7 +474,9 @@ reach_trigger(Doctor *doctor, const Writer *writer, Relation rel, const Trigger 
 		call.path = doctor->bodies->auth_path;
 		call.contained = false;
 	}
-	add_call(doctor, &call);
+	kept = add_call(doctor, &call);
+	if (writer->certain && closes_circle(doctor, writer->call, kept))
+		note_endless(doctor, rel, trigger, writer);
 }
 
 /*
@@ -602,8 +625,6 @@ reach_table(Doctor *doctor, const Writer *writer, Oid relid, CmdType command, Bi
 			note_disabled(doctor, rel, trigger);
 			continue;
 		}
-		if (is_endless(writer, trigger))
-			note_endless(doctor, rel, trigger, writer);
 		reach_trigger(doctor, writer, rel, trigger, columns, depth);
 	}
 	if (rel->rd_rel->relkind == RELKIND_PARTITIONED_TABLE)
@@ -692,7 +713,10 @@ follow_effects(Body *body)
 			call.by_default = e->by_default;
 			call.nargs = e->nargs;
 			call.args = e->args;
-			add_call(body->doctor, &call);
+			if (call.certain)
+				(void) closes_circle(body->doctor, body->call, add_call(body->doctor, &call));
+			else
+				add_call(body->doctor, &call);
 		}
 		else
 		{

@@ -39,6 +39,7 @@ typedef struct BodyCall
 	int			depth;
 	int			nargs;
 	BodyArg    *args;			/* NULL: nothing is known of any */
+	List	   *leads_to;		/* BodyCall: what each of its runs calls, met before or not */
 
 	/* a trigger function */
 	Oid			relid;			/* the trigger's table, or invalid */
