@@ -159,6 +159,7 @@ same_call(const BodyCall *a, const BodyCall *b)
 {
 	return a->funcid == b->funcid && a->role == b->role && same_arguments(a, b) && strcmp(a->path, b->path) == 0 &&
 		a->relid == b->relid && a->trigger_type == b->trigger_type && a->contained == b->contained &&
+		bms_equal(a->nulls, b->nulls) && bms_equal(a->always_null, b->always_null) &&
 		(a->condition == NULL ? b->condition == NULL : b->condition != NULL && strcmp(a->condition, b->condition) == 0);
 }
 
@@ -202,6 +203,8 @@ add_call(Doctor *doctor, const BodyCall *call)
 		}
 	}
 	c->leads_to = NIL;
+	c->nulls = bms_copy(call->nulls);
+	c->always_null = bms_copy(call->always_null);
 	run->calls = lappend(run->calls, c);
 	MemoryContextSwitchTo(old);
 	return c;
@@ -298,6 +301,8 @@ typedef struct Writer
 	int			events;
 	bool		contained;
 	bool		certain;
+	Bitmapset  *nulls;			/* as in BodyCall */
+	Bitmapset  *always_null;
 } Writer;
 
 /* A foreign key's action that was followed: into which table, as what. */
@@ -423,7 +428,7 @@ awaits_another_change(Relation rel, const Trigger *trigger, Bitmapset *columns)
 		if (IsA(old, Var) && IsA(new, Var) && old->varno != new->varno && old->varattno == new->varattno && old->varattno > 0 &&
 			!bms_is_member(old->varattno, columns) &&
 			TupleDescAttr(RelationGetDescr(rel), old->varattno - 1)->attgenerated == '\0' &&
-			!body_sets_column(RelationGetRelid(rel), NameStr(TupleDescAttr(RelationGetDescr(rel), old->varattno - 1)->attname), CMD_UPDATE))
+			!body_sets_column(RelationGetRelid(rel), NameStr(TupleDescAttr(RelationGetDescr(rel), old->varattno - 1)->attname), CMD_UPDATE, InvalidOid))
 			return true;
 	}
 	return false;
@@ -447,6 +452,8 @@ reach_trigger(Doctor *doctor, const Writer *writer, Relation rel, const Trigger 
 	call.certain = writer->certain;
 	call.depth = depth;
 	call.relid = RelationGetRelid(rel);
+	call.nulls = writer->nulls;
+	call.always_null = writer->always_null;
 	call.trigger = trigger->tgoid;
 	call.trigger_name = MemoryContextStrdup(doctor->cxt, trigger->tgname);
 	call.trigger_type = trigger->tgtype;
@@ -550,7 +557,9 @@ reach_partitions(Doctor *doctor, const Writer *writer, Oid relid, CmdType comman
 		TriggerDesc *triggers = rel ? CopyTriggerDesc(rel->trigdesc) : NULL;
 		Writer		uncertain = *writer;
 
+		/* nor have its columns the same numbers */
 		uncertain.certain = false;
+		uncertain.nulls = uncertain.always_null = NULL;
 		for (int i = 0; triggers != NULL && i < triggers->numtriggers; i++)
 		{
 			const Trigger *trigger = &triggers->triggers[i];
@@ -732,6 +741,8 @@ follow_effects(Body *body)
 			writer.events = body->call->events;
 			writer.contained = e->contained;
 			writer.certain = e->certain && !depth_asked;
+			writer.nulls = e->nulls;
+			writer.always_null = e->always_null;
 			reach_table(body->doctor, &writer, e->id, e->command, e->columns, body->call->depth + 1);
 		}
 	}
@@ -1222,6 +1233,7 @@ walk(Body *body)
 	body->temporary = NIL;
 	body->defaults = NIL;
 	body->awaited = NIL;
+	body->set = NIL;
 	body->column = NULL;
 	body->path_unknown = false;
 	body->changed = false;
@@ -1395,9 +1407,21 @@ body_partitions(Oid relid)
 	return list_length(all) > PARTITIONS_MAX ? NIL : all;
 }
 
-/* Does a BEFORE trigger of the table perhaps fill the column? Where that cannot be seen, yes. */
+/* What the body has put into a column of NEW so far, or NULL. */
+BodySet *
+body_set(Body *body, const char *field)
+{
+	ListCell   *lc;
+
+	foreach(lc, body->set)
+		if (strcmp(((BodySet *) lfirst(lc))->field, field) == 0)
+			return (BodySet *) lfirst(lc);
+	return NULL;
+}
+
+/* Does a BEFORE trigger of the table, but for that one, perhaps fill the column? Where that cannot be seen, yes. */
 bool
-body_sets_column(Oid relid, const char *column, CmdType command)
+body_sets_column(Oid relid, const char *column, CmdType command, Oid except)
 {
 	Relation	rel = try_relation_open(relid, AccessShareLock);
 	TriggerDesc *triggers;
@@ -1416,7 +1440,7 @@ body_sets_column(Oid relid, const char *column, CmdType command)
 		char	   *code;
 
 		if (trigger->tgisinternal || !TRIGGER_FOR_BEFORE(trigger->tgtype) || !TRIGGER_FOR_ROW(trigger->tgtype) ||
-			!fires_for(trigger, command, NULL) || trigger->tgenabled == TRIGGER_DISABLED)
+			!fires_for(trigger, command, NULL) || trigger->tgenabled == TRIGGER_DISABLED || trigger->tgoid == except)
 			continue;
 		tuple = SearchSysCache1(PROCOID, ObjectIdGetDatum(trigger->tgfoid));
 		if (!HeapTupleIsValid(tuple))

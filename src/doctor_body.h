@@ -51,6 +51,8 @@ typedef struct BodyCall
 	const char *condition;		/* it is this clause that is looked at, not the function */
 	const char *new_table;
 	const char *old_table;
+	Bitmapset  *nulls;			/* columns that an INSERT leaves null for some users */
+	Bitmapset  *always_null;	/* of them for all */
 } BodyCall;
 
 /* What a Param that our parser hooks made stands for. */
@@ -122,12 +124,23 @@ typedef struct BodyEffect
 	Oid			id;				/* the table or the function */
 	CmdType		command;
 	Bitmapset  *columns;
+	Bitmapset  *nulls;			/* as in BodyCall */
+	Bitmapset  *always_null;
 	bool		contained;
 	bool		certain;
 	const char *by_default;		/* the column whose default calls it, or NULL */
 	int			nargs;
 	BodyArg    *args;
 } BodyEffect;
+
+/* What a BEFORE trigger puts into a column of NEW that may not be null; the last assignment counts. */
+typedef struct BodySet
+{
+	char	   *field;
+	const char *null;			/* when it is null, or NULL */
+	DoctorSeverity severity;
+	int			line;
+} BodySet;
 
 /* The analysis of one call. */
 typedef struct Body
@@ -175,6 +188,7 @@ typedef struct Body
 	List	   *temporary;		/* char *: tables that it makes itself */
 	List	   *defaults;		/* BodyDefault: of the statement */
 	List	   *awaited;		/* BodyAwaited */
+	List	   *set;			/* BodySet: columns of NEW */
 	Oid			table;			/* whose ... */
 	char	   *column;			/* ... default is looked at, or NULL */
 	bool		path_unknown;	/* it changes search_path or role itself */
@@ -203,8 +217,9 @@ extern const char *body_events(int events);
 extern bool body_is_caught(Body *body, int sqlstate);
 extern bool body_mentions(Body *body, const char *word);
 extern char *body_fix_drop_not_null(Oid relid, const char *column);
-extern bool body_sets_column(Oid relid, const char *column, CmdType command);
+extern bool body_sets_column(Oid relid, const char *column, CmdType command, Oid except);
 extern List *body_partitions(Oid relid);
+extern BodySet *body_set(Body *body, const char *field);
 
 /* doctor_query.c: statements */
 typedef void (*BodyAnalysed) (Body *body, Query *query, void *arg);

@@ -529,6 +529,28 @@ nullness_of_list(Body *body, Query *query, List *args, Why *why)
 	return most;
 }
 
+/* A column of NEW in a trigger on an application's table: as the INSERT, or the body itself, left it. */
+static Nullness
+nullness_of_new(Body *body, const char *field, Why *why)
+{
+	const BodyCall *call = body->call;
+	const BodySet *set = body_set(body, field);
+	AttrNumber	attno = get_attnum(call->relid, field);
+
+	if (set != NULL)
+	{
+		why->text = set->null;
+		why->severity = set->severity;
+		return set->null == NULL ? NULL_UNKNOWN : set->severity == DOCTOR_ERROR ? NULL_ALWAYS : NULL_SOMETIMES;
+	}
+	if (!bms_is_member(attno, call->nulls) || body_sets_column(call->relid, field, CMD_INSERT, call->trigger))
+		return NULL_UNKNOWN;
+	why->text = psprintf("the INSERT leaves column %s of %s null%s", quote_identifier(field), doctor_relation_name(call->relid),
+						 bms_is_member(attno, call->always_null) ? "" : " where the user's metadata has nothing");
+	why->severity = DOCTOR_WARNING;
+	return bms_is_member(attno, call->always_null) ? NULL_ALWAYS : NULL_SOMETIMES;
+}
+
 /* Columns that the auth server fills in later, if ever. */
 static const char *const set_later[] = {
 	"last_sign_in_at", "email_confirmed_at", "confirmed_at", "invited_at", "phone_confirmed_at", "confirmation_sent_at",
@@ -560,6 +582,8 @@ nullness_of_ref(Body *body, Query *query, BodyRef *ref, Why *why)
 			why->text = "NEW is null in a trigger on DELETE";
 			return NULL_ALWAYS;
 		}
+		if (ref->field != NULL && ref->is_new && body->call->relid != body->doctor->auth_users && !body_is_guarded(body, ref->field))
+			return nullness_of_new(body, ref->field, why);
 		if (ref->field == NULL || !ref->is_new || body->call->relid != body->doctor->auth_users ||
 			!TRIGGER_FOR_INSERT(type) || body_is_guarded(body, ref->field))
 			return NULL_UNKNOWN;
@@ -846,15 +870,6 @@ body_words(Node *expr)
 	collect_words(expr, &words);
 	return words;
 }
-
-/* What a condition is for the auth server, as far as that can be seen. */
-typedef enum Truth
-{
-	TRUTH_YES,
-	TRUTH_NO,
-	TRUTH_NULL,
-	TRUTH_OPEN
-} Truth;
 
 /* CURRENT_USER and its like, or NULL. */
 static char *
