@@ -458,6 +458,7 @@ reach_trigger(Doctor *doctor, const Writer *writer, Relation rel, const Trigger 
 	call.trigger_name = MemoryContextStrdup(doctor->cxt, trigger->tgname);
 	call.trigger_type = trigger->tgtype;
 	call.has_condition = trigger->tgqual != NULL;
+	call.deferred = trigger->tginitdeferred;
 	call.condition_words = condition_words(doctor, trigger->tgqual);
 	if (trigger->tgqual != NULL)
 	{
@@ -789,8 +790,8 @@ body_way(const BodyCall *call)
 	for (const BodyCall *c = call; c != NULL; c = c->parent)
 		if (OidIsValid(c->trigger))
 		{
-			appendStringInfo(&s, "It is called by trigger %s on %s", quote_identifier(c->trigger_name),
-							 doctor_relation_name(c->relid));
+			appendStringInfo(&s, "It is called %sby trigger %s on %s", c->deferred ? "at COMMIT, since it is deferred, " : "",
+							 quote_identifier(c->trigger_name), doctor_relation_name(c->relid));
 			if (c->relid != first->relid && OidIsValid(first->relid))
 				appendStringInfo(&s, ", which trigger %s on %s leads to", quote_identifier(first->trigger_name),
 								 doctor_relation_name(first->relid));
@@ -1090,8 +1091,12 @@ path_text(Body *body)
 		foreach(lc, names)
 		{
 			char	   *name = (char *) lfirst(lc);
+			bool		added = false;
+			ListCell   *lc2;
 
-			if (name[0] != '\0' && strcmp(name, "pg_temp") != 0)
+			foreach(lc2, body->add_schemas)
+				added = added || strcmp((char *) lfirst(lc2), name) == 0;
+			if (name[0] != '\0' && strcmp(name, "pg_temp") != 0 && !added)
 				own = lappend(own, pstrdup(quote_identifier(name)));
 		}
 		result = body->add_first ? list_concat(result, own) : list_concat(own, result);
@@ -1157,6 +1162,8 @@ report(Body *body)
 		const char *how = NULL;
 
 		if (f->by_edit && (fix = edited_function(body)) != NULL && (body->misplaced != NIL || body->make_definer))
+			fix = psprintf("%s\n%s", fix, body_fix(body));
+		if (f->by_path && fix != NULL)
 			fix = psprintf("%s\n%s", fix, body_fix(body));
 		if (fix == NULL && f->severity != DOCTOR_INFO && !f->caught &&
 			(strcmp(f->area, "function") == 0 || (strcmp(f->area, "trigger") == 0 && body->call->condition != NULL)) &&

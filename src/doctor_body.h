@@ -47,6 +47,7 @@ typedef struct BodyCall
 	const char *trigger_name;
 	int			trigger_type;	/* pg_trigger.tgtype */
 	bool		has_condition;	/* it has a WHEN clause */
+	bool		deferred;		/* until COMMIT */
 	List	   *condition_words;	/* char *: texts in it */
 	const char *condition;		/* it is this clause that is looked at, not the function */
 	const char *new_table;
@@ -89,6 +90,7 @@ typedef struct BodyFinding
 	const char *fix;
 	bool		by_edit;		/* the fix is the body with all edits */
 	bool		caught;			/* the auth server does not see it */
+	bool		by_path;		/* the fix needs the search_path as well */
 } BodyFinding;
 
 /* A piece of the body's text that is to be put into something, or replaced. */
@@ -176,6 +178,7 @@ typedef struct Body
 	List	   *edits;			/* BodyEdit */
 	bool		refuses;		/* it raises on purpose */
 	const char *sql;			/* the statement */
+	const char *about;			/* the tables that it names, where it failed, or NULL */
 	List	   *refs;			/* BodyRef */
 	BodyVar    *vars;
 	int			nvars;

@@ -13,6 +13,8 @@
  */
 #include "compat.h"
 
+#include <ctype.h>
+
 #include "access/htup_details.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_collation.h"
@@ -871,17 +873,24 @@ always_returns(List *stmts)
 	return false;
 }
 
-/* A RETURN that returns the wrong row; written anew where it stands alone in its line. */
+/* A RETURN that returns the wrong row; written anew where it is the only one in its line. */
 static void
 found_return(Body *body, const char *finding, const char *detail)
 {
 	const char *line = body_line(body);
 	const char *end;
+	int			n = 0;
 
-	while (line != NULL && (*line == ' ' || *line == '\t'))
-		line++;
+	end = line ? line + strcspn(line, "\n") : NULL;
+	/* the only one there, and no part of a word or of a text */
+	for (const char *s = line; s != NULL && s + 6 < end; s++)
+		if (pg_strncasecmp(s, "return", 6) == 0 && isspace((unsigned char) s[6]) && (s == line || strchr(" \t;", s[-1]) != NULL))
+		{
+			line = s;
+			n++;
+		}
 	end = line ? line + strcspn(line, ";\n") : NULL;
-	if (line != NULL && pg_strncasecmp(line, "return", 6) == 0 && *end == ';' &&
+	if (n == 1 && *end == ';' && memchr(line, '\'', end - line) == NULL &&
 		body_edit_source(body, (int) (line - body->source), (int) (end - body->source),
 						 !TRIGGER_FOR_DELETE(body->call->trigger_type) ? "return new" :
 						 body->call->trigger_type & (TRIGGER_TYPE_INSERT | TRIGGER_TYPE_UPDATE) ? "return coalesce(new, old)" : "return old",
