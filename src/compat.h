@@ -58,11 +58,15 @@ compat_json_lex(char *json, int len, int encoding)
 	object_aclcheck(NamespaceRelationId, (nsp), (role), (mode))
 #define compat_proc_aclcheck(proc, role, mode) \
 	object_aclcheck(ProcedureRelationId, (proc), (role), (mode))
+#define compat_database_aclcheck(database, role, mode) \
+	object_aclcheck(DatabaseRelationId, (database), (role), (mode))
 #else
 #define compat_namespace_aclcheck(nsp, role, mode) \
 	pg_namespace_aclcheck((nsp), (role), (mode))
 #define compat_proc_aclcheck(proc, role, mode) \
 	pg_proc_aclcheck((proc), (role), (mode))
+#define compat_database_aclcheck(database, role, mode) \
+	pg_database_aclcheck((database), (role), (mode))
 #endif
 
 /* 17 has a privilege for what was the owner's alone. */

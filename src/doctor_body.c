@@ -29,6 +29,7 @@
 #include "catalog/pg_db_role_setting.h"
 #include "catalog/pg_depend.h"
 #include "catalog/pg_extension.h"
+#include "catalog/pg_inherits.h"
 #include "catalog/pg_language.h"
 #include "catalog/pg_proc.h"
 #include "catalog/pg_trigger.h"
@@ -61,6 +62,7 @@
 #define CAUGHT		" An exception handler catches it: the auth server goes on, what the body does is lost."
 #define DEPTH_MAX	16
 #define CALLS_MAX	5000
+#define PARTITIONS_MAX	100
 
 struct BodyRun
 {
@@ -177,10 +179,12 @@ same_call(const BodyCall *a, const BodyCall *b)
 {
 	return a->funcid == b->funcid && a->role == b->role && same_arguments(a, b) && strcmp(a->path, b->path) == 0 &&
 		a->relid == b->relid && a->trigger_type == b->trigger_type && a->contained == b->contained &&
+		bms_equal(a->nulls, b->nulls) && bms_equal(a->always_null, b->always_null) &&
 		(a->condition == NULL ? b->condition == NULL : b->condition != NULL && strcmp(a->condition, b->condition) == 0);
 }
 
-static void
+/* The call as it is kept, which may have been met before; NULL: there are too many. */
+static BodyCall *
 add_call(Doctor *doctor, const BodyCall *call)
 {
 	ListCell   *lc;
@@ -189,7 +193,7 @@ add_call(Doctor *doctor, const BodyCall *call)
 	struct BodyRun *run = doctor->bodies;
 
 	if (list_length(run->calls) >= CALLS_MAX)
-		return;
+		return NULL;
 	foreach(lc, run->calls)
 	{
 		c = (BodyCall *) lfirst(lc);
@@ -212,7 +216,7 @@ add_call(Doctor *doctor, const BodyCall *call)
 			c->others = list_append_unique_ptr(c->others, call->parent);
 			MemoryContextSwitchTo(old);
 		}
-		return;
+		return c;
 	}
 	old = MemoryContextSwitchTo(doctor->cxt);
 	c = (BodyCall *) palloc(sizeof(BodyCall));
@@ -229,8 +233,44 @@ add_call(Doctor *doctor, const BodyCall *call)
 			c->args[i].field = call->args[i].field ? pstrdup(call->args[i].field) : NULL;
 		}
 	}
+	c->leads_to = NIL;
+	c->nulls = bms_copy(call->nulls);
+	c->always_null = bms_copy(call->always_null);
 	run->calls = lappend(run->calls, c);
 	MemoryContextSwitchTo(old);
+	return c;
+}
+
+static bool
+comes_to(BodyCall *from, const BodyCall *to, List **seen)
+{
+	ListCell   *lc;
+
+	check_stack_depth();
+	if (from == to)
+		return true;
+	if (list_member_ptr(*seen, from))
+		return false;
+	*seen = lappend(*seen, from);
+	foreach(lc, from->leads_to)
+		if (comes_to((BodyCall *) lfirst(lc), to, seen))
+			return true;
+	return false;
+}
+
+/* Each run of the one calls the other, whatever the rows are like. Does that come back to it, with no condition to end it? */
+static bool
+closes_circle(Doctor *doctor, BodyCall *from, BodyCall *to)
+{
+	MemoryContext old;
+	List	   *seen = NIL;
+
+	if (from == NULL || to == NULL || to->has_condition || list_member_ptr(from->leads_to, to))
+		return false;
+	old = MemoryContextSwitchTo(doctor->cxt);
+	from->leads_to = lappend(from->leads_to, to);
+	MemoryContextSwitchTo(old);
+	return comes_to(to, from, &seen);
 }
 
 /* An extension's function is not its user's to mend. */
@@ -292,6 +332,8 @@ typedef struct Writer
 	int			events;
 	bool		contained;
 	bool		certain;
+	Bitmapset  *nulls;			/* as in BodyCall */
+	Bitmapset  *always_null;
 } Writer;
 
 /* A foreign key's action that was followed: into which table, as what. */
@@ -321,21 +363,6 @@ note_disabled(Doctor *doctor, Relation rel, const Trigger *trigger)
 				   trigger->tgenabled == TRIGGER_DISABLED ? "the trigger is disabled" : "the trigger is enabled for replicas only",
 				   psprintf("%s is not called: what it does for users is not done. If that is meant, drop the trigger.", function),
 				   psprintf("ALTER TABLE %s ENABLE TRIGGER %s;", table, quote_identifier(trigger->tgname)));
-}
-
-/* Is this call in the making already under way, with nothing in between that would end it? */
-static bool
-is_endless(const Writer *writer, const Trigger *trigger)
-{
-	bool		certain = writer->certain && writer->call != NULL;
-
-	for (BodyCall *c = writer->call; c != NULL && certain; c = c->parent)
-	{
-		if (c->trigger == trigger->tgoid)
-			return !c->has_condition;
-		certain = c->certain && !c->has_condition;
-	}
-	return false;
 }
 
 static void
@@ -432,7 +459,7 @@ awaits_another_change(Relation rel, const Trigger *trigger, Bitmapset *columns)
 		if (IsA(old, Var) && IsA(new, Var) && old->varno != new->varno && old->varattno == new->varattno && old->varattno > 0 &&
 			!bms_is_member(old->varattno, columns) &&
 			TupleDescAttr(RelationGetDescr(rel), old->varattno - 1)->attgenerated == '\0' &&
-			!body_sets_column(RelationGetRelid(rel), NameStr(TupleDescAttr(RelationGetDescr(rel), old->varattno - 1)->attname), CMD_UPDATE))
+			!body_sets_column(RelationGetRelid(rel), NameStr(TupleDescAttr(RelationGetDescr(rel), old->varattno - 1)->attname), CMD_UPDATE, InvalidOid))
 			return true;
 	}
 	return false;
@@ -442,6 +469,7 @@ static void
 reach_trigger(Doctor *doctor, const Writer *writer, Relation rel, const Trigger *trigger, Bitmapset *columns, int depth)
 {
 	BodyCall	call;
+	BodyCall   *kept;
 	Oid			function = guarded_function(doctor->bodies, trigger->tgoid);
 
 	check_arguments(doctor, writer, rel, trigger);
@@ -455,10 +483,13 @@ reach_trigger(Doctor *doctor, const Writer *writer, Relation rel, const Trigger 
 	call.certain = writer->certain;
 	call.depth = depth;
 	call.relid = RelationGetRelid(rel);
+	call.nulls = writer->nulls;
+	call.always_null = writer->always_null;
 	call.trigger = trigger->tgoid;
 	call.trigger_name = MemoryContextStrdup(doctor->cxt, trigger->tgname);
 	call.trigger_type = trigger->tgtype;
 	call.has_condition = trigger->tgqual != NULL;
+	call.deferred = trigger->tginitdeferred;
 	call.condition_words = condition_words(doctor, trigger->tgqual);
 	call.columns = columns;
 	if (trigger->tgqual != NULL)
@@ -483,7 +514,9 @@ reach_trigger(Doctor *doctor, const Writer *writer, Relation rel, const Trigger 
 		call.path = doctor->bodies->auth_path;
 		call.contained = false;
 	}
-	add_call(doctor, &call);
+	kept = add_call(doctor, &call);
+	if (writer->certain && closes_circle(doctor, writer->call, kept))
+		note_endless(doctor, rel, trigger, writer);
 }
 
 /*
@@ -545,6 +578,34 @@ columns_set(Oid constraint)
 	for (int i = 0; i < (nchosen > 0 ? nchosen : nkeys); i++)
 		columns = bms_add_member(columns, nchosen > 0 ? chosen[i] : keys[i]);
 	return columns;
+}
+
+/* Row triggers that partitions have of their own: which of them a row comes to is not asked. */
+static void
+reach_partitions(Doctor *doctor, const Writer *writer, Oid relid, CmdType command, int depth)
+{
+	ListCell   *lc;
+
+	foreach(lc, body_partitions(relid))
+	{
+		Relation	rel = try_relation_open(lfirst_oid(lc), AccessShareLock);
+		TriggerDesc *triggers = rel ? CopyTriggerDesc(rel->trigdesc) : NULL;
+		Writer		uncertain = *writer;
+
+		/* nor have its columns the same numbers */
+		uncertain.certain = false;
+		uncertain.nulls = uncertain.always_null = NULL;
+		for (int i = 0; triggers != NULL && i < triggers->numtriggers; i++)
+		{
+			const Trigger *trigger = &triggers->triggers[i];
+
+			if (!trigger->tgisinternal && !trigger->tgisclone && TRIGGER_FOR_ROW(trigger->tgtype) && fires_for(trigger, command, NULL) &&
+				trigger->tgenabled != TRIGGER_DISABLED && trigger->tgenabled != TRIGGER_FIRES_ON_REPLICA)
+				reach_trigger(doctor, &uncertain, rel, trigger, NULL, depth);
+		}
+		if (rel != NULL)
+			relation_close(rel, AccessShareLock);
+	}
 }
 
 /* What a write of this table sets off. */
@@ -609,10 +670,10 @@ reach_table(Doctor *doctor, const Writer *writer, Oid relid, CmdType command, Bi
 			note_disabled(doctor, rel, trigger);
 			continue;
 		}
-		if (is_endless(writer, trigger))
-			note_endless(doctor, rel, trigger, writer);
 		reach_trigger(doctor, writer, rel, trigger, columns, depth);
 	}
+	if (rel->rd_rel->relkind == RELKIND_PARTITIONED_TABLE)
+		reach_partitions(doctor, writer, relid, command, depth);
 	relation_close(rel, AccessShareLock);
 }
 
@@ -697,7 +758,10 @@ follow_effects(Body *body)
 			call.by_default = e->by_default;
 			call.nargs = e->nargs;
 			call.args = e->args;
-			add_call(body->doctor, &call);
+			if (call.certain)
+				(void) closes_circle(body->doctor, body->call, add_call(body->doctor, &call));
+			else
+				add_call(body->doctor, &call);
 		}
 		else
 		{
@@ -705,7 +769,9 @@ follow_effects(Body *body)
 
 			if (e->command == CMD_INSERT)
 				note_maker(body->doctor, e->id, body->call);
-			note_reach(body->doctor, e->id, body->role, 1 << e->command, body->call->events);
+			/* what a view's triggers write comes by themselves */
+			if (get_rel_relkind(e->id) != RELKIND_VIEW)
+				note_reach(body->doctor, e->id, body->role, 1 << e->command, body->call->events);
 			memset(&writer, 0, sizeof(writer));
 			writer.role = body->role;
 			writer.path = body->path;
@@ -713,6 +779,8 @@ follow_effects(Body *body)
 			writer.events = body->call->events;
 			writer.contained = e->contained;
 			writer.certain = e->certain && !depth_asked;
+			writer.nulls = e->nulls;
+			writer.always_null = e->always_null;
 			reach_table(body->doctor, &writer, e->id, e->command, e->columns, body->call->depth + 1);
 		}
 	}
@@ -759,8 +827,8 @@ body_way(const BodyCall *call)
 	for (const BodyCall *c = call; c != NULL; c = c->parent)
 		if (OidIsValid(c->trigger))
 		{
-			appendStringInfo(&s, "It is called by trigger %s on %s", quote_identifier(c->trigger_name),
-							 doctor_relation_name(c->relid));
+			appendStringInfo(&s, "It is called %sby trigger %s on %s", c->deferred ? "at COMMIT, since it is deferred, " : "",
+							 quote_identifier(c->trigger_name), doctor_relation_name(c->relid));
 			if (c->relid != first->relid && OidIsValid(first->relid))
 				appendStringInfo(&s, ", which trigger %s on %s leads to", quote_identifier(first->trigger_name),
 								 doctor_relation_name(first->relid));
@@ -972,7 +1040,8 @@ find_nearest(const BodyCall *call, List **seen, List **triggers)
 	if (list_member_ptr(*seen, call))
 		return;
 	*seen = lappend(*seen, unconstify(BodyCall *, call));
-	if (OidIsValid(call->trigger))
+	/* a view's cannot be switched off, what wrote the view can */
+	if (OidIsValid(call->trigger) && !TRIGGER_FOR_INSTEAD(call->trigger_type))
 		*triggers = lappend(*triggers, unconstify(BodyCall *, call));
 	else
 	{
@@ -1064,8 +1133,12 @@ path_text(Body *body)
 		foreach(lc, names)
 		{
 			char	   *name = (char *) lfirst(lc);
+			bool		added = false;
+			ListCell   *lc2;
 
-			if (name[0] != '\0' && strcmp(name, "pg_temp") != 0)
+			foreach(lc2, body->add_schemas)
+				added = added || strcmp((char *) lfirst(lc2), name) == 0;
+			if (name[0] != '\0' && strcmp(name, "pg_temp") != 0 && !added)
 				own = lappend(own, pstrdup(quote_identifier(name)));
 		}
 		result = body->add_first ? list_concat(result, own) : list_concat(own, result);
@@ -1137,6 +1210,8 @@ report(Body *body)
 			edited = psprintf("%s\n%s", edited, body_fix(body));
 		if (f->by_edit)
 			fix = edited;
+		if (f->by_path && fix != NULL)
+			fix = psprintf("%s\n%s", fix, body_fix(body));
 		if (fix == NULL && f->severity != DOCTOR_INFO && !f->caught &&
 			(strcmp(f->area, "function") == 0 || (strcmp(f->area, "trigger") == 0 && body->call->condition != NULL)) &&
 			(fix = contain_trigger(body, &how)) != NULL)
@@ -1214,6 +1289,7 @@ walk(Body *body)
 	body->awaited = NIL;
 	body->assigned = NIL;
 	body->made = NIL;
+	body->set = NIL;
 	body->column = NULL;
 	body->path_unknown = false;
 	body->changed = false;
@@ -1400,9 +1476,30 @@ analyse_condition(Doctor *doctor, void *arg)
 	MemoryContextDelete(cxt);
 }
 
-/* Does a BEFORE trigger of the table perhaps fill the column? Where that cannot be seen, yes. */
+/* Those of a partitioned table, at any depth; none where they are too many to be looked at. */
+List *
+body_partitions(Oid relid)
+{
+	List	   *all = list_delete_oid(find_all_inheritors(relid, NoLock, NULL), relid);
+
+	return list_length(all) > PARTITIONS_MAX ? NIL : all;
+}
+
+/* What the body has put into a column of NEW so far, or NULL. */
+BodySet *
+body_set(Body *body, const char *field)
+{
+	ListCell   *lc;
+
+	foreach(lc, body->set)
+		if (strcmp(((BodySet *) lfirst(lc))->field, field) == 0)
+			return (BodySet *) lfirst(lc);
+	return NULL;
+}
+
+/* Does a BEFORE trigger of the table, but for that one, perhaps fill the column? Where that cannot be seen, yes. */
 static bool
-is_set_by_trigger(Oid relid, const char *column, CmdType command, Bitmapset *columns, Oid but)
+is_set_by_trigger(Oid relid, const char *column, CmdType command, Bitmapset *columns, Oid except)
 {
 	Relation	rel = try_relation_open(relid, AccessShareLock);
 	TriggerDesc *triggers;
@@ -1421,7 +1518,7 @@ is_set_by_trigger(Oid relid, const char *column, CmdType command, Bitmapset *col
 		char	   *code;
 
 		if (trigger->tgisinternal || !TRIGGER_FOR_BEFORE(trigger->tgtype) || !TRIGGER_FOR_ROW(trigger->tgtype) ||
-			!fires_for(trigger, command, columns) || trigger->tgenabled == TRIGGER_DISABLED || trigger->tgfoid == but)
+			!fires_for(trigger, command, columns) || trigger->tgenabled == TRIGGER_DISABLED || trigger->tgoid == except)
 			continue;
 		tuple = SearchSysCache1(PROCOID, ObjectIdGetDatum(trigger->tgfoid));
 		if (!HeapTupleIsValid(tuple))
@@ -1437,9 +1534,9 @@ is_set_by_trigger(Oid relid, const char *column, CmdType command, Bitmapset *col
 }
 
 bool
-body_sets_column(Oid relid, const char *column, CmdType command)
+body_sets_column(Oid relid, const char *column, CmdType command, Oid except)
 {
-	return is_set_by_trigger(relid, column, command, NULL, InvalidOid);
+	return is_set_by_trigger(relid, column, command, NULL, except);
 }
 
 /* Is the column the same in NEW and OLD here, since the UPDATE that fired the trigger sets others alone? */
@@ -1456,7 +1553,7 @@ body_keeps_column(Body *body, const char *column)
 			return false;
 	attno = get_attnum(body->call->relid, column);
 	return attno > 0 && !bms_is_member(attno, body->call->columns) && get_attgenerated(body->call->relid, attno) == '\0' &&
-		!is_set_by_trigger(body->call->relid, column, CMD_UPDATE, body->call->columns, body->call->funcid);
+		!is_set_by_trigger(body->call->relid, column, CMD_UPDATE, body->call->columns, body->call->trigger);
 }
 
 /* ---------------------------------------------------------------------

@@ -39,6 +39,7 @@ typedef struct BodyCall
 	int			depth;
 	int			nargs;
 	BodyArg    *args;			/* NULL: nothing is known of any */
+	List	   *leads_to;		/* BodyCall: what each of its runs calls, met before or not */
 
 	/* a trigger function */
 	Oid			relid;			/* the trigger's table, or invalid */
@@ -48,10 +49,13 @@ typedef struct BodyCall
 	int			trigger_type;	/* pg_trigger.tgtype */
 	bool		has_condition;	/* it has a WHEN clause */
 	Bitmapset  *columns;		/* that the UPDATE sets; NULL: any */
+	bool		deferred;		/* until COMMIT */
 	List	   *condition_words;	/* char *: texts in it */
 	const char *condition;		/* it is this clause that is looked at, not the function */
 	const char *new_table;
 	const char *old_table;
+	Bitmapset  *nulls;			/* columns that an INSERT leaves null for some users */
+	Bitmapset  *always_null;	/* of them for all */
 } BodyCall;
 
 /* What a Param that our parser hooks made stands for. */
@@ -88,6 +92,7 @@ typedef struct BodyFinding
 	const char *fix;
 	bool		by_edit;		/* the fix is the body with all edits */
 	bool		caught;			/* the auth server does not see it */
+	bool		by_path;		/* the fix needs the search_path as well */
 } BodyFinding;
 
 /* A piece of the body's text that is to be put into something, or replaced. */
@@ -137,12 +142,23 @@ typedef struct BodyEffect
 	Oid			id;				/* the table or the function */
 	CmdType		command;
 	Bitmapset  *columns;
+	Bitmapset  *nulls;			/* as in BodyCall */
+	Bitmapset  *always_null;
 	bool		contained;
 	bool		certain;
 	const char *by_default;		/* the column whose default calls it, or NULL */
 	int			nargs;
 	BodyArg    *args;
 } BodyEffect;
+
+/* What a BEFORE trigger puts into a column of NEW that may not be null; the last assignment counts. */
+typedef struct BodySet
+{
+	char	   *field;
+	const char *null;			/* when it is null, or NULL */
+	DoctorSeverity severity;
+	int			line;
+} BodySet;
 
 /* The analysis of one call. */
 typedef struct Body
@@ -178,6 +194,7 @@ typedef struct Body
 	List	   *edits;			/* BodyEdit */
 	bool		refuses;		/* it raises on purpose */
 	const char *sql;			/* the statement */
+	const char *about;			/* the tables that it names, where it failed, or NULL */
 	List	   *refs;			/* BodyRef */
 	BodyVar    *vars;
 	int			nvars;
@@ -192,6 +209,7 @@ typedef struct Body
 	List	   *awaited;		/* BodyAwaited */
 	List	   *assigned;		/* char *: fields of records that it has assigned so far */
 	List	   *made;			/* BodyMade */
+	List	   *set;			/* BodySet: columns of NEW */
 	Oid			table;			/* whose ... */
 	char	   *column;			/* ... default is looked at, or NULL */
 	bool		path_unknown;	/* it changes search_path or role itself */
@@ -219,8 +237,11 @@ extern const char *body_where(Body *body);	/* "line 3 of public.f()" */
 extern const char *body_events(int events);
 extern bool body_is_caught(Body *body, int sqlstate);
 extern bool body_mentions(Body *body, const char *word);
-extern bool body_sets_column(Oid relid, const char *column, CmdType command);
+extern char *body_fix_drop_not_null(Oid relid, const char *column);
+extern bool body_sets_column(Oid relid, const char *column, CmdType command, Oid except);
 extern bool body_keeps_column(Body *body, const char *column);
+extern List *body_partitions(Oid relid);
+extern BodySet *body_set(Body *body, const char *field);
 
 /* doctor_query.c: statements */
 typedef void (*BodyAnalysed) (Body *body, Query *query, void *arg);

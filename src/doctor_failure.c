@@ -139,6 +139,24 @@ fix_extension(const char *extension, const char *schema)
 	return psprintf("CREATE EXTENSION IF NOT EXISTS %s;", quote_identifier(extension));
 }
 
+/* The last finding's fix puts something into this schema, which is named without it. */
+static void
+needs_path(Body *body, const char *schema)
+{
+	MemoryContext old;
+	BodyFinding *f = body->found != NIL ? (BodyFinding *) llast(body->found) : NULL;
+
+	if (f == NULL || f->fix == NULL || !OidIsValid(get_namespace_oid(schema, true)))
+		return;
+	f->by_path = body->add_schemas != NIL;
+	if (body_path_holds(body, schema))
+		return;
+	old = MemoryContextSwitchTo(body->cxt);
+	body->add_schemas = lappend(body->add_schemas, pstrdup(schema));
+	MemoryContextSwitchTo(old);
+	body->changed = true;
+}
+
 /* Does this name differ from that one in how it is spelled, but not in what it says? */
 static bool
 is_alike(const char *a, const char *b)
@@ -261,6 +279,8 @@ missing_function(Body *body, const char *message, const char *hint)
 						elsewhere ? psprintf(" There is one of this name in schema %s.", joined(elsewhere)) : "",
 						hint ? psprintf(" %s", hint) : ""),
 			   fix_extension(extension, schema ? schema : "extensions"));
+	if (schema == NULL)
+		needs_path(body, "extensions");
 }
 
 static void
@@ -280,6 +300,8 @@ missing_type(Body *body, const char *full, const char *message)
 						extension ? psprintf(" It comes with extension %s, which is not installed.", extension) :
 						elsewhere ? psprintf(" There is one of this name in schema %s.", joined(elsewhere)) : ""),
 			   fix_extension(extension, "extensions"));
+	if (dot == NULL)
+		needs_path(body, "extensions");
 }
 
 static void
@@ -374,9 +396,9 @@ statement_tables(Node *raw)
 {
 	List	   *names = NIL;
 
-	if (raw != NULL && (IsA(raw, SelectStmt) || IsA(raw, InsertStmt) || IsA(raw, UpdateStmt) || IsA(raw, DeleteStmt)))
+	if (raw != NULL && (IsA(raw, SelectStmt) || IsA(raw, InsertStmt) || IsA(raw, UpdateStmt) || IsA(raw, DeleteStmt) || IsA(raw, MergeStmt)))
 		(void) raw_expression_tree_walker(raw, tables_walker, &names);
-	return names == NIL ? "" : psprintf(" The statement is about %s.", joined(names));
+	return names == NIL ? NULL : joined(names);
 }
 
 /* What analysis raised: it would be raised by the auth server's statement. */
@@ -387,6 +409,7 @@ body_failed(Body *body, ErrorData *edata, Node *raw)
 	char	   *name = quoted(message);
 	char	   *operator;
 
+	body->about = statement_tables(raw);
 	switch (edata->sqlerrcode)
 	{
 		case ERRCODE_LOCK_NOT_AVAILABLE:
@@ -485,6 +508,7 @@ body_failed(Body *body, ErrorData *edata, Node *raw)
 	body_found(body, DOCTOR_ERROR, edata->sqlerrcode, "function", body->name,
 			   psprintf("a statement fails: %s", message),
 			   psprintf("At %s: %s.%s%s%s", body_where(body), message, edata->detail ? psprintf(" %s", edata->detail) : "",
-						edata->hint ? psprintf(" %s", edata->hint) : "", statement_tables(raw)),
+						edata->hint ? psprintf(" %s", edata->hint) : "",
+						body->about ? psprintf(" The statement is about %s.", body->about) : ""),
 			   NULL);
 }

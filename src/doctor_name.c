@@ -16,10 +16,13 @@
 #include "catalog/pg_operator.h"
 #include "catalog/pg_proc.h"
 #include "catalog/pg_type.h"
+#include "commands/dbcommands.h"
 #include "executor/spi.h"
+#include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/catcache.h"
 #include "utils/fmgroids.h"
+#include "utils/guc.h"
 #include "utils/lsyscache.h"
 #include "utils/syscache.h"
 
@@ -229,6 +232,17 @@ name_extension_available(const char *extension)
 	Datum		values[1];
 	bool		result;
 
+	/* their libraries have to be preloaded, and pg_cron is for one database */
+	if (strcmp(extension, "pg_net") == 0 && GetConfigOption("pg_net.database_name", true, false) == NULL)
+		return false;
+	if (strcmp(extension, "pg_cron") == 0)
+	{
+		const char *theirs = GetConfigOption("cron.database_name", true, false);
+		const char *ours = get_database_name(MyDatabaseId);
+
+		if (theirs == NULL || ours == NULL || strcmp(theirs, ours) != 0)
+			return false;
+	}
 	namestrcpy(&name, extension);
 	values[0] = NameGetDatum(&name);
 	SPI_connect();

@@ -13,6 +13,8 @@
  */
 #include "compat.h"
 
+#include <ctype.h>
+
 #include "access/htup_details.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_collation.h"
@@ -547,6 +549,72 @@ check_assigned(Body *body, int dno, Node *value)
 				   psprintf("At %s: %s. Null value cannot be assigned to variable \"%s\".", body_where(body), null, var->refname), NULL);
 }
 
+/*
+ * A column of NEW. What a branch puts there leaves it null, where that may be,
+ * for the others' sake; not what waits for another command than INSERT.
+ */
+static void
+field_assigned(Body *body, const char *field, Node *value)
+{
+	MemoryContext old = MemoryContextSwitchTo(body->cxt);
+	BodySet    *set = body_set(body, field);
+	DoctorSeverity severity = DOCTOR_WARNING;
+	const char *null = NULL;
+
+	if (value != NULL && !(body->conditions > 0 && body_mentions(body, "tg_op")))
+		null = body_may_be_null(body, value, &severity);
+	if (set == NULL)
+	{
+		set = (BodySet *) palloc0(sizeof(BodySet));
+		set->field = pstrdup(field);
+		body->set = lappend(body->set, set);
+	}
+	set->null = null ? pstrdup(null) : NULL;
+	set->severity = body->conditions > 0 && severity == DOCTOR_ERROR ? DOCTOR_WARNING : severity;
+	set->line = body->line;
+	MemoryContextSwitchTo(old);
+}
+
+/* All of NEW: nothing is known of any column then. */
+static void
+new_assigned(Body *body)
+{
+	char	   *name;
+
+	if (OidIsValid(body->call->relid))
+		for (AttrNumber attno = 1; (name = get_attname(body->call->relid, attno, true)) != NULL; attno++)
+			field_assigned(body, name, NULL);
+}
+
+/* What the trigger left null at its end in columns that must not be. */
+static void
+check_set(Body *body)
+{
+	Oid			relid = body->call->relid;
+	ListCell   *lc;
+
+	if (!OidIsValid(relid) || !TRIGGER_FOR_BEFORE(body->call->trigger_type) || !TRIGGER_FOR_ROW(body->call->trigger_type))
+		return;
+	foreach(lc, body->set)
+	{
+		BodySet    *set = (BodySet *) lfirst(lc);
+		HeapTuple	tuple = SearchSysCacheAttName(relid, set->field);
+		bool		not_null = HeapTupleIsValid(tuple) && ((Form_pg_attribute) GETSTRUCT(tuple))->attnotnull;
+
+		if (HeapTupleIsValid(tuple))
+			ReleaseSysCache(tuple);
+		if (set->null == NULL || !not_null ||
+			body_sets_column(relid, set->field, TRIGGER_FOR_INSERT(body->call->trigger_type) ? CMD_INSERT : CMD_UPDATE, body->call->trigger))
+			continue;
+		body->line = set->line;
+		body_found(body, set->severity, ERRCODE_NOT_NULL_VIOLATION, "function", body->name,
+				   psprintf("a BEFORE trigger puts a value that may be null into column %s of %s, which is NOT NULL",
+							quote_identifier(set->field), doctor_relation_name(relid)),
+				   psprintf("At %s: %s. Null value in column \"%s\" violates not-null constraint.", body_where(body), set->null, set->field),
+				   body_fix_drop_not_null(relid, set->field));
+	}
+}
+
 /* INTO, and the variable of a loop. */
 static void
 target_assigned(Body *body, PLpgSQL_variable *target, TupleDesc desc, Node *value)
@@ -556,19 +624,25 @@ target_assigned(Body *body, PLpgSQL_variable *target, TupleDesc desc, Node *valu
 	if (target->dtype == PLPGSQL_DTYPE_ROW)
 	{
 		PLpgSQL_row *row = (PLpgSQL_row *) target;
+		PLpgSQL_recfield *field;
 
 		for (int i = 0; i < row->nfields; i++)
 		{
 			if (row->nfields == 1)
 				check_assigned(body, row->varnos[i], value);
 			assigned(body, row->varnos[i], row->nfields == 1 ? value : NULL);
+			field = (PLpgSQL_recfield *) FUNCTION(body)->datums[row->varnos[i]];
+			if (field->dtype == PLPGSQL_DTYPE_RECFIELD && IS_NEW(FUNCTION(body), field->recparentno))
+				field_assigned(body, field->fieldname, NULL);
 		}
 	}
 	else if (target->dtype == PLPGSQL_DTYPE_REC)
 	{
 		PLpgSQL_rec *rec = (PLpgSQL_rec *) target;
 
-		if (rec->rectypeid == RECORDOID && !IS_NEW(FUNCTION(body), rec->dno) && !IS_OLD(FUNCTION(body), rec->dno))
+		if (IS_NEW(FUNCTION(body), rec->dno))
+			new_assigned(body);
+		else if (rec->rectypeid == RECORDOID && !IS_OLD(FUNCTION(body), rec->dno))
 			record_assigned(body, rec->dno, desc);
 	}
 	else
@@ -799,17 +873,24 @@ always_returns(List *stmts)
 	return false;
 }
 
-/* A RETURN that returns the wrong row; written anew where it stands alone in its line. */
+/* A RETURN that returns the wrong row; written anew where it is the only one in its line. */
 static void
 found_return(Body *body, const char *finding, const char *detail)
 {
 	const char *line = body_line(body);
 	const char *end;
+	int			n = 0;
 
-	while (line != NULL && (*line == ' ' || *line == '\t'))
-		line++;
+	end = line ? line + strcspn(line, "\n") : NULL;
+	/* the only one there, and no part of a word or of a text */
+	for (const char *s = line; s != NULL && s + 6 < end; s++)
+		if (pg_strncasecmp(s, "return", 6) == 0 && isspace((unsigned char) s[6]) && (s == line || strchr(" \t;", s[-1]) != NULL))
+		{
+			line = s;
+			n++;
+		}
 	end = line ? line + strcspn(line, ";\n") : NULL;
-	if (line != NULL && pg_strncasecmp(line, "return", 6) == 0 && *end == ';' &&
+	if (n == 1 && *end == ';' && memchr(line, '\'', end - line) == NULL &&
 		body_edit_source(body, (int) (line - body->source), (int) (end - body->source),
 						 !TRIGGER_FOR_DELETE(body->call->trigger_type) ? "return new" :
 						 body->call->trigger_type & (TRIGGER_TYPE_INSERT | TRIGGER_TYPE_UPDATE) ? "return coalesce(new, old)" : "return old",
@@ -1184,9 +1265,17 @@ walk_statement(Body *body, PLpgSQL_stmt *stmt)
 					assigned(body, s->varno, ok ? statement.value : NULL);
 				}
 				else if (datum->dtype == PLPGSQL_DTYPE_REC && ((PLpgSQL_rec *) datum)->rectypeid == RECORDOID)
+				{
 					record_assigned(body, s->varno, NULL);
+					if (IS_NEW(FUNCTION(body), s->varno))
+						new_assigned(body);
+				}
 				else if (datum->dtype == PLPGSQL_DTYPE_RECFIELD)
+				{
 					body->assigned = lappend(body->assigned, ((PLpgSQL_recfield *) datum)->fieldname);
+					if (IS_NEW(FUNCTION(body), ((PLpgSQL_recfield *) datum)->recparentno))
+						field_assigned(body, ((PLpgSQL_recfield *) datum)->fieldname, ok ? statement.value : NULL);
+				}
 				break;
 			}
 		case PLPGSQL_STMT_IF:
@@ -1529,6 +1618,8 @@ body_walk_plpgsql(Body *body)
 		if (func->fn_argvarnos[i] < body->nvars)
 			body->vars[func->fn_argvarnos[i]].arg = &body->call->args[i];
 	walk_statement(body, (PLpgSQL_stmt *) func->action);
+	if (func->fn_is_trigger == PLPGSQL_DML_TRIGGER)
+		check_set(body);
 	if (OidIsValid(body->call->trigger) && !always_returns(list_make1(func->action)))
 	{
 		bool		none = !body_mentions(body, "return");

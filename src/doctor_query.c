@@ -19,11 +19,15 @@
 #include "catalog/namespace.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_constraint.h"
+#include "catalog/pg_database.h"
 #include "catalog/pg_enum.h"
 #include "catalog/pg_index.h"
+#include "catalog/pg_namespace.h"
 #include "catalog/pg_proc.h"
 #include "catalog/pg_type.h"
+#include "commands/dbcommands.h"
 #include "executor/spi.h"
+#include "miscadmin.h"
 #include "nodes/nodeFuncs.h"
 #include "parser/parser.h"
 #include "utils/acl.h"
@@ -36,6 +40,7 @@
 #include "utils/rel.h"
 #include "utils/relcache.h"
 #include "utils/syscache.h"
+#include "utils/varlena.h"
 
 #include "caller.h"
 #include "doctor_query.h"
@@ -89,15 +94,17 @@ body_denied(Body *body, const char *privilege, const char *kind, const char *obj
 	}
 	if (!body->definer && body->role == body->call->role && body->make_definer)
 	{
-		body_keep(body, &body->denied, psprintf("%s on %s %s", privilege, asc_tolower(kind, strlen(kind)), object));
+		body_keep(body, &body->denied, psprintf("%s on %s %s%s", privilege, asc_tolower(kind, strlen(kind)), object,
+												body->about ? psprintf(", for %s", body->about) : ""));
 		return;
 	}
 	body_found(body, DOCTOR_ERROR, ERRCODE_INSUFFICIENT_PRIVILEGE,
 			   strcmp(kind, "FUNCTION") == 0 ? "function" : "table", object,
 			   psprintf("permission denied: role %s has no %s on %s %s",
 						doctor_role_name(body->role), privilege, asc_tolower(kind, strlen(kind)), object),
-			   psprintf("%s runs as %s%s.", body->name, doctor_role_name(body->role),
-						body->definer ? ", its owner (SECURITY DEFINER)" : ""),
+			   psprintf("%s runs as %s%s.%s", body->name, doctor_role_name(body->role),
+						body->definer ? ", its owner (SECURITY DEFINER)" : "",
+						body->about ? psprintf(" The statement is about %s.", body->about) : ""),
 			   fix_grant(privilege, kind, object, body->role));
 }
 
@@ -221,6 +228,12 @@ type_pattern(Oid type)
 		default:
 			break;
 	}
+	if (get_element_type(type) == TEXTOID || get_element_type(type) == VARCHAROID)
+	{
+#define ELEMENT "\\s*[^{}\",\\\\\\s][^{}\",\\\\]*"
+		return "^\\s*\\{(?:" ELEMENT "(?:," ELEMENT ")*)?\\}\\s*$";
+#undef ELEMENT
+	}
 	if (get_typtype(type) != TYPTYPE_ENUM)
 		return NULL;
 	initStringInfo(&s);
@@ -286,17 +299,26 @@ body_cast(Body *body, Node *value, Oid type)
 					   psprintf("ALTER TYPE %s ADD VALUE %s;", format_type_be_qualified(type), quote_literal_cstr(text)));
 		return;
 	}
+	get_type_category_preferred(type, &category, &preferred);
+	/* what stands for a field that is not sent does not stand for one that is sent empty */
+	if (field == NULL && IsA(body_strip(value), CoalesceExpr) &&
+		(category == TYPCATEGORY_NUMERIC || category == TYPCATEGORY_DATETIME || type == UUIDOID))
+	{
+		value = (Node *) linitial(((CoalesceExpr *) body_strip(value))->args);
+		field = body_metadata_field(body, value);
+	}
 	if (field == NULL || body_is_guarded(body, field))
 		return;
-	get_type_category_preferred(type, &category, &preferred);
 	if (category == TYPCATEGORY_STRING || category == TYPCATEGORY_PSEUDOTYPE || category == TYPCATEGORY_UNKNOWN ||
 		type == JSONBOID || type == JSONOID)
 		return;
 	finding = psprintf("metadata field \"%s\" is cast to %s without a guard", field, format_type_be(type));
 	pattern = type_pattern(type);
-	detail = psprintf("At %s: an empty string, or anything else that is no %s, fails: invalid input %s for %s. What is sent is up to the form%s.",
-					  body_where(body), format_type_be(type), category == TYPCATEGORY_ENUM ? "value" : "syntax",
-					  category == TYPCATEGORY_ENUM ? psprintf("enum %s", format_type_be(type)) : psprintf("type %s", format_type_be(type)),
+	detail = psprintf("At %s: an empty string, or anything else that is no %s, fails: %s. What is sent is up to the form%s.",
+					  body_where(body), format_type_be(type),
+					  category == TYPCATEGORY_ENUM ? psprintf("invalid input value for enum %s", format_type_be(type)) :
+					  category == TYPCATEGORY_ARRAY ? "malformed array literal, for a JSON array too" :
+					  psprintf("invalid input syntax for type %s", format_type_be(type)),
 					  pattern ? "; what does not look like one is read as null" : "; nullif() lets empty strings through");
 	/* a checkbox sends what it should; coalesce() shows that somebody has thought of it */
 	if (type == BOOLOID && body->in_coalesce)
@@ -341,6 +363,19 @@ check_json(Body *body, FuncExpr *f)
 
 	switch (f->funcid)
 	{
+		case F_DECODE:
+		case F_TIMEZONE_TEXT_TIMESTAMPTZ:
+		case F_TIMEZONE_TEXT_TIMESTAMP:
+			field = body_metadata_field(body, arg);
+			what = body_constant_text((Node *) lsecond(f->args));
+			what = f->funcid != F_DECODE ? "a time zone" : what != NULL ? what : "an encoded text";
+			if (field != NULL && !body_is_guarded(body, field))
+				body_found(body, DOCTOR_WARNING, ERRCODE_INVALID_PARAMETER_VALUE, "function", body->name,
+						   psprintf("metadata field \"%s\" is read as %s without a guard", field, what),
+						   psprintf("At %s: anything else fails%s. What is sent is up to the form.", body_where(body),
+									f->funcid == F_DECODE ? "" : ", an empty string too"),
+						   NULL);
+			return;
 		case F_INT2_JSONB:
 		case F_INT4_JSONB:
 		case F_INT8_JSONB:
@@ -731,6 +766,37 @@ check_refresh(Body *body, RefreshMatViewStmt *stmt)
 				 errhint("Create a unique index with no WHERE clause on one or more columns of the materialized view.")));
 }
 
+/*
+ * May the role set it, and to this? Nothing is set. What depends on the session
+ * is not asked, nor are names with a dot, which asking would make known.
+ */
+static void
+check_setting(VariableSetStmt *set)
+{
+	if (set->kind != VAR_SET_VALUE || strcmp(set->name, "role") == 0 || strcmp(set->name, "session_authorization") == 0 ||
+		strncmp(set->name, "transaction_", 12) == 0 || strchr(set->name, '.') != NULL)
+		return;
+	(void) set_config_option(set->name, ExtractSetVariableArgs(set), superuser() ? PGC_SUSET : PGC_USERSET, PGC_S_SESSION,
+							 set->is_local ? GUC_ACTION_LOCAL : GUC_ACTION_SET, false, 0, false);
+}
+
+/* A table that the body makes: has the role a place for it? No temporary schema is made by asking. */
+static void
+check_creation(Body *body, RangeVar *table)
+{
+	Oid			namespace;
+
+	if (table->relpersistence == RELPERSISTENCE_TEMP)
+	{
+		if (compat_database_aclcheck(MyDatabaseId, body->role, ACL_CREATE_TEMP) != ACLCHECK_OK)
+			body_denied(body, "TEMPORARY", "DATABASE", quote_identifier(get_database_name(MyDatabaseId)));
+		return;
+	}
+	namespace = table->schemaname != NULL && strcmp(table->schemaname, "pg_temp") != 0 ? get_namespace_oid(table->schemaname, true) : InvalidOid;
+	if (OidIsValid(namespace) && compat_namespace_aclcheck(namespace, body->role, ACL_CREATE) != ACLCHECK_OK)
+		body_denied(body, "CREATE", "SCHEMA", quote_identifier(table->schemaname));
+}
+
 /* Only execution looks at these: what it would raise is raised here. */
 static void
 check_utility(Body *body, Node *stmt)
@@ -755,10 +821,17 @@ check_utility(Body *body, Node *stmt)
 			foreach(lc, ((LockStmt *) stmt)->relations)
 				(void) RangeVarGetRelid((RangeVar *) lfirst(lc), NoLock, false);
 			break;
+		case T_CreateStmt:
+			check_creation(body, ((CreateStmt *) stmt)->relation);
+			break;
+		case T_CreateTableAsStmt:
+			check_creation(body, ((CreateTableAsStmt *) stmt)->into->rel);
+			break;
 		case T_VariableSetStmt:
 			{
 				VariableSetStmt *set = (VariableSetStmt *) stmt;
 
+				check_setting(set);
 				if (body->definer && set->name != NULL && set->kind == VAR_SET_VALUE &&
 					(strcmp(set->name, "role") == 0 || strcmp(set->name, "session_authorization") == 0))
 					ereport(ERROR,
@@ -815,6 +888,25 @@ raw_statement(Body *body, const char *sql, RawParseMode mode)
 	return stmt;
 }
 
+/* Does the path hold this schema, but the other one before it? */
+static bool
+stands_behind(Body *body, const char *schema, const char *other)
+{
+	List	   *names = NIL;
+	ListCell   *lc;
+	bool		seen = false;
+
+	if (!SplitIdentifierString(pstrdup(body->path), ',', &names))
+		return false;
+	foreach(lc, names)
+	{
+		if (strcmp((char *) lfirst(lc), schema) == 0)
+			return seen;
+		seen = seen || strcmp((char *) lfirst(lc), other) == 0;
+	}
+	return false;
+}
+
 /*
  * "users" means auth.users to the auth server's role, whose path holds auth
  * alone. Where the application has a table of that name, it is that one which
@@ -829,15 +921,15 @@ check_shadowed(Body *body, Node *raw, bool failed)
 	char	   *auth_name = get_namespace_name(auth);
 	RangeVar   *target = NULL;
 
-	if (body->pinned != NULL || raw == NULL || body->add_schemas != NIL || auth_name == NULL)
+	if (raw == NULL || body->add_schemas != NIL || auth_name == NULL)
 		return false;
 	if (IsA(raw, InsertStmt))
 		target = ((InsertStmt *) raw)->relation;
 	else if (IsA(raw, UpdateStmt) && failed)
 		target = ((UpdateStmt *) raw)->relation;
-	else if (IsA(raw, DeleteStmt))
+	else if (IsA(raw, DeleteStmt) && (failed || body->pinned == NULL))
 		target = ((DeleteStmt *) raw)->relation;
-	if (failed)
+	if (failed && body->pinned == NULL)
 		unqualified_walker(raw, &names);
 	else if (target != NULL && target->schemaname == NULL)
 		names = list_make1(target->relname);
@@ -855,7 +947,8 @@ check_shadowed(Body *body, Node *raw, bool failed)
 			char	   *schema = (char *) lfirst(lc2);
 			MemoryContext old;
 
-			if (get_namespace_oid(schema, true) == auth || body_path_holds(body, schema))
+			if (get_namespace_oid(schema, true) == auth ||
+				(body->pinned == NULL ? body_path_holds(body, schema) : !stands_behind(body, schema, auth_name)))
 				continue;
 			old = MemoryContextSwitchTo(body->cxt);
 			body->add_schemas = lappend(body->add_schemas, pstrdup(schema));
@@ -962,6 +1055,7 @@ body_analyse(Body *body, const char *sql, RawParseMode mode, ParserSetupHook set
 	a.is_analysed = false;
 	body->uncertain = false;
 	body->sql = sql;
+	body->about = NULL;
 	edata = plan_contained(run_analysis, &a, false);
 	body->defaults = NIL;
 	body->column = NULL;
@@ -985,5 +1079,6 @@ body_analyse(Body *body, const char *sql, RawParseMode mode, ParserSetupHook set
 	if (edata == NULL)
 		return true;
 	body_failed(body, edata, raw);
+	body->about = NULL;
 	return false;
 }

@@ -18,6 +18,15 @@ typedef enum Nullness
 	NULL_ALWAYS
 } Nullness;
 
+/* What a condition is for the auth server, as far as that can be seen. */
+typedef enum Truth
+{
+	TRUTH_YES,
+	TRUTH_NO,
+	TRUTH_NULL,
+	TRUTH_OPEN
+} Truth;
+
 typedef struct Why
 {
 	const char *text;			/* when it is null */

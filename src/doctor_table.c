@@ -146,18 +146,6 @@ static SavedPlan table_plans[] = {
 		"GROUP BY k.oid, k.conname, k.conrelid, k.confrelid, k.conkey, k.confkey, k.confdeltype, k.confupdtype, k.condeferrable, k.condeferred, k.convalidated",
 		TABLE_ARGS
 	},
-	/* ON DELETE SET DEFAULT to a row that must be there */
-	{
-		.sql = "WITH " KEYS ", " WENT " "
-		"SELECT 'warning', 'delete', k.conrelid::pg_catalog.regclass::pg_catalog.text, "
-		"pg_catalog.format('foreign key %I of %s is ON DELETE SET DEFAULT', k.conname, k.conrelid::pg_catalog.regclass), "
-		"pg_catalog.format('The default of %I is %s: when there is no such row in %s, a user with a row here cannot be deleted, SQLSTATE 23503.', a.attname, "
-		"pg_catalog.pg_get_expr(d.adbin, d.adrelid), k.confrelid::pg_catalog.regclass), NULL "
-		"FROM went AS s JOIN keys AS k ON k.confrelid = s.relid JOIN pg_catalog.pg_attribute AS a ON a.attrelid = k.conrelid AND a.attnum = ANY (coalesce(k.confdelsetcols, k.conkey)) "
-		"JOIN pg_catalog.pg_attrdef AS d ON d.adrelid = a.attrelid AND d.adnum = a.attnum "
-		"WHERE k.confdeltype = 'd' AND pg_catalog.pg_get_expr(d.adbin, d.adrelid) !~ '^NULL'",
-		TABLE_ARGS
-	},
 	/* what goes with a user goes as the owner of the table */
 	{
 		.sql = "WITH " KEYS ", " WENT " "
@@ -650,13 +638,34 @@ static SavedPlan default_plan = {
 };
 
 /* Columns that are numbered by a sequence. */
+#define ITS_SEQUENCE \
+	"JOIN pg_catalog.pg_depend AS d ON d.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.refobjid = c.oid AND d.refobjsubid = a.attnum " \
+	"AND d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.deptype IN ('a', 'i') JOIN pg_catalog.pg_class AS q ON q.oid = d.objid AND q.relkind = 'S' " \
+	"JOIN pg_catalog.pg_sequence AS s ON s.seqrelid = q.oid AND s.seqincrement > 0 " \
+	"WHERE a.atttypid IN ('pg_catalog.int2'::pg_catalog.regtype, 'pg_catalog.int4'::pg_catalog.regtype, 'pg_catalog.int8'::pg_catalog.regtype) AND (a.atthasdef OR a.attidentity <> '') " \
+	"AND EXISTS (SELECT FROM pg_catalog.pg_index AS i WHERE i.indrelid = c.oid AND i.indisunique AND i.indnkeyatts = 1 AND i.indkey[0] = a.attnum)"
 static SavedPlan sequence_plan = {
 	.sql = "WITH " TARGETS ", " WRITTEN " SELECT DISTINCT " ROW_COLUMNS ", q.oid, q.relowner, q.oid::pg_catalog.regclass::pg_catalog.text, NULL, NULL " ROW_FROM
-	"JOIN pg_catalog.pg_depend AS d ON d.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.refobjid = c.oid AND d.refobjsubid = a.attnum "
-	"AND d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.deptype IN ('a', 'i') JOIN pg_catalog.pg_class AS q ON q.oid = d.objid AND q.relkind = 'S' "
-	"JOIN pg_catalog.pg_sequence AS s ON s.seqrelid = q.oid AND s.seqincrement > 0 "
-	"WHERE a.atttypid IN ('pg_catalog.int2'::pg_catalog.regtype, 'pg_catalog.int4'::pg_catalog.regtype, 'pg_catalog.int8'::pg_catalog.regtype) AND (a.atthasdef OR a.attidentity <> '') "
-	"AND EXISTS (SELECT FROM pg_catalog.pg_index AS i WHERE i.indrelid = c.oid AND i.indisunique AND i.indnkeyatts = 1 AND i.indkey[0] = a.attnum)",
+	ITS_SEQUENCE,
+	TABLE_ARGS
+};
+
+/* The one of the auth server's own that is numbered: users were moved with their sessions. */
+static SavedPlan token_sequence_plan = {
+	.sql = "SELECT c.oid, c.relowner, c.oid::pg_catalog.regclass::pg_catalog.text, a.attname, false, q.oid, q.relowner, q.oid::pg_catalog.regclass::pg_catalog.text, NULL, NULL "
+	"FROM pg_catalog.pg_class AS u JOIN pg_catalog.pg_class AS c ON c.relnamespace = u.relnamespace AND c.relname = 'refresh_tokens' AND c.relowner = u.relowner AND " READABLE("c")
+	"JOIN pg_catalog.pg_attribute AS a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped "
+	ITS_SEQUENCE " AND u.oid = $1",
+	TABLE_ARGS
+};
+
+/* Columns that are set to their default when the user goes whom they name. */
+static SavedPlan set_default_plan = {
+	.sql = "WITH " KEYS ", " WENT " "
+	"SELECT c.oid, c.relowner, c.oid::pg_catalog.regclass::pg_catalog.text, a.attname, false, o.oid, o.relowner, o.oid::pg_catalog.regclass::pg_catalog.text, b.attname, "
+	"pg_catalog.format('%I', k.conname) FROM went AS s JOIN keys AS k ON k.confrelid = s.relid AND k.confdeltype = 'd' AND pg_catalog.cardinality(k.conkey) = 1 "
+	"JOIN pg_catalog.pg_class AS c ON c.oid = k.conrelid JOIN pg_catalog.pg_attribute AS a ON a.attrelid = c.oid AND a.attnum = k.conkey[1] AND a.atthasdef "
+	"JOIN pg_catalog.pg_class AS o ON o.oid = k.confrelid AND " READABLE("o") "JOIN pg_catalog.pg_attribute AS b ON b.attrelid = o.oid AND b.attnum = k.confkey[1]",
 	TABLE_ARGS
 };
 
@@ -728,33 +737,61 @@ constant_default(Oid relid, AttrNumber attnum)
 	return (Const *) node;
 }
 
-static void
-look_for_default(Doctor *doctor, void *arg)
+/* Is the column's default a constant that names no row? */
+static bool
+names_no_row(RowQuestion *q)
 {
-	RowQuestion *q = (RowQuestion *) arg;
 	Const	   *constant = constant_default(q->relid, get_attnum(q->relid, q->column));
 	Scope		scope;
+	bool		result;
 
 	if (constant == NULL || get_atttype(q->other, get_attnum(q->other, q->other_column)) >= FirstNormalObjectId)
-		return;
+		return false;
 	SPI_connect();
 	scope_enter_target(&scope, q->other_owner, AS_OWNER_PATH);
 	SPI_execute_plan(plan_try(psprintf("SELECT FROM %s AS t WHERE t.%s OPERATOR(pg_catalog.=) $1", q->other_name, quote_identifier(q->other_column)),
 							  1, &constant->consttype), &constant->constvalue, NULL, true, 1);
 	scope_leave(&scope);
-	if (SPI_processed == 0)
-	{
-		HeapTuple	tuple = SearchSysCacheAttName(q->relid, q->column);
-		bool		optional = HeapTupleIsValid(tuple) && !((Form_pg_attribute) GETSTRUCT(tuple))->attnotnull;
+	result = SPI_processed == 0;
+	SPI_finish();
+	return result;
+}
 
-		if (HeapTupleIsValid(tuple))
-			ReleaseSysCache(tuple);
+/* No default is null, where the column may be. */
+static char *
+fix_default(RowQuestion *q)
+{
+	HeapTuple	tuple = SearchSysCacheAttName(q->relid, q->column);
+	bool		optional = HeapTupleIsValid(tuple) && !((Form_pg_attribute) GETSTRUCT(tuple))->attnotnull;
+
+	if (HeapTupleIsValid(tuple))
+		ReleaseSysCache(tuple);
+	return optional ? psprintf("ALTER TABLE %s ALTER COLUMN %s DROP DEFAULT;", q->table, quote_identifier(q->column)) : NULL;
+}
+
+static void
+look_for_default(Doctor *doctor, void *arg)
+{
+	RowQuestion *q = (RowQuestion *) arg;
+
+	if (names_no_row(q))
 		doctor_finding(doctor, q->contained ? DOCTOR_WARNING : DOCTOR_ERROR, q->contained ? "target" : "table", q->table,
 					   psprintf("the default of column %s of %s names no row of %s", quote_identifier(q->column), q->table, q->other_name),
 					   psprintf("A row that leaves the column out violates foreign key constraint %s, SQLSTATE 23503. Make the row that the default names, or choose another default.", q->text),
-					   optional ? psprintf("ALTER TABLE %s ALTER COLUMN %s DROP DEFAULT;", q->table, quote_identifier(q->column)) : NULL);
-	}
-	SPI_finish();
+					   fix_default(q));
+}
+
+static void
+look_for_set_default(Doctor *doctor, void *arg)
+{
+	RowQuestion *q = (RowQuestion *) arg;
+
+	if (names_no_row(q))
+		doctor_finding(doctor, DOCTOR_WARNING, "delete", q->table,
+					   psprintf("foreign key %s of %s is ON DELETE SET DEFAULT, and the default of column %s names no row of %s", q->text, q->table,
+								quote_identifier(q->column), q->other_name),
+					   "A user with a row there cannot be deleted: violates foreign key constraint, SQLSTATE 23503. Make the row that the default names, or choose another default.",
+					   fix_default(q));
 }
 
 static void
@@ -788,6 +825,8 @@ static const RowCheck row_checks[] = {
 	{&orphan_plan, look_for_orphans},
 	{&default_plan, look_for_default},
 	{&sequence_plan, look_for_sequence},
+	{&token_sequence_plan, look_for_sequence},
+	{&set_default_plan, look_for_set_default},
 };
 
 typedef struct Questions

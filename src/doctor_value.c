@@ -444,6 +444,72 @@ body_finds_nothing(Body *body, Node *value)
 	return psprintf("no row of %s is what it looks for", lookup.table);
 }
 
+static bool
+asks_email_walker(Node *node, void *context)
+{
+	Body	   *body = (Body *) context;
+	BodyRef    *ref;
+
+	if (node == NULL)
+		return false;
+	ref = body_ref(body, node);
+	if (ref != NULL)
+		return (ref->is_new && ref->field != NULL && strcmp(ref->field, "email") == 0 && !body_is_guarded(body, "email")) ||
+			asks_email_walker(body_value_of(body, ref), context);
+	return expression_tree_walker(node, asks_email_walker, context);
+}
+
+/* Why "column = value" need not hold for any row; NULL: that is not seen. */
+static const char *
+may_match_nothing(Body *body, Query *sub, Node *qual)
+{
+	OpExpr	   *op = (OpExpr *) qual;
+	ListCell   *lc;
+	const char *result = NULL;
+
+	if (qual == NULL)
+		return NULL;
+	if (IsA(qual, BoolExpr) && ((BoolExpr *) qual)->boolop == AND_EXPR)
+		foreach(lc, ((BoolExpr *) qual)->args)
+			if ((result = may_match_nothing(body, sub, (Node *) lfirst(lc))) != NULL)
+				return result;
+	if (!IsA(qual, OpExpr) || list_length(op->args) != 2 || get_opname(op->opno) == NULL || strcmp(get_opname(op->opno), "=") != 0)
+		return NULL;
+	foreach(lc, op->args)
+	{
+		Why			why;
+
+		if (asks_email_walker((Node *) lfirst(lc), body))
+			return "users come with addresses of any kind";
+		if (body_nullness(body, sub, (Node *) lfirst(lc), &why) >= NULL_SOMETIMES && why.severity <= DOCTOR_WARNING)
+			return why.text;
+	}
+	return NULL;
+}
+
+/* Why a subquery finds no row for some users, with nobody to have made one before; NULL: that is not seen. */
+static const char *
+may_find_nothing(Body *body, Query *sub)
+{
+	RangeTblEntry *rte;
+	const char *reason;
+	const Oid  *reached;
+	int			n;
+
+	if (sub->commandType != CMD_SELECT || list_length(sub->rtable) != 1 || sub->hasAggs || sub->setOperations != NULL ||
+		sub->hasTargetSRFs || body->uncertain || body->filled)
+		return NULL;
+	rte = linitial_node(RangeTblEntry, sub->rtable);
+	if (rte->rtekind != RTE_RELATION || rte->relid == body->doctor->auth_users || body_has_written(body, rte->relid))
+		return NULL;
+	reached = doctor_reached(body->doctor, &n);
+	for (int i = 0; i < n; i++)
+		if (reached[i] == rte->relid)
+			return NULL;
+	reason = may_match_nothing(body, sub, sub->jointree->quals);
+	return reason ? psprintf("%s, and no row of %s need be what is looked for", reason, doctor_relation_name(rte->relid)) : NULL;
+}
+
 static Nullness
 nullness_of_list(Body *body, Query *query, List *args, Why *why)
 {
@@ -463,6 +529,35 @@ nullness_of_list(Body *body, Query *query, List *args, Why *why)
 	}
 	return most;
 }
+
+/* A column of NEW in a trigger on an application's table: as the INSERT, or the body itself, left it. */
+static Nullness
+nullness_of_new(Body *body, const char *field, Why *why)
+{
+	const BodyCall *call = body->call;
+	const BodySet *set = body_set(body, field);
+	AttrNumber	attno = get_attnum(call->relid, field);
+
+	if (set != NULL)
+	{
+		why->text = set->null;
+		why->severity = set->severity;
+		return set->null == NULL ? NULL_UNKNOWN : set->severity == DOCTOR_ERROR ? NULL_ALWAYS : NULL_SOMETIMES;
+	}
+	if (!bms_is_member(attno, call->nulls) || body_sets_column(call->relid, field, CMD_INSERT, call->trigger))
+		return NULL_UNKNOWN;
+	why->text = psprintf("the INSERT leaves column %s of %s null%s", quote_identifier(field), doctor_relation_name(call->relid),
+						 bms_is_member(attno, call->always_null) ? "" : " where the user's metadata has nothing");
+	why->severity = DOCTOR_WARNING;
+	return bms_is_member(attno, call->always_null) ? NULL_ALWAYS : NULL_SOMETIMES;
+}
+
+/* Columns that the auth server fills in later, if ever. */
+static const char *const set_later[] = {
+	"last_sign_in_at", "email_confirmed_at", "confirmed_at", "invited_at", "phone_confirmed_at", "confirmation_sent_at",
+	"recovery_sent_at", "email_change_sent_at", "phone_change_sent_at", "reauthentication_sent_at", "banned_until",
+	"deleted_at", "is_super_admin"
+};
 
 static Nullness
 nullness_of_ref(Body *body, Query *query, BodyRef *ref, Why *why)
@@ -488,6 +583,8 @@ nullness_of_ref(Body *body, Query *query, BodyRef *ref, Why *why)
 			why->text = "NEW is null in a trigger on DELETE";
 			return NULL_ALWAYS;
 		}
+		if (ref->field != NULL && ref->is_new && body->call->relid != body->doctor->auth_users && !body_is_guarded(body, ref->field))
+			return nullness_of_new(body, ref->field, why);
 		if (ref->field == NULL || !ref->is_new || body->call->relid != body->doctor->auth_users ||
 			!TRIGGER_FOR_INSERT(type) || body_is_guarded(body, ref->field))
 			return NULL_UNKNOWN;
@@ -503,13 +600,12 @@ nullness_of_ref(Body *body, Query *query, BodyRef *ref, Why *why)
 			why->text = "users who sign up by email have no phone";
 			return NULL_SOMETIMES;
 		}
-		if (strcmp(ref->field, "last_sign_in_at") == 0 || strcmp(ref->field, "email_confirmed_at") == 0 ||
-			strcmp(ref->field, "confirmed_at") == 0 || strcmp(ref->field, "invited_at") == 0 ||
-			strcmp(ref->field, "phone_confirmed_at") == 0 || strcmp(ref->field, "confirmation_sent_at") == 0)
-		{
-			why->text = psprintf("%s is not set yet when a user is made", ref->field);
-			return NULL_SOMETIMES;
-		}
+		for (int i = 0; i < (int) lengthof(set_later); i++)
+			if (strcmp(ref->field, set_later[i]) == 0)
+			{
+				why->text = psprintf("%s is not set yet when a user is made", ref->field);
+				return NULL_SOMETIMES;
+			}
 		return NULL_UNKNOWN;
 	}
 	{
@@ -667,7 +763,11 @@ body_nullness(Body *body, Query *query, Node *node, Why *why)
 				if (((SubLink *) node)->subLinkType == EXPR_SUBLINK && sub->jointree->fromlist != NIL)
 				{
 					why->text = body_finds_nothing(body, node);
-					return why->text ? NULL_ALWAYS : NULL_UNKNOWN;
+					if (why->text != NULL)
+						return NULL_ALWAYS;
+					why->text = may_find_nothing(body, sub);
+					why->severity = DOCTOR_WARNING;
+					return why->text ? NULL_SOMETIMES : NULL_UNKNOWN;
 				}
 				if (((SubLink *) node)->subLinkType != EXPR_SUBLINK ||
 					sub->setOperations != NULL || list_length(sub->targetList) != 1)
@@ -675,7 +775,19 @@ body_nullness(Body *body, Query *query, Node *node, Why *why)
 				return body_nullness(body, sub, (Node *) linitial_node(TargetEntry, sub->targetList)->expr, why);
 			}
 		case T_NullIfExpr:
-			return body_nullness(body, query, (Node *) linitial(((NullIfExpr *) node)->args), why);
+			{
+				Node	   *value = (Node *) linitial(((NullIfExpr *) node)->args);
+				Nullness	n = body_nullness(body, query, value, why);
+				bool		sometimes;
+				char	   *text = n < NULL_SOMETIMES ? body_constant_of(body, query, value, &sometimes) : NULL;
+				char	   *none = body_constant_text((Node *) lsecond(((NullIfExpr *) node)->args));
+
+				if (text == NULL || none == NULL || strcmp(text, none) != 0)
+					return n;
+				why->text = psprintf("nullif() makes null of the '%s' that stands for what users have not", none);
+				why->severity = DOCTOR_WARNING;
+				return NULL_SOMETIMES;
+			}
 		case T_CoerceViaIO:
 			return body_nullness(body, query, (Node *) ((CoerceViaIO *) node)->arg, why);
 		case T_CoerceToDomain:
@@ -759,15 +871,6 @@ body_words(Node *expr)
 	collect_words(expr, &words);
 	return words;
 }
-
-/* What a condition is for the auth server, as far as that can be seen. */
-typedef enum Truth
-{
-	TRUTH_YES,
-	TRUTH_NO,
-	TRUTH_NULL,
-	TRUTH_OPEN
-} Truth;
 
 /* CURRENT_USER and its like, or NULL. */
 static char *
@@ -1384,5 +1487,11 @@ body_constant_of(Body *body, Query *query, Node *node, bool *sometimes)
 	if (IsA(node, FuncExpr) && (((FuncExpr *) node)->funcid == F_VARCHAR_VARCHAR_INT4_BOOL ||
 								((FuncExpr *) node)->funcid == F_LOWER_TEXT))
 		return body_constant_of(body, query, (Node *) linitial(((FuncExpr *) node)->args), sometimes);
+	if (IsA(node, FuncExpr) && ((FuncExpr *) node)->funcid == F_BTRIM_TEXT)
+	{
+		char	   *text = body_constant_of(body, query, (Node *) linitial(((FuncExpr *) node)->args), sometimes);
+
+		return text != NULL && (text[0] == '\0' || (text[0] != ' ' && text[strlen(text) - 1] != ' ')) ? text : NULL;
+	}
 	return body_constant_text(node);
 }

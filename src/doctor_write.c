@@ -40,6 +40,8 @@
  * ---------------------------------------------------------------------
  */
 
+static TargetEntry *entry_of(Query *query, AttrNumber attno);
+
 static bool
 is_foreign_key_column(Relation rel, AttrNumber attno)
 {
@@ -82,6 +84,18 @@ body_fix_drop_default(Oid relid, const char *column)
 					not_null ? psprintf(", ALTER COLUMN %s DROP NOT NULL", quote_identifier(column)) : "");
 }
 
+/* NULL where it is part of the primary key, which holds it NOT NULL. */
+char *
+body_fix_drop_not_null(Oid relid, const char *column)
+{
+	Relation	rel = relation_open(relid, AccessShareLock);
+	bool		is_key = bms_is_member(get_attnum(relid, column) - FirstLowInvalidHeapAttributeNumber,
+									   RelationGetIndexAttrBitmap(rel, INDEX_ATTR_BITMAP_PRIMARY_KEY));
+
+	relation_close(rel, AccessShareLock);
+	return is_key ? NULL : psprintf("ALTER TABLE %s ALTER COLUMN %s DROP NOT NULL;", doctor_relation_name(relid), quote_identifier(column));
+}
+
 /* What would make a column that gets no value accept that. */
 static char *
 fix_no_value(Relation rel, Form_pg_attribute att)
@@ -90,7 +104,8 @@ fix_no_value(Relation rel, Form_pg_attribute att)
 	const char *column = quote_identifier(NameStr(att->attname));
 	const char *value = NULL;
 
-	if (!is_foreign_key_column(rel, att->attnum))
+	/* a partition's default is not asked for rows that come by the table */
+	if (!rel->rd_rel->relispartition && !is_foreign_key_column(rel, att->attnum))
 		switch (att->atttypid)
 		{
 			case TIMESTAMPTZOID:
@@ -121,7 +136,7 @@ fix_no_value(Relation rel, Form_pg_attribute att)
 		}
 	if (value != NULL)
 		return psprintf("ALTER TABLE %s ALTER COLUMN %s SET DEFAULT %s;", table, column, value);
-	return psprintf("ALTER TABLE %s ALTER COLUMN %s DROP NOT NULL;", table, column);
+	return body_fix_drop_not_null(RelationGetRelid(rel), NameStr(att->attname));
 }
 
 static char *
@@ -189,7 +204,7 @@ check_not_null(Body *body, Query *query, Relation rel, Form_pg_attribute att, Ta
 	if (OidIsValid(domain) && (tle == NULL || (IsA(body_strip((Node *) tle->expr), CoerceToDomain) &&
 											   body_nullness(body, query, (Node *) tle->expr, &why) == NULL_ALWAYS)))
 	{
-		if (!body_sets_column(RelationGetRelid(rel), column, query->commandType))
+		if (!body_sets_column(RelationGetRelid(rel), column, query->commandType, InvalidOid))
 			body_found(body, DOCTOR_ERROR, ERRCODE_NOT_NULL_VIOLATION, "table", table,
 					   psprintf("column %s is of domain %s, which is NOT NULL", quote_identifier(column), format_type_be(domain)),
 					   psprintf("The INSERT at %s gives it no value: domain %s does not allow null values.",
@@ -199,7 +214,7 @@ check_not_null(Body *body, Query *query, Relation rel, Form_pg_attribute att, Ta
 	}
 	if (OidIsValid(domain))
 	{
-		if (body_sets_column(RelationGetRelid(rel), column, query->commandType))
+		if (body_sets_column(RelationGetRelid(rel), column, query->commandType, InvalidOid))
 			return;
 		n = body_nullness(body, query, (Node *) tle->expr, &why);
 		if (n >= NULL_SOMETIMES)
@@ -211,19 +226,24 @@ check_not_null(Body *body, Query *query, Relation rel, Form_pg_attribute att, Ta
 	}
 	if (tle == NULL)
 	{
-		if (body_sets_column(RelationGetRelid(rel), column, query->commandType))
+		if (body_sets_column(RelationGetRelid(rel), column, query->commandType, InvalidOid))
 			return;
-		body_found(body, DOCTOR_ERROR, ERRCODE_NOT_NULL_VIOLATION, "table", table,
-				   psprintf("column %s is NOT NULL and has no default", quote_identifier(column)),
-				   psprintf("The INSERT at %s gives it no value: null value in column \"%s\" violates not-null constraint.%s",
-							body_where(body), column,
-							pg_strcasecmp(column, "updatedat") == 0 || pg_strcasecmp(column, "createdat") == 0 ?
-							" An ORM (Prisma's @updatedAt) fills such columns itself; the database does not." : ""),
-				   fix_no_value(rel, att));
+		fix = fix_no_value(rel, att);
+		detail = psprintf("The INSERT at %s gives it no value: null value in column \"%s\" violates not-null constraint.%s",
+						  body_where(body), column,
+						  pg_strcasecmp(column, "updatedat") == 0 || pg_strcasecmp(column, "createdat") == 0 ?
+						  " An ORM (Prisma's @updatedAt) fills such columns itself; the database does not." : "");
+		/* nothing to be changed in the table */
+		if (fix == NULL)
+			body_found(body, DOCTOR_ERROR, ERRCODE_NOT_NULL_VIOLATION, "function", body->name,
+					   psprintf("no value goes into column %s of %s, which is part of the primary key", quote_identifier(column), table), detail, NULL);
+		else
+			body_found(body, DOCTOR_ERROR, ERRCODE_NOT_NULL_VIOLATION, "table", table,
+					   psprintf("column %s is NOT NULL and has no default", quote_identifier(column)), detail, fix);
 		return;
 	}
 	n = body_nullness(body, query, (Node *) tle->expr, &why);
-	if (n < NULL_SOMETIMES || body_sets_column(RelationGetRelid(rel), column, query->commandType))
+	if (n < NULL_SOMETIMES || body_sets_column(RelationGetRelid(rel), column, query->commandType, InvalidOid))
 		return;
 	if (is_default(rel, tle))
 	{
@@ -248,7 +268,7 @@ check_not_null(Body *body, Query *query, Relation rel, Form_pg_attribute att, Ta
 			body_found_edit(body, severity, ERRCODE_NOT_NULL_VIOLATION, finding, detail);
 			return;
 		}
-		fix = psprintf("ALTER TABLE %s ALTER COLUMN %s DROP NOT NULL;", table, quote_identifier(column));
+		fix = body_fix_drop_not_null(RelationGetRelid(rel), NameStr(att->attname));
 	}
 	body_found(body, severity, ERRCODE_NOT_NULL_VIOLATION, "function", body->name, finding, detail, fix);
 }
@@ -339,7 +359,7 @@ check_checks(Body *body, Query *query, Relation rel, Form_pg_attribute att, Targ
 	ref = body_ref(body, node);
 	if (ref != NULL && ref->is_new && ref->field != NULL && strcmp(ref->field, "email") == 0)
 	{
-		if (!body_sets_column(RelationGetRelid(rel), NameStr(att->attname), query->commandType))
+		if (!body_sets_column(RelationGetRelid(rel), NameStr(att->attname), query->commandType, InvalidOid))
 			(void) check_value(body, query, rel, att, DOCTOR_WARNING, "somebody@example.com", " for one with that address");
 		return;
 	}
@@ -347,7 +367,7 @@ check_checks(Body *body, Query *query, Relation rel, Form_pg_attribute att, Targ
 	field = value == NULL && !local ? body_metadata_field(body, (Node *) tle->expr) : NULL;
 	if (field != NULL && body_is_guarded(body, field))
 		field = NULL;
-	if ((value == NULL && !local && field == NULL) || body_sets_column(RelationGetRelid(rel), NameStr(att->attname), query->commandType))
+	if ((value == NULL && !local && field == NULL) || body_sets_column(RelationGetRelid(rel), NameStr(att->attname), query->commandType, InvalidOid))
 		return;
 	if (value != NULL)
 		(void) check_value(body, query, rel, att, sometimes ? DOCTOR_WARNING : DOCTOR_ERROR, value,
@@ -357,6 +377,204 @@ check_checks(Body *body, Query *query, Relation rel, Form_pg_attribute att, Targ
 	for (int i = 0; local && query_local_parts[i] != NULL; i++)
 		if (check_value(body, query, rel, att, DOCTOR_WARNING, query_local_parts[i], " for one whose address begins so"))
 			break;
+}
+
+/* The row that an INSERT makes of a user by email whose metadata has nothing. */
+typedef struct Row
+{
+	Body	   *body;
+	Query	   *query;
+	Relation	rel;
+	bool		always;			/* of any other user too */
+	Bitmapset  *nulls;			/* the columns that were found to be null */
+} Row;
+
+/* Does the statement leave the column null for such a user, whatever triggers make of it? */
+static Nullness
+left_null(Body *body, Query *query, Relation rel, AttrNumber attno)
+{
+	Form_pg_attribute att = attno > 0 ? TupleDescAttr(RelationGetDescr(rel), attno - 1) : NULL;
+	TargetEntry *tle = entry_of(query, attno);
+	BodyRef    *ref = tle ? body_ref(body, body_strip((Node *) tle->expr)) : NULL;
+	Why			why;
+	Nullness	n;
+
+	if (att == NULL || att->attgenerated || att->attidentity || att->attisdropped ||
+		(ref != NULL && ref->is_new && ref->field != NULL && strcmp(ref->field, "email") == 0))
+		return NULL_UNKNOWN;
+	if (tle == NULL)
+		return NULL_ALWAYS;
+	n = body_nullness(body, query, (Node *) tle->expr, &why);
+	return n == NULL_SOMETIMES && why.severity > DOCTOR_WARNING ? NULL_UNKNOWN : n;
+}
+
+static bool
+is_null_column(Row *row, AttrNumber attno)
+{
+	Nullness	n = left_null(row->body, row->query, row->rel, attno);
+
+	if (n < NULL_SOMETIMES || body_sets_column(RelationGetRelid(row->rel), NameStr(TupleDescAttr(RelationGetDescr(row->rel), attno - 1)->attname), CMD_INSERT, InvalidOid))
+		return false;
+	row->always = row->always && n == NULL_ALWAYS;
+	row->nulls = bms_add_member(row->nulls, attno);
+	return true;
+}
+
+static bool
+is_null_here(Row *row, Node *node)
+{
+	List	   *args;
+	ListCell   *lc;
+
+	node = body_strip(node);
+	if (node == NULL)
+		return false;
+	if (IsA(node, Var))
+		return is_null_column(row, ((Var *) node)->varattno);
+	if (IsA(node, OpExpr) && func_strict(get_opcode(((OpExpr *) node)->opno)))
+		args = ((OpExpr *) node)->args;
+	else if (IsA(node, FuncExpr) && func_strict(((FuncExpr *) node)->funcid))
+		args = ((FuncExpr *) node)->args;
+	else
+		return false;
+	foreach(lc, args)
+		if (is_null_here(row, (Node *) lfirst(lc)))
+			return true;
+	return false;
+}
+
+/* What a CHECK is for the row, as far as nulls and constants decide. */
+static Truth
+truth_of_row(Row *row, Node *check)
+{
+	ListCell   *lc;
+	Truth		this;
+
+	check = body_strip(check);
+	if (check == NULL)
+		return TRUTH_OPEN;
+	if (IsA(check, NullTest))
+	{
+		if (!is_null_here(row, (Node *) ((NullTest *) check)->arg))
+			return TRUTH_OPEN;
+		return ((NullTest *) check)->nulltesttype == IS_NULL ? TRUTH_YES : TRUTH_NO;
+	}
+	if (IsA(check, BoolExpr))
+	{
+		BoolExpr   *b = (BoolExpr *) check;
+		Truth		decides = b->boolop == AND_EXPR ? TRUTH_NO : TRUTH_YES;
+		bool		null = false;
+		bool		open = false;
+
+		if (b->boolop == NOT_EXPR)
+		{
+			this = truth_of_row(row, (Node *) linitial(b->args));
+			return this == TRUTH_YES ? TRUTH_NO : this == TRUTH_NO ? TRUTH_YES : this;
+		}
+		foreach(lc, b->args)
+		{
+			this = truth_of_row(row, (Node *) lfirst(lc));
+			if (this == decides)
+				return decides;
+			null = null || this == TRUTH_NULL;
+			open = open || this == TRUTH_OPEN;
+		}
+		return open ? TRUTH_OPEN : null ? TRUTH_NULL : decides == TRUTH_YES ? TRUTH_NO : TRUTH_YES;
+	}
+	if (IsA(check, OpExpr) || IsA(check, ScalarArrayOpExpr))
+	{
+		Node	   *left = body_strip((Node *) linitial(IsA(check, OpExpr) ? ((OpExpr *) check)->args : ((ScalarArrayOpExpr *) check)->args));
+		TargetEntry *tle = left && IsA(left, Var) ? entry_of(row->query, ((Var *) left)->varattno) : NULL;
+		bool		sometimes;
+		char	   *value = tle ? body_constant_of(row->body, row->query, (Node *) tle->expr, &sometimes) : NULL;
+
+		if (is_null_here(row, IsA(check, OpExpr) ? check : left))
+			return TRUTH_NULL;
+		if (value == NULL || !body_refuses(check, ((Var *) left)->varattno, value))
+			return TRUTH_OPEN;
+		row->always = row->always && !sometimes;
+		return TRUTH_NO;
+	}
+	return TRUTH_OPEN;
+}
+
+/* CHECKs that a row fails for what it has not: those that a single value fails have been told. */
+static void
+check_row(Body *body, Query *query, Relation rel)
+{
+	TupleConstr *constr = RelationGetDescr(rel)->constr;
+
+	for (int i = 0; constr != NULL && i < constr->num_check; i++)
+	{
+		Node	   *check = (Node *) stringToNode(constr->check[i].ccbin);
+		Row			row = {body, query, rel, true, NULL};
+		StringInfoData columns;
+		ListCell   *lc;
+		int			attno = -1;
+		bool		told = false;
+
+		if (truth_of_row(&row, check) != TRUTH_NO || row.nulls == NULL)
+			continue;
+		foreach(lc, query->targetList)
+		{
+			TargetEntry *tle = lfirst_node(TargetEntry, lc);
+			bool		sometimes;
+			char	   *value = body_constant_of(body, query, (Node *) tle->expr, &sometimes);
+
+			if (value == NULL && body_metadata_field(body, (Node *) tle->expr) != NULL)
+				value = "";
+			told = told || (value != NULL && body_refuses(check, tle->resno, value));
+		}
+		if (told)
+			continue;
+		initStringInfo(&columns);
+		while ((attno = bms_next_member(row.nulls, attno)) >= 0)
+			appendStringInfo(&columns, "%s%s", columns.len ? ", " : "", quote_identifier(get_attname(RelationGetRelid(rel), attno, false)));
+		body_found(body, row.always ? DOCTOR_ERROR : DOCTOR_WARNING, ERRCODE_CHECK_VIOLATION, "table", doctor_relation_name(RelationGetRelid(rel)),
+				   psprintf("check constraint %s refuses a row without %s", quote_identifier(constr->check[i].ccname), columns.data),
+				   psprintf("The INSERT at %s leaves %s null%s: new row violates check constraint \"%s\".", body_where(body), columns.data,
+							row.always ? "" : " where the user's metadata has nothing", constr->check[i].ccname),
+				   psprintf("ALTER TABLE %s DROP CONSTRAINT %s;", doctor_relation_name(RelationGetRelid(rel)), quote_identifier(constr->check[i].ccname)));
+	}
+}
+
+/* NOT NULL of a column that is generated of others. */
+static void
+check_generated(Body *body, Query *query, Relation rel)
+{
+	TupleConstr *constr = RelationGetDescr(rel)->constr;
+
+	for (int i = 0; constr != NULL && i < constr->num_defval; i++)
+	{
+		Form_pg_attribute att = TupleDescAttr(RelationGetDescr(rel), constr->defval[i].adnum - 1);
+		Row			row = {body, query, rel, true, NULL};
+
+		if (att->attgenerated && att->attnotnull && is_null_here(&row, (Node *) stringToNode(constr->defval[i].adbin)))
+			body_found(body, row.always ? DOCTOR_ERROR : DOCTOR_WARNING, ERRCODE_NOT_NULL_VIOLATION, "table", doctor_relation_name(RelationGetRelid(rel)),
+					   psprintf("column %s is NOT NULL, and generated of a column that may be null", quote_identifier(NameStr(att->attname))),
+					   psprintf("The INSERT at %s leaves %s null%s: null value in column \"%s\" violates not-null constraint.", body_where(body),
+								quote_identifier(get_attname(RelationGetRelid(rel), bms_next_member(row.nulls, -1), false)),
+								row.always ? "" : " where the user's metadata has nothing", NameStr(att->attname)),
+					   body_fix_drop_not_null(RelationGetRelid(rel), NameStr(att->attname)));
+	}
+}
+
+/* What triggers of the table find null in NEW. */
+static void
+note_nulls(Body *body, Query *query, Relation rel, BodyEffect *effect)
+{
+	MemoryContext old = MemoryContextSwitchTo(body->cxt);
+
+	for (AttrNumber attno = 1; attno <= RelationGetNumberOfAttributes(rel); attno++)
+	{
+		Nullness	n = left_null(body, query, rel, attno);
+
+		if (n >= NULL_SOMETIMES)
+			effect->nulls = bms_add_member(effect->nulls, attno);
+		if (n == NULL_ALWAYS)
+			effect->always_null = bms_add_member(effect->always_null, attno);
+	}
+	MemoryContextSwitchTo(old);
 }
 
 /* What whoever comes first makes: the statement, or what stands around it, may ask whether it is there. */
@@ -461,7 +679,7 @@ check_unique(Body *body, Query *query, Relation rel, Form_pg_attribute att, Targ
 			heap_attisnull(tuple, Anum_pg_index_indpred, NULL);
 		ReleaseSysCache(tuple);
 		name = alone ? get_rel_name(lfirst_oid(lc)) : NULL;
-		if (name == NULL || body_sets_column(RelationGetRelid(rel), NameStr(att->attname), query->commandType))
+		if (name == NULL || body_sets_column(RelationGetRelid(rel), NameStr(att->attname), query->commandType, InvalidOid))
 			continue;
 		body_found(body, value != NULL && !sometimes ? DOCTOR_ERROR : DOCTOR_WARNING,
 				   ERRCODE_UNIQUE_VIOLATION, "function", body->name,
@@ -614,7 +832,7 @@ check_key(Body *body, Relation rel, Form_pg_attribute att, TargetEntry *tle)
 			lookup.values = list_make1(expr);
 			relation_close(other, AccessShareLock);
 			if (!usable || body_has_written(body, fk->confrelid) ||
-				body_sets_column(RelationGetRelid(rel), NameStr(att->attname), CMD_INSERT))
+				body_sets_column(RelationGetRelid(rel), NameStr(att->attname), CMD_INSERT, InvalidOid))
 				continue;
 			lookup.sql = psprintf("SELECT FROM %s AS t WHERE t.%s OPERATOR(pg_catalog.=) $1", lookup.table, quote_identifier(column));
 			if (body_lookup_rows(&lookup) > 0)
@@ -763,7 +981,7 @@ check_same_for_all(Body *body, Query *query, Relation rel)
 			Form_pg_attribute att = attno > 0 ? TupleDescAttr(RelationGetDescr(rel), attno - 1) : NULL;
 			bool		sometimes;
 
-			if (att == NULL || att->attidentity || att->attgenerated || body_sets_column(RelationGetRelid(rel), NameStr(att->attname), query->commandType))
+			if (att == NULL || att->attidentity || att->attgenerated || body_sets_column(RelationGetRelid(rel), NameStr(att->attname), query->commandType, InvalidOid))
 				same = false;
 			else if (tle == NULL || (index->indnullsnotdistinct && index->indisunique && is_null_mostly(body, query, tle)))
 				same = nulls = index->indisunique && index->indnullsnotdistinct;
@@ -890,7 +1108,7 @@ is_left_null(const NewRow *row, AttrNumber attno)
 
 	return !att->attidentity && !att->attgenerated && get_typtype(att->atttypid) != TYPTYPE_DOMAIN &&
 		(tle == NULL ? !att->atthasdef : IsA(value, Const) && ((Const *) value)->constisnull) &&
-		!body_sets_column(RelationGetRelid(row->rel), NameStr(att->attname), CMD_INSERT);
+		!body_sets_column(RelationGetRelid(row->rel), NameStr(att->attname), CMD_INSERT, InvalidOid);
 }
 
 /*
@@ -1230,12 +1448,82 @@ check_made(Body *body, Query *query, Relation rel)
 	}
 }
 
+/* Of a view WITH CHECK OPTION: a constant that it would not show. */
+static void
+check_view_options(Body *body, Query *query)
+{
+	ListCell   *lc;
+	ListCell   *lc2;
+
+	foreach(lc, query->withCheckOptions)
+	{
+		WithCheckOption *option = lfirst_node(WithCheckOption, lc);
+
+		if (option->kind != WCO_VIEW_CHECK)
+			continue;
+		foreach(lc2, query->targetList)
+		{
+			TargetEntry *tle = lfirst_node(TargetEntry, lc2);
+			bool		sometimes;
+			char	   *value = tle->resjunk ? NULL : body_constant_of(body, query, (Node *) tle->expr, &sometimes);
+
+			if (value == NULL || !body_refuses(option->qual, tle->resno, value))
+				continue;
+			body_found(body, sometimes ? DOCTOR_WARNING : DOCTOR_ERROR, ERRCODE_WITH_CHECK_OPTION_VIOLATION, "function", body->name,
+					   psprintf("the check option of view %s refuses what the body writes through it", quote_identifier(option->relname)),
+					   psprintf("At %s '%s' is written into it%s: new row violates check option for view \"%s\".", body_where(body), value,
+								sometimes ? ", where the user's metadata has nothing" : "", option->relname),
+					   NULL);
+		}
+	}
+}
+
+/* NOT NULL that only the partitions have, but each of them; the defaults of a row that comes by the table are the table's. */
+static void
+check_partitions(Body *body, Query *query, Relation rel)
+{
+	List	   *partitions = body_partitions(RelationGetRelid(rel));
+
+	for (AttrNumber attno = 1; attno <= RelationGetNumberOfAttributes(rel); attno++)
+	{
+		Form_pg_attribute att = TupleDescAttr(RelationGetDescr(rel), attno - 1);
+		List	   *refuse = NIL;
+		bool		everywhere = true;
+		ListCell   *lc;
+
+		if (att->attisdropped || att->attnotnull)
+			continue;
+		foreach(lc, partitions)
+		{
+			HeapTuple	tuple = get_rel_relkind(lfirst_oid(lc)) == RELKIND_PARTITIONED_TABLE ? NULL :
+				SearchSysCacheAttName(lfirst_oid(lc), NameStr(att->attname));
+
+			if (!HeapTupleIsValid(tuple))
+				continue;
+			everywhere = everywhere && ((Form_pg_attribute) GETSTRUCT(tuple))->attnotnull;
+			ReleaseSysCache(tuple);
+			refuse = lappend_oid(refuse, lfirst_oid(lc));
+		}
+		foreach(lc, everywhere ? refuse : NIL)
+		{
+			Relation	partition = try_relation_open(lfirst_oid(lc), AccessShareLock);
+			AttrNumber	number = partition ? get_attnum(lfirst_oid(lc), NameStr(att->attname)) : InvalidAttrNumber;
+
+			if (number != InvalidAttrNumber)
+				check_not_null(body, query, partition, TupleDescAttr(RelationGetDescr(partition), number - 1), entry_of(query, attno));
+			if (partition != NULL)
+				relation_close(partition, AccessShareLock);
+		}
+	}
+}
+
 void
 body_check_write(Body *body, Query *query)
 {
 	RangeTblEntry *rte;
 	Relation	rel;
 	Bitmapset  *columns = NULL;
+	BodyEffect *effect;
 	ListCell   *lc;
 
 	if (query->resultRelation == 0 || query->commandType == CMD_SELECT)
@@ -1245,8 +1533,15 @@ body_check_write(Body *body, Query *query)
 		body_found(body, DOCTOR_ERROR, ERRCODE_WRONG_OBJECT_TYPE, "function", body->name,
 				   psprintf("a statement fails: cannot change materialized view %s", doctor_relation_name(rte->relid)),
 				   psprintf("At %s.", body_where(body)), NULL);
-	if (rte->rtekind == RTE_RELATION && rte->relkind == RELKIND_FOREIGN_TABLE)
+	/* of a view what is left here are its INSTEAD OF triggers: otherwise it is its table that is written */
+	if (rte->rtekind == RTE_RELATION && (rte->relkind == RELKIND_FOREIGN_TABLE || rte->relkind == RELKIND_VIEW))
 		body_writes(body, rte->relid, query->commandType, NULL, false);
+	if (rte->rtekind == RTE_RELATION && rte->relkind == RELKIND_VIEW && query->commandType == CMD_INSERT)
+	{
+		rel = relation_open(rte->relid, AccessShareLock);
+		note_nulls(body, query, rel, (BodyEffect *) llast(body->effects));
+		relation_close(rel, AccessShareLock);
+	}
 	if (rte->rtekind != RTE_RELATION || (rte->relkind != RELKIND_RELATION && rte->relkind != RELKIND_PARTITIONED_TABLE))
 		return;
 	foreach(lc, query->targetList)
@@ -1260,12 +1555,16 @@ body_check_write(Body *body, Query *query)
 				query->commandType == CMD_INSERT ? query->onConflict == NULL && query->jointree->fromlist == NIL :
 				query->commandType == CMD_UPDATE && list_length(query->jointree->fromlist) <= 1 &&
 				is_plain_equality(query->jointree->quals, columns));
+	effect = (BodyEffect *) llast(body->effects);
 	if (query->commandType == CMD_INSERT && query->onConflict != NULL && query->onConflict->action == ONCONFLICT_UPDATE)
 		body_writes(body, rte->relid, CMD_UPDATE, NULL, false);
 	if (query->commandType == CMD_DELETE)
 		return;
+	check_view_options(body, query);
 	rel = relation_open(rte->relid, AccessShareLock);
 	check_table_expressions(body, query, rel);
+	if (query->commandType == CMD_INSERT && rte->relkind == RELKIND_PARTITIONED_TABLE)
+		check_partitions(body, query, rel);
 	if (query->commandType == CMD_UPDATE)
 		foreach(lc, query->targetList)
 		{
@@ -1283,6 +1582,10 @@ body_check_write(Body *body, Query *query)
 		check_same_for_all(body, query, rel);
 		check_order(body, query, rel);
 		check_made(body, query, rel);
+		check_row(body, query, rel);
+		check_generated(body, query, rel);
+		if (rel->trigdesc != NULL)
+			note_nulls(body, query, rel, effect);
 		for (int i = 0; i < RelationGetNumberOfAttributes(rel); i++)
 		{
 			Form_pg_attribute att = TupleDescAttr(RelationGetDescr(rel), i);
