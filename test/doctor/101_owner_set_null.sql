@@ -7,9 +7,7 @@
 create table public.deals (id bigint primary key, owner uuid references auth.users (id) on delete set null, stage text not null default 'open');
 create function public.close_deal() returns trigger language plpgsql set search_path = '' as $$
 begin
-  if new.owner is null then
-    new.stage := 'orphan';
-  end if;
+  new.stage := 'orphan';
   return new;
 end $$;
 create trigger close_deal before update on public.deals for each row execute function public.close_deal();
