@@ -336,8 +336,10 @@ effect_function_name(Oid function)
 	nsp = get_namespace_name(proc->pronamespace);
 	initStringInfo(&name);
 	appendStringInfo(&name, "%s(", quote_qualified_identifier(nsp, NameStr(proc->proname)));
+	/* a type may have been dropped since, and its function with it: no reason for the whole probe to fail */
 	for (int i = 0; i < proc->pronargs; i++)
-		appendStringInfo(&name, "%s%s", i > 0 ? "," : "", format_type_be(proc->proargtypes.values[i]));
+		appendStringInfo(&name, "%s%s", i > 0 ? "," : "",
+						 format_type_extended(proc->proargtypes.values[i], -1, FORMAT_TYPE_ALLOW_INVALID));
 	appendStringInfoChar(&name, ')');
 	ReleaseSysCache(tuple);
 	return name.data;
@@ -920,7 +922,7 @@ walk_one(Walk *walk)
 		oid = llast_oid(walk->todo_types);
 		walk->todo_types = list_delete_last(walk->todo_types);
 		add_what_it_says(walk, &type_plan, oid);
-		read_texts(walk, &type_texts_plan, oid, false, format_type_be(oid));
+		read_texts(walk, &type_texts_plan, oid, false, format_type_extended(oid, -1, FORMAT_TYPE_ALLOW_INVALID));
 	}
 	else if (walk->todo_functions != NIL)
 	{
