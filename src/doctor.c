@@ -234,7 +234,7 @@ doctor_contained(Doctor *doctor, const char *area, const char *object,
 	if (edata == NULL)
 		return true;
 	if (caller_must_rethrow(edata->sqlerrcode))
-		ReThrowError(edata);
+		ReThrowError(plan_lasting(edata));
 	doctor_finding(doctor, DOCTOR_INFO, area, object, "could not be looked at",
 				   psprintf("SQLSTATE %s: %s.", unpack_sql_state(edata->sqlerrcode), edata->message), NULL);
 	FreeErrorData(edata);

@@ -252,7 +252,7 @@ look(Audit *audit)
 	if (edata != NULL)
 	{
 		if (caller_must_rethrow(edata->sqlerrcode))
-			ReThrowError(edata);
+			ReThrowError(plan_lasting(edata));
 		audit->rows = NIL;
 		not_looked_at(audit, psprintf("It failed: SQLSTATE %s.", unpack_sql_state(edata->sqlerrcode)));
 	}

@@ -1009,7 +1009,7 @@ check_rows(Doctor *doctor, RowArgs *args)
 	if (edata == NULL)
 		return;
 	if (caller_must_rethrow(edata->sqlerrcode))
-		ReThrowError(edata);
+		ReThrowError(plan_lasting(edata));
 	FreeErrorData(edata);
 	for (int i = 0; i < args->n; i++)
 	{

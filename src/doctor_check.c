@@ -133,7 +133,7 @@ body_ask_checker(Body *body)
 	if (edata != NULL)
 	{
 		if (caller_must_rethrow(edata->sqlerrcode))
-			ReThrowError(edata);
+			ReThrowError(plan_lasting(edata));
 		/* a version that is called otherwise, or an owner who may not: no fault of the body */
 		body_found(body, DOCTOR_INFO, edata->sqlerrcode, "function", body->name, "plpgsql_check could not be asked",
 				   psprintf("When the owner calls it: %s.", edata->message), NULL);

@@ -665,7 +665,7 @@ ask(void (*fn) (void *), void *arg)
 	if (e == NULL)
 		return true;
 	if (caller_must_rethrow(e->sqlerrcode))
-		ReThrowError(e);
+		ReThrowError(plan_lasting(e));
 	FreeErrorData(e);
 	return false;
 }

@@ -1575,7 +1575,7 @@ explain_type_of(Body *body, ErrorData *edata)
 	t.name = pnstrdup(name, end - name);
 	cause = plan_contained(find_type_of, &t, false);
 	if (cause != NULL && caller_must_rethrow(cause->sqlerrcode))
-		ReThrowError(cause);
+		ReThrowError(plan_lasting(cause));
 	if (cause == NULL || cause->sqlerrcode == ERRCODE_INVALID_NAME)
 		return edata;
 	/* what stands in the log */
@@ -1596,7 +1596,7 @@ body_walk_plpgsql(Body *body)
 	if (edata != NULL)
 	{
 		if (caller_must_rethrow(edata->sqlerrcode))
-			ReThrowError(edata);
+			ReThrowError(plan_lasting(edata));
 		body_failed(body, explain_type_of(body, edata), NULL);
 		return;
 	}

@@ -515,7 +515,7 @@ attempt(Run *run, StepCall *call, bool keep)
 	error_context_stack = contexts;
 	stop_timeout(started, saved);
 	if (e != NULL && ends_the_probe(e, started))
-		ReThrowError(e);
+		ReThrowError(plan_lasting(e));
 	return e;
 }
 
@@ -1309,7 +1309,7 @@ try_apart(Run *run, void (*fn) (void *))
 			return;
 		}
 	}
-	ReThrowError(e);
+	ReThrowError(plan_lasting(e));
 }
 
 static void
@@ -1868,7 +1868,7 @@ probe_run(Probe *probe)
 	}
 	PG_END_TRY();
 	if (e != NULL)
-		ReThrowError(e);
+		ReThrowError(plan_lasting(e));
 }
 
 /* ---------------------------------------------------------------------

@@ -1060,7 +1060,7 @@ body_analyse(Body *body, const char *sql, RawParseMode mode, ParserSetupHook set
 	body->defaults = NIL;
 	body->column = NULL;
 	if (edata != NULL && caller_must_rethrow(edata->sqlerrcode))
-		ReThrowError(edata);
+		ReThrowError(plan_lasting(edata));
 	if (edata != NULL)
 	{
 		/* where the walk has stopped, these are of an expression that is gone */

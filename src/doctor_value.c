@@ -416,7 +416,7 @@ body_lookup_rows(Lookup *lookup)
 	if (edata == NULL)
 		return lookup->rows;
 	if (caller_must_rethrow(edata->sqlerrcode))
-		ReThrowError(edata);
+		ReThrowError(plan_lasting(edata));
 	FreeErrorData(edata);
 	return 1;
 }

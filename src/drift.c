@@ -598,7 +598,7 @@ current_content(Datum schemas, bool all)
 		if (edata == NULL)
 			return look.content;
 		if (tries == LOOKS_MAX || !dropped_meanwhile(edata->sqlerrcode))
-			ReThrowError(edata);
+			ReThrowError(plan_lasting(edata));
 		FreeErrorData(edata);
 		CHECK_FOR_INTERRUPTS();
 	}

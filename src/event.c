@@ -275,7 +275,7 @@ event_contained(void (*work) (void *), void *arg, bool aside, int *sqlerrcode)
 		return true;
 	if (caller_must_rethrow(edata->sqlerrcode) &&
 		!(aside && edata->sqlerrcode == ERRCODE_T_R_SERIALIZATION_FAILURE))
-		ReThrowError(edata);
+		ReThrowError(plan_lasting(edata));
 	*sqlerrcode = edata->sqlerrcode;
 	FreeErrorData(edata);
 	return false;

@@ -237,7 +237,7 @@ run(FunctionCallInfo fcinfo, const char *function, void (*work) (Call *call), Ca
 	if (edata == NULL)
 		return true;
 	if (ends_the_statement(edata->sqlerrcode))
-		ReThrowError(edata);
+		ReThrowError(plan_lasting(edata));
 	ereport(WARNING,
 			(errcode(edata->sqlerrcode),
 			 errmsg("%s() failed", function),

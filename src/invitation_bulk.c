@@ -78,7 +78,7 @@ void
 invitation_take_refusal(ErrorData *edata, const char **reason, const char **message)
 {
 	if (caller_must_rethrow(edata->sqlerrcode))
-		ReThrowError(edata);
+		ReThrowError(plan_lasting(edata));
 	if (strncmp(unpack_sql_state(edata->sqlerrcode), "PT", 2) == 0 && edata->detail != NULL)
 	{
 		*reason = pnstrdup(edata->detail, strcspn(edata->detail, " "));

@@ -487,7 +487,7 @@ try_unique(SavedPlan *plan, Datum *values, const char *nulls, Oid fire_as)
 	/* not one of a table that follows ours */
 	if (edata->sqlerrcode != ERRCODE_UNIQUE_VIOLATION || edata->schema_name == NULL ||
 		strcmp(edata->schema_name, "invite_sync") != 0)
-		ReThrowError(edata);
+		ReThrowError(plan_lasting(edata));
 	FreeErrorData(edata);
 	return false;
 }

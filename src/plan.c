@@ -422,6 +422,24 @@ plan_run_on_ids(SavedPlan *plan, Datum *values, bool in_auth, bool read_only,
 	SPI_finish();
 }
 
+/*
+ * ReThrowError() copies what is told of an error, but not where it was raised,
+ * which CopyErrorData() has copied into the memory of who caught it. That may be
+ * gone before the error is sent: a DO block that fails frees what expressions
+ * were evaluated in, and an event trigger of ours is called in one. So it is put
+ * where the rest is going to be.
+ */
+ErrorData *
+plan_lasting(ErrorData *edata)
+{
+	edata->filename = edata->filename ? MemoryContextStrdup(ErrorContext, edata->filename) : NULL;
+	edata->funcname = edata->funcname ? MemoryContextStrdup(ErrorContext, edata->funcname) : NULL;
+	edata->domain = edata->domain ? MemoryContextStrdup(ErrorContext, edata->domain) : NULL;
+	edata->context_domain = edata->context_domain ? MemoryContextStrdup(ErrorContext, edata->context_domain) : NULL;
+	edata->message_id = edata->message_id ? MemoryContextStrdup(ErrorContext, edata->message_id) : NULL;
+	return edata;
+}
+
 ErrorData *
 plan_contained(void (*fn) (void *), void *arg, bool keep)
 {
@@ -485,7 +503,7 @@ plan_attempted(bool (*fn) (void *), void *arg)
 		RollbackAndReleaseCurrentSubTransaction();
 		MemoryContextSwitchTo(oldcontext);
 		CurrentResourceOwner = oldowner;
-		ReThrowError(edata);
+		ReThrowError(plan_lasting(edata));
 	}
 	PG_END_TRY();
 	if (keep)

@@ -145,6 +145,9 @@ extern void plan_retire_context(MemoryContext context);
  */
 extern ErrorData *plan_contained(void (*fn) (void *), void *arg, bool keep);
 
+/* Such an error, to be given to ReThrowError(): what it points to lasts as long as it is thrown. */
+extern ErrorData *plan_lasting(ErrorData *edata);
+
 /*
  * The same where fn itself says whether to keep what it did, and its locks; what
  * it said. Its errors go on, with everything undone.

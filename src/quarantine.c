@@ -1245,7 +1245,7 @@ quarantine_guard(PG_FUNCTION_ARGS)
 
 	if (call.found &&
 		(is_refusal(failure->edata, &call.guard) || call.guard.on_failure == FAIL_REFUSE))
-		ReThrowError(failure->edata);
+		ReThrowError(plan_lasting(failure->edata));
 
 	has_user = TRIGGER_FIRED_FOR_ROW(trigdata->tg_event) && trigger_user(trigdata, &user_id);
 	memset(&record, 0, sizeof(record));

@@ -97,7 +97,7 @@ sync_run_contained(ContainedFn fn, void *arg, bool keep, Failure **failure)
 	edata->detail = cut_text(edata->detail);
 	edata->context = cut_text(edata->context);
 	if (caller_must_rethrow(edata->sqlerrcode))
-		ReThrowError(edata);
+		ReThrowError(plan_lasting(edata));
 	*failure = palloc(sizeof(Failure));
 	(*failure)->edata = edata;
 	(*failure)->sqlerrcode = edata->sqlerrcode;
@@ -557,7 +557,7 @@ sync_load_registry_for_caller(ContainedFn fn, void *arg)
 	if (sync_run_contained(fn, arg, true, &failure))
 		return;
 	if (ERRCODE_TO_CATEGORY(failure->sqlerrcode) != ERRCODE_SYNTAX_ERROR_OR_ACCESS_RULE_VIOLATION)
-		ReThrowError(failure->edata);
+		ReThrowError(plan_lasting(failure->edata));
 	ereport(ERROR,
 			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 			 errmsg("the registry of invite_sync cannot be read"),

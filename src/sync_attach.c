@@ -166,7 +166,7 @@ trigger_ddl(TriggerDDL *ddl, Oid auth, bool all_modes)
 	if (sync_run_contained(run_trigger_ddl, ddl, true, &failure))
 		return;
 	if (failure->sqlerrcode != ERRCODE_LOCK_NOT_AVAILABLE)
-		ReThrowError(failure->edata);
+		ReThrowError(plan_lasting(failure->edata));
 
 	pids = sync_lock_holders(auth, all_modes);
 	ereport(ERROR,
@@ -344,7 +344,7 @@ attach_triggers_internal(const char *wait, bool only_if_wanted, bool identity)
 		if (!sync_run_contained(mend_dependencies, &mending, true, &failure))
 		{
 			if (ERRCODE_TO_CATEGORY(failure->sqlerrcode) != ERRCODE_SYNTAX_ERROR_OR_ACCESS_RULE_VIOLATION)
-				ReThrowError(failure->edata);
+				ReThrowError(plan_lasting(failure->edata));
 			ereport(WARNING,
 					(errcode(ERRCODE_WARNING),
 					 errmsg("the guarded triggers of invite_sync cannot be looked at"),

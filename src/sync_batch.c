@@ -810,7 +810,7 @@ sync_apply_work(Work *work)
 	 * auth.users would stay a step ahead of every target.
 	 */
 	if (failure->sqlerrcode == ERRCODE_STATEMENT_TOO_COMPLEX && sync_nesting > 0)
-		ReThrowError(failure->edata);
+		ReThrowError(plan_lasting(failure->edata));
 
 	/*
 	 * What the application has pending on a deferred constraint may be waiting
@@ -844,7 +844,7 @@ sync_apply_work(Work *work)
 
 	if (work->may_raise && work->target->on_error_raise &&
 		failure->sqlerrcode != ERRCODE_LINK_PENDING)
-		ReThrowError(failure->edata);
+		ReThrowError(plan_lasting(failure->edata));
 
 	sync_need_ids(work);
 	if (work->nrows == 1 || !depends_on_row(failure->sqlerrcode))

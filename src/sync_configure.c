@@ -416,7 +416,7 @@ lock_for_configuring(Oid relid)
 	if (sync_run_contained(take_configuring_locks, &relid, true, &failure))
 		return;
 	if (failure->sqlerrcode != ERRCODE_LOCK_NOT_AVAILABLE)
-		ReThrowError(failure->edata);
+		ReThrowError(plan_lasting(failure->edata));
 	pids = sync_lock_holders(relid, true);
 	ereport(ERROR,
 			(errcode(ERRCODE_LOCK_NOT_AVAILABLE),

@@ -228,7 +228,7 @@ sync_create_profile(PG_FUNCTION_ARGS)
 		if (!outcome.exists)
 			refuse("user_unknown", NULL, "There is no such row in auth.users.");
 		if (outcome.failure != NULL)
-			ReThrowError(outcome.failure->edata);
+			ReThrowError(plan_lasting(outcome.failure->edata));
 		quarantine_resolve(targets[i], user_id, 1, NULL);
 
 		plan_hold();
@@ -241,7 +241,7 @@ sync_create_profile(PG_FUNCTION_ARGS)
 			continue;
 		}
 		if (!sync_run_contained(write_profile, &p, true, &failure))
-			ReThrowError(failure->edata);
+			ReThrowError(plan_lasting(failure->edata));
 		if (p.result != NULL)
 		{
 			if (out.len > 1)
@@ -359,7 +359,7 @@ set_active(const pg_uuid_t *user_id, bool active, char *reason)
 		a.active = active;
 		a.reason = reason;
 		if (a.target != NULL && !sync_run_contained(write_activation, &a, true, &failure))
-			ReThrowError(failure->edata);
+			ReThrowError(plan_lasting(failure->edata));
 		if (a.changed)
 			accumArrayResult(changed, CStringGetTextDatum(sync_target_display(a.target)), false,
 							 TEXTOID, CurrentMemoryContext);
