@@ -56,12 +56,13 @@ version_copies() {
 }
 
 # What has one place in the source, so that one reading of it is enough: statements are prepared by room plan alone, the
-# SQLSTATEs of refusals are raised by refuse(), and the transition tables of auth.users, whose dropped columns SPI would
-# take for others, are never handed to it as they are.
+# SQLSTATEs of refusals are raised by refuse(), what is thrown again lasts until it is sent, and the transition tables of
+# auth.users, whose dropped columns SPI would take for others, are never handed to it as they are.
 one_place() {
 	local found
 	found=$(grep -nE 'SPI_prepare(_|\()' "$ROOT"/src/*.c | grep -v '/src/plan\.c:') && { echo "prepared outside of room plan: $found"; return 1; }
 	found=$(grep -nE "\"PT4|'PT4|ERRCODE *= *'PT" "$ROOT"/src/*.c "$ROOT"/sql/*.sql | grep -v '/src/caller\.c:') && { echo "refused otherwise than by refuse(): $found"; return 1; }
+	found=$(grep -n 'ReThrowError(' "$ROOT"/src/*.c | grep -v 'ReThrowError(plan_lasting(\| \* ') && { echo "thrown again from memory that may not last: $found"; return 1; }
 	found=$(grep -n 'SPI_register_trigger_data' "$ROOT"/src/{sync,quarantine,event}*.c "$ROOT"/src/membership_sync.c) && { echo "$found"; return 1; }
 	return 0
 }

@@ -822,7 +822,7 @@ get_guards(void)
 		uint64		seen = guards_invalidations;
 		MemoryContext cxt;
 		GuardRegistry *fresh;
-		GuardRegistry *old = guards;
+		GuardRegistry *old;
 		Snapshot	snapshot;
 
 		/* what was read just now is not older than this call, whatever is being changed meanwhile */
@@ -837,6 +837,7 @@ get_guards(void)
 		read_guards(fresh, snapshot);
 		UnregisterSnapshot(snapshot);
 		MemoryContextSetParent(cxt, TopMemoryContext);
+		old = guards;
 		guards = fresh;
 		guards_valid_at = seen;
 		if (old != NULL)
