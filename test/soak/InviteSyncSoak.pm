@@ -113,6 +113,21 @@ sub somebody
 	return one_of(@{ $self->{users} });
 }
 
+sub signup
+{
+	my ($self, $tag, %columns) = @_;
+	my $new = user_id($self->{letter}, $self->{next_user}++);
+	my $result = $self->run('supabase_auth_admin', 'signup', signup_sql(
+			id => $new,
+			email => "u$tag\@example.com",
+			columns => {
+				raw_user_meta_data => meta($tag),
+				raw_app_meta_data => '{"provider": "email", "tier": "free"}',
+				%columns }));
+	push @{ $self->{users} }, $new if $result->{ok};
+	return;
+}
+
 sub auth_operation
 {
 	my ($self) = @_;
@@ -124,16 +139,7 @@ sub auth_operation
 
 	if ($dice < 28)
 	{
-		my $n = $self->{next_user}++;
-		my $new = user_id($self->{letter}, $n);
-		my $result = $self->run($role, 'signup', signup_sql(
-				id => $new,
-				email => "u$tag\@example.com",
-				columns => {
-					raw_user_meta_data => meta($tag),
-					raw_app_meta_data => '{"provider": "email", "tier": "free"}',
-					$dice < 5 ? (email_confirmed_at => undef) : () }));
-		push @{ $self->{users} }, $new if $result->{ok};
+		$self->signup($tag, $dice < 5 ? (email_confirmed_at => undef) : ());
 	}
 	elsif ($dice < 55)
 	{
@@ -218,6 +224,8 @@ sub steady
 		if (!$self->{session} || time >= $next)
 		{
 			$next = time + 1;
+			# what a change of the registry lets go is made anew by whoever needs it: let all of it be there
+			$self->signup("$self->{letter}m" . ++$self->{serial});
 			my $result = $self->run('supabase_auth_admin', 'memory', <<'SQL');
 SELECT concat_ws(' ', pg_catalog.pg_backend_pid(), pg_catalog.sum(used_bytes),
 	pg_catalog.sum(used_bytes) FILTER (WHERE name LIKE 'invite_sync%'), pg_catalog.count(*) FILTER (WHERE name LIKE 'invite_sync%'),
