@@ -467,7 +467,9 @@ CREATE TRIGGER doctor_large AFTER INSERT ON auth.users FOR EACH ROW EXECUTE FUNC
 \c -
 SET client_min_messages = error;
 SELECT count(*), count(DISTINCT fix) FROM invite_sync.doctor() WHERE object = 'public.doctor_large()';
-SELECT substring(pg_catalog.pg_read_file('/proc/self/status') FROM 'VmHWM:\s*(\d+) kB')::bigint < 200 * 1024 AS "kept once";
+-- AddressSanitizer keeps what was freed for a while
+SELECT substring(pg_catalog.pg_read_file('/proc/self/status') FROM 'VmHWM:\s*(\d+) kB')::bigint <
+    CASE WHEN pg_catalog.pg_read_file('/proc/self/maps') LIKE '%libasan%' THEN 600 ELSE 200 END * 1024 AS "kept once";
 DROP TRIGGER doctor_large ON auth.users;
 SELECT format('CREATE TABLE public.doctor_wide (id uuid, %s)', (SELECT string_agg(format('c%s text NOT NULL', i), ', ') FROM generate_series(1, 800) AS i)) AS make \gset
 :make;
