@@ -227,7 +227,8 @@ my %column = (bytes => 2, 'bytes of ours' => 3, 'contexts of ours' => 4, plans =
 my %allowed = (bytes => 400_000, 'bytes of ours' => 40_000, 'contexts of ours' => 4, plans => 12, contexts => 40);
 for my $what (sort keys %column)
 {
-	my ($before, $after) = map { my $set = $_; min(map { $_->[ $column{$what} ] || 0 } @$set) } \@early, \@late;
+	# medians: now and then a sample falls between a change of the registry and the next use of it
+	my ($before, $after) = map { my $set = $_; (sort { $a <=> $b } map { $_->[ $column{$what} ] || 0 } @$set)[ @$set / 2 ] } \@early, \@late;
 	cmp_ok($after, '<=', $before * 1.15 + $allowed{$what}, "the steady connection holds no more than before: $what, $before to $after");
 }
 
