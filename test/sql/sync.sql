@@ -416,7 +416,11 @@ ALTER FUNCTION app.nick() RENAME TO nickname;
 INSERT INTO auth.users (id, email) VALUES ('00000000-0000-4000-8000-0000000000b3', 'b3@x.example');
 ALTER SCHEMA app RENAME TO app2;
 INSERT INTO auth.users (id, email) VALUES ('00000000-0000-4000-8000-0000000000b4', 'b4@x.example');
+-- (the DDL guard would have made the statements anew)
+SET invite_sync.ddl_check = off;
 ALTER TYPE app2.mood RENAME TO feeling;
+RESET invite_sync.ddl_check;
+DISCARD PLANS;
 INSERT INTO auth.users (id, email) VALUES ('00000000-0000-4000-8000-0000000000b5', 'b5@x.example');
 SELECT email, nick, mood FROM app2.accounts ORDER BY 1;
 SELECT target, sqlstate, message FROM invite_sync.quarantine;
