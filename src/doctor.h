@@ -111,8 +111,8 @@ typedef struct DoctorReach
 
 extern const DoctorReach *doctor_reaches(Doctor *doctor, int *n);
 
-/* The tables alone, each once. */
-extern const Oid *doctor_reached(Doctor *doctor, int *n);
+/* Is the table among them? */
+extern bool doctor_is_reached(Doctor *doctor, Oid relid);
 
 /* The checks. */
 extern void doctor_check_bodies(Doctor *doctor);

@@ -136,25 +136,15 @@ doctor_reaches(Doctor *doctor, int *n)
 	return all;
 }
 
-const Oid *
-doctor_reached(Doctor *doctor, int *n)
+bool
+doctor_is_reached(Doctor *doctor, Oid relid)
 {
-	Oid		   *all = (Oid *) palloc(sizeof(Oid) * (list_length(doctor->reached) + 1));
-	List	   *seen = NIL;
 	ListCell   *lc;
 
-	*n = 0;
 	foreach(lc, doctor->reached)
-	{
-		Oid			relid = ((DoctorReach *) lfirst(lc))->relid;
-
-		if (!list_member_oid(seen, relid))
-		{
-			seen = lappend_oid(seen, relid);
-			all[(*n)++] = relid;
-		}
-	}
-	return all;
+		if (((DoctorReach *) lfirst(lc))->relid == relid)
+			return true;
+	return false;
 }
 
 /* ---------------------------------------------------------------------
@@ -873,6 +863,18 @@ body_mentions(Body *body, const char *word)
 	return body->source != NULL && text_mentions(body->source, word);
 }
 
+/* Is the text one of these (char *)? */
+bool
+body_listed(const List *texts, const char *text)
+{
+	ListCell   *lc;
+
+	foreach(lc, texts)
+		if (strcmp((char *) lfirst(lc), text) == 0)
+			return true;
+	return false;
+}
+
 /* Do the handlers around the statement, or somebody further out, catch it? */
 bool
 body_is_caught(Body *body, int sqlstate)
@@ -1133,12 +1135,8 @@ path_text(Body *body)
 		foreach(lc, names)
 		{
 			char	   *name = (char *) lfirst(lc);
-			bool		added = false;
-			ListCell   *lc2;
 
-			foreach(lc2, body->add_schemas)
-				added = added || strcmp((char *) lfirst(lc2), name) == 0;
-			if (name[0] != '\0' && strcmp(name, "pg_temp") != 0 && !added)
+			if (name[0] != '\0' && strcmp(name, "pg_temp") != 0 && !body_listed(body->add_schemas, name))
 				own = lappend(own, pstrdup(quote_identifier(name)));
 		}
 		result = body->add_first ? list_concat(result, own) : list_concat(own, result);
@@ -1544,13 +1542,9 @@ bool
 body_keeps_column(Body *body, const char *column)
 {
 	AttrNumber	attno;
-	ListCell   *lc;
 
-	if (body->call->columns == NULL || !OidIsValid(body->call->trigger))
+	if (body->call->columns == NULL || !OidIsValid(body->call->trigger) || body_listed(body->assigned, column))
 		return false;
-	foreach(lc, body->assigned)
-		if (strcmp((char *) lfirst(lc), column) == 0)
-			return false;
 	attno = get_attnum(body->call->relid, column);
 	return attno > 0 && !bms_is_member(attno, body->call->columns) && get_attgenerated(body->call->relid, attno) == '\0' &&
 		!is_set_by_trigger(body->call->relid, column, CMD_UPDATE, body->call->columns, body->call->trigger);

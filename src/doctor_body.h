@@ -236,6 +236,7 @@ extern void body_found_edit(Body *body, DoctorSeverity severity, int sqlstate, c
 extern const char *body_where(Body *body);	/* "line 3 of public.f()" */
 extern const char *body_events(int events);
 extern bool body_is_caught(Body *body, int sqlstate);
+extern bool body_listed(const List *texts, const char *text);
 extern bool body_mentions(Body *body, const char *word);
 extern char *body_fix_drop_not_null(Oid relid, const char *column);
 extern bool body_sets_column(Oid relid, const char *column, CmdType command, Oid except);
@@ -253,7 +254,9 @@ typedef void (*BodyAnalysed) (Body *body, Query *query, void *arg);
  */
 extern bool body_analyse(Body *body, const char *sql, RawParseMode mode, ParserSetupHook setup,
 						 void *setup_arg, BodyAnalysed analysed, void *arg);
-extern void body_bound_lock_wait(void); /* until the GUC nest level, or the subtransaction, ends */
+/* these two until the GUC nest level, or the subtransaction, ends */
+extern void body_read_messages(void);
+extern void body_bound_lock_wait(void);
 extern void body_query(Body *body, Query *query);
 extern bool body_changes_names(Node *utility);
 extern void body_expression(Body *body, Node *expr);

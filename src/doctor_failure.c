@@ -54,18 +54,6 @@ body_at_line(Body *body)
 	return body->line > 0 ? psprintf(" (line %d)", body->line) : "";
 }
 
-/* For another name of the same pass. */
-static bool
-is_added(Body *body, const char *schema)
-{
-	ListCell   *lc;
-
-	foreach(lc, body->add_schemas)
-		if (strcmp((char *) lfirst(lc), schema) == 0)
-			return true;
-	return false;
-}
-
 /* A name that other schemas hold: have the path hold one of them. */
 static bool
 add_to_path(Body *body, const char *what, const char *name, List *schemas)
@@ -88,7 +76,8 @@ add_to_path(Body *body, const char *what, const char *name, List *schemas)
 			body_denied(body, "USAGE", "SCHEMA", quote_identifier(schema));
 			return true;
 		}
-		if (!is_added(body, schema))
+		/* for another name of the same pass */
+		if (!body_listed(body->add_schemas, schema))
 		{
 			old = MemoryContextSwitchTo(body->cxt);
 			body->add_schemas = lappend(body->add_schemas, pstrdup(schema));
@@ -222,13 +211,11 @@ missing_relation(Body *body, const char *full, const char *message)
 	char	   *schema = dot ? pnstrdup(full, dot - full) : NULL;
 	List	   *elsewhere;
 	List	   *similar;
-	ListCell   *lc;
 	const char *finding;
 	const char *detail;
 
-	foreach(lc, body->temporary)
-		if (strcmp((char *) lfirst(lc), name) == 0)
-			return;
+	if (body_listed(body->temporary, name))
+		return;
 	elsewhere = name_relation_schemas(name, false);
 	if (schema == NULL && add_to_path(body, "relation", name, elsewhere))
 		return;
@@ -375,7 +362,6 @@ tables_walker(Node *node, void *context)
 {
 	List	  **names = (List **) context;
 	RangeVar   *rv = (RangeVar *) node;
-	ListCell   *lc;
 	char	   *name;
 
 	if (node == NULL)
@@ -383,10 +369,8 @@ tables_walker(Node *node, void *context)
 	if (!IsA(node, RangeVar))
 		return raw_expression_tree_walker(node, tables_walker, names);
 	name = rv->schemaname ? quote_qualified_identifier(rv->schemaname, rv->relname) : pstrdup(quote_identifier(rv->relname));
-	foreach(lc, *names)
-		if (strcmp((char *) lfirst(lc), name) == 0)
-			return false;
-	*names = lappend(*names, name);
+	if (!body_listed(*names, name))
+		*names = lappend(*names, name);
 	return false;
 }
 

@@ -1517,8 +1517,7 @@ compile(void *arg)
 	}
 	SPI_connect();
 	scope_enter_target(&scope, body->role, body->path);
-	/* names are read from messages */
-	(void) set_config_option("lc_messages", "C", PGC_SUSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+	body_read_messages();
 	/* what only a validator would say, by the asker's own settings: no call does */
 	(void) set_config_option("plpgsql.extra_errors", "none", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
 	(void) set_config_option("plpgsql.extra_warnings", "none", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
@@ -1550,7 +1549,7 @@ find_type_of(void *arg)
 		return;
 	relation = makeRangeVarFromNameList(names);
 	scope_enter_target(&scope, t->body->role, t->body->path);
-	(void) set_config_option("lc_messages", "C", PGC_SUSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+	body_read_messages();
 	if (get_attnum(RangeVarGetRelid(relation, NoLock, false), column) == InvalidAttrNumber)
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_COLUMN),

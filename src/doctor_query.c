@@ -55,15 +55,13 @@ void
 body_keep(Body *body, List **list, const char *text)
 {
 	MemoryContext old;
-	ListCell   *lc;
 
 	if (list == &body->misplaced)
 		body->names_escape = body->names_escape || !body_is_caught(body, ERRCODE_INTERNAL_ERROR);
 	else
 		body->rights_escape = body->rights_escape || !body_is_caught(body, ERRCODE_INSUFFICIENT_PRIVILEGE);
-	foreach(lc, *list)
-		if (strcmp((char *) lfirst(lc), text) == 0)
-			return;
+	if (body_listed(*list, text))
+		return;
 	old = MemoryContextSwitchTo(body->cxt);
 	*list = lappend(*list, pstrdup(text));
 	MemoryContextSwitchTo(old);
@@ -993,6 +991,13 @@ register_transition(Body *body, const char *name)
 	SPI_register_relation(enr);
 }
 
+/* Names are read from messages, in PostgreSQL's own language. */
+void
+body_read_messages(void)
+{
+	(void) set_config_option("lc_messages", "C", PGC_SUSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+}
+
 /* Who waits for less elsewhere waits for less here: the DDL guard as good as not at all. */
 void
 body_bound_lock_wait(void)
@@ -1012,8 +1017,7 @@ run_analysis(void *arg)
 
 	SPI_connect();
 	scope_enter_target(&scope, body->role, body->path);
-	/* names are read from messages */
-	(void) set_config_option("lc_messages", "C", PGC_SUSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+	body_read_messages();
 	body_bound_lock_wait();
 	register_transition(body, body->call->new_table);
 	register_transition(body, body->call->old_table);

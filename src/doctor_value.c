@@ -270,12 +270,7 @@ body_edit_metadata(Body *body, Node *node, const char *before, const char *after
 bool
 body_is_guarded(Body *body, const char *word)
 {
-	ListCell   *lc;
-
-	foreach(lc, body->guards)
-		if (strcmp((char *) lfirst(lc), word) == 0)
-			return true;
-	return false;
+	return body_listed(body->guards, word);
 }
 
 
@@ -493,19 +488,14 @@ may_find_nothing(Body *body, Query *sub)
 {
 	RangeTblEntry *rte;
 	const char *reason;
-	const Oid  *reached;
-	int			n;
 
 	if (sub->commandType != CMD_SELECT || list_length(sub->rtable) != 1 || sub->hasAggs || sub->setOperations != NULL ||
 		sub->hasTargetSRFs || body->uncertain || body->filled)
 		return NULL;
 	rte = linitial_node(RangeTblEntry, sub->rtable);
-	if (rte->rtekind != RTE_RELATION || rte->relid == body->doctor->auth_users || body_has_written(body, rte->relid))
+	if (rte->rtekind != RTE_RELATION || rte->relid == body->doctor->auth_users || body_has_written(body, rte->relid) ||
+		doctor_is_reached(body->doctor, rte->relid))
 		return NULL;
-	reached = doctor_reached(body->doctor, &n);
-	for (int i = 0; i < n; i++)
-		if (reached[i] == rte->relid)
-			return NULL;
 	reason = may_match_nothing(body, sub, sub->jointree->quals);
 	return reason ? psprintf("%s, and no row of %s need be what is looked for", reason, doctor_relation_name(rte->relid)) : NULL;
 }

@@ -1218,18 +1218,6 @@ is_plain_equality(Node *quals, Bitmapset *columns)
 	return true;
 }
 
-static bool
-is_reached(Doctor *doctor, Oid relid)
-{
-	int			n;
-	const Oid  *all = doctor_reached(doctor, &n);
-
-	for (int i = 0; i < n; i++)
-		if (all[i] == relid)
-			return true;
-	return false;
-}
-
 /*
  * A row that refers to one of the user's own, by the new user's id, which the
  * same body makes only afterwards.
@@ -1295,7 +1283,7 @@ check_order(Body *body, Query *query, Relation rel)
 		awaited->child = RelationGetRelid(rel);
 		awaited->parent = fk->confrelid;
 		awaited->key = fk->conoid;
-		awaited->reached = is_reached(body->doctor, fk->confrelid);
+		awaited->reached = doctor_is_reached(body->doctor, fk->confrelid);
 		awaited->where = pstrdup(body_where(body));
 		awaited->call = body->call;
 		awaited->caught = body_is_caught(body, ERRCODE_FOREIGN_KEY_VIOLATION);
